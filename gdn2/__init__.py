@@ -1,0 +1,1 @@
+"""The Gated DeltaNet-2 model family."""

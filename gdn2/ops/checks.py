@@ -1,0 +1,68 @@
+"""The shape contract that every backend of the operator shares, checked once at its door.
+
+Letters: B batch, T tokens, H heads, K key dim (d_k), V value dim (d_v), N sequences.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+def check_inputs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    b: Tensor,
+    w: Tensor,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+) -> None:
+    """Raise ValueError, naming the argument and its shape, unless the inputs fit together."""
+    for name, tensor in (("q", q), ("k", k), ("v", v), ("g", g), ("b", b), ("w", w)):
+        if tensor.ndim != 4:
+            raise ValueError(f"{name} must have 4 dimensions [B, T, H, d], got {list(tensor.shape)}")
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+        if tensor.device != q.device:
+            raise ValueError(f"{name} is on {tensor.device} but q is on {q.device}; move them to one device")
+    B, T, H, K = q.shape
+    V = v.shape[-1]
+    _expect(k, "k", ("B", "T", "H", "d_k"), (B, T, H, K))
+    _expect(g, "g", ("B", "T", "H", "d_k"), (B, T, H, K))
+    _expect(b, "b", ("B", "T", "H", "d_k"), (B, T, H, K))
+    _expect(v, "v", ("B", "T", "H", "d_v"), (B, T, H, V))
+    _expect(w, "w", ("B", "T", "H", "d_v"), (B, T, H, V))
+    num_sequences = B
+    if cu_seqlens is not None:
+        num_sequences = _check_cu_seqlens(cu_seqlens, B, T)
+    if initial_state is not None:
+        _expect(initial_state, "initial_state", ("N", "H", "d_k", "d_v"), (num_sequences, H, K, V))
+        if initial_state.device != q.device:
+            raise ValueError(f"initial_state is on {initial_state.device} but q is on {q.device}")
+    if g.device.type == "cpu" and bool((g > 0).any()):
+        raise ValueError(f"g must be a log-decay <= 0 everywhere, got a maximum of {g.max().item():.4g}")
+
+
+def _expect(tensor: Tensor, name: str, letters: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must be [{', '.join(letters)}] = {list(shape)}, got {list(tensor.shape)}")
+
+
+def _check_cu_seqlens(cu_seqlens: Tensor, B: int, T: int) -> int:
+    if cu_seqlens.ndim != 1 or cu_seqlens.numel() < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            "cu_seqlens must be a 1-d int32 or int64 tensor of at least two offsets, "
+            f"got {list(cu_seqlens.shape)} {cu_seqlens.dtype}"
+        )
+    if B != 1:
+        raise ValueError(f"with cu_seqlens the sequences are packed in one row: B must be 1, got {B}")
+    offsets = cu_seqlens.tolist()
+    if offsets[0] != 0 or offsets[-1] != T:
+        raise ValueError(f"cu_seqlens must start at 0 and end at T = {T}, got {offsets[0]} ... {offsets[-1]}")
+    if any(left > right for left, right in pairwise(offsets)):
+        raise ValueError(f"cu_seqlens must not go backwards, got {offsets}")
+    return len(offsets) - 1

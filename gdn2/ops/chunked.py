@@ -1,0 +1,122 @@
+"""The recurrence chunk by chunk in PyTorch: the path on CPUs, and the fallback elsewhere.
+
+Inside a chunk of C tokens that starts from the state S, with the inclusive cumulative log-decay G,
+e = b * k and z = w * v, the writes U solve a unit-triangular system (WY form):
+
+    L_ij = sum_c e_ic k_jc exp(G_ic - G_jc)   (j < i)      P_ij = sum_c q_ic k_jc exp(G_ic - G_jc)   (j <= i)
+    (I + L) U = z - (e * exp G) S                          o = scale * ((q * exp G) S + P U)
+    S' = exp(G_C) * S + (k * exp(G_C - G))^T U
+
+exp(-G) alone is never formed. Where a chunk loses little, one reference in the middle of its range serves
+all its pairs; elsewhere pairs are joined level by level, so that every exponent is <= 0 whatever g is.
+
+Letters: B batch, H heads, N chunks, C tokens of a chunk, K key dim, V value dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+CHUNK_SIZE = 32
+SEGMENT_CHUNKS = 16  # without gradients a longer input runs in segments, so that scratch memory stays constant
+MAX_SINGLE_REFERENCE_RANGE = 40.0  # nats: factors stay within exp(+-20), where float32 loses no accuracy
+NO_DECAY_LEFT = -1e4  # exp of this is exactly 0 in float32 and float64, so that a log-decay of -inf needs no case
+
+
+def chunked_gated_delta_rule_2(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, scale: float, initial_state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `naive_gated_delta_rule_2`, with T / 32 dependent steps instead of T, and differentiable."""
+    T = q.shape[1]
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state))
+    segment = max(T, 1) if needs_grad else SEGMENT_CHUNKS * CHUNK_SIZE
+    state, outputs = initial_state, []
+    for start in range(0, T, segment):
+        part = [x[:, start : start + segment] for x in (q, k, v, g, b, w)]
+        o, state = _run_segment(*part, scale, state)
+        outputs.append(o)
+    o = torch.cat(outputs, dim=1) if outputs else v.new_zeros(v.shape)
+    return o.to(v.dtype), state
+
+
+def _run_segment(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, scale: float, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    T, dtype = q.shape[1], state.dtype
+    q, k, v, g, b, w = (_to_chunks(x.to(dtype)) for x in (q, k, v, g, b, w))
+    g = g.clamp(min=NO_DECAY_LEFT)
+    erase, write = b * k, w * v
+    G, P, L = _decay_and_scores(q, k, erase, g)
+
+    decay_in = G.exp()
+    decay_out = (G[..., -1:, :] - G).exp().to(dtype)
+    carry = decay_in[..., -1, :, None].to(dtype)  # [B, H, N, K, 1]
+    decay_in = decay_in.to(dtype)
+    identity = torch.eye(L.shape[-1], dtype=dtype, device=L.device).expand_as(L)
+    inverse = torch.linalg.solve_triangular(L, identity, upper=False, unitriangular=True)
+    W = inverse @ (erase * decay_in)
+    U0 = inverse @ write
+    reads = torch.cat([W, q * decay_in], dim=-2)  # both are read off the incoming state in one product
+    k_out = (k * decay_out).transpose(-1, -2)
+
+    C = L.shape[-1]
+    U_chunks, o_chunks = [], []
+    for reads_n, U0_n, k_out_n, carry_n in zip(*(x.unbind(2) for x in (reads, U0, k_out, carry)), strict=True):
+        read = reads_n @ state
+        U = U0_n - read[..., :C, :]
+        state = carry_n * state + k_out_n @ U
+        U_chunks.append(U)
+        o_chunks.append(read[..., C:, :])
+    o = torch.stack(o_chunks, dim=2) + P @ torch.stack(U_chunks, dim=2)
+    return scale * o.flatten(2, 3)[:, :, :T].transpose(1, 2), state
+
+
+def _to_chunks(x: Tensor) -> Tensor:
+    """[B, T, H, d] -> [B, H, N, C, d], the last chunk filled with zeros: steps that change nothing."""
+    B, T, H, d = x.shape
+    x = pad(x, (0, 0, 0, 0, 0, -T % CHUNK_SIZE))
+    return x.transpose(1, 2).reshape(B, H, -1, CHUNK_SIZE, d)
+
+
+def _decay_and_scores(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The cumulative log-decay G [B, H, N, C, K] and the masked scores P and L [B, H, N, C, C]."""
+    rows = torch.cat([q, erase], dim=-2)
+    G = g.cumsum(-2)
+    middle = G[..., -1:, :] / 2
+    if bool((middle >= -MAX_SINGLE_REFERENCE_RANGE / 2).all()):
+        up, down = (G - middle).exp(), (middle - G).exp()
+        scores = (rows * torch.cat([up, up], dim=-2)) @ (k * down).transpose(-1, -2)
+        P, L = scores.chunk(2, dim=-2)
+        return G, P.tril(), L.tril(-1)
+    # Differences of large sums: float64 keeps the small ones exact, whatever was lost before them.
+    G = g.double().cumsum(-2)
+    P, L = _scores_by_level(q, k, erase, G)
+    return G, P, L
+
+
+def _scores_by_level(q: Tensor, k: Tensor, erase: Tensor, G: Tensor) -> tuple[Tensor, Tensor]:
+    """P and L for any decay: blocks of 1, 2, 4, ... tokens are joined in pairs, left block to right block.
+
+    The reference of a pair is G at the end of its left block, so both exponents are <= 0.
+    """
+    C = k.shape[-2]
+    rows = torch.stack([q, erase], dim=-3)  # [..., 2, C, K]
+    blocks = torch.zeros(*rows.shape[:-1], 1, dtype=k.dtype, device=k.device)  # [..., 2, C, size]: a row's own block
+    blocks[..., 0, :, 0] = (q * k).sum(-1)
+    size = 1
+    while size < C:
+        pairs = (C // (2 * size), 2, size)
+        G_pair, k_pair = G.unflatten(-2, pairs), k.unflatten(-2, pairs)
+        reference = G_pair[..., 0, -1:, :]
+        left = k_pair[..., 0, :, :] * (reference - G_pair[..., 0, :, :]).exp().to(k.dtype)
+        right_decay = (G_pair[..., 1, :, :] - reference).exp().to(k.dtype)
+        right = rows.unflatten(-2, pairs)[..., 1, :, :] * right_decay.unsqueeze(-4)
+        joined = right @ left.unsqueeze(-4).transpose(-1, -2)  # [..., 2, C/2s, s, s]
+        own = blocks.unflatten(-2, pairs)
+        upper = pad(own[..., 0, :, :], (0, size))
+        lower = torch.cat([joined, own[..., 1, :, :]], dim=-1)
+        blocks = torch.stack([upper, lower], dim=-3).flatten(-4, -2)
+        size *= 2
+    return blocks[..., 0, :, :], blocks[..., 1, :, :]

@@ -1,0 +1,19 @@
+"""Packed sequences (`cu_seqlens`) as a rectangle whose empty places are steps that change nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def unpack(x: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """[1, T, H, d] with N sequences end to end -> [N, longest, H, d], zeros behind the shorter ones."""
+    offsets = cu_seqlens.tolist()
+    parts = [x[0, start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+
+
+def pack(x: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """The inverse of `unpack`: [N, longest, H, d] -> [1, T, H, d]."""
+    lengths = cu_seqlens.diff().tolist()
+    return torch.cat([x[i, :length] for i, length in enumerate(lengths)])[None]
