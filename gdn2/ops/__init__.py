@@ -68,17 +68,16 @@ def gated_delta_rule_2(
         ValueError: shapes, dtypes, devices or offsets that do not fit, g > 0, or an unknown backend.
     """
     check_inputs(q, k, v, g, b, w, initial_state, cu_seqlens)
-    inputs = [q, k, v, g, b, w]
     if cu_seqlens is not None:
-        inputs = [unpack(x, cu_seqlens) for x in inputs]
-    N, T, H, K = inputs[0].shape
+        q, k, v, g, b, w = (unpack(x, cu_seqlens) for x in (q, k, v, g, b, w))
+    N, T, H, K = q.shape
     dtype = torch.float32
-    if any(x is not None and x.dtype == torch.float64 for x in (*inputs, initial_state)):
+    if any(x is not None and x.dtype == torch.float64 for x in (q, k, v, g, b, w, initial_state)):
         dtype = torch.float64
     if initial_state is None:
         initial_state = q.new_zeros(N, H, K, v.shape[-1], dtype=dtype)
     run = BACKENDS[resolve_backend(backend, T)]
-    o, state = run(*inputs, K**-0.5 if scale is None else scale, initial_state.to(dtype))
+    o, state = run(q, k, v, g, b, w, K**-0.5 if scale is None else scale, initial_state.to(dtype))
     if cu_seqlens is not None:
         o = pack(o, cu_seqlens)
     return o, state if output_final_state else None

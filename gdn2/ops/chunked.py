@@ -34,8 +34,9 @@ def chunked_gated_delta_rule_2(
     segment = max(T, 1) if needs_grad else SEGMENT_CHUNKS * CHUNK_SIZE
     state, outputs = initial_state, []
     for start in range(0, T, segment):
-        part = [x[:, start : start + segment] for x in (q, k, v, g, b, w)]
-        o, state = _run_segment(*part, scale, state)
+        end = start + segment
+        inputs = (q[:, start:end], k[:, start:end], v[:, start:end], g[:, start:end], b[:, start:end], w[:, start:end])
+        o, state = _run_segment(*inputs, scale, state)
         outputs.append(o)
     o = torch.cat(outputs, dim=1) if outputs else v.new_zeros(v.shape)
     return o.to(v.dtype), state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from torch import Tensor
 def unpack(x: Tensor, cu_seqlens: Tensor) -> Tensor:
     """[1, T, H, d] with N sequences end to end -> [N, longest, H, d], zeros behind the shorter ones."""
     offsets = cu_seqlens.tolist()
-    parts = [x[0, start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    parts = [x[0, start:end] for start, end in pairwise(offsets)]
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
 
 

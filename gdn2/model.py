@@ -1,0 +1,203 @@
+"""The language model: embedding, blocks of mixer and SwiGLU, head. A Hugging Face model whose cache is a
+`RecurrentState`.
+
+Letters: B batch, T tokens, D width, N positions with logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from gdn2.config import GDN2Config
+from gdn2.mixers import GatedDeltaNet2
+from gdn2.modules import RMSNorm, ShortConvolution, SwiGLU
+from gdn2.padding import Padding
+from gdn2.state import LayerState, RecurrentState
+
+
+class GDN2Block(nn.Module):
+    """x + mixer(norm(x)), then x + SwiGLU(norm(x))."""
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__()
+        self.mixer_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mixer = GatedDeltaNet2(config)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
+        mixed, state = self.mixer(self.mixer_norm(x), state, padding)
+        x = x + mixed
+        return x + self.mlp(self.mlp_norm(x)), state
+
+
+class GDN2PreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation, by transformers."""
+
+    config_class = GDN2Config
+    base_model_prefix = "model"
+    _no_split_modules = ["GDN2Block"]  # noqa: RUF012 (transformers' own contract)
+    _is_stateful = True  # a state cannot be rolled back to a shorter prefix
+    supports_gradient_checkpointing = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=std)
+        elif isinstance(module, RMSNorm):
+            init.ones_(module.weight)
+        elif isinstance(module, ShortConvolution):
+            bound = module.weight.shape[-1] ** -0.5
+            init.uniform_(module.weight, -bound, bound)
+        elif isinstance(module, GatedDeltaNet2):
+            A_log, dt_bias = module.initial_gates()
+            init.copy_(module.A_log, A_log.to(module.A_log))
+            init.copy_(module.dt_bias, dt_bias.to(module.dt_bias))
+
+
+class GDN2Model(GDN2PreTrainedModel):
+    """Token ids in, normalised hidden states out."""
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(GDN2Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.post_init()
+
+    def empty_state(self, batch_size: int) -> RecurrentState:
+        """The state before the first token of `batch_size` texts."""
+        layers = [block.mixer.empty_state(batch_size) for block in self.layers]  # type: ignore[union-attr, operator]
+        return RecurrentState(layers, torch.zeros(batch_size, dtype=torch.long, device=self.device))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: RecurrentState | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **_: Any,
+    ) -> BaseModelOutputWithPast:
+        """Read tokens on top of a state.
+
+        Args:
+            input_ids: [B, T]; or `inputs_embeds` [B, T, D] instead.
+            attention_mask: [B, T], 1 for a token and 0 for padding, on the left (at a text's start) or on the right.
+            past_key_values: the state of the text so far, for all B rows; it is not changed.
+            use_cache: whether to return the new state (config.use_cache by default, True when a state was given).
+
+        Raises:
+            ValueError: no or two inputs, a state of another batch size, or a mask that does not fit.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        B, T = x.shape[:2]
+        state = self.empty_state(B) if past_key_values is None else past_key_values
+        if state.batch_size != B:
+            raise ValueError(f"past_key_values holds {state.batch_size} rows but the input has {B}")
+        continues = past_key_values is not None and bool((state.lengths > 0).any())
+        padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
+        layers = []
+        for block, layer_state in zip(self.layers, state.layers, strict=True):
+            x, layer_state = block(x, layer_state, padding)
+            layers.append(layer_state)
+        keep = use_cache if use_cache is not None else (self.config.use_cache or past_key_values is not None)
+        new_state = RecurrentState(layers, state.lengths + (T if padding is None else padding.lengths))
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(x),
+            past_key_values=new_state if keep else None,  # type: ignore[arg-type]
+        )
+
+
+class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
+    """`GDN2Model` with a head over the vocabulary; works with `transformers.generate`."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__(config)
+        self.model = GDN2Model(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: RecurrentState | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **_: Any,
+    ) -> CausalLMOutputWithPast:
+        """As `GDN2Model`, with logits.
+
+        Args:
+            labels: [B, T], token ids to predict (shifted inside); -100 is ignored.
+            logits_to_keep: logits for the last n positions only, or for the given positions; 0 means all.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+        )
+        hidden = outputs.last_hidden_state
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
+        logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
+        loss = None
+        if labels is not None:
+            if logits.shape[1] != labels.shape[1]:
+                raise ValueError("labels need the logits of every position; leave logits_to_keep at 0")
+            loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # our cache is a RecurrentState, made by the first forward
+
+    def prepare_inputs_for_generation(  # type: ignore[override] (our cache is no transformers Cache)
+        self,
+        input_ids: Tensor,
+        past_key_values: RecurrentState | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        next_sequence_length: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The prompt as a whole at first; after that what the state has not read."""
+        inputs: dict[str, Any] = {"past_key_values": past_key_values, "use_cache": use_cache}
+        if inputs_embeds is not None and past_key_values is None:
+            inputs["inputs_embeds"] = inputs_embeds
+            num_new = inputs_embeds.shape[1]
+        else:
+            num_new = input_ids.shape[1]
+            if past_key_values is not None:
+                num_new = next_sequence_length or max(num_new - past_key_values.get_seq_length(), 1)
+            inputs["input_ids"] = input_ids[:, input_ids.shape[1] - num_new :]
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask[:, -num_new:]
+        if "logits_to_keep" in kwargs:
+            inputs["logits_to_keep"] = kwargs["logits_to_keep"]
+        return inputs
+
+    @staticmethod
+    def _reorder_cache(state: RecurrentState, beam_idx: Tensor) -> RecurrentState:
+        return state.select(beam_idx)

@@ -1,0 +1,47 @@
+"""What fills a batch's rectangle beside its tokens, parsed once from an attention mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Attributes: `is_pad` bool [B, T, 1]; `ends` the index behind each row's last token, int64 [B]; `lengths` the
+    tokens of each row, int64 [B]."""
+
+    is_pad: Tensor
+    ends: Tensor
+    lengths: Tensor
+
+    @staticmethod
+    def from_mask(mask: Tensor | None, shape: tuple[int, int], *, continues: bool) -> Padding | None:
+        """Read an attention mask [B, T] (1 = token, 0 = padding); None means that every position holds a token.
+
+        Padding may stand left or right of a row's tokens; left of them only where a text starts, because a
+        convolution that continues (`continues`) must find its last inputs directly before its next.
+
+        Raises:
+            ValueError: a mask of another shape, with a hole, or with left padding before a continued text.
+        """
+        if mask is None:
+            return None
+        if tuple(mask.shape) != shape:
+            raise ValueError(f"attention_mask must be [B, T] = {list(shape)}, got {list(mask.shape)}")
+        is_token = mask.bool()
+        if bool(is_token.all()):
+            return None
+        lengths = is_token.sum(1)
+        position = torch.arange(1, shape[1] + 1, device=mask.device)
+        ends = (is_token * position).amax(1)
+        starts = ends - lengths
+        expected = (position > starts[:, None]) & (position <= ends[:, None])
+        if not torch.equal(expected, is_token):
+            row = int((expected != is_token).any(1).nonzero()[0])
+            raise ValueError(f"attention_mask has a hole in row {row}: padding may only stand at the ends of a row")
+        if continues and bool(((starts > 0) & (lengths > 0)).any()):
+            raise ValueError("left padding cannot follow a carried state; pad on the right when you continue a text")
+        return Padding(~is_token[..., None], ends, lengths)

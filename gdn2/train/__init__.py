@@ -1,0 +1,1 @@
+"""A small trainer for the checkpoints of the zoo: `python -m gdn2.train RECIPE.yaml`."""
