@@ -48,7 +48,7 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
     model = _load_weights(path, config, DTYPES[dtype])
     _refuse_not_finite(path, model)
     try:
-        model.to(device)  # type: ignore[arg-type] (transformers' wrapper hides nn.Module's signature)
+        model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides nn.Module's signature
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used: {_first_line(error)}") from error
     return model.eval()

@@ -172,7 +172,7 @@ class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # our cache is a RecurrentState, made by the first forward
 
-    def prepare_inputs_for_generation(  # type: ignore[override] (our cache is no transformers Cache)
+    def prepare_inputs_for_generation(  # type: ignore[override]  # our cache is no transformers Cache
         self,
         input_ids: Tensor,
         past_key_values: RecurrentState | None = None,

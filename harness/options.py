@@ -1,0 +1,99 @@
+"""What a run is asked to do: the options as typed, resolved into a plan before anything expensive happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import cells
+from harness.errors import UserError
+from harness.machine import ROOT
+from harness.store import ensure_folder
+from tasks.registry import ResolvedTask, Suite, load_suite, resolve
+
+ZOO = ROOT / "gdn2" / "zoo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What the command line says."""
+
+    checkpoint: str
+    suite: str = "quick"
+    tasks: tuple[str, ...] = ()
+    """Instead of a suite's: names such as `niah_single_1@1024`."""
+    samples: int | None = None
+    seed: int | None = None
+    batch_size: int = 8
+    device: str = "cpu"
+    dtype: str = "float32"
+    context_prefix: str | None = None
+    max_length: int | None = None
+    tokenizer: str | None = None
+    output: Path = field(default_factory=lambda: Path("results/runs"))
+    name: str | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The resolved run: where the checkpoint is and what is asked of it."""
+
+    checkpoint: Path
+    name: str
+    suite: str
+    tasks: tuple[ResolvedTask, ...]
+    context_prefix: str
+
+
+def make_plan(options: RunOptions) -> Plan:
+    """Resolve names and check everything that needs no model.
+
+    Raises:
+        UserError, TaskError, DataNotStaged: with the way out.
+    """
+    checkpoint = find_checkpoint(options.checkpoint)
+    suite: Suite | None = None
+    if options.tasks:
+        tasks = [resolve(name, samples=options.samples, seed=options.seed) for name in options.tasks]
+    else:
+        suite = load_suite(options.suite)
+        seed = suite.protocol.seed if options.seed is None else options.seed
+        columns = ((c.task, c.length, c.samples if options.samples is None else options.samples) for c in suite.columns)
+        tasks = [resolve(name, length, samples, seed) for name, length, samples in columns]
+    unique = {task.lm_eval_name: task for task in tasks}
+    for task in unique.values():
+        cells.data_hashes(task)
+    ensure_folder(options.output)
+    prefix = options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer")
+    name = options.name or checkpoint.resolve().name
+    if "/" in name or name.startswith("."):
+        raise UserError(f"--name {name!r}: must not contain / or begin with a dot")
+    return Plan(checkpoint, name, suite.name if suite else "tasks", tuple(unique.values()), prefix)
+
+
+def find_checkpoint(name: str) -> Path:
+    """A folder, or the name of a checkpoint of the zoo.
+
+    Raises:
+        UserError: neither; lists the zoo.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if (ZOO / name / "config.json").is_file():
+        return ZOO / name
+    zoo = ", ".join(sorted(folder.parent.name for folder in ZOO.glob("*/config.json"))) or "empty"
+    raise UserError(f"checkpoint {name!r}: no such folder, and not in the zoo ({zoo}); give a folder with config.json")
+
+
+def find_tokenizer(name: str) -> str:
+    """A folder, a checkpoint of the zoo, or a name that is left to the hub."""
+    if not Path(name).expanduser().is_dir() and (ZOO / name / "tokenizer.json").is_file():
+        return str(ZOO / name)
+    return name
+
+
+def label(task: ResolvedTask) -> str:
+    """`niah_single_1@1024`."""
+    return task.info.name + (f"@{task.length}" if task.length else "")

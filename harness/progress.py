@@ -1,0 +1,102 @@
+"""Who is told how a run goes: by requests and tokens, because requests differ a hundredfold in length."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar in
+
+
+class ProgressSink(Protocol):
+    """`begin` announces a phase, `advance` reports what was finished since the last call, `end` closes the phase.
+
+    `saved` are announced tokens that turned out not to be needed: a generation that stopped early.
+    """
+
+    def begin(self, kind: str, requests: int, tokens: int) -> None: ...
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None: ...
+    def end(self) -> None: ...
+
+
+class NullProgress:
+    """Tells nobody."""
+
+    def begin(self, kind: str, requests: int, tokens: int) -> None: ...
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None: ...
+    def end(self) -> None: ...
+
+
+class RichProgress:
+    """A bar in a terminal, a line every ten seconds elsewhere; both on the given console.
+
+    Attributes:
+        title: what is being run, shown before the phase.
+        tokens: tokens read and generated over all phases.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title = ""
+        self.tokens = 0
+        self._bar: Progress | None = None
+        self._kind, self._requests, self._total_requests, self._done, self._total = "", 0, 0, 0, 0
+        self._started = self._last_line = 0.0
+
+    def begin(self, kind: str, requests: int, tokens: int) -> None:
+        self._kind, self._requests, self._total_requests, self._done, self._total = kind, 0, requests, 0, tokens
+        self._started = self._last_line = time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                _Counts(),
+                _Rate(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+                expand=True,
+            )
+            self._bar.add_task(f"{self.title} {kind}".strip(), total=tokens, requests=f"0/{requests}")
+            self._bar.start()
+
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+        self._requests += requests
+        self._done += tokens + saved
+        self.tokens += tokens
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, advance=tokens + saved, requests=f"{self._requests}/{self._total_requests}")
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.console.print(self._line(), highlight=False)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _line(self) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        rate = self._done / seconds
+        left = (self._total - self._done) / rate if rate else float("nan")
+        return (
+            f"{self.title} {self._kind}: {self._requests}/{self._total_requests} requests, "
+            f"{self._done:,} of {self._total:,} tokens, {rate:,.0f} tokens/s, {left:.0f} s left"
+        )
+
+
+class _Counts(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields['requests']} · {int(task.completed):,}/{int(task.total or 0):,} tokens")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")

@@ -1,0 +1,72 @@
+"""The protocol of a run: what fixes the meaning of its numbers, and the hash that names it.
+
+In the hash: suite and tasks (versions, lengths, samples, seeds, generators), data, context prefix, window, tokenizer,
+dtype, greedy decoding, and the version of lm-eval. Not in it, because results do not depend on them: batch size,
+device, threads, and the versions of other packages; the record lists those beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("gdn2", "torch", "transformers", "tokenizers", "lm_eval", "datasets", "safetensors", "numpy", "wonderwords")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskProtocol:
+    """One task as it is run."""
+
+    name: str
+    length: int | None
+    version: float
+    samples: int
+    seed: int
+    max_length: int
+    generator: str | None
+    generation: Mapping[str, Any]
+    data: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """All that fixes a run's numbers, apart from the model."""
+
+    suite: str
+    tasks: tuple[TaskProtocol, ...]
+    context_prefix: str
+    dtype: str
+    tokenizer_sha256: str
+    lm_eval: str
+    decoding: str = "greedy"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in JSON: lists, no tuples."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON; tables and folders show its first eight digits."""
+        return digest(self.as_dict())
+
+
+def digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """SHA-256 of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what takes part in a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

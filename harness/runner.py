@@ -1,0 +1,200 @@
+"""One run: check what is cheap, load the model, evaluate task by task, keep what is finished, publish a record."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness import cells, machine
+from harness.lm_eval_run import evaluate_task, merge, quiet_lm_eval, write_results
+from harness.options import Plan, RunOptions, label, make_plan
+from harness.progress import RichProgress
+from harness.protocol import Protocol, TaskProtocol, digest, package_versions
+from harness.record import Cell, RunRecord, cell_from_dict
+from harness.store import FinishedTasks, new_run_folder
+from tasks.registry import ResolvedTask
+
+if TYPE_CHECKING:
+    from harness.backend import GDN2LM
+
+
+def run(
+    options: RunOptions, console: Console, load_model: Callable[..., GDN2LM] | None = None
+) -> tuple[RunRecord, Path]:
+    """Run the plan and return the published record with its folder.
+
+    Tasks that an interrupted run of the same protocol and checkpoint had finished are not run again.
+
+    Args:
+        console: for progress and notes.
+        load_model: makes the lm-eval model; `GDN2LM` by default.
+    """
+    started = time.time()
+    plan = make_plan(options)
+    quiet_lm_eval()
+    progress = RichProgress(console)
+    with console.status(f"loading {plan.checkpoint}"):
+        model = _load(plan, options, progress, load_model)
+    _check_lengths(plan, options)
+    info = model.get_model_info()
+    base_length = model.max_length
+    protocol = _protocol(plan, options, info, base_length)
+    parent = options.output / plan.name
+    finished = FinishedTasks(parent, digest([info["checkpoint_sha256"], protocol.hash])[:16])
+    done = []
+    for number, (task, task_protocol) in enumerate(zip(plan.tasks, protocol.tasks, strict=True), start=1):
+        saved = finished.load(task.lm_eval_name)
+        if saved is None:
+            progress.title = f"{number}/{len(plan.tasks)} {label(task)}"
+            model.max_length = task_protocol.max_length
+            saved = _run_task(model, task, plan, progress, _tokenizer_of(plan, options))
+            finished.save(task.lm_eval_name, saved, _default)
+            saved = finished.load(task.lm_eval_name) or saved
+            note = ""
+        else:
+            note = "  (from an interrupted run)"
+        cell = cell_from_dict(saved["cell"], task.lm_eval_name)
+        console.print(f"{number}/{len(plan.tasks)} {summary_line(cell)}{note}", highlight=False)
+        done.append((cell, saved["result"]))
+    published = _publish(plan, options, protocol, info, done, started)
+    finished.clear()
+    return published
+
+
+def summary_line(cell: Cell) -> str:
+    """One finished task in a line."""
+    metric, score = next(iter(cell.scores.items()))
+    scores = f"{metric} {score.value:.4g}"
+    rate = f"{cell.tokens / cell.seconds:,.0f} tokens/s" if cell.seconds else ""
+    cut = f", {cell.truncated} requests cut" if cell.truncated else ""
+    return f"{cell_label(cell):<22} {scores} (n={score.n}{cut})  {cell.seconds:.0f} s, {rate}"
+
+
+def cell_label(cell: Cell) -> str:
+    """As `label`, of a finished task."""
+    return cell.task + (f"@{cell.length}" if cell.length else "")
+
+
+def _load(plan: Plan, options: RunOptions, progress: RichProgress, load_model: Callable[..., GDN2LM] | None) -> GDN2LM:
+    if load_model is None:
+        from harness.backend import GDN2LM
+
+        load_model = GDN2LM
+    return load_model(
+        str(plan.checkpoint),
+        batch_size=options.batch_size,
+        device=options.device,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        context_prefix=plan.context_prefix,
+        tokenizer=options.tokenizer,
+        progress=progress,
+    )
+
+
+def _tokenizer_of(plan: Plan, options: RunOptions) -> str:
+    return options.tokenizer or str(plan.checkpoint)
+
+
+def _check_lengths(plan: Plan, options: RunOptions) -> None:
+    """Make the first sample of every synthetic task: a length that is too short shows now, not after an hour."""
+    from tasks.preview import show_sample
+
+    for task in plan.tasks:
+        if task.info.has_length:
+            show_sample(label(task), _tokenizer_of(plan, options), seed=task.seed, context_prefix=plan.context_prefix)
+
+
+def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:
+    """A recurrent model has no context limit: unless --max-length says otherwise, a task gets at least its length."""
+    tasks = []
+    for task in plan.tasks:
+        max_length = options.max_length or max(base_length, task.length or 0)
+        generation = {
+            key: value for key, value in (task.config.get("generation_kwargs") or {}).items() if key != "do_sample"
+        }
+        tasks.append(
+            TaskProtocol(
+                name=task.info.name,
+                length=task.length,
+                version=float(task.config["metadata"]["version"]),
+                samples=task.samples,
+                seed=task.seed,
+                max_length=max_length,
+                generator=cells.generator_of(task),
+                generation=generation,
+                data=cells.data_hashes(task),
+            )
+        )
+    return Protocol(
+        suite=plan.suite,
+        tasks=tuple(tasks),
+        context_prefix=plan.context_prefix,
+        dtype=options.dtype,
+        tokenizer_sha256=info["tokenizer_sha256"],
+        lm_eval=package_versions()["lm_eval"],
+    )
+
+
+def _run_task(model: GDN2LM, task: ResolvedTask, plan: Plan, progress: RichProgress, tokenizer: str) -> dict[str, Any]:
+    started, tokens, truncated = time.monotonic(), progress.tokens, model.num_truncated
+    metadata = {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
+    result = evaluate_task(model, task.config, metadata)
+    cell = cells.make_cell(
+        task,
+        result,
+        context_prefix=plan.context_prefix,
+        max_length=model.max_length,
+        truncated=model.num_truncated - truncated,
+        tokens=progress.tokens - tokens,
+        seconds=time.monotonic() - started,
+    )
+    return {"cell": asdict(cell), "result": result}
+
+
+def _default(value: Any) -> Any:
+    from lm_eval.utils import handle_non_serializable
+
+    return handle_non_serializable(value)
+
+
+def _publish(
+    plan: Plan,
+    options: RunOptions,
+    protocol: Protocol,
+    info: Mapping[str, Any],
+    done: Sequence[tuple[Cell, Mapping[str, Any]]],
+    started: float,
+) -> tuple[RunRecord, Path]:
+    start = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
+    folder_name = f"{start:%Y-%m-%dT%H-%M-%S}_{protocol.hash[:8]}"
+    commit, dirty = machine.git_state()
+    with new_run_folder(options.output / plan.name, folder_name) as (folder, publish):
+        model_args = {"pretrained": str(plan.checkpoint), "dtype": options.dtype}
+        write_results(folder, merge([result for _, result in done]), model_args, info, started)
+        record = RunRecord(
+            run_id=f"{plan.name}/{folder_name}",
+            name=plan.name,
+            suite=plan.suite,
+            protocol=protocol.as_dict(),
+            protocol_hash=protocol.hash,
+            model=dict(info),
+            cells=tuple(cell for cell, _ in done),
+            command=options.command,
+            started=start.isoformat(timespec="seconds"),
+            finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.time() - started, 1),
+            peak_memory_mb=machine.peak_memory_mb(),
+            machine={**machine.describe(), "batch_size": options.batch_size},
+            packages=package_versions(),
+            git_commit=commit,
+            git_dirty=dirty,
+        )
+        (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
+        return record, publish()

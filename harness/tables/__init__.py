@@ -1,0 +1,1 @@
+"""Tables of results: `leaderboard` gathers rows, `terminal` and `markdown` draw them."""

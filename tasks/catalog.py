@@ -1,0 +1,182 @@
+"""Names of tasks and what they stand for. Imports nothing heavy: YAML and paths.
+
+A task is defined by the YAML that carries `metadata: name:`. A task with lengths has its own folder: `_base.yaml`
+defines it, `<length>.yaml` are the shipped lengths; any other length works through `resolve`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.errors import TaskError
+
+ROOT = Path(__file__).parent
+PREFIX = "gdn2_"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskInfo:
+    """One task as listed."""
+
+    name: str
+    family: str
+    lengths: tuple[int, ...]
+    """Shipped lengths in tokens; empty for a task without a length."""
+    metric: str
+    """The metric that tables show by default."""
+    metrics: tuple[str, ...]
+    description: str
+    data: tuple[str, ...]
+    """Names of the staged files that it reads."""
+    samples: int
+    """Documents by default."""
+    file: Path
+
+    @property
+    def has_length(self) -> bool:
+        """Whether the task is defined at any length."""
+        return self.file.name == "_base.yaml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedTask:
+    """One task ready for lm-eval: `config` goes into the list that `simple_evaluate(tasks=[...])` takes."""
+
+    info: TaskInfo
+    length: int | None
+    samples: int
+    seed: int
+    lm_eval_name: str
+    config: dict[str, Any]
+
+
+def list_tasks() -> list[TaskInfo]:
+    """Every task, sorted by family and name."""
+    return sorted(_tasks().values(), key=lambda info: (info.family, info.name))
+
+
+def data_files(names: list[str]) -> list[str]:
+    """The staged files that these tasks (any accepted spelling) read, without repetition."""
+    return list(dict.fromkeys(file for name in names for file in _parse_name(name)[0].data))
+
+
+def resolve(name: str, length: int | None = None, samples: int | None = None, seed: int | None = None) -> ResolvedTask:
+    """Turn a name into a complete lm-eval task configuration.
+
+    Args:
+        name: `niah_single_1@1024`, `gdn2_niah_single_1_1024`, `niah_single_1` with `length`, or `squad_retrieval`.
+        length: tokens, for tasks that have a length and a name that does not say it.
+        samples: number of documents; by default the task's.
+        seed: of the documents; by default the task's.
+
+    Raises:
+        TaskError: an unknown name (with the nearest ones), a missing or superfluous length, a number below 1.
+    """
+    info, named_length = _parse_name(name)
+    if length is not None and named_length not in (None, length):
+        raise TaskError(f"task {name!r} says length {named_length}, but {length} was given as well")
+    length = named_length if length is None else length
+    if info.has_length and length is None:
+        shipped = ", ".join(map(str, info.lengths))
+        raise TaskError(f"task {info.name!r} needs a length: write {info.name}@1024 (shipped: {shipped}; any works)")
+    if not info.has_length and length is not None:
+        raise TaskError(f"task {info.name!r} has no length: write {info.name}")
+    for field, value in (("length", length), ("samples", samples)):
+        if value is not None and value < 1:
+            raise TaskError(f"task {info.name!r}: {field} must be at least 1, got {value}")
+
+    raw = deepcopy(load_yaml(info.file))
+    spec = raw["dataset_kwargs"]["spec"]
+    spec |= {"length": length} if length is not None else {}
+    spec |= {"samples": samples} if samples is not None else {}
+    spec |= {"seed": seed} if seed is not None else {}
+    lm_eval_name = f"{PREFIX}{info.name}" + (f"_{length}" if length is not None else "")
+    config = {key: _import(value) if isinstance(value, FunctionName) else value for key, value in raw.items()}
+    config.pop("tag", None)
+    config["task"] = lm_eval_name
+    return ResolvedTask(
+        info=info,
+        length=length,
+        samples=spec["samples"],
+        seed=spec["seed"],
+        lm_eval_name=lm_eval_name,
+        config=config,
+    )
+
+
+class FunctionName(str):
+    """A dotted name that stood behind `!function`."""
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """A task YAML with its `include` merged, as lm-eval merges it; functions stay names. Raises TaskError."""
+    try:
+        loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, yaml.YAMLError) as error:
+        raise TaskError(f"{file}: cannot be read ({error})") from error
+    if not isinstance(loaded, dict):
+        raise TaskError(f"{file}: must be a mapping of fields")
+    included = loaded.pop("include", None)
+    return {**load_yaml(file.parent / included), **loaded} if included else loaded
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that keeps `!function` as a name."""
+
+
+_Loader.add_constructor("!function", lambda _loader, node: FunctionName(node.value))
+
+
+@lru_cache(maxsize=1)
+def _tasks() -> dict[str, TaskInfo]:
+    infos: dict[str, TaskInfo] = {}
+    for file in sorted(ROOT.glob("*/**/*.yaml")):
+        if file.parent.name == "suites" or file.stem.isdigit():
+            continue
+        config = load_yaml(file)
+        metadata = config.get("metadata", {})
+        if "name" not in metadata:
+            continue
+        lengths = sorted(int(other.stem) for other in file.parent.glob("*.yaml") if other.stem.isdigit())
+        infos[metadata["name"]] = TaskInfo(
+            name=metadata["name"],
+            family=metadata["family"],
+            lengths=tuple(lengths) if file.name == "_base.yaml" else (),
+            metric=metadata["metric"],
+            metrics=tuple(entry["metric"] for entry in config["metric_list"]),
+            description=metadata["description"],
+            data=tuple(metadata["data"]),
+            samples=config["dataset_kwargs"]["spec"]["samples"],
+            file=file,
+        )
+    return infos
+
+
+def _parse_name(name: str) -> tuple[TaskInfo, int | None]:
+    infos = _tasks()
+    plain = name.removeprefix(PREFIX)
+    if plain in infos:
+        return infos[plain], None
+    if (match := re.fullmatch(r"(.+)[@_](\d+)", plain)) and match[1] in infos:
+        return infos[match[1]], int(match[2])
+    known = [spelling for info in infos.values() for spelling in _spellings(info)]
+    near = difflib.get_close_matches(name, dict.fromkeys([*infos, *known]), n=3, cutoff=0.0)
+    raise TaskError(f"unknown task {name!r}: did you mean {', '.join(near)}? `python run_eval.py tasks list` names all")
+
+
+def _spellings(info: TaskInfo) -> list[str]:
+    return [f"{info.name}@{length}" for length in info.lengths] or [info.name]
+
+
+def _import(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,20 @@
+"""The public names of this package: tasks by name, suites by name or path. Imports nothing heavy."""
+
+from tasks.catalog import ResolvedTask, TaskInfo, data_files, list_tasks, resolve
+from tasks.errors import TaskError
+from tasks.suite import Column, Suite, SuiteProtocol, list_suites, load_suite, resolve_column
+
+__all__ = [
+    "Column",
+    "ResolvedTask",
+    "Suite",
+    "SuiteProtocol",
+    "TaskError",
+    "TaskInfo",
+    "data_files",
+    "list_suites",
+    "list_tasks",
+    "load_suite",
+    "resolve",
+    "resolve_column",
+]

@@ -1,0 +1,1 @@
+"""Tasks whose answer stands in the context."""

@@ -1,0 +1,59 @@
+"""SQuAD as retrieval: a paragraph, an answerable question, and the answer's words to be produced.
+
+Answered greedily up to the first newline or 48 tokens and scored by containment, in the manner of the recall tasks
+of Just Read Twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks import data
+from tasks.subset import SubsetSpec, choose, text_hash
+from tasks.tokenizers import encode, load_tokenizer
+
+if TYPE_CHECKING:
+    import datasets  # type: ignore[import-untyped]
+
+TASK = "squad_retrieval"
+# No trailing space: the model has to produce the space in front of its answer.
+PROMPT = "{context}\nQuestion: {question}\nAnswer:"
+
+
+def build(
+    spec: Mapping[str, Any],
+    *,
+    tokenizer: Any = None,
+    pretrained: str | None = None,
+    context_prefix: str = "tokenizer",
+    max_samples: int | None = None,
+    **_lm_eval_metadata: Any,
+) -> dict[str, datasets.Dataset]:
+    """The documents, called by lm-eval with `dataset_kwargs` and its metadata.
+
+    A tokenizer only serves to state `prompt_tokens`; without one it is None. Raises TaskError for a wrong field and
+    DataNotStaged when squad.json is missing.
+    """
+    import datasets
+
+    parsed = SubsetSpec.parse(spec)
+    source = tokenizer or pretrained
+    loaded = load_tokenizer(source) if isinstance(source, str) else source
+    docs = []
+    for index, item in enumerate(choose(TASK, data.squad_items(), parsed, max_samples)):
+        prompt = PROMPT.format(context=item.context.strip(), question=item.question)
+        docs.append(
+            {
+                "input": prompt,
+                "outputs": list(item.answers),
+                "task": TASK,
+                "prompt_tokens": len(encode(loaded, prompt, context_prefix)) if loaded is not None else None,
+                "id": item.id,
+                "title": item.title,
+                "index": index,
+                "seed": parsed.seed,
+                "sample_hash": text_hash(prompt, *item.answers),
+            }
+        )
+    return {"test": datasets.Dataset.from_list(docs)}

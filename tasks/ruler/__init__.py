@@ -1,0 +1,1 @@
+"""Needle tasks of RULER, filled to the token."""

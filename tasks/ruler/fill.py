@@ -1,0 +1,104 @@
+"""Find how many haystack words fill a prompt to the token. Knows costs and a measure; never a tokenizer or a task.
+
+Costs of single words predict the prompt's length up to a small constant, which the first full measurement corrects.
+When no number of words hits the target (the next word costs two tokens and one is left), some more words are taken and
+one of the last, which costs exactly the surplus, is left out. If that fails as well, costly words near the end (a URL
+of thirty tokens) are left out too.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+MAX_MEASUREMENTS = 16
+EXTRA_WORDS = 64
+_TAIL_WORDS = 80
+_COSTLY_TOKENS = 4
+
+Choice = tuple[int, tuple[int, ...]]
+"""The first so many words, without these."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filling:
+    """The first `num_words` words without those of `omitted` (ascending) make a prompt of `num_tokens` tokens."""
+
+    num_words: int
+    omitted: tuple[int, ...]
+    num_tokens: int
+
+
+def fill(
+    *,
+    costs: Sequence[int],
+    unit_starts: Sequence[int],
+    frame_tokens: int,
+    budget: int,
+    measure: Callable[[int, tuple[int, ...]], int],
+) -> Filling | None:
+    """Choose words so that the prompt has `budget` tokens, or as near below as can be found.
+
+    Args:
+        costs: estimated tokens of each word; more words than can be needed, by EXTRA_WORDS.
+        unit_starts: indices of words that open a unit; these are left out only when no other will do.
+        frame_tokens: tokens of the prompt without haystack.
+        budget: tokens wanted.
+        measure: true tokens of the prompt with the first n words, some of them left out.
+
+    Returns:
+        The best filling found that does not exceed the budget; None if there is none.
+    """
+    best: Filling | None = None
+    correction = frame_tokens
+    measured: set[Choice] = set()
+    while len(measured) < MAX_MEASUREMENTS:
+        choices = _choices(costs, set(unit_starts), budget - correction)
+        choice = next((choice for choice in choices if choice not in measured), None)
+        if choice is None:
+            break
+        measured.add(choice)
+        num_words, omitted = choice
+        num_tokens = measure(num_words, omitted)
+        if num_tokens <= budget and (best is None or num_tokens > best.num_tokens):
+            best = Filling(num_words=num_words, omitted=omitted, num_tokens=num_tokens)
+        if num_tokens == budget:
+            break
+        correction = num_tokens - sum(costs[:num_words]) + sum(costs[index] for index in omitted)
+    return best
+
+
+def _choices(costs: Sequence[int], opens: set[int], wanted: int) -> Iterator[Choice]:
+    """Ways to reach `wanted` tokens by estimate, simplest first; at the end the nearest numbers of words below."""
+    cumulative = [0, *itertools.accumulate(costs)]
+    at_most = max(0, bisect.bisect_right(cumulative, wanted) - 1)
+    yield from _leaving_out_one(costs, range(len(costs)), opens, wanted)
+    tail = at_most - _TAIL_WORDS
+    kept = [index for index, cost in enumerate(costs) if index < tail or cost < _COSTLY_TOKENS]
+    yield from _leaving_out_one(costs, kept, opens, wanted)
+    for num_words in range(at_most, max(-1, at_most - MAX_MEASUREMENTS), -1):
+        yield num_words, ()
+
+
+def _leaving_out_one(costs: Sequence[int], kept: Sequence[int], opens: set[int], wanted: int) -> Iterator[Choice]:
+    """Ways to reach `wanted` tokens with the `kept` words: all up to some word, or all but one of the last."""
+    cumulative = [0, *itertools.accumulate(costs[index] for index in kept)]
+    at_most = max(0, bisect.bisect_right(cumulative, wanted) - 1)
+
+    def choice(count: int, *more: int) -> Choice:
+        num_words = kept[count - 1] + 1 if count else 0
+        if num_words == count:
+            return num_words, more
+        return num_words, tuple(sorted(set(range(num_words)) - set(kept[:count]) | set(more)))
+
+    if cumulative[at_most] == wanted:
+        yield choice(at_most)
+    for leave_out_openers in (False, True):
+        for count in range(at_most + 1, min(at_most + 1 + EXTRA_WORDS, len(kept) + 1)):
+            surplus = cumulative[count] - wanted
+            for position in range(count - 2, max(-1, count - _TAIL_WORDS), -1):
+                index = kept[position]
+                if costs[index] == surplus and (index in opens) == leave_out_openers:
+                    yield choice(count, index)

@@ -1,0 +1,39 @@
+"""Scores of generated text. Pure functions of a document and its response."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x1f]")
+
+
+def string_match_all(prediction: str, references: Sequence[str]) -> float:
+    """RULER's score of needle tasks: the fraction of references that occur in the prediction, case ignored.
+
+    Source: NVIDIA/RULER scripts/eval (0 to 1 here, times 100 there). No references score 0.
+    """
+    if not references:
+        return 0.0
+    text = _CONTROL.sub("\n", prediction.strip()).strip().lower()
+    return sum(reference.lower() in text for reference in references) / len(references)
+
+
+def contains(prediction: str, references: Sequence[str]) -> float:
+    """1 if any reference occurs literally in the prediction, case ignored; otherwise 0.
+
+    Source: the recall tasks of Just Read Twice (HazyResearch/prefix-linear-attention). Nothing else is normalised.
+    """
+    text = prediction.lower()
+    return float(any(reference.lower() in text for reference in references))
+
+
+def score_needles(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """lm-eval's `process_results` of needle tasks: metric `acc`."""
+    return {"acc": string_match_all(results[0], doc["outputs"])}
+
+
+def score_contains(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """lm-eval's `process_results` of retrieval tasks: metric `contains`."""
+    return {"contains": contains(results[0], doc["outputs"])}

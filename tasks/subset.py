@@ -1,0 +1,47 @@
+"""Choose documents by seed: the same seed gives the same order, and fewer samples are a prefix of more."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from tasks.errors import TaskError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubsetSpec:
+    """`dataset_kwargs: spec:` of tasks that draw from a staged file."""
+
+    samples: int
+    seed: int = 42
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> SubsetSpec:
+        """Check a mapping from YAML. Raises TaskError that names the field."""
+        known = [field.name for field in fields(cls)]
+        for name, value in spec.items():
+            if name not in known:
+                raise TaskError(f"spec: unknown field {name!r}; known: {', '.join(known)}")
+            if type(value) is not int or (name == "samples" and value < 1):
+                raise TaskError(f"spec: field {name!r} must be a positive whole number, got {value!r}")
+        if "samples" not in spec:
+            raise TaskError("spec: field 'samples' is missing")
+        return cls(**spec)
+
+
+def choose(task: str, items: Sequence[Item], spec: SubsetSpec, max_samples: int | None = None) -> list[Item]:
+    """The first `samples` items (at most `max_samples`) in an order drawn from the task's name and the seed."""
+    rng = random.Random(hashlib.sha256(f"{task}|{spec.seed}".encode()).digest())
+    order = rng.sample(range(len(items)), len(items))
+    count = spec.samples if max_samples is None else min(spec.samples, max_samples)
+    return [items[index] for index in order[:count]]
+
+
+def text_hash(*parts: str) -> str:
+    """What identifies a sample: 16 hex digits over its texts."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,172 @@
+"""The lm-eval model against lm-eval's own HFLM at batch size 1, and against itself at other batch sizes and orders."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import TEXT, small_checkpoint, small_config, small_model, small_tokenizer
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from gdn2.checkpoints import CheckpointError
+from harness import engine
+from harness.backend import GDN2LM
+
+AGREEMENT = 1e-4  # nats of a whole request, float32
+WORDS = TEXT.replace("\n", " ").split()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["no BOS", "adds BOS"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("model"), adds_bos=request.param)
+
+
+@pytest.fixture(scope="module")
+def hflm(folder: Path) -> HFLM:
+    return HFLM(pretrained=str(folder), batch_size=1, device="cpu", dtype="float32")
+
+
+def words(rng: random.Random, low: int, high: int) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
+
+
+def instances(kind: str, arguments: list[tuple]) -> list[Instance]:
+    return [Instance(request_type=kind, doc={}, arguments=a, idx=i) for i, a in enumerate(arguments)]
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Contexts of many lengths: empty, ending in spaces, longer than the window, starting with the BOS text."""
+    rng = random.Random(3)
+    drawn = [(words(rng, 1, 60), " " + words(rng, 1, 8)) for _ in range(20)]
+    special = [("", "The lazy dog"), ("trailing spaces  ", "and more"), (words(rng, 300, 300), " cut on the left")]
+    return [*drawn, *special, ("<|endoftext|>A text", " that brings its own"), ("one", "."), drawn[0]]
+
+
+def assert_same_scores(found: list, expected: list) -> None:
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    torch.testing.assert_close(
+        torch.tensor([x for x, _ in found]), torch.tensor([x for x, _ in expected]), atol=AGREEMENT, rtol=0
+    )
+
+
+def test_loglikelihoods_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
+    requests = instances("loglikelihood", pairs())
+    expected = hflm.loglikelihood(requests, disable_tqdm=True)
+    for batch_size in (1, 3, 16):
+        found = GDN2LM(str(folder), batch_size=batch_size).loglikelihood(requests, disable_tqdm=True)
+        assert_same_scores(found, expected)
+    order = random.Random(0).sample(range(len(requests)), len(requests))
+    shuffled = GDN2LM(str(folder), batch_size=3).loglikelihood([requests[i] for i in order], disable_tqdm=True)
+    assert_same_scores(shuffled, [expected[i] for i in order])
+
+
+def test_a_greedy_continuation_is_recognised(folder: Path, hflm: HFLM) -> None:
+    (text,) = hflm.generate_until(
+        instances("generate_until", [("The quick brown", {"until": [], "max_gen_toks": 5})]), disable_tqdm=True
+    )
+    request = instances("loglikelihood", [("The quick brown", text), ("The quick brown", " zebra")])
+    expected = hflm.loglikelihood(request, disable_tqdm=True)
+    assert_same_scores(GDN2LM(str(folder)).loglikelihood(request, disable_tqdm=True), expected)
+    assert not expected[1][1]
+
+
+def test_rolling_loglikelihoods_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
+    rng = random.Random(5)
+    texts = [(words(rng, 1, 20),), (words(rng, 400, 400),), ("a",), (words(rng, 100, 100),)]
+    requests = instances("loglikelihood_rolling", texts)
+    expected = hflm.loglikelihood_rolling(requests, disable_tqdm=True)
+    for batch_size in (1, 3):
+        found = GDN2LM(str(folder), batch_size=batch_size).loglikelihood_rolling(requests)
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), atol=AGREEMENT, rtol=1e-6)
+
+
+def test_generations_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
+    rng = random.Random(7)
+    stops: list = [[], ["\n"], ["e"], ["\n", " the"], "o", ["1", "2"]]
+    arguments = [
+        (words(rng, 1, 50), {"until": stops[i % len(stops)], "max_gen_toks": 4 + 6 * (i % 3), "do_sample": False})
+        for i in range(12)
+    ]
+    arguments.append((words(rng, 300, 300), {"until": [], "max_gen_toks": 8}))
+    arguments.append(("<|endoftext|>The quick", {"until": ["."], "max_gen_toks": 8}))
+    requests = instances("generate_until", arguments)
+    expected = hflm.generate_until(requests, disable_tqdm=True)
+    assert len(set(expected)) > 5
+    for batch_size in (1, 3, 16):
+        assert GDN2LM(str(folder), batch_size=batch_size).generate_until(requests) == expected
+
+
+@pytest.mark.parametrize("segment", [1, 7, 64])
+def test_segments_do_not_change_scores(folder: Path, monkeypatch: pytest.MonkeyPatch, segment: int) -> None:
+    requests = instances("loglikelihood", pairs()[::3])
+    generation = instances("generate_until", [(c or "x", {"until": [], "max_gen_toks": 6}) for c, _ in pairs()[::3]])
+    model = GDN2LM(str(folder), batch_size=4)
+    expected, texts = model.loglikelihood(requests, disable_tqdm=True), model.generate_until(generation)
+    monkeypatch.setattr(engine, "SEGMENT", segment)
+    assert_same_scores(model.loglikelihood(requests, disable_tqdm=True), expected)
+    assert model.generate_until(generation) == texts
+
+
+def test_truncations_are_counted_and_max_length_lifts_them(folder: Path) -> None:
+    long = instances("loglikelihood", [(" ".join(WORDS * 12), " dog")])
+    short = GDN2LM(str(folder))
+    whole = GDN2LM(str(folder), max_length=5000)
+    cut, full = short.loglikelihood(long, disable_tqdm=True), whole.loglikelihood(long, disable_tqdm=True)
+    assert (short.num_truncated, whole.num_truncated) == (1, 0)
+    assert abs(cut[0][0] - full[0][0]) > 1e-3
+
+
+def test_context_prefix_decides_what_stands_in_front(folder: Path) -> None:
+    plain = small_tokenizer().encode("The dog", add_special_tokens=False)
+    assert GDN2LM(str(folder), context_prefix="none").tok_encode("The dog") == plain
+    for prefix in ("bos", "eos"):
+        model = GDN2LM(str(folder), context_prefix=prefix)
+        assert model.tok_encode("The dog") == [0, *plain]
+        assert model.tok_encode("<|endoftext|>The dog") == [0, *plain]
+
+
+def test_an_explicit_bos_is_context_and_not_scored(tmp_path: Path) -> None:
+    """With a tokenizer that adds BOS, HFLM scores that BOS in rolling requests; an explicit prefix does not."""
+    folder = small_checkpoint(tmp_path, adds_bos=True)
+    request = instances("loglikelihood_rolling", [("The quick brown fox",)])
+    explicit = GDN2LM(str(folder), context_prefix="bos").loglikelihood_rolling(request)
+    default = GDN2LM(str(folder)).loglikelihood_rolling(request)
+    pair = instances("loglikelihood", [("", "The quick brown fox")])
+    torch.testing.assert_close(explicit[0], GDN2LM(str(folder)).loglikelihood(pair, disable_tqdm=True)[0][0])
+    assert default[0] < explicit[0] - 0.5
+
+
+def test_bad_arguments_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no argument 'batchsize'"):
+        GDN2LM(str(folder), batchsize=4)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        GDN2LM(str(folder), batch_size=0)
+    with pytest.raises(ValueError, match="greedily only"):
+        GDN2LM(str(folder)).generate_until(instances("generate_until", [("a", {"do_sample": True, "temperature": 1})]))
+    with pytest.raises(ValueError, match="leaves no room"):
+        GDN2LM(str(folder)).generate_until(instances("generate_until", [("a", {"until": [], "max_gen_toks": 256})]))
+    other = small_checkpoint(tmp_path)
+    small_model(small_config(vocab_size=300)).save_pretrained(other)
+    with pytest.raises(CheckpointError, match="tokens but the model's embedding only 300 rows"):
+        GDN2LM(str(other))
+
+
+def test_lm_eval_command_line_knows_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.api.registry import get_model
+
+    assert get_model("gdn2") is GDN2LM
+    assert get_model("hf") is not None
+    model = get_model("gdn2").create_from_arg_obj(
+        {"pretrained": str(folder)}, {"batch_size": "auto", "max_batch_size": 2, "device": "cpu"}
+    )
+    assert model.batch_size == 2
+    from harness import lm_eval_cli
+
+    monkeypatch.setattr(sys, "argv", ["gdn2-lm-eval", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        lm_eval_cli.main()
+    assert stopped.value.code == 0

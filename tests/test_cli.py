@@ -1,0 +1,138 @@
+"""The command line as a user meets it: quick, and clear about mistakes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import small_checkpoint
+
+from harness import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "transformers", "lm_eval", "datasets", "tokenizers", "numpy")
+
+
+def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "run_eval.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tasks", "list"]])
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "HEAVY []"
+
+
+def test_tasks_list_names_tasks_and_suites() -> None:
+    out = run_cli("tasks", "list").stdout
+    for name in ("niah_single_1", "niah_multikey_1", "squad_retrieval", "wiki_perplexity", "quick", "ruler_table3"):
+        assert name in out
+
+
+def test_published_rows_need_no_run() -> None:
+    out = run_cli("leaderboard", "--format", "markdown").stdout
+    assert "| Gated DeltaNet-2 | **100.0** |" in out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+class TestMistakes:
+    """One line on stderr that says the way out, exit code 2, no traceback."""
+
+    @pytest.fixture(autouse=True)
+    def data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GDN2_DATA", str(tmp_path / "data"))
+        monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
+
+    def complain(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        assert cli.main(arguments) == 2
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, captured.err
+        assert "Traceback" not in captured.err
+        return lines[0]
+
+    def test_unknown_checkpoint(self, capsys) -> None:
+        line = self.complain(capsys, "run", "no/such/folder")
+        assert "no such folder" in line
+
+    def test_unknown_task_names_the_nearest(self, capsys, folder: Path) -> None:
+        line = self.complain(capsys, "run", str(folder), "--tasks", "naih_single_1@1024")
+        assert "did you mean niah_single_1" in line
+
+    def test_unknown_suite(self, capsys, folder: Path) -> None:
+        assert "choose from quick, ruler_table3" in self.complain(capsys, "run", str(folder), "--suite", "quikc")
+
+    def test_data_not_staged(self, capsys, folder: Path) -> None:
+        line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
+        assert "run `python run_eval.py stage`" in line
+
+    def test_length_too_short(self, capsys, folder: Path, tmp_path: Path) -> None:
+        line = self.complain(
+            capsys, "run", str(folder), "--tasks", "niah_single_1@140", "--output", str(tmp_path / "out")
+        )
+        assert "too short for the template" in line
+
+    def test_bad_checkpoint(self, capsys, folder: Path, tmp_path: Path) -> None:
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        for file in folder.iterdir():
+            (broken / file.name).write_bytes(file.read_bytes())
+        text = (broken / "config.json").read_text()
+        (broken / "config.json").write_text(text.replace('"num_heads"', '"num_haeds"'))
+        line = self.complain(
+            capsys, "run", str(broken), "--tasks", "niah_single_1@512", "--output", str(tmp_path / "o")
+        )
+        assert "num_haeds" in line
+        assert "config.json" in line
+
+    def test_unwritable_output(self, capsys, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        line = self.complain(
+            capsys, "run", str(folder), "--tasks", "niah_single_1@512", "--output", str(tmp_path / "file")
+        )
+        assert "--output" in line
+
+    def test_missing_results(self, capsys, tmp_path: Path) -> None:
+        assert "no such folder" in self.complain(capsys, "leaderboard", "--results", str(tmp_path / "none"))
+
+    def test_unknown_data_file(self, capsys) -> None:
+        assert "unknown data file" in self.complain(capsys, "stage", "esays")
+
+    def test_sample_index(self, capsys, folder: Path) -> None:
+        line = self.complain(capsys, "tasks", "show", "niah_single_9", "--tokenizer", str(folder))
+        assert "unknown task" in line
+
+
+def test_a_fault_of_ours_keeps_its_traceback(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_leaderboard", lambda _: 1 / 0)
+    assert cli.main(["leaderboard"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_interruption_says_how_to_go_on(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_leaderboard", interrupt)
+    assert cli.main(["leaderboard"]) == 130
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def test_tasks_show_prints_counts_and_marks_the_answer(tmp_path: Path, capsys) -> None:
+    folder = small_checkpoint(tmp_path)
+    assert cli.main(["tasks", "show", "niah_single_1@1024", "--tokenizer", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "prompt tokens" in out
+    assert "896" in out
+    assert "One of the special magic numbers for" in out

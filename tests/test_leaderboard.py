@@ -1,0 +1,116 @@
+"""Which cells stand in a table, what is marked, and how it is drawn."""
+
+import io
+from pathlib import Path
+
+from records import cell, place, record
+from rich.console import Console
+
+from harness.tables.leaderboard import build_table
+from harness.tables.markdown import to_markdown
+from harness.tables.terminal import print_table
+from tasks.registry import load_suite
+
+SUITE = load_suite("ruler_table3")
+
+
+def drawn(table, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    print_table(table, console)
+    return console.file.getvalue()
+
+
+def test_a_cell_that_was_not_run_is_a_dash_and_not_zero() -> None:
+    table = build_table(SUITE, [place(record(cells=(cell(value=0.0),)))])
+    (ours,) = [row for row in table.rows if row.section == "this harness"]
+    assert ours.entries[0].value == 0.0
+    assert ours.entries[1:] == (None,) * 13
+    line = next(line for line in to_markdown(table).splitlines() if line.startswith("| ours"))
+    assert line.count("—") == 13
+    assert "| 0.0 <sub>" in line
+
+
+def test_published_rows_stand_beside_ours_with_a_note() -> None:
+    table = build_table(SUITE, [])
+    sections = {row.section for row in table.rows}
+    assert sections == {"papers, recurrent", "papers, hybrid"}
+    assert {row.section_note for row in table.rows} == {1}
+    (gdn2,) = [row for row in table.rows if row.name == "Gated DeltaNet-2" and "recurrent" in row.section]
+    assert gdn2.entries[3].value == 97.8
+    assert gdn2.entries[3].is_best
+    assert "generator" in table.notes[0]
+    assert build_table(load_suite("quick"), []).rows == []
+
+
+def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
+    odd = cell(samples=50, seed=7, context_prefix="none", truncated=3, version=0.5)
+    table = build_table(SUITE, [place(record(cells=(odd, cell(length=2048))))], published=False)
+    notes = [table.notes[number - 1] for number in table.rows[0].entries[0].notes]
+    assert notes == [
+        "50 samples instead of 500",
+        "seed 7 instead of 42",
+        "context prefix none instead of tokenizer",
+        "task version 0.5 instead of 1",
+        "3 requests lost their beginning (max_length 1024)",
+    ]
+    assert table.rows[0].entries[1].notes == ()
+
+
+def test_the_run_that_fits_the_suite_wins_then_the_newest() -> None:
+    runs = [
+        record(cells=(cell(value=0.1),), started="2026-01-01T00:00:00+00:00"),
+        record(cells=(cell(value=0.2),), started="2026-01-02T00:00:00+00:00"),
+        record(cells=(cell(value=0.9, samples=50),), started="2026-01-03T00:00:00+00:00"),
+    ]
+    table = build_table(SUITE, [place(run) for run in runs], published=False)
+    assert [row.entries[0].value for row in table.rows] == [20.0]
+
+
+def test_two_checkpoints_of_one_name_are_two_rows() -> None:
+    model = {"parameters": 1, "state_bytes": 1, "dtype": "float32"}
+    runs = [record(cells=(cell(),), model={**model, "checkpoint_sha256": digest * 64}) for digest in "ab"]
+    table = build_table(SUITE, [place(run) for run in runs], published=False)
+    assert [row.name for row in table.rows] == ["ours (aaaaaa)", "ours (bbbbbb)"]
+
+
+def test_the_best_of_a_column_is_marked_in_its_direction() -> None:
+    quick = load_suite("quick")
+    from harness.record import Score
+
+    def wiki(bits: float):
+        scores = {"bits_per_byte": Score(value=bits, n=100, higher_is_better=False)}
+        return cell("wiki_perplexity", None, samples=100, scores=scores)
+
+    runs = [record("good", (wiki(1.2),)), record("bad", (wiki(1.9),))]
+    table = build_table(quick, [place(run) for run in runs])
+    index = next(i for i, column in enumerate(quick.columns) if column.metric == "bits_per_byte")
+    best = {row.name: row.entries[index].is_best for row in table.rows}
+    assert best == {"good": True, "bad": False}
+
+
+def test_the_terminal_table_fits_its_width() -> None:
+    table = build_table(SUITE, [place(record(cells=tuple(cell(c.task, c.length) for c in SUITE.columns)))])
+    for width in (80, 120, 200):
+        text = drawn(table, width)
+        assert max(len(line) for line in text.splitlines()) <= width
+        assert "…" not in text
+        for value in ("97.8", "39.2", "37.8", "46–54", "n=500"):
+            assert value in text
+    assert "no results yet" in drawn(build_table(load_suite("quick"), []), 80)
+
+
+def test_markdown_of_a_small_table(tmp_path: Path) -> None:
+    suite = tmp_path / "one.yaml"
+    suite.write_text(
+        "suite: one\ndescription: d\ncolumns:\n"
+        "  - {task: niah_single_1, length: 1024, metric: acc, samples: 500, label: 1K, group: S-NIAH-1}\n"
+    )
+    table = build_table(load_suite(suite), [place(record(cells=(cell(value=0.25),)))], published=False)
+    assert to_markdown(table) == (
+        "| model | S-NIAH-1<br>1K |\n"
+        "| --- | ---: |\n"
+        "| *this harness* | |\n"
+        "| ours | 25.0 <sub>21–29, n=500</sub> |\n"
+        "\n"
+        "Our cells: score, 95 % interval, number of documents; — was not run.\n"
+    )

@@ -1,0 +1,33 @@
+"""What a watcher sees of a run, in a terminal and in a log file."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from harness import progress
+from harness.progress import RichProgress
+
+
+def test_a_log_file_gets_lines_with_requests_tokens_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    out = io.StringIO()
+    sink = RichProgress(Console(file=out, width=120))
+    sink.title = "niah"
+    sink.begin("generating", 4, 1000)
+    sink.advance(1, 200, saved=50)
+    sink.end()
+    assert "niah generating: 1/4 requests, 250 of 1,000 tokens," in out.getvalue()
+    assert "s left" in out.getvalue()
+
+
+def test_saved_tokens_move_the_bar_and_not_the_count() -> None:
+    sink = RichProgress(Console(file=io.StringIO(), force_terminal=True))
+    sink.begin("generating", 2, 100)
+    sink.advance(1, 10, saved=40)
+    sink.advance(1, 50)
+    sink.end()
+    sink.begin("scoring", 1, 5)
+    sink.advance(1, 5)
+    sink.end()
+    assert sink.tokens == 65

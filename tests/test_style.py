@@ -1,0 +1,76 @@
+"""The rules of the code base that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gdn2", "harness", "tasks")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MAX_MODULE_LINES, MAX_FUNCTION_LINES, MAX_POSITIONAL = 300, 80, 6
+FOREIGN_SIGNATURES = ("forward", "prepare_inputs_for_generation")  # transformers says what they take
+OPERATOR_ARGUMENTS = {"q", "k", "v", "g", "b", "w"}  # the operator's six inputs are its mathematics
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
+def test_modules_and_functions_stay_within_their_budget(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_MODULE_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, node.name
+            names = {argument.arg.split("_")[0] for argument in node.args.args} - {"self", "cls"}
+            if not names >= OPERATOR_ARGUMENTS and node.name not in FOREIGN_SIGNATURES:
+                assert len(names) <= MAX_POSITIONAL, node.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
+def test_modules_and_public_functions_say_what_they_are(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path.name != "__init__.py" or tree.body:
+        assert ast.get_docstring(tree), "module"
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
+def test_dependencies_point_one_way(path: Path) -> None:
+    """gdn2 knows neither tasks nor harness; tasks do not know harness."""
+    forbidden = {"gdn2": {"tasks", "harness"}, "tasks": {"harness"}, "harness": set()}
+    package = path.relative_to(ROOT).parts[0]
+    assert not imported(path) & forbidden[package]
+
+
+def test_the_tree_in_the_architecture_page_matches_the_disk() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = page.split("```")[1]
+    named = set(re.findall(r"^\s*([\w./-]+\.py|[\w-]+/)", block, flags=re.MULTILINE))
+    for name in named:
+        pattern = name.rstrip("/")
+        assert list(ROOT.glob(pattern)) or list(ROOT.glob(f"*/**/{pattern}")), f"{name} does not exist"
+    listed = {name for name in named if name.endswith(".py")}
+    missing = {path.name for path in MODULES if path.name not in ("__init__.py", "__main__.py")} - listed
+    assert not missing, f"not in the tree: {sorted(missing)}"
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
