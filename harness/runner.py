@@ -103,12 +103,15 @@ def _tokenizer_of(plan: Plan, options: RunOptions) -> str:
 
 
 def _check_lengths(plan: Plan, options: RunOptions) -> None:
-    """Make the first sample of every synthetic task: a length that is too short shows now, not after an hour."""
-    from tasks.preview import show_sample
+    """A length that is too short for a sample's template shows now, not after an hour."""
+    from tasks.ruler.niah import Generator, NiahSpec
+    from tasks.tokenizers import load_tokenizer
 
+    tokenizer = load_tokenizer(_tokenizer_of(plan, options))
     for task in plan.tasks:
         if task.info.has_length:
-            show_sample(label(task), _tokenizer_of(plan, options), seed=task.seed, context_prefix=plan.context_prefix)
+            spec = NiahSpec.parse(task.config["dataset_kwargs"]["spec"])
+            Generator(spec, tokenizer, context_prefix=plan.context_prefix).check()
 
 
 def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:

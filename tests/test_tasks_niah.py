@@ -263,3 +263,14 @@ def test_prefix_policies_are_told_apart() -> None:
     assert prefix_ids(plain, "eos") == [2]
     with pytest.raises(TaskError, match="choose from tokenizer, none, bos, eos"):
         prefix_ids(plain, "BOS")
+
+
+def test_check_finds_the_one_sample_that_does_not_fit(tokenizer: Any) -> None:
+    """The least length of the error works for all samples, one token less does not, and check needs no sample made."""
+    with pytest.raises(TaskError, match="the least length that works is") as caught:
+        generator(tokenizer, "niah_single_1", 150, samples=50).check()
+    least = int(str(caught.value).rsplit(" ", 1)[1])
+    made = generator(tokenizer, "niah_single_1", least, samples=50)
+    made.check()
+    for index in range(50):
+        assert made.sample(index)["prompt_tokens"] + 128 <= least

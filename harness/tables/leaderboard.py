@@ -53,6 +53,18 @@ class Header:
     decimals: int
     higher_is_better: bool
 
+    def number(self, value: float) -> str:
+        """A value of this column as text; perplexities above ten lose decimals that nobody compares."""
+        if self.decimals == 2 and abs(value) >= 10:
+            return f"{value:.{1 if abs(value) < 100 else 0}f}"
+        return f"{value:.{self.decimals}f}"
+
+    def interval(self, low: float, high: float) -> str:
+        """An interval as text; percentages without decimals."""
+        if self.decimals == 1:
+            return f"{low:.0f}–{high:.0f}"
+        return f"{self.number(low)}–{self.number(high)}"
+
 
 @dataclass
 class Table:

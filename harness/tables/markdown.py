@@ -25,10 +25,10 @@ def to_markdown(table: Table) -> str:
 def _cell(header: Header, entry: Entry | None) -> str:
     if entry is None:
         return "—"
-    value = f"{entry.value:.{header.decimals}f}"
+    value = header.number(entry.value)
     text = f"**{value}**" if entry.is_best else value
     text += "".join(f"[{number}]" for number in entry.notes)
     if entry.n is None:
         return text
-    interval = "" if entry.low is None or entry.high is None else f"{entry.low:.0f}–{entry.high:.0f}, "
+    interval = "" if entry.low is None or entry.high is None else f"{header.interval(entry.low, entry.high)}, "
     return f"{text} <sub>{interval}n={entry.n}</sub>"

@@ -16,7 +16,7 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
     """Each task's scores with interval, n, fill, tokens and time; then the model, the protocol and the folder."""
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for title in ("task", "metric"):
-        drawn.add_column(title, no_wrap=True)
+        drawn.add_column(title, overflow="fold")
     for title in ("score", "95 %", "n", "fill", "tokens", "s"):
         drawn.add_column(title, justify="right", no_wrap=True)
     for cell in record.cells:
@@ -30,7 +30,7 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
                 f"{score.value:.4g}",
                 _interval(score),
                 n if first else "",
-                "" if cell.mean_fill is None else f"{cell.mean_fill:.3f}",
+                "" if cell.mean_fill is None or not first else f"{cell.mean_fill:.1%}",
                 f"{cell.tokens:,}" if first else "",
                 f"{cell.seconds:.0f}" if first else "",
             )
@@ -48,4 +48,4 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
 
 
 def _interval(score: Score) -> str:
-    return "" if score.low is None or score.high is None else f"{score.low:.3f}–{score.high:.3f}"
+    return "" if score.low is None or score.high is None else f"{score.low:.3g}–{score.high:.3g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 from rich import box
@@ -43,46 +44,60 @@ def to_text(table: Table, width: int = 160) -> str:
 def _pages(headers: tuple[Header, ...], width: int) -> Iterator[list[int]]:
     """Indices of columns for each part of the table; a group is only cut when it alone does not fit."""
     room = width - NAME_WIDTH - 1
+    widths = _widths(headers)
     groups: dict[str, list[int]] = {}
     for index, header in enumerate(headers):
         groups.setdefault(header.group, []).append(index)
     page: list[int] = []
     used = 0
     for indices in groups.values():
-        if page and used + sum(_width(headers[i]) for i in indices) > room:
+        if page and used + sum(widths[i] for i in indices) > room:
             yield page
             page, used = [], 0
         for index in indices:
-            if page and used + _width(headers[index]) > room:
+            if page and used + widths[index] > room:
                 yield page
                 page, used = [], 0
             page = [*page, index]
-            used += _width(headers[index])
+            used += widths[index]
     if page:
         yield page
 
 
-def _width(header: Header) -> int:
-    """Characters of a column with the space behind it: an interval such as 96–100, or 1.234–1.250."""
-    return 7 if header.decimals == 1 else 10
+def _widths(headers: tuple[Header, ...]) -> list[int]:
+    """Characters of each column with the space behind it: its label, an interval such as 96–100 or 1.234–1.250, and
+    its share of the group's name."""
+    groups = Counter(header.group for header in headers)
+    return [
+        max(
+            7 if header.decimals == 1 else 12,
+            len(_label(header)) + 1,
+            -(-(len(header.group) + 1) // groups[header.group]),
+        )
+        for header in headers
+    ]
+
+
+def _label(header: Header) -> str:
+    return header.label if header.higher_is_better else f"{header.label} ↓"
 
 
 def _group_line(table: Table, indices: list[int]) -> Text:
     """The names of groups, each above its columns."""
+    widths = _widths(table.headers)
     line = " " * (NAME_WIDTH + 1)
     for group in dict.fromkeys(table.headers[i].group for i in indices):
-        width = sum(_width(table.headers[i]) for i in indices if table.headers[i].group == group)
-        line += f" {group} ".center(width - 1, "─")[: width - 1] + " " if len(group) + 2 < width else group[:width]
+        width = sum(widths[i] for i in indices if table.headers[i].group == group)
+        line += (f" {group} " if len(group) + 4 < width else group).center(width - 1, "─")[: width - 1] + " "
     return Text(line, style="bold")
 
 
 def _page(table: Table, indices: list[int]) -> RichTable:
-    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     drawn.add_column("", no_wrap=True, width=NAME_WIDTH, overflow="ellipsis")
+    widths = _widths(table.headers)
     for index in indices:
-        header = table.headers[index]
-        title = header.label if header.higher_is_better else f"{header.label} ↓"
-        drawn.add_column(title, justify="right", no_wrap=True, width=_width(header) - 1)
+        drawn.add_column(_label(table.headers[index]), justify="right", no_wrap=True, width=widths[index] - 1)
     section = None
     for row in table.rows:
         if row.section != section:
@@ -101,7 +116,7 @@ def _page(table: Table, indices: list[int]) -> RichTable:
 def _cell(header: Header, entry: Entry | None) -> Text:
     if entry is None:
         return Text("—", style="dim")
-    text = Text(f"{entry.value:.{header.decimals}f}", style="bold" if entry.is_best else "")
+    text = Text(header.number(entry.value), style="bold" if entry.is_best else "")
     text.append(_marks(entry.notes), style="dim")
     return text
 
@@ -109,8 +124,7 @@ def _cell(header: Header, entry: Entry | None) -> Text:
 def _interval(header: Header, entry: Entry | None) -> Text:
     if entry is None or entry.low is None or entry.high is None:
         return Text("")
-    decimals = 0 if header.decimals == 1 else header.decimals
-    return Text(f"{entry.low:.{decimals}f}–{entry.high:.{decimals}f}", style="dim")
+    return Text(header.interval(entry.low, entry.high), style="dim")
 
 
 def _count(entry: Entry | None) -> Text:

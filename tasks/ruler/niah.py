@@ -126,6 +126,12 @@ class Generator:
             )
         return self._document(index, draw, text(found.num_words, found.omitted), num_tokens)
 
+    def check(self) -> None:
+        """See that the length holds the template of every sample, without making them; raises TaskError if not."""
+        room = self.spec.length - GENERATED_TOKENS - self._prefix_tokens - MIN_HAYSTACK_TOKENS
+        if any(self._frame_tokens(self.draw(index)) > room for index in range(self.spec.samples)):
+            raise self._too_short()
+
     def draw(self, index: int) -> Draw:
         """Everything random about sample `index`."""
         spec, variant = self.spec, self.spec.variant
