@@ -87,6 +87,15 @@ class GDN2LM(TemplateLM):
         self.num_truncated = 0
         self.engine = Engine(self.model, self.batch_size, progress or NullProgress())
 
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> GDN2LM:
+        """As lm-eval's, for models named on its command line, whose default device is a GPU that may not be there."""
+        extra = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        if str(extra.get("device")).startswith("cuda") and not torch.cuda.is_available():
+            log.warning("no CUDA device here: running on the CPU instead of %s", extra["device"])
+            extra["device"] = "cpu"
+        return cls(**arg_dict, **extra)
+
     @property
     def device(self) -> torch.device:
         return self.model.device

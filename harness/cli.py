@@ -213,6 +213,7 @@ def _tasks_list(_: argparse.Namespace) -> None:
 
 
 def _tasks_show(args: argparse.Namespace) -> None:
+    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
     from harness.options import find_tokenizer
     from harness.tables.task_list import print_sample
     from tasks.preview import show_sample

@@ -161,9 +161,10 @@ def test_lm_eval_command_line_knows_the_model(folder: Path, monkeypatch: pytest.
     assert get_model("gdn2") is GDN2LM
     assert get_model("hf") is not None
     model = get_model("gdn2").create_from_arg_obj(
-        {"pretrained": str(folder)}, {"batch_size": "auto", "max_batch_size": 2, "device": "cpu"}
+        {"pretrained": str(folder)}, {"batch_size": "auto", "max_batch_size": 2, "device": "cuda:0"}
     )
     assert model.batch_size == 2
+    assert model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     from harness import lm_eval_cli
 
     monkeypatch.setattr(sys, "argv", ["gdn2-lm-eval", "--help"])
