@@ -23,6 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from gdn2.checkpoints import CheckpointError, fingerprint, load_checkpoint, tokenizer_fingerprint
 from gdn2.ops import resolve_backend
 from harness.engine import SEGMENT, Engine
+from harness.errors import UserError
 from harness.progress import NullProgress, ProgressSink
 from harness.requests import GenerateRequest, ScoreRequest
 from tasks.tokenizers import load_tokenizer, prefix_ids
@@ -70,7 +71,7 @@ class GDN2LM(TemplateLM):
     ) -> None:
         super().__init__()
         if unknown:
-            raise ValueError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/backend.py for those")
+            raise UserError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/backend.py for those")
         self.path = Path(pretrained)
         self.dtype_name = dtype
         self.model = load_checkpoint(self.path, dtype=dtype, device=device or "cpu")
@@ -81,7 +82,7 @@ class GDN2LM(TemplateLM):
         self._check_vocabulary()
         rows = AUTO_BATCH_SIZE if str(batch_size).startswith("auto") else int(batch_size)
         if rows < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = min(rows, int(max_batch_size)) if max_batch_size else rows
         self.max_length = int(max_length) if max_length else self.model.config.max_position_embeddings
         self.num_truncated = 0
@@ -125,6 +126,16 @@ class GDN2LM(TemplateLM):
         if self.context_prefix == "tokenizer":
             return self.tokenizer.encode(string)
         return self._prefix + self.tokenizer.encode(string, add_special_tokens=False)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The tokenizer's chat template, for tasks that are run with one."""
+        text: str = self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        return text
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into its results, and we into our records."""
@@ -174,9 +185,9 @@ class GDN2LM(TemplateLM):
         parsed = []
         for _, context_ids, target_ids in requests:
             if not context_ids or not target_ids:
-                raise ValueError("a log-likelihood needs at least one token of context and one to score")
+                raise UserError("a log-likelihood needs at least one token of context and one to score")
             if len(target_ids) > self.max_length:
-                raise ValueError(
+                raise UserError(
                     f"a continuation of {len(target_ids)} tokens does not fit into max_length {self.max_length}; "
                     "give a larger max_length"
                 )
@@ -193,7 +204,7 @@ class GDN2LM(TemplateLM):
         """Greedy continuations, without their stop string.
 
         Raises:
-            ValueError: a task that asks for sampling, or a generation that leaves no room for a prompt.
+            UserError: a task that asks for sampling, or a generation that leaves no room for a prompt.
         """
         del disable_tqdm
         arguments = [cast("tuple[str, dict[str, Any]]", request.args) for request in requests]
@@ -218,10 +229,10 @@ class GDN2LM(TemplateLM):
     def _parse_generation(self, context: str, gen_kwargs: dict[str, Any], stops: list[str]) -> GenerateRequest:
         kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_GENERATED_TOKENS)
         if kwargs.get("do_sample"):
-            raise ValueError(f"the model gdn2 generates greedily only; a task asks for sampling: {gen_kwargs}")
+            raise UserError(f"the model gdn2 generates greedily only; a task asks for sampling: {gen_kwargs}")
         max_tokens = kwargs["max_gen_toks"]
         if max_tokens >= self.max_length:
-            raise ValueError(
+            raise UserError(
                 f"max_gen_toks {max_tokens} leaves no room for a prompt in max_length {self.max_length}; "
                 "give a larger max_length"
             )

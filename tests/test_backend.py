@@ -15,6 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from gdn2.checkpoints import CheckpointError
 from harness import engine
 from harness.backend import GDN2LM
+from harness.errors import UserError
 
 AGREEMENT = 1e-4  # nats of a whole request, float32
 WORDS = TEXT.replace("\n", " ").split()
@@ -141,13 +142,13 @@ def test_an_explicit_bos_is_context_and_not_scored(tmp_path: Path) -> None:
 
 
 def test_bad_arguments_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no argument 'batchsize'"):
+    with pytest.raises(UserError, match="no argument 'batchsize'"):
         GDN2LM(str(folder), batchsize=4)
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(UserError, match="batch_size must be at least 1"):
         GDN2LM(str(folder), batch_size=0)
-    with pytest.raises(ValueError, match="greedily only"):
+    with pytest.raises(UserError, match="greedily only"):
         GDN2LM(str(folder)).generate_until(instances("generate_until", [("a", {"do_sample": True, "temperature": 1})]))
-    with pytest.raises(ValueError, match="leaves no room"):
+    with pytest.raises(UserError, match="leaves no room"):
         GDN2LM(str(folder)).generate_until(instances("generate_until", [("a", {"until": [], "max_gen_toks": 256})]))
     other = small_checkpoint(tmp_path)
     small_model(small_config(vocab_size=300)).save_pretrained(other)

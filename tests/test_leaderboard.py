@@ -39,7 +39,18 @@ def test_published_rows_stand_beside_ours_with_a_note() -> None:
     assert gdn2.entries[3].value == 97.8
     assert gdn2.entries[3].is_best
     assert "generator" in table.notes[0]
-    assert build_table(load_suite("quick"), []).rows == []
+    quick = build_table(load_suite("quick"), [])
+    assert {row.name: row.entries[5].value for row in quick.rows if "recurrent" in row.section}["KDA"] == 54.0
+    assert all(row.entries[6] is None for row in quick.rows)  # no paper has that column
+
+
+def test_a_suite_that_the_papers_do_not_share_has_no_published_rows(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "suite: own\ncolumns:\n  - {task: squad_retrieval, metric: contains, label: c, group: g}\n"
+    )
+    table = build_table(load_suite(tmp_path / "own.yaml"), [])
+    assert table.rows == []
+    assert "no results yet" in drawn(table, 80)
 
 
 def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
@@ -82,7 +93,7 @@ def test_the_best_of_a_column_is_marked_in_its_direction() -> None:
         return cell("wiki_perplexity", None, samples=100, scores=scores)
 
     runs = [record("good", (wiki(1.2),)), record("bad", (wiki(1.9),))]
-    table = build_table(quick, [place(run) for run in runs])
+    table = build_table(quick, [place(run) for run in runs], published=False)
     index = next(i for i, column in enumerate(quick.columns) if column.metric == "bits_per_byte")
     best = {row.name: row.entries[index].is_best for row in table.rows}
     assert best == {"good": True, "bad": False}
@@ -96,7 +107,6 @@ def test_the_terminal_table_fits_its_width() -> None:
         assert "…" not in text
         for value in ("97.8", "39.2", "37.8", "46–54", "n=500"):
             assert value in text
-    assert "no results yet" in drawn(build_table(load_suite("quick"), []), 80)
 
 
 def test_markdown_of_a_small_table(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_shipped_suites_resolve_and_name_themselves() -> None:
     for suite in suites:
         assert all(task.seed == suite.protocol.seed for task in suite.resolve())
     quick = load_suite("quick").resolve(samples=2)
-    assert len(quick) == 7  # two columns show the same perplexity task
+    assert len(quick) == 8  # two columns show the same perplexity task
     assert {task.samples for task in quick} == {2}
 
 
