@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DEBUG_VARIABLE = "GDN2_DEBUG"
-RESULTS = (Path("results/leaderboard"), Path("results/runs"))
+SHIPPED_RESULTS = Path(__file__).resolve().parent.parent / "results" / "leaderboard"
+RUNS = Path("results/runs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +89,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--max-length", type=int, help="cut longer contexts (default: as long as a task asks for)")
     run.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
     run.add_argument(
-        "--output", type=Path, default=Path("results/runs"), help="where results go (default: results/runs)"
+        "--output", type=Path, default=RUNS, help="where results go (default: results/runs)"
     )
     run.add_argument("--name", help="the model's name in tables (default: the folder's)")
     run.set_defaults(command=_run)
@@ -152,11 +153,11 @@ def _run(args: argparse.Namespace) -> None:
     console = _console()
     print_summary(record, folder, console)
     if not options.tasks:
-        _print_leaderboard(args.suite, _existing((*RESULTS, options.output)), console)
+        _print_leaderboard(args.suite, _existing((SHIPPED_RESULTS, RUNS, options.output)), console)
 
 
 def _leaderboard(args: argparse.Namespace) -> None:
-    folders = args.results or _existing(RESULTS)
+    folders = args.results or _existing((SHIPPED_RESULTS, RUNS))
     if args.format == "terminal" and args.output is None:
         _print_leaderboard(args.suite, folders, _console())
         return

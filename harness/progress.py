@@ -94,7 +94,8 @@ class RichProgress:
 
 class _Counts(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['requests']} · {int(task.completed):,}/{int(task.total or 0):,} tokens")
+        counts = f"{task.fields['requests']} · {int(task.completed):,}/{int(task.total or 0):,} tokens"
+        return Text(counts.replace(" ", "\u00a0"))  # never broken into two lines
 
 
 class _Rate(ProgressColumn):
