@@ -44,6 +44,7 @@ class GDN2PreTrainedModel(PreTrainedModel):
     config_class = GDN2Config
     base_model_prefix = "model"
     _no_split_modules = ["GDN2Block"]  # noqa: RUF012 (transformers' own contract)
+    _keep_in_fp32_modules_strict = {"A_log", "dt_bias"}  # noqa: RUF012 (a decay near 1 does not survive bfloat16)
     _is_stateful = True  # a state cannot be rolled back to a shorter prefix
     supports_gradient_checkpointing = False
 

@@ -47,16 +47,18 @@ def make_cell(
 
 
 def data_hashes(task: ResolvedTask) -> dict[str, str]:
-    """SHA-256 of the staged files that a task reads, by the manifest; checks that they are there.
+    """SHA-256 of the staged files that a task reads.
 
     Raises:
-        DataNotStaged: a file is missing.
+        DataNotStaged: a file is missing, or is no longer what was staged.
     """
     manifest = data.read_manifest()
     hashes = {}
     for name in task.info.data:
         path = data.path(name)
-        hashes[name] = manifest.get(name, {}).get("sha256") or data.file_sha256(path)
+        hashes[name] = data.file_sha256(path)
+        if manifest.get(name, {}).get("sha256", hashes[name]) != hashes[name]:
+            raise data.DataNotStaged(f"{path} has changed since it was staged; run `python run_eval.py stage`")
     return hashes
 
 

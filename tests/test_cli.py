@@ -77,6 +77,13 @@ class TestMistakes:
         line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
         assert "run `python run_eval.py stage`" in line
 
+    def test_data_changed_after_staging(self, capsys, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "squad.json").write_text('{"data": []}')
+        (tmp_path / "data" / "manifest.json").write_text('{"files": {"squad.json": {"sha256": "0"}}}')
+        line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
+        assert "has changed since it was staged" in line
+
     def test_length_too_short(self, capsys, folder: Path, tmp_path: Path) -> None:
         line = self.complain(
             capsys, "run", str(folder), "--tasks", "niah_single_1@140", "--output", str(tmp_path / "out")

@@ -180,6 +180,26 @@ def test_auto_classes_load_what_was_saved(tmp_path, ids: torch.Tensor) -> None:
         assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
+@torch.no_grad()
+def test_decay_parameters_stay_in_float32(tmp_path, ids: torch.Tensor) -> None:
+    small_model().save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    mixer = loaded.model.layers[0].mixer
+    assert (mixer.A_log.dtype, mixer.dt_bias.dtype) == (torch.float32, torch.float32)
+    assert mixer.q_proj.weight.dtype == torch.bfloat16
+    out = loaded(ids)
+    assert out.logits.dtype == torch.bfloat16
+    assert out.past_key_values.layers[0].matrix.dtype == torch.float32
+
+
+def test_embeddings_can_be_found_and_resized() -> None:
+    model = small_model(small_config(tie_word_embeddings=True))
+    assert model.get_input_embeddings() is model.model.embed_tokens
+    assert model.get_output_embeddings() is model.lm_head
+    model.resize_token_embeddings(500)
+    assert model(torch.tensor([[499]])).logits.shape == (1, 1, 500)
+
+
 def test_loss_and_gradients_reach_every_parameter(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
     out = model(ids, labels=ids)
     expected = torch.nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())

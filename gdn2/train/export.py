@@ -29,11 +29,21 @@ def export(
     log: list[dict[str, Any]],
     folder: Path,
 ) -> None:
-    """Write config, bfloat16 weights, tokenizer, recipe, log and card into `folder`."""
+    """Write config, weights, tokenizer, recipe, log and card into `folder`.
+
+    Matrices are rounded to bfloat16 before the card's figures are computed, so that these are the file's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.bfloat16())
     heldout = heldout_figures(model, tokenizer, corpus, recipe.data.paths()[1])
-    model.bfloat16().save_pretrained(folder)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.bfloat16()
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "recipe.yaml").write_text(recipe.text, encoding="utf-8")
     (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
@@ -86,7 +96,7 @@ def _card(
 
 | | |
 | --- | --- |
-| parameters | {parameters:,} (bfloat16 on disk) |
+| parameters | {parameters:,} (matrices in bfloat16 on disk) |
 | state | {state.num_bytes:,} bytes a sequence, whatever its length |
 | tokenizer | byte-level BPE, {len(corpus.stream):,} tokens of training text, vocabulary {model.config.vocab_size:,} |
 | training text | {corpus.documents:,} paragraphs, {corpus.num_bytes:,} bytes |
