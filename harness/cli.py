@@ -83,14 +83,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--samples", type=int, help="documents a task (default: as the suite says)")
     run.add_argument("--seed", type=int, help="of the documents (default: as the suite says)")
     run.add_argument("--batch-size", type=int, default=8, help="rows read together; scores do not depend on it")
-    run.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    run.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1, ...")
     run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16; states stay float32")
     run.add_argument("--context-prefix", help="what stands before every context: tokenizer, none, bos or eos")
     run.add_argument("--max-length", type=int, help="cut longer contexts (default: as long as a task asks for)")
     run.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
-    run.add_argument(
-        "--output", type=Path, default=RUNS, help="where results go (default: results/runs)"
-    )
+    run.add_argument("--output", type=Path, default=RUNS, help="where results go (default: results/runs)")
     run.add_argument("--name", help="the model's name in tables (default: the folder's)")
     run.set_defaults(command=_run)
 

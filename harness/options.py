@@ -25,7 +25,8 @@ class RunOptions:
     samples: int | None = None
     seed: int | None = None
     batch_size: int = 8
-    device: str = "cpu"
+    device: str = "auto"
+    """A torch device; "auto" is the GPU if there is one."""
     dtype: str = "float32"
     context_prefix: str | None = None
     max_length: int | None = None

@@ -89,13 +89,19 @@ def _load(plan: Plan, options: RunOptions, progress: RichProgress, load_model: C
     return load_model(
         str(plan.checkpoint),
         batch_size=options.batch_size,
-        device=options.device,
+        device=_device(options.device),
         dtype=options.dtype,
         max_length=options.max_length,
         context_prefix=plan.context_prefix,
         tokenizer=options.tokenizer,
         progress=progress,
     )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _tokenizer_of(plan: Plan, options: RunOptions) -> str:

@@ -35,6 +35,20 @@ def execute(options: RunOptions) -> tuple[RunRecord, Path, str]:
     return record, folder, console.file.getvalue()
 
 
+def die_in_the_second_task(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Interrupt a run once, in its second task; returns the list to which every task that is begun is added."""
+    original, asked = runner.evaluate_task, []
+
+    def evaluate_or_die(model, config, metadata):
+        asked.append(config["task"])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return original(model, config, metadata)
+
+    monkeypatch.setattr(runner, "evaluate_task", evaluate_or_die)
+    return asked
+
+
 def responses(folder: Path) -> dict[str, list]:
     found = {}
     for file in sorted(folder.glob("samples_*.jsonl")):
@@ -106,15 +120,7 @@ def test_a_second_run_stands_beside_the_first(checkpoint: Path, tmp_path: Path) 
 def test_a_killed_run_goes_on_where_it_was(
     checkpoint: Path, finished: tuple[RunRecord, Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, asked = runner.evaluate_task, []
-
-    def dies_in_the_second(model, config, metadata):
-        asked.append(config["task"])
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        return original(model, config, metadata)
-
-    monkeypatch.setattr(runner, "evaluate_task", dies_in_the_second)
+    asked = die_in_the_second_task(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         execute(options(checkpoint, tmp_path))
     assert not list(tmp_path.rglob("record.json"))
@@ -129,15 +135,7 @@ def test_a_killed_run_goes_on_where_it_was(
 def test_another_checkpoint_never_takes_over_finished_tasks(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, asked = runner.evaluate_task, []
-
-    def dies_in_the_second(model, config, metadata):
-        asked.append(config["task"])
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        return original(model, config, metadata)
-
-    monkeypatch.setattr(runner, "evaluate_task", dies_in_the_second)
+    asked = die_in_the_second_task(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         execute(options(checkpoint, tmp_path, name="same"))
     other = small_checkpoint(tmp_path / "other", seed=5)
