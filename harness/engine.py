@@ -45,14 +45,20 @@ class Engine:
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         self.progress.begin(kind, len(requests), sum(len(ids) for ids in inputs))
         for batch in batches([len(ids) for ids in inputs], self.batch_size):
+            logprobs: dict[int, list[Tensor]] = {i: [] for i in batch}
+            greedy = dict.fromkeys(batch, True)
             for start, hidden, _ in self._read([inputs[i] for i in batch]):
                 for row, i in enumerate(batch):
                     first, last = max(firsts[i], start), min(len(inputs[i]), start + hidden.shape[1])
                     if first < last:
                         targets = requests[i].target_ids[first - firsts[i] : last - firsts[i]]
-                        value, is_greedy = self._score_row(hidden[row, first - start : last - start], targets)
-                        results[i] = (results[i][0] + value, results[i][1] and is_greedy)
+                        part, is_greedy = self._score_row(hidden[row, first - start : last - start], targets)
+                        logprobs[i].append(part)
+                        greedy[i] &= is_greedy
             for i in batch:
+                # One sum over all targets, in the dtype of the logits: segments cannot show, and lm-eval's HFLM,
+                # which sums in the same way, is met to the last bit where the log-probabilities are.
+                results[i] = (float(torch.cat(logprobs[i]).sum()), greedy[i])
                 done(i, results[i])
             self.progress.advance(len(batch), sum(len(inputs[i]) for i in batch))
         self.progress.end()
@@ -90,17 +96,16 @@ class Engine:
     def _is_over(self, request: GenerateRequest, ids: list[int]) -> bool:
         return len(ids) >= request.max_tokens or ids[-1] in request.end_ids or request.is_finished(ids)
 
-    def _score_row(self, hidden: Tensor, target_ids: list[int]) -> tuple[float, bool]:
-        """hidden [N, D] at the positions that predict the N targets."""
+    def _score_row(self, hidden: Tensor, target_ids: list[int]) -> tuple[Tensor, bool]:
+        """Log-probabilities [N] of the N targets that hidden [N, D] predicts, and whether each is the argmax."""
         targets = torch.tensor(target_ids, device=hidden.device)
-        value, is_greedy = 0.0, True
+        logprobs, is_greedy = [], True
         for part, wanted in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True):
             logits = self.model.lm_head(part)
             logits = logits if logits.dtype == torch.float64 else logits.float()
-            chosen = logits.log_softmax(-1).gather(-1, wanted[:, None])
-            value += float(chosen.double().sum())
+            logprobs.append(logits.log_softmax(-1).gather(-1, wanted[:, None])[:, 0])
             is_greedy &= bool((logits.argmax(-1) == wanted).all())
-        return value, is_greedy
+        return torch.cat(logprobs), is_greedy
 
     def _read(self, inputs: Sequence[list[int]]) -> Iterator[tuple[int, Tensor, RecurrentState]]:
         """(first position, hidden states [B, T, D], state after it) of each segment of a batch; where a row has

@@ -109,6 +109,12 @@ def test_the_terminal_table_fits_its_width() -> None:
             assert value in text
 
 
+def test_a_part_of_the_table_leaves_out_models_without_anything_in_it() -> None:
+    text = drawn(build_table(load_suite("quick"), []), 80)
+    assert text.count("Gated DeltaNet-2") == 2  # recurrent and hybrid, in the part with needles only
+    assert "Wiki" in text
+
+
 def test_markdown_of_a_small_table(tmp_path: Path) -> None:
     suite = tmp_path / "one.yaml"
     suite.write_text(

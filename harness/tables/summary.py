@@ -11,13 +11,16 @@ from rich.text import Text
 
 from harness.record import RunRecord, Score
 
+WIDE = 100  # columns of a terminal that has room for tokens and seconds
+
 
 def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
     """Each task's scores with interval, n, fill, tokens and time; then the model, the protocol and the folder."""
+    wide = console.width >= WIDE
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for title in ("task", "metric"):
-        drawn.add_column(title, overflow="fold")
-    for title in ("score", "95 %", "n", "fill", "tokens", "s"):
+        drawn.add_column(title, no_wrap=True)
+    for title in ("score", "95 %", "n", "fill", *(("tokens", "s") if wide else ())):
         drawn.add_column(title, justify="right", no_wrap=True)
     for cell in record.cells:
         name = cell.task + (f"@{cell.length}" if cell.length else "")
@@ -31,8 +34,7 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
                 _interval(score),
                 n if first else "",
                 "" if cell.mean_fill is None or not first else f"{cell.mean_fill:.1%}",
-                f"{cell.tokens:,}" if first else "",
-                f"{cell.seconds:.0f}" if first else "",
+                *((f"{cell.tokens:,}", f"{cell.seconds:.0f}") if wide and first else ()),
             )
     console.print(drawn)
     model = record.model

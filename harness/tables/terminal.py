@@ -100,6 +100,8 @@ def _page(table: Table, indices: list[int]) -> RichTable:
         drawn.add_column(_label(table.headers[index]), justify="right", no_wrap=True, width=widths[index] - 1)
     section = None
     for row in table.rows:
+        if all(row.entries[i] is None for i in indices):
+            continue  # nothing of it in this part of the table
         if row.section != section:
             if section is not None:
                 drawn.add_section()

@@ -1,0 +1,63 @@
+"""The shipped checkpoint: it loads, it retrieves, and the records and the README speak of these very weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+
+from gdn2.checkpoints import fingerprint, load_checkpoint, tokenizer_fingerprint
+from harness.backend import GDN2LM
+from harness.options import ZOO
+from harness.store import find_records
+from harness.tables.leaderboard import build_table
+from harness.tables.markdown import to_markdown
+from tasks.registry import load_suite
+from tasks.ruler.niah import Generator, NiahSpec
+from tasks.scoring import score_needles
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "results" / "leaderboard"
+CHECKPOINTS = sorted(path.parent for path in ZOO.glob("*/config.json"))
+
+
+@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
+def test_checkpoints_are_small_and_whole(folder: Path) -> None:
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10_000_000
+    model = load_checkpoint(folder)
+    assert bool(torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all())
+    assert {"README.md", "recipe.yaml", "log.jsonl", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
+
+
+def test_the_tiny_model_finds_needles_that_it_never_saw() -> None:
+    """S-NIAH-1 at 600 tokens, seed 7: at least 9 of 10 (a model that guesses finds none)."""
+    model = GDN2LM(str(ZOO / "gdn2-tiny"), batch_size=5)
+    generator = Generator(NiahSpec.parse({"task": "niah_single_1", "length": 600, "seed": 7}), model.tokenizer)
+    docs = [generator.sample(index) for index in range(10)]
+    requests = [
+        Instance(
+            request_type="generate_until",
+            doc=doc,
+            arguments=(f"{doc['input']} {doc['gen_prefix']}", {"until": [], "max_gen_toks": 12}),
+            idx=index,
+        )
+        for index, doc in enumerate(docs)
+    ]
+    texts = model.generate_until(requests)
+    assert sum(score_needles(doc, [text])["acc"] for doc, text in zip(docs, texts, strict=True)) >= 9
+
+
+def test_shipped_records_are_of_shipped_weights() -> None:
+    records = find_records([SHIPPED])
+    assert records
+    for path, record in records:
+        folder = ZOO / record.name
+        assert record.model["checkpoint_sha256"] == fingerprint(folder), path
+        assert record.protocol["tokenizer_sha256"] == tokenizer_fingerprint(folder), path
+
+
+def test_the_leaderboard_of_the_readme_is_what_the_command_prints() -> None:
+    table = build_table(load_suite("ruler_table3"), find_records([SHIPPED]))
+    assert to_markdown(table) in (ROOT / "README.md").read_text(encoding="utf-8")
