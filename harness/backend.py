@@ -84,7 +84,9 @@ class GDN2LM(TemplateLM):
         if rows < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = min(rows, int(max_batch_size)) if max_batch_size else rows
-        self.max_length = int(max_length) if max_length else self.model.config.max_position_embeddings
+        if max_length is not None and int(max_length) < 1:
+            raise UserError(f"max_length must be at least 1, got {max_length}")
+        self.max_length = int(max_length or self.model.config.max_position_embeddings)
         self.num_truncated = 0
         self.engine = Engine(self.model, self.batch_size, progress or NullProgress())
 

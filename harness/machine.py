@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ def peak_memory_mb() -> float:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
+@cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of this project and whether files differ from it; (None, None) outside a repository."""
+    """The commit of this project and whether files differ from it; (None, None) outside a repository. As it was when
+    first asked: what is edited during a run is not what runs."""
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     return (commit, bool(status)) if commit and status is not None else (None, None)
 

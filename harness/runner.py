@@ -36,6 +36,7 @@ def run(
         load_model: makes the lm-eval model; `GDN2LM` by default.
     """
     started = time.time()
+    machine.git_state()  # as it is now, not when the run ends
     plan = make_plan(options)
     quiet_lm_eval()
     progress = RichProgress(console)

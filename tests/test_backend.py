@@ -146,6 +146,8 @@ def test_bad_arguments_are_named(folder: Path, tmp_path: Path) -> None:
         GDN2LM(str(folder), batchsize=4)
     with pytest.raises(UserError, match="batch_size must be at least 1"):
         GDN2LM(str(folder), batch_size=0)
+    with pytest.raises(UserError, match="max_length must be at least 1"):
+        GDN2LM(str(folder), max_length=-5)
     with pytest.raises(UserError, match="greedily only"):
         GDN2LM(str(folder)).generate_until(instances("generate_until", [("a", {"do_sample": True, "temperature": 1})]))
     with pytest.raises(UserError, match="leaves no room"):
