@@ -145,13 +145,23 @@ def _run(args: argparse.Namespace) -> None:
         tokenizer=args.tokenizer,
         output=args.output,
         name=args.name,
-        command=args.typed,
+        command=_without_output(args.typed),
     )
     record, folder = run(options, _console(stderr=True))
     console = _console()
     print_summary(record, folder, console)
     if not options.tasks:
         _print_leaderboard(args.suite, _existing((SHIPPED_RESULTS, RUNS, options.output)), console)
+
+
+def _without_output(typed: Sequence[str]) -> tuple[str, ...]:
+    """The arguments without --output and its value."""
+    kept, skip = [], False
+    for argument in typed:
+        if not skip and not argument.startswith("--output"):
+            kept.append(argument)
+        skip = not skip and argument == "--output"
+    return tuple(kept)
 
 
 def _leaderboard(args: argparse.Namespace) -> None:

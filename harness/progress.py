@@ -75,7 +75,7 @@ class RichProgress:
             self._bar.update(task, advance=tokens + saved, requests=f"{self._requests}/{self._total_requests}")
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.console.print(self._line(), highlight=False)
+            self.console.print(self._line(), highlight=False, soft_wrap=True)
 
     def end(self) -> None:
         if self._bar is not None:

@@ -75,7 +75,7 @@ class RunRecord:
     """`GDN2LM.get_model_info()`."""
     cells: tuple[Cell, ...]
     command: tuple[str, ...]
-    """The arguments as typed."""
+    """The arguments as typed, without --output: where results went says nothing about them."""
     started: str
     """UTC, ISO 8601."""
     finished: str

@@ -61,7 +61,7 @@ def run(
         else:
             note = "  (from an interrupted run)"
         cell = cell_from_dict(saved["cell"], task.lm_eval_name)
-        console.print(f"{number}/{len(plan.tasks)} {summary_line(cell)}{note}", highlight=False)
+        console.print(f"{number}/{len(plan.tasks)} {summary_line(cell)}{note}", highlight=False, soft_wrap=True)
         done.append((cell, saved["result"]))
     published = _publish(plan, options, protocol, info, done, started)
     finished.clear()

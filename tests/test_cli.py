@@ -143,3 +143,8 @@ def test_tasks_show_prints_counts_and_marks_the_answer(tmp_path: Path, capsys) -
     assert "prompt tokens" in out
     assert "896" in out
     assert "One of the special magic numbers for" in out
+
+
+def test_the_recorded_command_leaves_out_where_results_went() -> None:
+    assert cli._without_output(["run", "x", "--output", "a", "--seed", "1"]) == ("run", "x", "--seed", "1")
+    assert cli._without_output(["run", "x", "--output=a"]) == ("run", "x")
