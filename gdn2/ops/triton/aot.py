@@ -1,0 +1,173 @@
+"""Compile every kernel without a GPU and read what the assembler says: `python -m gdn2.ops.triton.aot`.
+
+For each kernel, its default tile (or all candidates) and each architecture: registers a thread, bytes spilled to local
+memory, shared memory, and the matrix instructions of the binary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from gdn2.ops.triton import backward, forward, recurrent
+from gdn2.ops.triton.decay import LOG2_E
+from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
+from gdn2.ops.triton.tiles import CHUNK_SIZE, MAX_RANGE, Tile, tiles_for
+
+ARCHITECTURES = (80, 90, 100)
+SHARED_MEMORY_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a program can have
+
+KERNELS = {
+    "scores": forward.scores_kernel,
+    "scores_by_level": forward.scores_kernel,
+    "invert": forward.invert_kernel,
+    "transition": forward.transition_kernel,
+    "transition, backward": forward.transition_kernel,
+    "scan": forward.scan_kernel,
+    "scan, reverse": forward.scan_kernel,
+    "output": forward.output_kernel,
+    "value_gradients": backward.value_gradients_kernel,
+    "key_gradients": backward.key_gradients_kernel,
+    "key_gradients_by_level": backward.key_gradients_kernel,
+    "recurrent": recurrent.recurrent_kernel,
+}
+FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_g", "p_dg"}
+INPUTS = {"p_q", "p_k", "p_b", "p_v", "p_w", "p_o", "p_do", "p_dq", "p_dk", "p_db", "p_dv", "p_dw"}
+INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What one kernel costs on one architecture; `matrix` counts matrix instructions, wgmma ones apart."""
+
+    kernel: str
+    arch: int
+    tile: Tile
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    matrix: int
+    wgmma: int
+
+    @property
+    def fits(self) -> bool:
+        return self.shared_bytes <= SHARED_MEMORY_LIMIT[self.arch]
+
+
+def compile_kernel(name: str, tile: Tile, arch: int, K: int, V: int, precision: str) -> Compiled:
+    """Compile one kernel as a call with bfloat16 (or float32) inputs on contiguous, aligned tensors would."""
+    kernel = KERNELS[name]
+    fn = kernel.fn if hasattr(kernel, "fn") and not hasattr(kernel, "arg_names") else kernel
+    constants = _constants(name, tile, K, V, precision)
+    signature, attributes = {}, {}
+    for i, argument in enumerate(fn.arg_names):
+        if argument in constants:
+            signature[argument] = "constexpr"
+        else:
+            signature[argument] = _type(argument, precision)
+            if argument.startswith("p_") or argument == "H":
+                attributes[(i,)] = [["tt.divisibility", 16]]
+    options = {"num_warps": tile["num_warps"], "num_stages": tile["num_stages"]}
+    source = ASTSource(fn, signature, constants, attributes)
+    binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    usage, sass = _disassemble(binary.asm["cubin"])
+    return Compiled(
+        name, arch, tile, int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
+        int(re.search(r"STACK:(\d+)", usage)[1]), binary.metadata.shared,  # type: ignore[index]
+        len(re.findall(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b", sass)), len(re.findall(r"\bHGMMA\b", sass)),
+    )  # fmt: skip
+
+
+def _constants(name: str, tile: Tile, K: int, V: int, precision: str) -> dict[str, Any]:
+    C = CHUNK_SIZE[precision]
+    values: dict[str, Any] = {
+        "K": K, "V": V, "KP": padded_key_dim(K), "VP": padded_value_dim(V), "C": C, "LOG_C": C.bit_length() - 1,
+        "KB": min(padded_key_dim(K), 128), "MAX_RANGE": MAX_RANGE[precision] * LOG2_E.value, "PRECISION": precision,
+        "FOR_BACKWARD": "backward" in name, "BY_LEVEL": "by_level" in name, "REVERSE": "reverse" in name, "HAS_FIRST": True, "PACKED": False,
+        "STAGES": tile["num_stages"], **tile,
+    }  # fmt: skip
+    if name == "invert":
+        values["PRECISION"] = "tf32" if precision == "bf16" else "tf32x3"
+    constants = {key: value for key, value in values.items() if key in KERNELS[name].arg_names}
+    absent = {"transition": ["p_do"], "transition, backward": ["p_O"], "recurrent": ["p_offsets"]}
+    return constants | dict.fromkeys(absent.get(name, []))
+
+
+def _type(argument: str, precision: str) -> str:
+    if argument in INTEGERS:
+        return INTEGERS[argument]
+    if not argument.startswith("p_"):
+        return "fp32" if argument == "scale" else "i32"
+    if argument in FLOAT32 or precision == "tf32x3":
+        return "*fp32"
+    if precision == "tf32":
+        return "*fp16" if argument in INPUTS else "*fp32"
+    return "*bf16"
+
+
+def _disassemble(cubin: bytes) -> tuple[str, str]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        outputs = [
+            subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
+            for option in ("--dump-resource-usage", "-sass")
+        ]
+    return outputs[0], outputs[1]
+
+
+def compile_all(
+    archs: list[int], K: int, V: int, precision: str, *, kernels: list[str], candidates: bool
+) -> Iterator[Compiled]:
+    for name in kernels:
+        for arch in archs:
+            tiles = tiles_for(name.split(",")[0], padded_key_dim(K), padded_value_dim(V), precision, arch)
+            for tile in tiles if candidates else tiles[:1]:
+                yield compile_kernel(name, tile, arch, K, V, precision)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", type=int, nargs="+", default=list(ARCHITECTURES), help="compute capability x 10")
+    parser.add_argument("--key-dim", type=int, default=128)
+    parser.add_argument("--value-dim", type=int, default=128)
+    parser.add_argument("--precision", choices=list(CHUNK_SIZE), default="bf16")
+    parser.add_argument("--candidates", action="store_true", help="every tile that tuning considers, not the default")
+    parser.add_argument("--kernels", nargs="+", default=list(KERNELS), choices=list(KERNELS))
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    arguments = parser.parse_args()
+    rows = []
+    print("| kernel | tile | sm | registers | spilled bytes | shared kB | matrix instructions (wgmma) |")
+    print("|---|---|---|---|---|---|---|")
+    for row in compile_all(
+        arguments.arch, arguments.key_dim, arguments.value_dim, arguments.precision,
+        kernels=arguments.kernels, candidates=arguments.candidates,
+    ):
+        rows.append(row)
+        tile = " ".join(f"{key.removeprefix('num_')} {value}" for key, value in row.tile.items())
+        print(
+            f"| {row.kernel} | {tile} | {row.arch} | {row.registers} | {row.spilled_bytes} | "
+            f"{row.shared_bytes / 1024:.0f} | {row.matrix} ({row.wgmma}) |",
+            flush=True,
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if not all(row.fits for row in rows):
+        sys.exit("some kernels need more shared memory than the architecture has")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Chunkwise backward: two kernels behind those of forward.py, run again to save memory.
+
+The equations are those of gdn2/README.md, "Gradients". The adjoint H of the state behind a chunk obeys the affine
+recursion of the forward pass, transposed (`transition_kernel` makes R^T do, `scan_kernel` runs in reverse). Then:
+
+1. `value_gradients`: U = M (z - E+ S), dU = P^T do + K- H and Y = M^T dU, the adjoint of the triangular solve;
+   dv = w Y, dw = v Y, and the score gradients dP = tril(do U^T), dL = -stril(Y U^T).
+2. `key_gradients`: from states and scores the gradients of q, e = b k and the keys' own role kappa; with them
+   dk = kappa + b de, db = k de, and dg as the sum behind each token of q dq + e de - k kappa, plus the chunk's own
+   decay of the state.
+
+No kernel adds to memory that another program writes: two runs give the same bits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gdn2.ops.triton.decay import (
+    STRONGEST_STEP,
+    dot,
+    dot_add,
+    exponent_inside_eight,
+    inside_eight,
+    joined,
+    log2_decay,
+    sums_before,
+    sums_behind,
+)
+
+
+@triton.jit
+def value_gradients_kernel(
+    p_M, p_P, p_E, p_K, p_S, p_H, p_v, p_w, p_do, p_U, p_Y, p_dP, p_dL, p_dv, p_dw, p_starts, p_lengths, scale, H,
+    V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    i_n, i_h = tl.program_id(0), tl.program_id(1)
+    slot = i_n.to(tl.int64) * H + i_h
+    start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    o_c = tl.arange(0, C)
+    o_square = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    b_dP = tl.zeros([C, C], dtype=tl.float32)
+    b_dL = tl.zeros([C, C], dtype=tl.float32)
+    for v0 in range(0, VP, BV):
+        o_v = v0 + tl.arange(0, BV)
+        o_in = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+        m_in = (o_c < length)[:, None] & (o_v < V)[None, :]
+        b_v = tl.load(p_v + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_w = tl.load(p_w + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_do = tl.load(p_do + o_in, mask=m_in, other=0.0)
+        b_read = tl.zeros([C, BV], dtype=tl.float32)
+        b_dU = dot(tl.trans(tl.load(p_P + o_square)), b_do, PRECISION)
+        for k0 in range(0, KP, BK):
+            o_k = k0 + tl.arange(0, BK)
+            o_rows = slot * C * KP + o_c[:, None] * KP + o_k[None, :]
+            o_state = slot * KP * VP + o_k[:, None] * VP + o_v[None, :]
+            b_read = dot_add(tl.load(p_E + o_rows), tl.load(p_S + o_state), b_read, PRECISION)
+            b_dU = dot_add(tl.load(p_K + o_rows), tl.load(p_H + o_state), b_dU, PRECISION)
+        b_M = tl.load(p_M + o_square)
+        b_U = dot(b_M, b_v * b_w - b_read, PRECISION).to(p_U.dtype.element_ty)
+        b_Y = dot(tl.trans(b_M), b_dU, PRECISION)
+        tl.store(p_dv + o_in, (b_w * b_Y).to(p_dv.dtype.element_ty), mask=m_in)
+        tl.store(p_dw + o_in, (b_v * b_Y).to(p_dw.dtype.element_ty), mask=m_in)
+        b_Y = b_Y.to(p_Y.dtype.element_ty)
+        o_out = slot * C * VP + o_c[:, None] * VP + o_v[None, :]
+        tl.store(p_U + o_out, b_U)
+        tl.store(p_Y + o_out, b_Y)
+        b_U = tl.trans(b_U)
+        b_dP = dot_add(b_do, b_U, b_dP, PRECISION)
+        b_dL = dot_add(b_Y, b_U, b_dL, PRECISION)
+    b_dP = tl.where(o_c[:, None] >= o_c[None, :], b_dP * scale, 0.0)
+    b_dL = tl.where(o_c[:, None] > o_c[None, :], -b_dL, 0.0)
+    tl.store(p_dP + o_square, b_dP.to(p_dP.dtype.element_ty))
+    tl.store(p_dL + o_square, b_dL.to(p_dL.dtype.element_ty))
+
+
+@triton.jit
+def key_gradients_kernel(
+    p_q, p_k, p_b, p_g, p_S, p_H, p_do, p_U, p_Y, p_dP, p_dL, p_dq, p_dk, p_db, p_dg, p_by_level, p_starts, p_lengths, scale, H,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Chunks with one reference and, in a second launch, those that `scores_kernel` marked."""
+    i_n, i_h, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    slot = i_n.to(tl.int64) * H + i_h
+    if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
+        return
+    start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    o_c, o_k = tl.arange(0, C), i_k * BK + tl.arange(0, BK)
+    b_dq = tl.zeros([C, BK], dtype=tl.float32)
+    b_de = tl.zeros([C, BK], dtype=tl.float32)
+    b_dk = tl.zeros([C, BK], dtype=tl.float32)
+    b_SH = tl.zeros([BK], dtype=tl.float32)
+    for v0 in range(0, VP, BV):
+        o_v = v0 + tl.arange(0, BV)
+        o_do = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+        b_do = tl.load(p_do + o_do, mask=(o_c < length)[:, None] & (o_v < V)[None, :], other=0.0)
+        o_value = slot * C * VP + o_c[:, None] * VP + o_v[None, :]
+        o_state = slot * KP * VP + o_k[:, None] * VP + o_v[None, :]
+        b_S, b_H = tl.load(p_S + o_state), tl.load(p_H + o_state)
+        b_SH += tl.sum(b_S.to(tl.float32) * b_H.to(tl.float32), axis=1)
+        b_S = tl.trans(b_S)
+        b_dq = dot_add(b_do, b_S, b_dq, PRECISION)
+        b_de = dot_add(tl.load(p_Y + o_value), b_S, b_de, PRECISION)
+        b_dk = dot_add(tl.load(p_U + o_value), tl.trans(b_H), b_dk, PRECISION)
+
+    o_in = ((start + o_c) * H + i_h)[:, None] * K + o_k[None, :]
+    m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
+    b_graw = tl.load(p_g + o_in, mask=m_in, other=0.0)
+    b_g = log2_decay(b_graw)
+    b_q = tl.load(p_q + o_in, mask=m_in, other=0.0).to(tl.float32)
+    b_k = tl.load(p_k + o_in, mask=m_in, other=0.0).to(tl.float32)
+    b_b = tl.load(p_b + o_in, mask=m_in, other=0.0).to(tl.float32)
+    b_e = b_b * b_k
+    o_square = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    b_dP, b_dL = tl.load(p_dP + o_square), tl.load(p_dL + o_square)
+    total = tl.sum(b_g, axis=0)
+    if BY_LEVEL:
+        rows = tl.exp2(sums_before(b_g, o_c, C))
+        b_dq, b_de = b_dq * rows * scale, -b_de * rows
+        b_dk = b_dk * tl.exp2(sums_behind(b_g, o_c, C))
+        b_close = tl.sum(b_k * b_dk, axis=0)
+        x = exponent_inside_eight(b_g, o_c)
+        rows, columns = tl.exp2(x), tl.exp2(-x)
+        b_Pl, b_Ll = tl.where(inside_eight(o_c), b_dP, 0.0), tl.where(inside_eight(o_c), b_dL, 0.0)
+        b_dq += rows * dot(b_Pl, b_k * columns, PRECISION)
+        b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
+        b_up = dot(tl.trans(b_Pl), b_q * rows, PRECISION)
+        b_dk += columns * dot_add(tl.trans(b_Ll), b_e * rows, b_up, PRECISION)
+        for level in range(3, LOG_C):
+            rows = tl.exp2(sums_before(b_g, o_c, 1 << level))
+            columns = tl.exp2(sums_behind(b_g, o_c, 1 << level))
+            m_level = joined(o_c, 1 << level)
+            b_Pl, b_Ll = tl.where(m_level, b_dP, 0.0), tl.where(m_level, b_dL, 0.0)
+            b_dq += rows * dot(b_Pl, b_k * columns, PRECISION)
+            b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
+            b_up = dot(tl.trans(b_Pl), b_q * rows, PRECISION)
+            b_dk += columns * dot_add(tl.trans(b_Ll), b_e * rows, b_up, PRECISION)
+    else:
+        middle = 0.5 * total
+        x = tl.cumsum(b_g, axis=0) - middle[None, :]
+        rows, columns = tl.exp2(x), tl.exp2(-x)
+        half = tl.exp2(middle)[None, :]
+        b_dk = b_dk * (columns * half)
+        b_close = tl.sum(b_k * b_dk, axis=0)
+        b_right = b_k * columns
+        b_dq = rows * dot_add(b_dP, b_right, b_dq * (scale * half), PRECISION)
+        b_de = rows * dot_add(b_dL, b_right, -b_de * half, PRECISION)
+        b_up = dot(tl.trans(b_dP), b_q * rows, PRECISION)
+        b_dk += columns * dot_add(tl.trans(b_dL), b_e * rows, b_up, PRECISION)
+    tl.store(p_dq + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
+    tl.store(p_dk + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
+    tl.store(p_db + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
+    b_dg = tl.cumsum(b_q * b_dq + b_e * b_de - b_k * b_dk, axis=0, reverse=True)
+    b_dg += (tl.exp2(total) * b_SH + b_close)[None, :]
+    b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
+    tl.store(p_dg + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

@@ -1,0 +1,223 @@
+"""Chunkwise forward in five kernels, each parallel over chunks and heads except the third-but-one, `scan`.
+
+The symbols are those of gdn2/README.md. Of a chunk that starts from the state S:
+
+1. `scores`: P and L, the decayed inner products of queries and erase vectors with keys; E+ = e exp(G), Q+ = scale q
+   exp(G), K- = k exp(G_C - G), the carry exp(G_C).
+2. `invert`: M = (I + L)^-1 by merging pairs of blocks.
+3. `transition`: with W = M E+ and U0 = M z the chunk is an affine map of its state, so that one product a chunk is all
+   that has to wait for the chunk before:
+       S' = carry * S + A S + B,   A = -K-^T W,   B = K-^T U0;      o = R S + O,   R = Q+ - P W,   O = P U0.
+4. `scan`: the states S of all chunks, one program a sequence, head and block of value columns.
+5. `output`: o = R S + O.
+
+Program index (chunk, head, block); `slot` = chunk * H + head numbers the scratch tiles, which are contiguous.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gdn2.ops.triton.decay import (
+    dot,
+    dot_add,
+    exponent_inside_eight,
+    inside_eight,
+    joined,
+    log2_decay,
+    sums_before,
+    sums_behind,
+)
+
+
+@triton.jit
+def scores_kernel(
+    p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, p_by_level, p_starts, p_lengths, scale, H,
+    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr, BK: tl.constexpr,
+    BY_LEVEL: tl.constexpr, MAX_RANGE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """With one reference a chunk; chunks that lose too much for it are marked in p_by_level and left to a second
+    launch, BY_LEVEL, which passes over all others."""
+    i_n, i_h = tl.program_id(0), tl.program_id(1)
+    slot = i_n.to(tl.int64) * H + i_h
+    if BY_LEVEL:
+        if tl.load(p_by_level + slot) == 0:
+            return
+    start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    lowest = 0.0
+    o_c = tl.arange(0, C)
+    b_P = tl.zeros([C, C], dtype=tl.float32)
+    b_L = tl.zeros([C, C], dtype=tl.float32)
+    for k0 in range(0, KP, BK):
+        o_k = k0 + tl.arange(0, BK)
+        o_in = ((start + o_c) * H + i_h)[:, None] * K + o_k[None, :]
+        m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
+        b_g = log2_decay(tl.load(p_g + o_in, mask=m_in, other=0.0))
+        b_q = tl.load(p_q + o_in, mask=m_in, other=0.0).to(tl.float32) * scale
+        b_k = tl.load(p_k + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_e = tl.load(p_b + o_in, mask=m_in, other=0.0).to(tl.float32) * b_k
+        total = tl.sum(b_g, axis=0)
+        if BY_LEVEL:
+            x = exponent_inside_eight(b_g, o_c)
+            rows, b_right = tl.exp2(x), tl.trans(b_k * tl.exp2(-x))
+            b_P += tl.where(inside_eight(o_c), dot(b_q * rows, b_right, PRECISION), 0.0)
+            b_L += tl.where(inside_eight(o_c), dot(b_e * rows, b_right, PRECISION), 0.0)
+            for level in range(3, LOG_C):
+                rows = tl.exp2(sums_before(b_g, o_c, 1 << level))
+                b_right = tl.trans(b_k * tl.exp2(sums_behind(b_g, o_c, 1 << level)))
+                b_P += tl.where(joined(o_c, 1 << level), dot(b_q * rows, b_right, PRECISION), 0.0)
+                b_L += tl.where(joined(o_c, 1 << level), dot(b_e * rows, b_right, PRECISION), 0.0)
+            decay_in = tl.exp2(sums_before(b_g, o_c, C))
+            decay_out = tl.exp2(sums_behind(b_g, o_c, C))
+        else:
+            lowest = tl.minimum(lowest, tl.min(total))
+            middle = 0.5 * total
+            x = tl.cumsum(b_g, axis=0) - middle[None, :]
+            rows, columns = tl.exp2(x), tl.exp2(-x)
+            half = tl.exp2(middle)
+            b_right = tl.trans(b_k * columns)
+            b_P = dot_add(b_q * rows, b_right, b_P, PRECISION)
+            b_L = dot_add(b_e * rows, b_right, b_L, PRECISION)
+            decay_in, decay_out = rows * half[None, :], columns * half[None, :]
+        o_out = slot * C * KP + o_c[:, None] * KP + o_k[None, :]
+        tl.store(p_E + o_out, (b_e * decay_in).to(p_E.dtype.element_ty))
+        tl.store(p_Q + o_out, (b_q * decay_in).to(p_Q.dtype.element_ty))
+        tl.store(p_K + o_out, (b_k * decay_out).to(p_K.dtype.element_ty))
+        tl.store(p_carry + slot * KP + o_k, tl.exp2(total))
+    if not BY_LEVEL:
+        tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
+    b_P = tl.where(o_c[:, None] >= o_c[None, :], b_P, 0.0)
+    b_L = tl.where(o_c[:, None] > o_c[None, :], b_L, 0.0)
+    o_out = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    tl.store(p_P + o_out, b_P.to(p_P.dtype.element_ty))
+    tl.store(p_L + o_out, b_L)
+
+
+@triton.jit
+def invert_kernel(p_L, p_M, C: tl.constexpr, LOG_C: tl.constexpr, PRECISION: tl.constexpr):
+    slot = tl.program_id(0).to(tl.int64)
+    o_c = tl.arange(0, C)
+    o_tile = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    b_L = tl.load(p_L + o_tile)
+    b_M = tl.where(o_c[:, None] == o_c[None, :], 1.0, 0.0) - tl.where(joined(o_c, 1), b_L, 0.0)
+    for level in tl.static_range(1, LOG_C):
+        b_X = tl.where(joined(o_c, 1 << level), b_L, 0.0)
+        b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
+    tl.store(p_M + o_tile, b_M.to(p_M.dtype.element_ty))
+
+
+@triton.jit
+def transition_kernel(
+    p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_A, p_B, p_R, p_O, p_do, p_starts, p_lengths, H,
+    V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One block of BN columns of [W, U0]. For the backward pass p_R receives R^T do [KP, VP] instead of R, and p_O
+    nothing."""
+    i_n, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    slot = i_n.to(tl.int64) * H + i_h
+    start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    o_c = tl.arange(0, C)
+    o_square = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    b_M = tl.load(p_M + o_square)
+    if i_b < KP // BN:
+        o_n = i_b * BN + tl.arange(0, BN)
+        o_key = slot * C * KP + o_c[:, None] * KP + o_n[None, :]
+        b_W = dot(b_M, tl.load(p_E + o_key), PRECISION)
+        for k0 in range(0, KP, BK):
+            o_k = k0 + tl.arange(0, BK)
+            b_K = tl.load(p_K + slot * C * KP + o_c[None, :] * KP + o_k[:, None])
+            b_A = -dot(b_K, b_W, PRECISION)
+            tl.store(p_A + slot * KP * KP + o_k[:, None] * KP + o_n[None, :], b_A.to(p_A.dtype.element_ty))
+        b_R = tl.load(p_Q + o_key).to(tl.float32) - dot(tl.load(p_P + o_square), b_W, PRECISION)
+        if FOR_BACKWARD:
+            for v0 in range(0, VP, BN):
+                o_v = v0 + tl.arange(0, BN)
+                o_do = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+                b_do = tl.load(p_do + o_do, mask=(o_c < length)[:, None] & (o_v < V)[None, :], other=0.0)
+                b_out = dot(tl.trans(b_R), b_do, PRECISION)
+                tl.store(p_R + slot * KP * VP + o_n[:, None] * VP + o_v[None, :], b_out.to(p_R.dtype.element_ty))
+        else:
+            tl.store(p_R + o_key, b_R.to(p_R.dtype.element_ty))
+    else:
+        o_n = (i_b - KP // BN) * BN + tl.arange(0, BN)
+        o_in = ((start + o_c) * H + i_h)[:, None] * V + o_n[None, :]
+        m_in = (o_c < length)[:, None] & (o_n < V)[None, :]
+        b_z = tl.load(p_v + o_in, mask=m_in, other=0.0).to(tl.float32) * tl.load(p_w + o_in, mask=m_in, other=0.0)
+        b_U = dot(b_M, b_z, PRECISION)
+        for k0 in range(0, KP, BK):
+            o_k = k0 + tl.arange(0, BK)
+            b_K = tl.load(p_K + slot * C * KP + o_c[None, :] * KP + o_k[:, None])
+            b_B = dot(b_K, b_U, PRECISION)
+            tl.store(p_B + slot * KP * VP + o_k[:, None] * VP + o_n[None, :], b_B.to(p_B.dtype.element_ty))
+        if not FOR_BACKWARD:
+            b_O = dot(tl.load(p_P + o_square), b_U, PRECISION)
+            tl.store(p_O + slot * C * VP + o_c[:, None] * VP + o_n[None, :], b_O.to(p_O.dtype.element_ty))
+
+
+@triton.jit
+def scan_kernel(
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, BV: tl.constexpr, KB: tl.constexpr,
+    HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """S' = carry * S + A S + B over the chunks of a sequence; S of each chunk to p_S, the last S' to p_last.
+
+    In reverse the same recursion with A^T, from the last chunk to the first: the adjoint of the state behind each
+    chunk. Key rows lie in KP / KB (1 or 2) register tiles.
+    """
+    i_v, i_h, i_n = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
+    o_k, o_v = tl.arange(0, KB), i_v * BV + tl.arange(0, BV)
+    o_state = (i_n.to(tl.int64) * H + i_h) * K * V + o_k[:, None] * V + o_v[None, :]
+    m_0, m_1 = (o_k < K)[:, None] & (o_v < V)[None, :], (o_k + KB < K)[:, None] & (o_v < V)[None, :]
+    b_S0 = tl.zeros([KB, BV], dtype=tl.float32)
+    b_S1 = tl.zeros([KB, BV], dtype=tl.float32)
+    if HAS_FIRST:
+        b_S0 = tl.load(p_first + o_state, mask=m_0, other=0.0).to(tl.float32)
+        if KP > KB:
+            b_S1 = tl.load(p_first + o_state + KB * V, mask=m_1, other=0.0).to(tl.float32)
+    o_A = (o_k[None, :] * KP + o_k[:, None]) if REVERSE else (o_k[:, None] * KP + o_k[None, :])
+    for step in tl.range(0, end - begin, num_stages=STAGES):
+        slot = ((end - 1 - step) if REVERSE else (begin + step)).to(tl.int64) * H + i_h
+        o_S = slot * KP * VP + o_k[:, None] * VP + o_v[None, :]
+        p_tile = p_A + slot * KP * KP + o_A
+        b_A = tl.load(p_tile)
+        b_B0 = tl.load(p_B + o_S).to(tl.float32)
+        b_carry = tl.load(p_carry + slot * KP + o_k)
+        low0 = b_S0.to(p_S.dtype.element_ty)
+        tl.store(p_S + o_S, low0)
+        b_S0 = dot_add(b_A, low0, b_S0 * b_carry[:, None] + b_B0, PRECISION)
+        if KP > KB:
+            low1 = b_S1.to(p_S.dtype.element_ty)
+            tl.store(p_S + o_S + KB * VP, low1)
+            b_B1 = tl.load(p_B + o_S + KB * VP).to(tl.float32)
+            b_carry = tl.load(p_carry + slot * KP + KB + o_k)
+            upper, lower = (KB * KP, KB) if REVERSE else (KB, KB * KP)
+            b_S0 = dot_add(tl.load(p_tile + upper), low1, b_S0, PRECISION)
+            b_S1 = dot_add(tl.load(p_tile + lower), low0, b_S1 * b_carry[:, None] + b_B1, PRECISION)
+            b_S1 = dot_add(tl.load(p_tile + KB * KP + KB), low1, b_S1, PRECISION)
+    tl.store(p_last + o_state, b_S0, mask=m_0)
+    if KP > KB:
+        tl.store(p_last + o_state + KB * V, b_S1, mask=m_1)
+
+
+@triton.jit
+def output_kernel(
+    p_R, p_S, p_O, p_o, p_starts, p_lengths, H,
+    V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    i_n, i_h, i_v = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    slot = i_n.to(tl.int64) * H + i_h
+    start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    o_c, o_v = tl.arange(0, C), i_v * BV + tl.arange(0, BV)
+    b_o = tl.load(p_O + slot * C * VP + o_c[:, None] * VP + o_v[None, :]).to(tl.float32)
+    for k0 in range(0, KP, BK):
+        o_k = k0 + tl.arange(0, BK)
+        b_R = tl.load(p_R + slot * C * KP + o_c[:, None] * KP + o_k[None, :])
+        b_S = tl.load(p_S + slot * KP * VP + o_k[:, None] * VP + o_v[None, :])
+        b_o = dot_add(b_R, b_S, b_o, PRECISION)
+    o_out = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+    tl.store(p_o + o_out, b_o.to(p_o.dtype.element_ty), mask=(o_c < length)[:, None] & (o_v < V)[None, :])

@@ -1,0 +1,88 @@
+"""Where things lie: chunks of tokens, segments of chunks, and the padded sizes of scratch tiles.
+
+A chunk is C tokens of one sequence that a program handles together. A segment is a range of chunks of every sequence:
+the unit of scratch memory, so that a text of a million tokens needs no more of it than one of thirty thousand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+MAX_KEY_DIM = 256  # the state of a program is [d_k, BV] in registers
+SEGMENT_TOKEN_HEADS = 2**19  # 32K tokens of 16 heads
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The chunks of one segment, in the order of their sequences.
+
+    Attributes:
+        starts: int64 [num_chunks], first token of a chunk, counted over the flattened batch and time axes.
+        lengths: int32 [num_chunks], tokens of a chunk: C except at the end of a sequence.
+        offsets: int32 [N + 1], the chunks offsets[n] ... offsets[n + 1] - 1 belong to sequence n.
+        num_chunks: of all sequences.
+    """
+
+    starts: Tensor
+    lengths: Tensor
+    offsets: Tensor
+    num_chunks: int
+
+
+@lru_cache(maxsize=128)
+def segments_of(
+    offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device
+) -> tuple[Segment, ...]:
+    """The segments of B sequences of T tokens, or of packed sequences when `offsets` is given."""
+    N = B if offsets is None else len(offsets) - 1
+    chunks = max(1, SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
+    longest = T if offsets is None else max(end - start for start, end in pairwise(offsets))
+    step = chunks * chunk_size
+    build = _rectangle if offsets is None else _packed
+    return tuple(build(offsets, B, T, first, first + step, chunk_size, device) for first in range(0, longest, step))
+
+
+def _rectangle(
+    offsets: tuple[int, ...] | None, B: int, T: int, first: int, last: int, C: int, device: torch.device
+) -> Segment:
+    assert offsets is None
+    within = torch.arange(first, min(last, T), C, device=device)
+    starts = torch.arange(B, device=device)[:, None] * T + within
+    lengths = (T - within).clamp(max=C).to(torch.int32).expand(B, -1)
+    row = within.numel()
+    chunk_offsets = torch.arange(0, (B + 1) * row, row, dtype=torch.int32, device=device)
+    return Segment(starts.flatten(), lengths.flatten().contiguous(), chunk_offsets, B * row)
+
+
+def _packed(
+    offsets: tuple[int, ...] | None, B: int, T: int, first: int, last: int, C: int, device: torch.device
+) -> Segment:
+    assert offsets is not None
+    starts, lengths, chunk_offsets = [], [], [0]
+    for start, end in pairwise(offsets):
+        for chunk in range(start + first, min(start + last, end), C):
+            starts.append(chunk)
+            lengths.append(min(C, end - chunk))
+        chunk_offsets.append(len(starts))
+
+    def tensor(values: list[int], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+    return Segment(
+        tensor(starts, torch.int64), tensor(lengths, torch.int32), tensor(chunk_offsets, torch.int32), len(starts)
+    )
+
+
+def padded_key_dim(K: int) -> int:
+    """Columns of a scratch tile: a power of two, as Triton's tiles are."""
+    return max(16, 1 << (K - 1).bit_length())
+
+
+def padded_value_dim(V: int) -> int:
+    """A power of two up to 64, then multiples of 64: value columns are handled in blocks."""
+    return max(16, 1 << (V - 1).bit_length()) if V <= 64 else -(-V // 64) * 64
