@@ -36,14 +36,14 @@ KERNELS = {
     "transition": forward.transition_kernel,
     "transition, backward": forward.transition_kernel,
     "scan": forward.scan_kernel,
-    "scan, reverse": forward.scan_kernel,
+    "scan, both ways": forward.scan_kernel,
     "output": forward.output_kernel,
     "value_gradients": backward.value_gradients_kernel,
     "key_gradients": backward.key_gradients_kernel,
     "key_gradients_by_level": backward.key_gradients_kernel,
     "recurrent": recurrent.recurrent_kernel,
 }
-FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_g", "p_dg"}
+FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_after", "p_before", "p_g", "p_dg"}
 INPUTS = {"p_q", "p_k", "p_b", "p_v", "p_w", "p_o", "p_do", "p_dq", "p_dk", "p_db", "p_dv", "p_dw"}
 INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
 
@@ -95,13 +95,14 @@ def _constants(name: str, tile: Tile, K: int, V: int, precision: str) -> dict[st
     values: dict[str, Any] = {
         "K": K, "V": V, "KP": padded_key_dim(K), "VP": padded_value_dim(V), "C": C, "LOG_C": C.bit_length() - 1,
         "KB": min(padded_key_dim(K), 128), "MAX_RANGE": MAX_RANGE[precision] * LOG2_E.value, "PRECISION": precision,
-        "FOR_BACKWARD": "backward" in name, "BY_LEVEL": "by_level" in name, "REVERSE": "reverse" in name, "HAS_FIRST": True, "PACKED": False,
-        "STAGES": tile["num_stages"], **tile,
+        "FOR_BACKWARD": "backward" in name, "BY_LEVEL": "by_level" in name, "HAS_FIRST": True, "PACKED": False,
+        "STAGES": tile["num_stages"], "HAS_AFTER": True, "BOTH_WAYS": "both" in name, **tile,
     }  # fmt: skip
     if name == "invert":
         values["PRECISION"] = "tf32" if precision == "bf16" else "tf32x3"
     constants = {key: value for key, value in values.items() if key in KERNELS[name].arg_names}
     absent = {"transition": ["p_do"], "transition, backward": ["p_O"], "recurrent": ["p_offsets"]}
+    absent["scan"] = ["p_R", "p_H", "p_after", "p_before"]
     return constants | dict.fromkeys(absent.get(name, []))
 
 
@@ -153,8 +154,12 @@ def main() -> None:
     print("| kernel | tile | sm | registers | spilled bytes | shared kB | matrix instructions (wgmma) |")
     print("|---|---|---|---|---|---|---|")
     for row in compile_all(
-        arguments.arch, arguments.key_dim, arguments.value_dim, arguments.precision,
-        kernels=arguments.kernels, candidates=arguments.candidates,
+        arguments.arch,
+        arguments.key_dim,
+        arguments.value_dim,
+        arguments.precision,
+        kernels=arguments.kernels,
+        candidates=arguments.candidates,
     ):
         rows.append(row)
         tile = " ".join(f"{key.removeprefix('num_')} {value}" for key, value in row.tile.items())

@@ -78,7 +78,8 @@ def value_gradients_kernel(
 
 @triton.jit
 def key_gradients_kernel(
-    p_q, p_k, p_b, p_g, p_S, p_H, p_do, p_U, p_Y, p_dP, p_dL, p_dq, p_dk, p_db, p_dg, p_by_level, p_starts, p_lengths, scale, H,
+    p_q, p_k, p_b, p_g, p_S, p_H, p_do, p_U, p_Y, p_dP, p_dL, p_dq, p_dk, p_db, p_dg, p_by_level,
+    p_starts, p_lengths, scale, H,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip

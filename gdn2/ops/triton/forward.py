@@ -41,7 +41,7 @@ def scores_kernel(
     launch, BY_LEVEL, which passes over all others."""
     i_n, i_h = tl.program_id(0), tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
-    if BY_LEVEL:
+    if BY_LEVEL:  # noqa: SIM102 (a compile-time condition)
         if tl.load(p_by_level + slot) == 0:
             return
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
@@ -96,14 +96,26 @@ def scores_kernel(
 
 @triton.jit
 def invert_kernel(p_L, p_M, C: tl.constexpr, LOG_C: tl.constexpr, PRECISION: tl.constexpr):
+    """M = (I + L)^-1: for blocks of 1, 2, 4, ... tokens, M <- M - M X M with X the part of L that joins their pairs.
+    Up to blocks of 16 the C / 16 blocks on the diagonal are handled by themselves."""
     slot = tl.program_id(0).to(tl.int64)
-    o_c = tl.arange(0, C)
-    o_tile = slot * C * C + o_c[:, None] * C + o_c[None, :]
-    b_L = tl.load(p_L + o_tile)
-    b_M = tl.where(o_c[:, None] == o_c[None, :], 1.0, 0.0) - tl.where(joined(o_c, 1), b_L, 0.0)
-    for level in tl.static_range(1, LOG_C):
-        b_X = tl.where(joined(o_c, 1 << level), b_L, 0.0)
+    o_c, o_a, o_s = tl.arange(0, C), tl.arange(0, C // 16), tl.arange(0, 16)
+    o_row = o_a[:, None, None] * 16 + o_s[None, :, None]
+    b_L = tl.load(p_L + slot * C * C + o_row * C + o_a[:, None, None] * 16 + o_s[None, None, :])
+    b_M = tl.where((o_s[:, None] == o_s[None, :])[None, :, :], 1.0, 0.0) - tl.where(
+        joined(o_s, 1)[None, :, :], b_L, 0.0
+    )
+    for level in tl.static_range(1, 4):
+        b_X = tl.where(joined(o_s, 1 << level)[None, :, :], b_L, 0.0)
         b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
+    m_own = o_a[:, None, None, None] == o_a[None, None, :, None]
+    b_M = tl.reshape(tl.where(m_own, b_M[:, :, None, :], 0.0), [C, C])
+    o_tile = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    if C > 16:
+        b_L = tl.load(p_L + o_tile)
+        for level in tl.static_range(4, LOG_C):
+            b_X = tl.where(joined(o_c, 1 << level), b_L, 0.0)
+            b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
     tl.store(p_M + o_tile, b_M.to(p_M.dtype.element_ty))
 
 
@@ -158,7 +170,31 @@ def transition_kernel(
 
 @triton.jit
 def scan_kernel(
-    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H,
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, N,
+    p_R, p_H, p_after, p_before,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, BV: tl.constexpr, KB: tl.constexpr,
+    BOTH_WAYS: tl.constexpr, HAS_FIRST: tl.constexpr, HAS_AFTER: tl.constexpr, PRECISION: tl.constexpr,
+    STAGES: tl.constexpr,
+):  # fmt: skip
+    """The states S of all chunks, from p_first to p_last. BOTH_WAYS: programs behind those of the N sequences go in
+    reverse, from p_after to p_before, for the adjoints H that the gradients need."""
+    i_v, i_h, i_n = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if BOTH_WAYS:  # noqa: SIM102 (a compile-time condition)
+        if i_n >= N:
+            _scan(
+                p_A, p_R, p_carry, p_H, p_after, p_before, p_offsets, H, i_v, i_h, i_n - N,
+                K, V, KP, VP, BV, KB, HAS_AFTER, True, PRECISION, STAGES,
+            )  # fmt: skip
+            return
+    _scan(
+        p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n,
+        K, V, KP, VP, BV, KB, HAS_FIRST, False, PRECISION, STAGES,
+    )  # fmt: skip
+
+
+@triton.jit
+def _scan(
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, BV: tl.constexpr, KB: tl.constexpr,
     HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -167,7 +203,6 @@ def scan_kernel(
     In reverse the same recursion with A^T, from the last chunk to the first: the adjoint of the state behind each
     chunk. Key rows lie in KP / KB (1 or 2) register tiles.
     """
-    i_v, i_h, i_n = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
     o_k, o_v = tl.arange(0, KB), i_v * BV + tl.arange(0, BV)
     o_state = (i_n.to(tl.int64) * H + i_h) * K * V + o_k[:, None] * V + o_v[None, :]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 MAX_KEY_DIM = 256  # the state of a program is [d_k, BV] in registers
-SEGMENT_TOKEN_HEADS = 2**19  # 32K tokens of 16 heads
+SEGMENT_TOKEN_HEADS = 2**17  # 8K tokens of 16 heads
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,13 @@ def segments_of(
     chunks = max(1, SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
     longest = T if offsets is None else max(end - start for start, end in pairwise(offsets))
     step = chunks * chunk_size
-    build = _rectangle if offsets is None else _packed
-    return tuple(build(offsets, B, T, first, first + step, chunk_size, device) for first in range(0, longest, step))
+    firsts = range(0, longest, step)
+    if offsets is None:
+        return tuple(_rectangle(B, T, first, first + step, chunk_size, device) for first in firsts)
+    return tuple(_packed(offsets, first, first + step, chunk_size, device) for first in firsts)
 
 
-def _rectangle(
-    offsets: tuple[int, ...] | None, B: int, T: int, first: int, last: int, C: int, device: torch.device
-) -> Segment:
-    assert offsets is None
+def _rectangle(B: int, T: int, first: int, last: int, C: int, device: torch.device) -> Segment:
     within = torch.arange(first, min(last, T), C, device=device)
     starts = torch.arange(B, device=device)[:, None] * T + within
     lengths = (T - within).clamp(max=C).to(torch.int32).expand(B, -1)
@@ -59,10 +58,7 @@ def _rectangle(
     return Segment(starts.flatten(), lengths.flatten().contiguous(), chunk_offsets, B * row)
 
 
-def _packed(
-    offsets: tuple[int, ...] | None, B: int, T: int, first: int, last: int, C: int, device: torch.device
-) -> Segment:
-    assert offsets is not None
+def _packed(offsets: tuple[int, ...], first: int, last: int, C: int, device: torch.device) -> Segment:
     starts, lengths, chunk_offsets = [], [], [0]
     for start, end in pairwise(offsets):
         for chunk in range(start + first, min(start + last, end), C):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,7 +40,7 @@ def triton_gated_delta_rule_2(
     Raises:
         ValueError: dtypes other than float32, bfloat16 and float16, or d_k above 256.
     """
-    shape = Shape.of(q, v, g, offsets)
+    shape = Shape.of(q, v, offsets)
     q, k, v, g, b, w = (x.contiguous() for x in (q, k, v, g, b, w))
     if initial_state is not None:
         initial_state = initial_state.contiguous()
@@ -63,13 +68,13 @@ class Shape:
     precision: str
 
     @staticmethod
-    def of(q: Tensor, v: Tensor, g: Tensor, offsets: tuple[int, ...] | None) -> Shape:
+    def of(q: Tensor, v: Tensor, offsets: tuple[int, ...] | None) -> Shape:
         B, T, H, K = q.shape
         if v.dtype not in PRECISION:
             raise ValueError(f"the triton backend computes in float32, bfloat16 or float16, got v in {v.dtype}")
         if not 1 <= K <= MAX_KEY_DIM:
             raise ValueError(f"the triton backend takes d_k from 1 to {MAX_KEY_DIM}, got q of {list(q.shape)}")
-        longest = T if offsets is None else max(end - start for start, end in zip(offsets, offsets[1:], strict=False))
+        longest = T if offsets is None else max(end - start for start, end in pairwise(offsets))
         N = B if offsets is None else len(offsets) - 1
         return Shape(B, T, H, K, v.shape[-1], N, longest, offsets, PRECISION[v.dtype])
 
@@ -96,6 +101,9 @@ class Shape:
         }  # fmt: skip
         return {name: values[name] for name in names}
 
+    def empty_state(self, device: torch.device) -> Tensor:
+        return torch.empty(self.N, self.H, self.K, self.V, dtype=torch.float32, device=device)
+
     def tile(self, kernel: str, programs: int) -> Tile:
         return tile_for(kernel, self.KP, self.VP, self.precision, programs)
 
@@ -105,7 +113,7 @@ def run_recurrent(
 ) -> tuple[Tensor, Tensor]:
     """Outputs [B, T, H, V] and the last state [N, H, K, V] by `recurrent_kernel`."""
     o = torch.empty_like(v)
-    last = torch.empty(shape.N, shape.H, shape.K, shape.V, dtype=torch.float32, device=q.device)
+    last = shape.empty_state(q.device)
     offsets = None
     if shape.offsets is not None:
         offsets = torch.tensor(shape.offsets, dtype=torch.int64).to(q.device, non_blocking=True)
@@ -149,7 +157,9 @@ def run_chunked(
     """Outputs, the last state, and the state at the start of each segment if they are to be kept."""
     o = torch.empty_like(v)
     state, boundaries = first, []
-    for segment in shape.segments(q.device):
+    segments = shape.segments(q.device)
+    pipeline = Pipeline(q.device, enabled=len(segments) > 1)
+    for segment in segments:
         boundaries.append(state if keep_boundaries else None)
         scratch = Scratch(shape, segment.num_chunks * shape.H, q.device)
         terms = chunk_terms(q, k, g, b, scale, shape, segment, scratch)
@@ -157,11 +167,53 @@ def run_chunked(
         R, O = scratch.empty(shape.C, shape.KP), scratch.empty(shape.C, shape.VP)
         run_transition(terms, v, w, A, B, R, O, None, shape, segment)
         S = scratch.empty(shape.KP, shape.VP)
-        state = run_scan(A, B, terms.carry, S, state, shape, segment, reverse=False)
-        run_output(R, S, O, o, shape, segment)
+        last = shape.empty_state(q.device)
+        with pipeline.behind(A, B, R, O, S, terms.carry):
+            run_scan(A, B, terms.carry, S, state, last, shape, segment)
+            run_output(R, S, O, o, shape, segment)
+        state = last
+    pipeline.join()
     if state is None:
-        state = torch.zeros(shape.N, shape.H, shape.K, shape.V, dtype=torch.float32, device=q.device)
+        state = shape.empty_state(q.device).zero_()
     return o, state, boundaries
+
+
+class Pipeline:
+    """Runs the serial part of a segment on a second stream, beside the parallel part of the next segment.
+
+    Memory belongs to the caller's stream: tensors given to `behind` are kept until the caller's stream has waited for
+    the second one, two segments later.
+    """
+
+    def __init__(self, device: torch.device, *, enabled: bool) -> None:
+        self.pending: deque[tuple[torch.cuda.Event, tuple[Tensor, ...]]] = deque()
+        self.side = _side_stream(device) if enabled and device.type == "cuda" else None
+
+    @contextmanager
+    def behind(self, *tensors: Tensor) -> Iterator[None]:
+        if self.side is None:
+            yield
+            return
+        self.side.wait_stream(torch.cuda.current_stream(self.side.device))
+        with torch.cuda.stream(self.side):
+            yield
+            self.pending.append((self.side.record_event(), tensors))
+        while len(self.pending) > 1:
+            self._wait()
+
+    def join(self) -> None:
+        while self.pending:
+            self._wait()
+
+    def _wait(self) -> None:
+        assert self.side is not None
+        event, _ = self.pending.popleft()
+        torch.cuda.current_stream(self.side.device).wait_event(event)
+
+
+@lru_cache(maxsize=16)
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def chunk_terms(
@@ -199,20 +251,33 @@ def run_transition(
     )  # fmt: skip
 
 
+@dataclass
+class Adjoint:
+    """The second half of a scan: from `after`, the gradient of the state behind the segment, through R to H of each
+    chunk and `before` it all."""
+
+    R: Tensor
+    H: Tensor
+    after: Tensor | None
+    before: Tensor
+
+
 def run_scan(
-    A: Tensor, B: Tensor, carry: Tensor, S: Tensor, first: Tensor | None, shape: Shape, segment: Segment, *,
-    reverse: bool,
-) -> Tensor:  # fmt: skip
-    """Kernel 4: fills S, returns the state behind the segment (in reverse, before it)."""
-    last = torch.empty(shape.N, shape.H, shape.K, shape.V, dtype=torch.float32, device=A.device)
-    tile = dict(shape.tile("scan", shape.N * shape.H))
+    A: Tensor, B: Tensor, carry: Tensor, S: Tensor, first: Tensor | None, last: Tensor, shape: Shape,
+    segment: Segment, adjoint: Adjoint | None = None,
+) -> None:  # fmt: skip
+    """Kernel 4: fills S and the state `last` behind the segment, and the adjoints if asked for."""
+    R = Hs = after = before = None
+    if adjoint is not None:
+        R, Hs, after, before = adjoint.R, adjoint.H, adjoint.after, adjoint.before
+    directions = 1 if adjoint is None else 2
+    tile = dict(shape.tile("scan", directions * shape.N * shape.H))
     stages = tile.pop("num_stages")
-    grid = (shape.VP // tile["BV"], shape.H, shape.N)
-    scan_kernel[grid](
-        A, B, carry, S, first, last, segment.offsets, shape.H, HAS_FIRST=first is not None, REVERSE=reverse,
-        STAGES=stages, **shape.constants("K", "V", "KP", "VP", "KB", "PRECISION"), **tile,
+    scan_kernel[(shape.VP // tile["BV"], shape.H, directions * shape.N)](
+        A, B, carry, S, first, last, segment.offsets, shape.H, shape.N, R, Hs, after, before,
+        BOTH_WAYS=adjoint is not None, HAS_FIRST=first is not None, HAS_AFTER=after is not None, STAGES=stages,
+        **shape.constants("K", "V", "KP", "VP", "KB", "PRECISION"), **tile,
     )  # fmt: skip
-    return last
 
 
 def run_output(R: Tensor, S: Tensor, O: Tensor, o: Tensor, shape: Shape, segment: Segment) -> None:
@@ -242,9 +307,7 @@ class _Chunked(torch.autograd.Function):
         gradients = tuple(torch.empty_like(x) for x in (q, k, v, g, b, w))
         adjoint = None if d_last is None else d_last.float().contiguous()
         do = do.contiguous()
-        for segment, state in zip(
-            reversed(ctx.shape.segments(q.device)), reversed(boundaries), strict=True
-        ):
+        for segment, state in zip(reversed(ctx.shape.segments(q.device)), reversed(boundaries), strict=True):
             adjoint = segment_gradients(
                 (q, k, v, g, b, w), do, state, adjoint, gradients, ctx.scale, ctx.shape, segment
             )
@@ -264,8 +327,8 @@ def segment_gradients(
     A, B, R = scratch.empty(KP, KP), scratch.empty(KP, VP), scratch.empty(KP, VP)
     run_transition(terms, v, w, A, B, R, None, do, shape, segment)
     S, Hs = scratch.empty(KP, VP), scratch.empty(KP, VP)
-    run_scan(A, B, terms.carry, S, state, shape, segment, reverse=False)
-    adjoint = run_scan(A, R, terms.carry, Hs, adjoint, shape, segment, reverse=True)
+    before = shape.empty_state(q.device)
+    run_scan(A, B, terms.carry, S, state, torch.empty_like(before), shape, segment, Adjoint(R, Hs, adjoint, before))
     del A, B, R
     U, Y = scratch.empty(C, VP), scratch.empty(C, VP)
     dP, dL = scratch.empty(C, C), scratch.empty(C, C)
@@ -280,4 +343,4 @@ def segment_gradients(
             scale, shape.H, BY_LEVEL=levels, **shape.constants("K", "V", "KP", "VP", "C", "LOG_C", "PRECISION"),
             **tile,
         )  # fmt: skip
-    return adjoint
+    return before

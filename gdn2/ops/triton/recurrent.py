@@ -32,7 +32,7 @@ def recurrent_kernel(
         b_S = tl.load(p_first + o_state, mask=m_state, other=0.0).to(tl.float32)
     else:
         b_S = tl.zeros([KP, BV], dtype=tl.float32)
-    for t in range(0, length):
+    for t in range(length):
         row = (start + t) * H + i_h
         b_q = tl.load(p_q + row * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         b_k = tl.load(p_k + row * K + o_k, mask=m_k, other=0.0).to(tl.float32)

@@ -1,3 +1,5 @@
+"""The tile of a kernel for a shape."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -6,5 +8,5 @@ from gdn2.ops.triton.tiles import Tile, tiles_for
 
 
 @lru_cache(maxsize=4096)
-def tile_for(kernel: str, KP: int, VP: int, precision: str, programs: int) -> Tile:
+def tile_for(kernel: str, KP: int, VP: int, precision: str, programs: int) -> Tile:  # noqa: ARG001
     return tiles_for(kernel, KP, VP, precision, 90)[0]
