@@ -152,7 +152,7 @@ class GDN2LM(TemplateLM):
             "tokenizer_sha256": tokenizer_fingerprint(self.tokenizer_path),
             "dtype": self.dtype_name,
             "device": str(self.device),
-            "operator_backend": resolve_backend("auto", SEGMENT),
+            "operator_backend": resolve_backend("auto", SEGMENT, self.device),
             "context_prefix": self.context_prefix,
             "max_length": self.max_length,
         }

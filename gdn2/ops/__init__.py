@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from gdn2.ops.backends import resolve_backend
 from gdn2.ops.checks import check_inputs
 from gdn2.ops.chunked import chunked_gated_delta_rule_2
 from gdn2.ops.naive import naive_gated_delta_rule_2
 from gdn2.ops.packing import pack, unpack
 
-Backend = Literal["auto", "naive", "chunked"]
-BACKENDS = {"naive": naive_gated_delta_rule_2, "chunked": chunked_gated_delta_rule_2}
-BACKEND_VARIABLE = "GDN2_BACKEND"
-SHORT_INPUT = 4  # tokens: below this a loop beats building a chunk (decode is a loop of one)
-
-
-def resolve_backend(backend: str, num_tokens: int) -> str:
-    """The backend that `backend` means for an input of this length: an argument wins over GDN2_BACKEND over "auto"."""
-    if backend == "auto":
-        backend = os.environ.get(BACKEND_VARIABLE, "auto")
-    if backend == "auto":
-        return "naive" if num_tokens <= SHORT_INPUT else "chunked"
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}, got {backend!r}")
-    return backend
+__all__ = ["gated_delta_rule_2", "resolve_backend"]
 
 
 def gated_delta_rule_2(
@@ -57,27 +41,37 @@ def gated_delta_rule_2(
         scale: factor of the output, 1 / sqrt(d_k) by default.
         initial_state: `[N, H, d_k, d_v]`, zeros by default; N = B, or the number of packed sequences.
         output_final_state: whether to return the state after each sequence's last token.
-        cu_seqlens: int32 or int64 `[N + 1]`, offsets of N sequences packed in one row (then B = 1).
-        backend: "auto", "naive" (the specification) or "chunked"; the variable GDN2_BACKEND replaces "auto".
+        cu_seqlens: int32 or int64 `[N + 1]`, offsets of N sequences packed in one row (then B = 1). On the CPU they
+            are read without waiting for a GPU.
+        backend: "auto", "naive" (the specification), "chunked" (PyTorch) or "triton"; the variable GDN2_BACKEND
+            replaces "auto", which takes the Triton kernels on CUDA tensors.
 
     Returns:
         o `[B, T, H, d_v]` in the dtype of v, and the final state `[N, H, d_k, d_v]` or None. States and sums are
         float32, or float64 when an input or the initial state is float64. A step with k = 0, g = 0 changes nothing.
 
     Raises:
-        ValueError: shapes, dtypes, devices or offsets that do not fit, g > 0, or an unknown backend.
+        ValueError: shapes, dtypes, devices or offsets that do not fit, g > 0, or an unknown backend. On a CUDA device
+            g is looked at only if GDN2_CHECK_INPUTS=1, since that waits for the GPU; the kernels make NaN of g > 0.
     """
-    check_inputs(q, k, v, g, b, w, initial_state, cu_seqlens)
-    if cu_seqlens is not None:
-        q, k, v, g, b, w = (unpack(x, cu_seqlens) for x in (q, k, v, g, b, w))
-    N, T, H, K = q.shape
+    offsets = check_inputs(q, k, v, g, b, w, initial_state, cu_seqlens)
+    T, K = q.shape[1], q.shape[-1]
+    scale = K**-0.5 if scale is None else scale
     dtype = torch.float32
     if any(x is not None and x.dtype == torch.float64 for x in (q, k, v, g, b, w, initial_state)):
         dtype = torch.float64
+    chosen = resolve_backend(backend, T, q.device, dtype, K)
+    if chosen == "triton":
+        from gdn2.ops.triton import triton_gated_delta_rule_2
+
+        o, state = triton_gated_delta_rule_2(q, k, v, g, b, w, scale, initial_state, offsets)
+        return o, state if output_final_state else None
+    if offsets is not None:
+        q, k, v, g, b, w = (unpack(x, offsets) for x in (q, k, v, g, b, w))
     if initial_state is None:
-        initial_state = q.new_zeros(N, H, K, v.shape[-1], dtype=dtype)
-    run = BACKENDS[resolve_backend(backend, T)]
-    o, state = run(q, k, v, g, b, w, K**-0.5 if scale is None else scale, initial_state.to(dtype))
-    if cu_seqlens is not None:
-        o = pack(o, cu_seqlens)
+        initial_state = q.new_zeros(q.shape[0], q.shape[2], K, v.shape[-1], dtype=dtype)
+    run = naive_gated_delta_rule_2 if chosen == "naive" else chunked_gated_delta_rule_2
+    o, state = run(q, k, v, g, b, w, scale, initial_state.to(dtype))
+    if offsets is not None:
+        o = pack(o, offsets)
     return o, state if output_final_state else None

@@ -5,10 +5,13 @@ Letters: B batch, T tokens, H heads, K key dim (d_k), V value dim (d_v), N seque
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+CHECK_VARIABLE = "GDN2_CHECK_INPUTS"
 
 
 def check_inputs(
@@ -20,8 +23,11 @@ def check_inputs(
     w: Tensor,
     initial_state: Tensor | None,
     cu_seqlens: Tensor | None,
-) -> None:
-    """Raise ValueError, naming the argument and its shape, unless the inputs fit together."""
+) -> tuple[int, ...] | None:
+    """The offsets of packed sequences; ValueError, naming the argument and its shape, unless the inputs fit together.
+
+    The values of g are looked at where that costs little: on the CPU, or anywhere if GDN2_CHECK_INPUTS=1.
+    """
     for name, tensor in (("q", q), ("k", k), ("v", v), ("g", g), ("b", b), ("w", w)):
         if tensor.ndim != 4:
             raise ValueError(f"{name} must have 4 dimensions [B, T, H, d], got {list(tensor.shape)}")
@@ -36,15 +42,16 @@ def check_inputs(
     _expect(b, "b", ("B", "T", "H", "d_k"), (B, T, H, K))
     _expect(v, "v", ("B", "T", "H", "d_v"), (B, T, H, V))
     _expect(w, "w", ("B", "T", "H", "d_v"), (B, T, H, V))
-    num_sequences = B
-    if cu_seqlens is not None:
-        num_sequences = _check_cu_seqlens(cu_seqlens, B, T)
+    offsets = None if cu_seqlens is None else _read_offsets(cu_seqlens, B, T)
+    num_sequences = B if offsets is None else len(offsets) - 1
     if initial_state is not None:
         _expect(initial_state, "initial_state", ("N", "H", "d_k", "d_v"), (num_sequences, H, K, V))
         if initial_state.device != q.device:
             raise ValueError(f"initial_state is on {initial_state.device} but q is on {q.device}")
-    if g.device.type == "cpu" and bool((g > 0).any()):
+    looked_at = g.device.type == "cpu" or os.environ.get(CHECK_VARIABLE) == "1"
+    if looked_at and bool((g > 0).any()):
         raise ValueError(f"g must be a log-decay <= 0 everywhere, got a maximum of {g.max().item():.4g}")
+    return offsets
 
 
 def _expect(tensor: Tensor, name: str, letters: tuple[str, ...], shape: tuple[int, ...]) -> None:
@@ -52,7 +59,7 @@ def _expect(tensor: Tensor, name: str, letters: tuple[str, ...], shape: tuple[in
         raise ValueError(f"{name} must be [{', '.join(letters)}] = {list(shape)}, got {list(tensor.shape)}")
 
 
-def _check_cu_seqlens(cu_seqlens: Tensor, B: int, T: int) -> int:
+def _read_offsets(cu_seqlens: Tensor, B: int, T: int) -> tuple[int, ...]:
     if cu_seqlens.ndim != 1 or cu_seqlens.numel() < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise ValueError(
             "cu_seqlens must be a 1-d int32 or int64 tensor of at least two offsets, "
@@ -65,4 +72,4 @@ def _check_cu_seqlens(cu_seqlens: Tensor, B: int, T: int) -> int:
         raise ValueError(f"cu_seqlens must start at 0 and end at T = {T}, got {offsets[0]} ... {offsets[-1]}")
     if any(left > right for left, right in pairwise(offsets)):
         raise ValueError(f"cu_seqlens must not go backwards, got {offsets}")
-    return len(offsets) - 1
+    return tuple(offsets)

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 
-def unpack(x: Tensor, cu_seqlens: Tensor) -> Tensor:
+def unpack(x: Tensor, offsets: tuple[int, ...]) -> Tensor:
     """[1, T, H, d] with N sequences end to end -> [N, longest, H, d], zeros behind the shorter ones."""
-    offsets = cu_seqlens.tolist()
     parts = [x[0, start:end] for start, end in pairwise(offsets)]
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
 
 
-def pack(x: Tensor, cu_seqlens: Tensor) -> Tensor:
+def pack(x: Tensor, offsets: tuple[int, ...]) -> Tensor:
     """The inverse of `unpack`: [N, longest, H, d] -> [1, T, H, d]."""
-    lengths = cu_seqlens.diff().tolist()
-    return torch.cat([x[i, :length] for i, length in enumerate(lengths)])[None]
+    return torch.cat([x[i, : end - start] for i, (start, end) in enumerate(pairwise(offsets))])[None]

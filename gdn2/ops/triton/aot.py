@@ -17,34 +17,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gdn2.ops.triton import backward, forward, recurrent
-from gdn2.ops.triton.decay import LOG2_E
 from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
-from gdn2.ops.triton.tiles import CHUNK_SIZE, MAX_RANGE, Tile, tiles_for
+from gdn2.ops.triton.plan import KERNELS, Plan
+from gdn2.ops.triton.tiles import CHUNK_SIZE, Tile, tiles_for
 
 ARCHITECTURES = (80, 90, 100)
 SHARED_MEMORY_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a program can have
 
-KERNELS = {
-    "scores": forward.scores_kernel,
-    "scores_by_level": forward.scores_kernel,
-    "invert": forward.invert_kernel,
-    "transition": forward.transition_kernel,
-    "transition, backward": forward.transition_kernel,
-    "scan": forward.scan_kernel,
-    "scan, both ways": forward.scan_kernel,
-    "output": forward.output_kernel,
-    "value_gradients": backward.value_gradients_kernel,
-    "key_gradients": backward.key_gradients_kernel,
-    "key_gradients_by_level": backward.key_gradients_kernel,
-    "recurrent": recurrent.recurrent_kernel,
-}
 FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_after", "p_before", "p_g", "p_dg"}
 INPUTS = {"p_q", "p_k", "p_b", "p_v", "p_w", "p_o", "p_do", "p_dq", "p_dk", "p_db", "p_dv", "p_dw"}
+ABSENT = {
+    "transition": ("p_do",),
+    "transition_backward": ("p_o",),
+    "scan": ("p_R", "p_H", "p_after", "p_before"),
+    "recurrent": ("p_offsets",),
+}  # arguments that are None
 INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
 
 
@@ -70,14 +62,14 @@ def compile_kernel(name: str, tile: Tile, arch: int, K: int, V: int, precision: 
     """Compile one kernel as a call with bfloat16 (or float32) inputs on contiguous, aligned tensors would."""
     kernel = KERNELS[name]
     fn = kernel.fn if hasattr(kernel, "fn") and not hasattr(kernel, "arg_names") else kernel
-    constants = _constants(name, tile, K, V, precision)
+    constants = _constants(name, Plan(K, V, precision, torch.device("cpu")), tile)
     signature, attributes = {}, {}
     for i, argument in enumerate(fn.arg_names):
         if argument in constants:
             signature[argument] = "constexpr"
         else:
             signature[argument] = _type(argument, precision)
-            if argument.startswith("p_") or argument == "H":
+            if argument.startswith("p_"):
                 attributes[(i,)] = [["tt.divisibility", 16]]
     options = {"num_warps": tile["num_warps"], "num_stages": tile["num_stages"]}
     source = ASTSource(fn, signature, constants, attributes)
@@ -90,20 +82,11 @@ def compile_kernel(name: str, tile: Tile, arch: int, K: int, V: int, precision: 
     )  # fmt: skip
 
 
-def _constants(name: str, tile: Tile, K: int, V: int, precision: str) -> dict[str, Any]:
-    C = CHUNK_SIZE[precision]
-    values: dict[str, Any] = {
-        "K": K, "V": V, "KP": padded_key_dim(K), "VP": padded_value_dim(V), "C": C, "LOG_C": C.bit_length() - 1,
-        "KB": min(padded_key_dim(K), 128), "MAX_RANGE": MAX_RANGE[precision] * LOG2_E.value, "PRECISION": precision,
-        "FOR_BACKWARD": "backward" in name, "BY_LEVEL": "by_level" in name, "HAS_FIRST": True, "PACKED": False,
-        "STAGES": tile["num_stages"], "HAS_AFTER": True, "BOTH_WAYS": "both" in name, **tile,
-    }  # fmt: skip
-    if name == "invert":
-        values["PRECISION"] = "tf32" if precision == "bf16" else "tf32x3"
+def _constants(name: str, plan: Plan, tile: Tile) -> dict[str, Any]:
+    flags = {"HAS_FIRST": True, "HAS_AFTER": True, "PACKED": False}
+    values = plan.constants(name, tile) | tile | flags
     constants = {key: value for key, value in values.items() if key in KERNELS[name].arg_names}
-    absent = {"transition": ["p_do"], "transition, backward": ["p_O"], "recurrent": ["p_offsets"]}
-    absent["scan"] = ["p_R", "p_H", "p_after", "p_before"]
-    return constants | dict.fromkeys(absent.get(name, []))
+    return constants | dict.fromkeys(ABSENT.get(name, ()))
 
 
 def _type(argument: str, precision: str) -> str:
@@ -135,7 +118,7 @@ def compile_all(
 ) -> Iterator[Compiled]:
     for name in kernels:
         for arch in archs:
-            tiles = tiles_for(name.split(",")[0], padded_key_dim(K), padded_value_dim(V), precision, arch)
+            tiles = tiles_for(name, padded_key_dim(K), padded_value_dim(V))
             for tile in tiles if candidates else tiles[:1]:
                 yield compile_kernel(name, tile, arch, K, V, precision)
 

@@ -30,7 +30,7 @@ from gdn2.ops.triton.decay import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H"])
 def value_gradients_kernel(
     p_M, p_P, p_E, p_K, p_S, p_H, p_v, p_w, p_do, p_U, p_Y, p_dP, p_dL, p_dv, p_dw, p_starts, p_lengths, scale, H,
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
@@ -76,7 +76,7 @@ def value_gradients_kernel(
     tl.store(p_dL + o_square, b_dL.to(p_dL.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H"])
 def key_gradients_kernel(
     p_q, p_k, p_b, p_g, p_S, p_H, p_do, p_U, p_Y, p_dP, p_dL, p_dq, p_dk, p_db, p_dg, p_by_level,
     p_starts, p_lengths, scale, H,
@@ -84,7 +84,7 @@ def key_gradients_kernel(
     BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Chunks with one reference and, in a second launch, those that `scores_kernel` marked."""
-    i_n, i_h, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_n, i_k, i_h = tl.program_id(0) // (KP // BK), tl.program_id(0) % (KP // BK), tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
         return

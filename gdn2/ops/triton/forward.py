@@ -8,10 +8,12 @@ The symbols are those of gdn2/README.md. Of a chunk that starts from the state S
 3. `transition`: with W = M E+ and U0 = M z the chunk is an affine map of its state, so that one product a chunk is all
    that has to wait for the chunk before:
        S' = carry * S + A S + B,   A = -K-^T W,   B = K-^T U0;      o = R S + O,   R = Q+ - P W,   O = P U0.
+   O goes to the output at once.
 4. `scan`: the states S of all chunks, one program a sequence, head and block of value columns.
 5. `output`: o = R S + O.
 
-Program index (chunk, head, block); `slot` = chunk * H + head numbers the scratch tiles, which are contiguous.
+Program index (chunk and block, head), blocks of a chunk side by side so that they share the cache; `slot` = chunk * H +
+head numbers the scratch tiles, which are contiguous.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from gdn2.ops.triton.decay import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H"])
 def scores_kernel(
     p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, p_by_level, p_starts, p_lengths, scale, H,
     K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr, BK: tl.constexpr,
@@ -119,15 +121,15 @@ def invert_kernel(p_L, p_M, C: tl.constexpr, LOG_C: tl.constexpr, PRECISION: tl.
     tl.store(p_M + o_tile, b_M.to(p_M.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H"])
 def transition_kernel(
-    p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_A, p_B, p_R, p_O, p_do, p_starts, p_lengths, H,
+    p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_A, p_B, p_R, p_o, p_do, p_starts, p_lengths, H,
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCKS: tl.constexpr, FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One block of BN columns of [W, U0]. For the backward pass p_R receives R^T do [KP, VP] instead of R, and p_O
-    nothing."""
-    i_n, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """One of BLOCKS blocks of BN columns of [W, U0]. R may lie where Q+ does. For the backward pass p_R receives R^T do
+    [KP, VP] instead of R, and p_o nothing."""
+    i_n, i_b, i_h = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     o_c = tl.arange(0, C)
@@ -165,10 +167,10 @@ def transition_kernel(
             tl.store(p_B + slot * KP * VP + o_k[:, None] * VP + o_n[None, :], b_B.to(p_B.dtype.element_ty))
         if not FOR_BACKWARD:
             b_O = dot(tl.load(p_P + o_square), b_U, PRECISION)
-            tl.store(p_O + slot * C * VP + o_c[:, None] * VP + o_n[None, :], b_O.to(p_O.dtype.element_ty))
+            tl.store(p_o + o_in, b_O.to(p_o.dtype.element_ty), mask=m_in)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H", "N"])
 def scan_kernel(
     p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, N,
     p_R, p_H, p_after, p_before,
@@ -178,7 +180,7 @@ def scan_kernel(
 ):  # fmt: skip
     """The states S of all chunks, from p_first to p_last. BOTH_WAYS: programs behind those of the N sequences go in
     reverse, from p_after to p_before, for the adjoints H that the gradients need."""
-    i_v, i_h, i_n = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_n, i_v, i_h = tl.program_id(0) // (VP // BV), tl.program_id(0) % (VP // BV), tl.program_id(1)
     if BOTH_WAYS:  # noqa: SIM102 (a compile-time condition)
         if i_n >= N:
             _scan(
@@ -201,7 +203,8 @@ def _scan(
     """S' = carry * S + A S + B over the chunks of a sequence; S of each chunk to p_S, the last S' to p_last.
 
     In reverse the same recursion with A^T, from the last chunk to the first: the adjoint of the state behind each
-    chunk. Key rows lie in KP / KB (1 or 2) register tiles.
+    chunk. Key rows lie in KP / KB (1 or 2) register tiles. S may lie where B does: a chunk's S is stored behind the
+    product, for whose operands all threads have met since they read B.
     """
     begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
     o_k, o_v = tl.arange(0, KB), i_v * BV + tl.arange(0, BV)
@@ -222,37 +225,39 @@ def _scan(
         b_B0 = tl.load(p_B + o_S).to(tl.float32)
         b_carry = tl.load(p_carry + slot * KP + o_k)
         low0 = b_S0.to(p_S.dtype.element_ty)
-        tl.store(p_S + o_S, low0)
         b_S0 = dot_add(b_A, low0, b_S0 * b_carry[:, None] + b_B0, PRECISION)
         if KP > KB:
             low1 = b_S1.to(p_S.dtype.element_ty)
-            tl.store(p_S + o_S + KB * VP, low1)
             b_B1 = tl.load(p_B + o_S + KB * VP).to(tl.float32)
             b_carry = tl.load(p_carry + slot * KP + KB + o_k)
             upper, lower = (KB * KP, KB) if REVERSE else (KB, KB * KP)
             b_S0 = dot_add(tl.load(p_tile + upper), low1, b_S0, PRECISION)
             b_S1 = dot_add(tl.load(p_tile + lower), low0, b_S1 * b_carry[:, None] + b_B1, PRECISION)
             b_S1 = dot_add(tl.load(p_tile + KB * KP + KB), low1, b_S1, PRECISION)
+            tl.store(p_S + o_S + KB * VP, low1)
+        tl.store(p_S + o_S, low0)
     tl.store(p_last + o_state, b_S0, mask=m_0)
     if KP > KB:
         tl.store(p_last + o_state + KB * V, b_S1, mask=m_1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H"])
 def output_kernel(
-    p_R, p_S, p_O, p_o, p_starts, p_lengths, H,
+    p_R, p_S, p_o, p_starts, p_lengths, H,
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    i_n, i_h, i_v = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """Adds R S to the O that `transition_kernel` left in p_o."""
+    i_n, i_v, i_h = tl.program_id(0) // (VP // BV), tl.program_id(0) % (VP // BV), tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     o_c, o_v = tl.arange(0, C), i_v * BV + tl.arange(0, BV)
-    b_o = tl.load(p_O + slot * C * VP + o_c[:, None] * VP + o_v[None, :]).to(tl.float32)
+    o_out = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+    m_out = (o_c < length)[:, None] & (o_v < V)[None, :]
+    b_o = tl.load(p_o + o_out, mask=m_out, other=0.0).to(tl.float32)
     for k0 in range(0, KP, BK):
         o_k = k0 + tl.arange(0, BK)
         b_R = tl.load(p_R + slot * C * KP + o_c[:, None] * KP + o_k[None, :])
         b_S = tl.load(p_S + slot * KP * VP + o_k[:, None] * VP + o_v[None, :])
         b_o = dot_add(b_R, b_S, b_o, PRECISION)
-    o_out = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
-    tl.store(p_o + o_out, b_o.to(p_o.dtype.element_ty), mask=(o_c < length)[:, None] & (o_v < V)[None, :])
+    tl.store(p_o + o_out, b_o.to(p_o.dtype.element_ty), mask=m_out)

@@ -26,12 +26,14 @@ class Segment:
         lengths: int32 [num_chunks], tokens of a chunk: C except at the end of a sequence.
         offsets: int32 [N + 1], the chunks offsets[n] ... offsets[n + 1] - 1 belong to sequence n.
         num_chunks: of all sequences.
+        N: sequences.
     """
 
     starts: Tensor
     lengths: Tensor
     offsets: Tensor
     num_chunks: int
+    N: int
 
 
 @lru_cache(maxsize=128)
@@ -41,9 +43,8 @@ def segments_of(
     """The segments of B sequences of T tokens, or of packed sequences when `offsets` is given."""
     N = B if offsets is None else len(offsets) - 1
     chunks = max(1, SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
-    longest = T if offsets is None else max(end - start for start, end in pairwise(offsets))
     step = chunks * chunk_size
-    firsts = range(0, longest, step)
+    firsts = range(0, longest_sequence(T, offsets), step)
     if offsets is None:
         return tuple(_rectangle(B, T, first, first + step, chunk_size, device) for first in firsts)
     return tuple(_packed(offsets, first, first + step, chunk_size, device) for first in firsts)
@@ -55,7 +56,7 @@ def _rectangle(B: int, T: int, first: int, last: int, C: int, device: torch.devi
     lengths = (T - within).clamp(max=C).to(torch.int32).expand(B, -1)
     row = within.numel()
     chunk_offsets = torch.arange(0, (B + 1) * row, row, dtype=torch.int32, device=device)
-    return Segment(starts.flatten(), lengths.flatten().contiguous(), chunk_offsets, B * row)
+    return Segment(starts.flatten(), lengths.flatten().contiguous(), chunk_offsets, B * row, B)
 
 
 def _packed(offsets: tuple[int, ...], first: int, last: int, C: int, device: torch.device) -> Segment:
@@ -70,8 +71,17 @@ def _packed(offsets: tuple[int, ...], first: int, last: int, C: int, device: tor
         return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
     return Segment(
-        tensor(starts, torch.int64), tensor(lengths, torch.int32), tensor(chunk_offsets, torch.int32), len(starts)
+        tensor(starts, torch.int64),
+        tensor(lengths, torch.int32),
+        tensor(chunk_offsets, torch.int32),
+        len(starts),
+        len(offsets) - 1,
     )
+
+
+def longest_sequence(T: int, offsets: tuple[int, ...] | None) -> int:
+    """Tokens of the longest of the sequences."""
+    return T if offsets is None else max(end - start for start, end in pairwise(offsets))
 
 
 def padded_key_dim(K: int) -> int:

@@ -12,13 +12,13 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "H"])
 def recurrent_kernel(
     p_q, p_k, p_v, p_g, p_b, p_w, p_o, p_first, p_last, p_offsets, scale, T, H,
-    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, BV: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, BV: tl.constexpr, BLOCKS: tl.constexpr,
     HAS_FIRST: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    i_v, i_h, i_n = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_n, i_v, i_h = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
     o_k, o_v = tl.arange(0, KP), i_v * BV + tl.arange(0, BV)
     m_k, m_v = o_k < K, o_v < V
     o_state = (i_n.to(tl.int64) * H + i_h) * K * V + o_k[:, None] * V + o_v[None, :]

@@ -18,73 +18,56 @@ CANDIDATES: dict[str, list[Tile]] = {
     "scores": [
         {"BK": 32, "num_warps": 4, "num_stages": 1},
         {"BK": 64, "num_warps": 4, "num_stages": 1},
-        {"BK": 32, "num_warps": 2, "num_stages": 1},
-        {"BK": 16, "num_warps": 4, "num_stages": 1},
     ],
-    "scores_by_level": [
-        {"BK": 32, "num_warps": 4, "num_stages": 1},
-        {"BK": 16, "num_warps": 4, "num_stages": 1},
-        {"BK": 32, "num_warps": 8, "num_stages": 1},
-    ],
+    "scores_by_level": [{"BK": 32, "num_warps": 8, "num_stages": 1}],
     "invert": [
-        {"num_warps": 4, "num_stages": 1},
         {"num_warps": 2, "num_stages": 1},
-        {"num_warps": 8, "num_stages": 1},
+        {"num_warps": 4, "num_stages": 1},
     ],
     "transition": [
+        {"BN": 128, "BK": 64, "num_warps": 4, "num_stages": 1},
         {"BN": 64, "BK": 64, "num_warps": 4, "num_stages": 1},
-        {"BN": 64, "BK": 128, "num_warps": 4, "num_stages": 1},
-        {"BN": 128, "BK": 128, "num_warps": 8, "num_stages": 1},
-        {"BN": 32, "BK": 64, "num_warps": 4, "num_stages": 1},
+    ],
+    "transition_backward": [
+        {"BN": 128, "BK": 64, "num_warps": 4, "num_stages": 1},
+        {"BN": 64, "BK": 64, "num_warps": 4, "num_stages": 1},
     ],
     "scan": [
-        {"BV": 16, "num_warps": 4, "num_stages": 3},
-        {"BV": 16, "num_warps": 4, "num_stages": 2},
+        {"BV": 16, "num_warps": 4, "num_stages": 4},
         {"BV": 32, "num_warps": 4, "num_stages": 3},
-        {"BV": 32, "num_warps": 4, "num_stages": 2},
-        {"BV": 64, "num_warps": 4, "num_stages": 2},
-        {"BV": 32, "num_warps": 8, "num_stages": 3},
+    ],
+    "scan_both_ways": [
+        {"BV": 32, "num_warps": 4, "num_stages": 4},
+        {"BV": 16, "num_warps": 4, "num_stages": 3},
     ],
     "output": [
-        {"BK": 64, "BV": 64, "num_warps": 4, "num_stages": 2},
-        {"BK": 128, "BV": 64, "num_warps": 4, "num_stages": 1},
         {"BK": 64, "BV": 128, "num_warps": 4, "num_stages": 2},
+        {"BK": 64, "BV": 64, "num_warps": 4, "num_stages": 2},
     ],
     "value_gradients": [
-        {"BK": 64, "BV": 64, "num_warps": 4, "num_stages": 1},
+        {"BK": 32, "BV": 64, "num_warps": 4, "num_stages": 2},
         {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 2},
-        {"BK": 64, "BV": 32, "num_warps": 4, "num_stages": 2},
     ],
     "key_gradients": [
-        {"BK": 64, "BV": 64, "num_warps": 4, "num_stages": 1},
         {"BK": 32, "BV": 64, "num_warps": 4, "num_stages": 2},
-        {"BK": 32, "BV": 64, "num_warps": 4, "num_stages": 1},
-        {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 2},
+        {"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 2},
     ],
-    "key_gradients_by_level": [
-        {"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 1},
-        {"BK": 32, "BV": 32, "num_warps": 4, "num_stages": 1},
-        {"BK": 16, "BV": 32, "num_warps": 4, "num_stages": 1},
-    ],
+    "key_gradients_by_level": [{"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 1}],
     "recurrent": [
         {"BV": 32, "num_warps": 1, "num_stages": 1},
-        {"BV": 16, "num_warps": 1, "num_stages": 1},
         {"BV": 32, "num_warps": 2, "num_stages": 1},
-        {"BV": 64, "num_warps": 4, "num_stages": 1},
     ],
 }
 
 
-def tiles_for(kernel: str, KP: int, VP: int, precision: str, arch: int) -> list[Tile]:  # noqa: ARG001
-    """The candidates of a kernel cut to a shape, without repeats; the default first."""
+def tiles_for(kernel: str, KP: int, VP: int) -> list[Tile]:
+    """The candidates of a kernel cut to padded head sizes, without repeats; the default first."""
     tiles: list[Tile] = []
     for candidate in CANDIDATES[kernel]:
         tile = dict(candidate)
-        for name, limit in (("BK", KP), ("BV", VP), ("BN", min(KP, VP))):
-            if name in tile:
-                tile[name] = min(tile[name], limit)
-                while limit % tile[name]:
-                    tile[name] //= 2
+        for name, limits in (("BK", (KP,)), ("BV", (VP,)), ("BN", (KP, VP))):
+            while name in tile and any(limit % tile[name] for limit in limits):
+                tile[name] //= 2
         if tile not in tiles:
             tiles.append(tile)
     return tiles

@@ -1,0 +1,72 @@
+"""The chunkwise operator as a `torch.autograd.Function`: segments forward, then from the last to the first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gdn2.ops.triton.chunkwise import chunk_terms, run_forward
+from gdn2.ops.triton.layout import Segment
+from gdn2.ops.triton.plan import Call, launchable
+
+
+class Chunkwise(torch.autograd.Function):
+    """`run_forward` with gradients; keeps the inputs and one state a segment."""
+
+    @staticmethod
+    def forward(ctx: Any, q, k, v, g, b, w, initial_state, scale, plan, segments):  # type: ignore[no-untyped-def]
+        o, last, boundaries = run_forward(Call(q, k, v, g, b, w, scale, plan), initial_state, segments)
+        ctx.save_for_backward(q, k, v, g, b, w, *boundaries)
+        ctx.scale, ctx.plan, ctx.segments = scale, plan, segments
+        return o, last
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, do, d_last):  # type: ignore[no-untyped-def]
+        q, k, v, g, b, w, *boundaries = ctx.saved_tensors
+        gradients = tuple(torch.empty_like(x) for x in (q, k, v, g, b, w))
+        adjoint = None if d_last is None else launchable(d_last.float())
+        call, do = Call(q, k, v, g, b, w, ctx.scale, ctx.plan), launchable(do)
+        for segment, state in zip(reversed(ctx.segments), reversed(boundaries), strict=True):
+            adjoint = segment_gradients(call, segment, do, state, adjoint, gradients)
+        return *gradients, adjoint if ctx.needs_input_grad[6] else None, None, None, None
+
+
+def segment_gradients(
+    call: Call, segment: Segment, do: Tensor, state: Tensor | None, adjoint: Tensor | None,
+    gradients: tuple[Tensor, ...],
+) -> Tensor:  # fmt: skip
+    """Fill the gradients of one segment's tokens; returns the adjoint of the state before it.
+
+    Memory is used twice: the states S and adjoints H lie where the scans read their inputs, dP and dL where P and M do.
+    """
+    dq, dk, dv, dg, db, dw = gradients
+    plan, H, C, KP, VP = call.plan, call.H, call.plan.C, call.plan.KP, call.plan.VP
+    chunks, slots = segment.num_chunks, segment.num_chunks * H
+    terms = chunk_terms(call, segment)
+    A, S, adjoints = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP), plan.empty(slots, KP * VP)
+    blocks = (KP + VP) // plan.tile("transition_backward")["BN"]
+    plan.launch(
+        "transition_backward", (chunks * blocks, H, 1), terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w,
+        A, S, adjoints, None, do, segment.starts, segment.lengths, H,
+    )  # fmt: skip
+    before, last = plan.empty_state(segment.N, H), plan.empty_state(segment.N, H)
+    plan.launch(
+        "scan_both_ways", (2 * segment.N * (VP // plan.tile("scan_both_ways")["BV"]), H, 1), A, S, terms.carry, S,
+        state, last, segment.offsets, H, segment.N, adjoints, adjoints, adjoint, before,
+        HAS_FIRST=state is not None, HAS_AFTER=adjoint is not None,
+    )  # fmt: skip
+    del A
+    U, Y = plan.empty(slots, C * VP), plan.empty(slots, C * VP)
+    plan.launch(
+        "value_gradients", (chunks, H, 1), terms.M, terms.P, terms.E, terms.K, S, adjoints, call.v, call.w, do, U, Y,
+        terms.P, terms.M, dv, dw, segment.starts, segment.lengths, call.scale, H,
+    )  # fmt: skip
+    for kernel in ("key_gradients", "key_gradients_by_level"):
+        plan.launch(
+            kernel, (chunks * (KP // plan.tile(kernel)["BK"]), H, 1), call.q, call.k, call.b, call.g, S, adjoints, do,
+            U, Y, terms.P, terms.M, dq, dk, db, dg, terms.by_level, segment.starts, segment.lengths, call.scale, H,
+        )  # fmt: skip
+    return before
