@@ -39,41 +39,42 @@ def value_gradients_kernel(
     i_n, i_h = tl.program_id(0), tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
-    o_c = tl.arange(0, C)
-    o_square = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    row, square, o_c = start * H + i_h, slot * (C * C), tl.arange(0, C)
+    o_square = o_c[:, None] * C + o_c[None, :]
     b_dP = tl.zeros([C, C], dtype=tl.float32)
     b_dL = tl.zeros([C, C], dtype=tl.float32)
     for v0 in range(0, VP, BV):
         o_v = v0 + tl.arange(0, BV)
-        o_in = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+        o_in = o_c[:, None] * (H * V) + o_v[None, :]
         m_in = (o_c < length)[:, None] & (o_v < V)[None, :]
-        b_v = tl.load(p_v + o_in, mask=m_in, other=0.0).to(tl.float32)
-        b_w = tl.load(p_w + o_in, mask=m_in, other=0.0).to(tl.float32)
-        b_do = tl.load(p_do + o_in, mask=m_in, other=0.0)
+        b_v = tl.load(p_v + row * V + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_w = tl.load(p_w + row * V + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_do = tl.load(p_do + row * V + o_in, mask=m_in, other=0.0)
         b_read = tl.zeros([C, BV], dtype=tl.float32)
-        b_dU = dot(tl.trans(tl.load(p_P + o_square)), b_do, PRECISION)
+        b_dU = dot(tl.trans(tl.load(p_P + square + o_square)), b_do, PRECISION)
         for k0 in range(0, KP, BK):
             o_k = k0 + tl.arange(0, BK)
-            o_rows = slot * C * KP + o_c[:, None] * KP + o_k[None, :]
-            o_state = slot * KP * VP + o_k[:, None] * VP + o_v[None, :]
-            b_read = dot_add(tl.load(p_E + o_rows), tl.load(p_S + o_state), b_read, PRECISION)
-            b_dU = dot_add(tl.load(p_K + o_rows), tl.load(p_H + o_state), b_dU, PRECISION)
-        b_M = tl.load(p_M + o_square)
+            o_rows, o_state = o_c[:, None] * KP + o_k[None, :], o_k[:, None] * VP + o_v[None, :]
+            b_E, b_S = tl.load(p_E + slot * (C * KP) + o_rows), tl.load(p_S + slot * (KP * VP) + o_state)
+            b_read = dot_add(b_E, b_S, b_read, PRECISION)
+            b_K, b_H = tl.load(p_K + slot * (C * KP) + o_rows), tl.load(p_H + slot * (KP * VP) + o_state)
+            b_dU = dot_add(b_K, b_H, b_dU, PRECISION)
+        b_M = tl.load(p_M + square + o_square)
         b_U = dot(b_M, b_v * b_w - b_read, PRECISION).to(p_U.dtype.element_ty)
         b_Y = dot(tl.trans(b_M), b_dU, PRECISION)
-        tl.store(p_dv + o_in, (b_w * b_Y).to(p_dv.dtype.element_ty), mask=m_in)
-        tl.store(p_dw + o_in, (b_v * b_Y).to(p_dw.dtype.element_ty), mask=m_in)
+        tl.store(p_dv + row * V + o_in, (b_w * b_Y).to(p_dv.dtype.element_ty), mask=m_in)
+        tl.store(p_dw + row * V + o_in, (b_v * b_Y).to(p_dw.dtype.element_ty), mask=m_in)
         b_Y = b_Y.to(p_Y.dtype.element_ty)
-        o_out = slot * C * VP + o_c[:, None] * VP + o_v[None, :]
-        tl.store(p_U + o_out, b_U)
-        tl.store(p_Y + o_out, b_Y)
+        o_out = o_c[:, None] * VP + o_v[None, :]
+        tl.store(p_U + slot * (C * VP) + o_out, b_U)
+        tl.store(p_Y + slot * (C * VP) + o_out, b_Y)
         b_U = tl.trans(b_U)
         b_dP = dot_add(b_do, b_U, b_dP, PRECISION)
         b_dL = dot_add(b_Y, b_U, b_dL, PRECISION)
     b_dP = tl.where(o_c[:, None] >= o_c[None, :], b_dP * scale, 0.0)
     b_dL = tl.where(o_c[:, None] > o_c[None, :], -b_dL, 0.0)
-    tl.store(p_dP + o_square, b_dP.to(p_dP.dtype.element_ty))
-    tl.store(p_dL + o_square, b_dL.to(p_dL.dtype.element_ty))
+    tl.store(p_dP + square + o_square, b_dP.to(p_dP.dtype.element_ty))
+    tl.store(p_dL + square + o_square, b_dL.to(p_dL.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -89,6 +90,7 @@ def key_gradients_kernel(
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
         return
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    row, square = start * H + i_h, slot * (C * C)
     o_c, o_k = tl.arange(0, C), i_k * BK + tl.arange(0, BK)
     b_dq = tl.zeros([C, BK], dtype=tl.float32)
     b_de = tl.zeros([C, BK], dtype=tl.float32)
@@ -96,27 +98,26 @@ def key_gradients_kernel(
     b_SH = tl.zeros([BK], dtype=tl.float32)
     for v0 in range(0, VP, BV):
         o_v = v0 + tl.arange(0, BV)
-        o_do = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
-        b_do = tl.load(p_do + o_do, mask=(o_c < length)[:, None] & (o_v < V)[None, :], other=0.0)
-        o_value = slot * C * VP + o_c[:, None] * VP + o_v[None, :]
-        o_state = slot * KP * VP + o_k[:, None] * VP + o_v[None, :]
-        b_S, b_H = tl.load(p_S + o_state), tl.load(p_H + o_state)
+        o_do, m_do = o_c[:, None] * (H * V) + o_v[None, :], (o_c < length)[:, None] & (o_v < V)[None, :]
+        b_do = tl.load(p_do + row * V + o_do, mask=m_do, other=0.0)
+        o_value, o_state = o_c[:, None] * VP + o_v[None, :], o_k[:, None] * VP + o_v[None, :]
+        b_S, b_H = tl.load(p_S + slot * (KP * VP) + o_state), tl.load(p_H + slot * (KP * VP) + o_state)
         b_SH += tl.sum(b_S.to(tl.float32) * b_H.to(tl.float32), axis=1)
         b_S = tl.trans(b_S)
         b_dq = dot_add(b_do, b_S, b_dq, PRECISION)
-        b_de = dot_add(tl.load(p_Y + o_value), b_S, b_de, PRECISION)
-        b_dk = dot_add(tl.load(p_U + o_value), tl.trans(b_H), b_dk, PRECISION)
+        b_de = dot_add(tl.load(p_Y + slot * (C * VP) + o_value), b_S, b_de, PRECISION)
+        b_dk = dot_add(tl.load(p_U + slot * (C * VP) + o_value), tl.trans(b_H), b_dk, PRECISION)
 
-    o_in = ((start + o_c) * H + i_h)[:, None] * K + o_k[None, :]
+    o_in = o_c[:, None] * (H * K) + o_k[None, :]
     m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
-    b_graw = tl.load(p_g + o_in, mask=m_in, other=0.0)
+    b_graw = tl.load(p_g + row * K + o_in, mask=m_in, other=0.0)
     b_g = log2_decay(b_graw)
-    b_q = tl.load(p_q + o_in, mask=m_in, other=0.0).to(tl.float32)
-    b_k = tl.load(p_k + o_in, mask=m_in, other=0.0).to(tl.float32)
-    b_b = tl.load(p_b + o_in, mask=m_in, other=0.0).to(tl.float32)
+    b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+    b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+    b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
     b_e = b_b * b_k
-    o_square = slot * C * C + o_c[:, None] * C + o_c[None, :]
-    b_dP, b_dL = tl.load(p_dP + o_square), tl.load(p_dL + o_square)
+    o_square = o_c[:, None] * C + o_c[None, :]
+    b_dP, b_dL = tl.load(p_dP + square + o_square), tl.load(p_dL + square + o_square)
     total = tl.sum(b_g, axis=0)
     if BY_LEVEL:
         rows = tl.exp2(sums_before(b_g, o_c, C))
@@ -151,10 +152,10 @@ def key_gradients_kernel(
         b_de = rows * dot_add(b_dL, b_right, -b_de * half, PRECISION)
         b_up = dot(tl.trans(b_dP), b_q * rows, PRECISION)
         b_dk += columns * dot_add(tl.trans(b_dL), b_e * rows, b_up, PRECISION)
-    tl.store(p_dq + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
-    tl.store(p_dk + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
-    tl.store(p_db + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
+    tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
+    tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
+    tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
     b_dg = tl.cumsum(b_q * b_dq + b_e * b_de - b_k * b_dk, axis=0, reverse=True)
     b_dg += (tl.exp2(total) * b_SH + b_close)[None, :]
     b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
-    tl.store(p_dg + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)
+    tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

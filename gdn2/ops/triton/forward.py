@@ -47,18 +47,18 @@ def scores_kernel(
         if tl.load(p_by_level + slot) == 0:
             return
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
-    lowest = 0.0
+    row, lowest = start * H + i_h, 0.0
     o_c = tl.arange(0, C)
     b_P = tl.zeros([C, C], dtype=tl.float32)
     b_L = tl.zeros([C, C], dtype=tl.float32)
     for k0 in range(0, KP, BK):
         o_k = k0 + tl.arange(0, BK)
-        o_in = ((start + o_c) * H + i_h)[:, None] * K + o_k[None, :]
+        o_in = o_c[:, None] * (H * K) + o_k[None, :]
         m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
-        b_g = log2_decay(tl.load(p_g + o_in, mask=m_in, other=0.0))
-        b_q = tl.load(p_q + o_in, mask=m_in, other=0.0).to(tl.float32) * scale
-        b_k = tl.load(p_k + o_in, mask=m_in, other=0.0).to(tl.float32)
-        b_e = tl.load(p_b + o_in, mask=m_in, other=0.0).to(tl.float32) * b_k
+        b_g = log2_decay(tl.load(p_g + row * K + o_in, mask=m_in, other=0.0))
+        b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * scale
+        b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_e = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * b_k
         total = tl.sum(b_g, axis=0)
         if BY_LEVEL:
             x = exponent_inside_eight(b_g, o_c)
@@ -82,28 +82,28 @@ def scores_kernel(
             b_P = dot_add(b_q * rows, b_right, b_P, PRECISION)
             b_L = dot_add(b_e * rows, b_right, b_L, PRECISION)
             decay_in, decay_out = rows * half[None, :], columns * half[None, :]
-        o_out = slot * C * KP + o_c[:, None] * KP + o_k[None, :]
-        tl.store(p_E + o_out, (b_e * decay_in).to(p_E.dtype.element_ty))
-        tl.store(p_Q + o_out, (b_q * decay_in).to(p_Q.dtype.element_ty))
-        tl.store(p_K + o_out, (b_k * decay_out).to(p_K.dtype.element_ty))
+        o_out = o_c[:, None] * KP + o_k[None, :]
+        tl.store(p_E + slot * (C * KP) + o_out, (b_e * decay_in).to(p_E.dtype.element_ty))
+        tl.store(p_Q + slot * (C * KP) + o_out, (b_q * decay_in).to(p_Q.dtype.element_ty))
+        tl.store(p_K + slot * (C * KP) + o_out, (b_k * decay_out).to(p_K.dtype.element_ty))
         tl.store(p_carry + slot * KP + o_k, tl.exp2(total))
     if not BY_LEVEL:
         tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
     b_P = tl.where(o_c[:, None] >= o_c[None, :], b_P, 0.0)
     b_L = tl.where(o_c[:, None] > o_c[None, :], b_L, 0.0)
-    o_out = slot * C * C + o_c[:, None] * C + o_c[None, :]
-    tl.store(p_P + o_out, b_P.to(p_P.dtype.element_ty))
-    tl.store(p_L + o_out, b_L)
+    o_out = o_c[:, None] * C + o_c[None, :]
+    tl.store(p_P + slot * (C * C) + o_out, b_P.to(p_P.dtype.element_ty))
+    tl.store(p_L + slot * (C * C) + o_out, b_L)
 
 
 @triton.jit
 def invert_kernel(p_L, p_M, C: tl.constexpr, LOG_C: tl.constexpr, PRECISION: tl.constexpr):
     """M = (I + L)^-1: for blocks of 1, 2, 4, ... tokens, M <- M - M X M with X the part of L that joins their pairs.
     Up to blocks of 16 the C / 16 blocks on the diagonal are handled by themselves."""
-    slot = tl.program_id(0).to(tl.int64)
+    square = tl.program_id(0).to(tl.int64) * (C * C)
     o_c, o_a, o_s = tl.arange(0, C), tl.arange(0, C // 16), tl.arange(0, 16)
     o_row = o_a[:, None, None] * 16 + o_s[None, :, None]
-    b_L = tl.load(p_L + slot * C * C + o_row * C + o_a[:, None, None] * 16 + o_s[None, None, :])
+    b_L = tl.load(p_L + square + o_row * C + o_a[:, None, None] * 16 + o_s[None, None, :])
     b_M = tl.where((o_s[:, None] == o_s[None, :])[None, :, :], 1.0, 0.0) - tl.where(
         joined(o_s, 1)[None, :, :], b_L, 0.0
     )
@@ -112,13 +112,13 @@ def invert_kernel(p_L, p_M, C: tl.constexpr, LOG_C: tl.constexpr, PRECISION: tl.
         b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
     m_own = o_a[:, None, None, None] == o_a[None, None, :, None]
     b_M = tl.reshape(tl.where(m_own, b_M[:, :, None, :], 0.0), [C, C])
-    o_tile = slot * C * C + o_c[:, None] * C + o_c[None, :]
+    o_tile = o_c[:, None] * C + o_c[None, :]
     if C > 16:
-        b_L = tl.load(p_L + o_tile)
+        b_L = tl.load(p_L + square + o_tile)
         for level in tl.static_range(4, LOG_C):
             b_X = tl.where(joined(o_c, 1 << level), b_L, 0.0)
             b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
-    tl.store(p_M + o_tile, b_M.to(p_M.dtype.element_ty))
+    tl.store(p_M + square + o_tile, b_M.to(p_M.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -132,42 +132,47 @@ def transition_kernel(
     i_n, i_b, i_h = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
-    o_c = tl.arange(0, C)
-    o_square = slot * C * C + o_c[:, None] * C + o_c[None, :]
-    b_M = tl.load(p_M + o_square)
+    row, o_c = start * H + i_h, tl.arange(0, C)
+    o_square = o_c[:, None] * C + o_c[None, :]
+    b_M = tl.load(p_M + slot * (C * C) + o_square)
     if i_b < KP // BN:
         o_n = i_b * BN + tl.arange(0, BN)
-        o_key = slot * C * KP + o_c[:, None] * KP + o_n[None, :]
-        b_W = dot(b_M, tl.load(p_E + o_key), PRECISION)
+        o_key = o_c[:, None] * KP + o_n[None, :]
+        b_W = dot(b_M, tl.load(p_E + slot * (C * KP) + o_key), PRECISION)
         for k0 in range(0, KP, BK):
             o_k = k0 + tl.arange(0, BK)
-            b_K = tl.load(p_K + slot * C * KP + o_c[None, :] * KP + o_k[:, None])
+            b_K = tl.load(p_K + slot * (C * KP) + (o_c[None, :] * KP + o_k[:, None]))
             b_A = -dot(b_K, b_W, PRECISION)
-            tl.store(p_A + slot * KP * KP + o_k[:, None] * KP + o_n[None, :], b_A.to(p_A.dtype.element_ty))
-        b_R = tl.load(p_Q + o_key).to(tl.float32) - dot(tl.load(p_P + o_square), b_W, PRECISION)
+            o_A = o_k[:, None] * KP + o_n[None, :]
+            tl.store(p_A + slot * (KP * KP) + o_A, b_A.to(p_A.dtype.element_ty))
+        b_P = tl.load(p_P + slot * (C * C) + o_square)
+        b_R = tl.load(p_Q + slot * (C * KP) + o_key).to(tl.float32) - dot(b_P, b_W, PRECISION)
         if FOR_BACKWARD:
             for v0 in range(0, VP, BN):
                 o_v = v0 + tl.arange(0, BN)
-                o_do = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
-                b_do = tl.load(p_do + o_do, mask=(o_c < length)[:, None] & (o_v < V)[None, :], other=0.0)
+                o_do = o_c[:, None] * (H * V) + o_v[None, :]
+                m_do = (o_c < length)[:, None] & (o_v < V)[None, :]
+                b_do = tl.load(p_do + row * V + o_do, mask=m_do, other=0.0)
                 b_out = dot(tl.trans(b_R), b_do, PRECISION)
-                tl.store(p_R + slot * KP * VP + o_n[:, None] * VP + o_v[None, :], b_out.to(p_R.dtype.element_ty))
+                o_out = o_n[:, None] * VP + o_v[None, :]
+                tl.store(p_R + slot * (KP * VP) + o_out, b_out.to(p_R.dtype.element_ty))
         else:
-            tl.store(p_R + o_key, b_R.to(p_R.dtype.element_ty))
+            tl.store(p_R + slot * (C * KP) + o_key, b_R.to(p_R.dtype.element_ty))
     else:
         o_n = (i_b - KP // BN) * BN + tl.arange(0, BN)
-        o_in = ((start + o_c) * H + i_h)[:, None] * V + o_n[None, :]
+        o_in = o_c[:, None] * (H * V) + o_n[None, :]
         m_in = (o_c < length)[:, None] & (o_n < V)[None, :]
-        b_z = tl.load(p_v + o_in, mask=m_in, other=0.0).to(tl.float32) * tl.load(p_w + o_in, mask=m_in, other=0.0)
-        b_U = dot(b_M, b_z, PRECISION)
+        b_z = tl.load(p_v + row * V + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_U = dot(b_M, b_z * tl.load(p_w + row * V + o_in, mask=m_in, other=0.0), PRECISION)
         for k0 in range(0, KP, BK):
             o_k = k0 + tl.arange(0, BK)
-            b_K = tl.load(p_K + slot * C * KP + o_c[None, :] * KP + o_k[:, None])
+            b_K = tl.load(p_K + slot * (C * KP) + (o_c[None, :] * KP + o_k[:, None]))
             b_B = dot(b_K, b_U, PRECISION)
-            tl.store(p_B + slot * KP * VP + o_k[:, None] * VP + o_n[None, :], b_B.to(p_B.dtype.element_ty))
+            o_B = o_k[:, None] * VP + o_n[None, :]
+            tl.store(p_B + slot * (KP * VP) + o_B, b_B.to(p_B.dtype.element_ty))
         if not FOR_BACKWARD:
-            b_O = dot(tl.load(p_P + o_square), b_U, PRECISION)
-            tl.store(p_o + o_in, b_O.to(p_o.dtype.element_ty), mask=m_in)
+            b_O = dot(tl.load(p_P + slot * (C * C) + o_square), b_U, PRECISION)
+            tl.store(p_o + row * V + o_in, b_O.to(p_o.dtype.element_ty), mask=m_in)
 
 
 @triton.jit(do_not_specialize=["H", "N"])
@@ -208,37 +213,38 @@ def _scan(
     """
     begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
     o_k, o_v = tl.arange(0, KB), i_v * BV + tl.arange(0, BV)
-    o_state = (i_n.to(tl.int64) * H + i_h) * K * V + o_k[:, None] * V + o_v[None, :]
+    state, o_state = (i_n.to(tl.int64) * H + i_h) * (K * V), o_k[:, None] * V + o_v[None, :]
     m_0, m_1 = (o_k < K)[:, None] & (o_v < V)[None, :], (o_k + KB < K)[:, None] & (o_v < V)[None, :]
     b_S0 = tl.zeros([KB, BV], dtype=tl.float32)
     b_S1 = tl.zeros([KB, BV], dtype=tl.float32)
     if HAS_FIRST:
-        b_S0 = tl.load(p_first + o_state, mask=m_0, other=0.0).to(tl.float32)
+        b_S0 = tl.load(p_first + state + o_state, mask=m_0, other=0.0).to(tl.float32)
         if KP > KB:
-            b_S1 = tl.load(p_first + o_state + KB * V, mask=m_1, other=0.0).to(tl.float32)
+            b_S1 = tl.load(p_first + state + o_state + KB * V, mask=m_1, other=0.0).to(tl.float32)
+    o_S = o_k[:, None] * VP + o_v[None, :]
     o_A = (o_k[None, :] * KP + o_k[:, None]) if REVERSE else (o_k[:, None] * KP + o_k[None, :])
     for step in tl.range(0, end - begin, num_stages=STAGES):
         slot = ((end - 1 - step) if REVERSE else (begin + step)).to(tl.int64) * H + i_h
-        o_S = slot * KP * VP + o_k[:, None] * VP + o_v[None, :]
-        p_tile = p_A + slot * KP * KP + o_A
+        tile = slot * (KP * VP)
+        p_tile = p_A + slot * (KP * KP) + o_A
         b_A = tl.load(p_tile)
-        b_B0 = tl.load(p_B + o_S).to(tl.float32)
+        b_B0 = tl.load(p_B + tile + o_S).to(tl.float32)
         b_carry = tl.load(p_carry + slot * KP + o_k)
         low0 = b_S0.to(p_S.dtype.element_ty)
         b_S0 = dot_add(b_A, low0, b_S0 * b_carry[:, None] + b_B0, PRECISION)
         if KP > KB:
             low1 = b_S1.to(p_S.dtype.element_ty)
-            b_B1 = tl.load(p_B + o_S + KB * VP).to(tl.float32)
+            b_B1 = tl.load(p_B + tile + o_S + KB * VP).to(tl.float32)
             b_carry = tl.load(p_carry + slot * KP + KB + o_k)
             upper, lower = (KB * KP, KB) if REVERSE else (KB, KB * KP)
             b_S0 = dot_add(tl.load(p_tile + upper), low1, b_S0, PRECISION)
             b_S1 = dot_add(tl.load(p_tile + lower), low0, b_S1 * b_carry[:, None] + b_B1, PRECISION)
             b_S1 = dot_add(tl.load(p_tile + KB * KP + KB), low1, b_S1, PRECISION)
-            tl.store(p_S + o_S + KB * VP, low1)
-        tl.store(p_S + o_S, low0)
-    tl.store(p_last + o_state, b_S0, mask=m_0)
+            tl.store(p_S + tile + o_S + KB * VP, low1)
+        tl.store(p_S + tile + o_S, low0)
+    tl.store(p_last + state + o_state, b_S0, mask=m_0)
     if KP > KB:
-        tl.store(p_last + o_state + KB * V, b_S1, mask=m_1)
+        tl.store(p_last + state + o_state + KB * V, b_S1, mask=m_1)
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -252,12 +258,12 @@ def output_kernel(
     slot = i_n.to(tl.int64) * H + i_h
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     o_c, o_v = tl.arange(0, C), i_v * BV + tl.arange(0, BV)
-    o_out = ((start + o_c) * H + i_h)[:, None] * V + o_v[None, :]
+    row, o_out = start * H + i_h, o_c[:, None] * (H * V) + o_v[None, :]
     m_out = (o_c < length)[:, None] & (o_v < V)[None, :]
-    b_o = tl.load(p_o + o_out, mask=m_out, other=0.0).to(tl.float32)
+    b_o = tl.load(p_o + row * V + o_out, mask=m_out, other=0.0).to(tl.float32)
     for k0 in range(0, KP, BK):
         o_k = k0 + tl.arange(0, BK)
-        b_R = tl.load(p_R + slot * C * KP + o_c[:, None] * KP + o_k[None, :])
-        b_S = tl.load(p_S + slot * KP * VP + o_k[:, None] * VP + o_v[None, :])
+        b_R = tl.load(p_R + slot * (C * KP) + (o_c[:, None] * KP + o_k[None, :]))
+        b_S = tl.load(p_S + slot * (KP * VP) + (o_k[:, None] * VP + o_v[None, :]))
         b_o = dot_add(b_R, b_S, b_o, PRECISION)
-    tl.store(p_o + o_out, b_o.to(p_o.dtype.element_ty), mask=m_out)
+    tl.store(p_o + row * V + o_out, b_o.to(p_o.dtype.element_ty), mask=m_out)
