@@ -22,6 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from gdn2.ops.triton.launch import OPTIONS
 from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
 from gdn2.ops.triton.plan import KERNELS, Plan
 from gdn2.ops.triton.tiles import CHUNK_SIZE, Tile, tiles_for
@@ -71,7 +72,7 @@ def compile_kernel(name: str, tile: Tile, arch: int, K: int, V: int, precision: 
             signature[argument] = _type(argument, precision)
             if argument.startswith("p_"):
                 attributes[(i,)] = [["tt.divisibility", 16]]
-    options = {"num_warps": tile["num_warps"], "num_stages": tile["num_stages"]}
+    options = {name: tile[name] for name in OPTIONS if name in tile}
     source = ASTSource(fn, signature, constants, attributes)
     binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     usage, sass = _disassemble(binary.asm["cubin"])

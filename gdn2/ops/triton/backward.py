@@ -17,17 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdn2.ops.triton.decay import (
-    STRONGEST_STEP,
-    dot,
-    dot_add,
-    exponent_inside_eight,
-    inside_eight,
-    joined,
-    log2_decay,
-    sums_before,
-    sums_behind,
-)
+from gdn2.ops.triton.decay import STRONGEST_STEP, dot, dot_add, level_decay, level_mask, log2_decay
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -120,25 +110,18 @@ def key_gradients_kernel(
     b_dP, b_dL = tl.load(p_dP + square + o_square), tl.load(p_dL + square + o_square)
     total = tl.sum(b_g, axis=0)
     if BY_LEVEL:
-        rows = tl.exp2(sums_before(b_g, o_c, C))
-        b_dq, b_de = b_dq * rows * scale, -b_de * rows
-        b_dk = b_dk * tl.exp2(sums_behind(b_g, o_c, C))
+        m_next = ((o_c + 1 < length) & (o_c + 1 < C))[:, None] & (o_k < K)[None, :]
+        b_next = log2_decay(tl.load(p_g + row * K + (o_in + H * K), mask=m_next, other=0.0))
+        rows, columns = level_decay(b_g, b_next, o_c, LOG_C)
+        b_dq, b_de, b_dk = b_dq * rows * scale, -b_de * rows, b_dk * columns
         b_close = tl.sum(b_k * b_dk, axis=0)
-        x = exponent_inside_eight(b_g, o_c)
-        rows, columns = tl.exp2(x), tl.exp2(-x)
-        b_Pl, b_Ll = tl.where(inside_eight(o_c), b_dP, 0.0), tl.where(inside_eight(o_c), b_dL, 0.0)
-        b_dq += rows * dot(b_Pl, b_k * columns, PRECISION)
-        b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
-        b_up = dot(tl.trans(b_Pl), b_q * rows, PRECISION)
-        b_dk += columns * dot_add(tl.trans(b_Ll), b_e * rows, b_up, PRECISION)
-        for level in range(3, LOG_C):
-            rows = tl.exp2(sums_before(b_g, o_c, 1 << level))
-            columns = tl.exp2(sums_behind(b_g, o_c, 1 << level))
-            m_level = joined(o_c, 1 << level)
-            b_Pl, b_Ll = tl.where(m_level, b_dP, 0.0), tl.where(m_level, b_dL, 0.0)
+        for level in tl.static_range(2, LOG_C):
+            rows, columns = level_decay(b_g, b_next, o_c, level)
+            b_Pl = tl.where(level_mask(o_c, level), b_dP, 0.0)
             b_dq += rows * dot(b_Pl, b_k * columns, PRECISION)
-            b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
             b_up = dot(tl.trans(b_Pl), b_q * rows, PRECISION)
+            b_Ll = tl.where(level_mask(o_c, level), b_dL, 0.0)
+            b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
             b_dk += columns * dot_add(tl.trans(b_Ll), b_e * rows, b_up, PRECISION)
     else:
         middle = 0.5 * total

@@ -48,22 +48,20 @@ def log2_decay(b_g):
 
 
 @triton.jit
-def sums_before(b_g, o_c, SIZE):
+def sums_before(b_g, SIZE: tl.constexpr):
     """For each row of [C, BK] the sum from the start of its block of SIZE rows, itself included."""
-    o_i, o_j = o_c[:, None], o_c[None, :]
-    return _sums(b_g, (o_i // SIZE == o_j // SIZE) & (o_j <= o_i))
+    C: tl.constexpr = b_g.shape[0]
+    BK: tl.constexpr = b_g.shape[1]
+    return tl.reshape(tl.cumsum(tl.reshape(b_g, [C // SIZE, SIZE, BK]), axis=1), [C, BK])
 
 
 @triton.jit
-def sums_behind(b_g, o_c, SIZE):
-    """For each row of [C, BK] the sum to the end of its block of SIZE rows, itself excluded."""
-    o_i, o_j = o_c[:, None], o_c[None, :]
-    return _sums(b_g, (o_i // SIZE == o_j // SIZE) & (o_j > o_i))
-
-
-@triton.jit
-def _sums(b_g, m_summed):
-    return tl.dot(tl.where(m_summed, 1.0, 0.0), b_g, input_precision="tf32x3")
+def sums_behind(b_next, o_c, SIZE: tl.constexpr):
+    """For each row the sum to the end of its block of SIZE rows, itself excluded; b_next holds the rows behind each."""
+    C: tl.constexpr = b_next.shape[0]
+    BK: tl.constexpr = b_next.shape[1]
+    b_next = tl.where((o_c % SIZE == SIZE - 1)[:, None], 0.0, b_next)
+    return tl.reshape(tl.cumsum(tl.reshape(b_next, [C // SIZE, SIZE, BK]), axis=1, reverse=True), [C, BK])
 
 
 @triton.jit
@@ -74,14 +72,24 @@ def joined(o_c, SIZE):
 
 
 @triton.jit
-def inside_eight(o_c):
-    """[C, C]: pairs of one block of 8 tokens."""
-    return o_c[:, None] // 8 == o_c[None, :] // 8
+def level_mask(o_c, LEVEL: tl.constexpr):
+    """[C, C]: the pairs that meet at a level: those of one block of 8 tokens at level 2, joined blocks above it."""
+    if LEVEL == 2:
+        return o_c[:, None] // 8 == o_c[None, :] // 8
+    else:
+        return joined(o_c, 1 << LEVEL)
 
 
 @triton.jit
-def exponent_inside_eight(b_g, o_c):
-    """G_i minus G at the end of the fourth row of i's block of 8."""
-    o_i, o_j = o_c[:, None], o_c[None, :]
-    above = _sums(b_g, (o_i // 4 == o_j // 4) & (o_j <= o_i) & (o_i % 8 >= 4))
-    return above - _sums(b_g, (o_i // 4 == o_j // 4) & (o_j > o_i) & (o_i % 8 < 4))
+def level_decay(b_g, b_next, o_c, LEVEL: tl.constexpr):
+    """The factors (of rows, of columns) of a level; their product is the decay between two tokens that meet there.
+
+    At level 2 the reference is G at the end of the fourth row of a block of 8, above it the end of the left block.
+    """
+    if LEVEL == 2:
+        below = (o_c % 8 >= 4)[:, None]
+        x = tl.where(below, sums_before(b_g, 4), -sums_behind(b_next, o_c, 4))
+        return tl.exp2(x), tl.exp2(-x)
+    else:
+        SIZE: tl.constexpr = 1 << LEVEL
+        return tl.exp2(sums_before(b_g, SIZE)), tl.exp2(sums_behind(b_next, o_c, SIZE))

@@ -21,31 +21,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdn2.ops.triton.decay import (
-    dot,
-    dot_add,
-    exponent_inside_eight,
-    inside_eight,
-    joined,
-    log2_decay,
-    sums_before,
-    sums_behind,
-)
+from gdn2.ops.triton.decay import dot, dot_add, joined, level_decay, level_mask, log2_decay
 
 
 @triton.jit(do_not_specialize=["H"])
 def scores_kernel(
     p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, p_by_level, p_starts, p_lengths, scale, H,
-    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr, BK: tl.constexpr,
-    BY_LEVEL: tl.constexpr, MAX_RANGE: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, MAX_RANGE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """With one reference a chunk; chunks that lose too much for it are marked in p_by_level and left to a second
-    launch, BY_LEVEL, which passes over all others."""
+    """With one reference a chunk; chunks that lose too much for it are marked in p_by_level and done again by
+    `scores_by_level_kernel`."""
     i_n, i_h = tl.program_id(0), tl.program_id(1)
     slot = i_n.to(tl.int64) * H + i_h
-    if BY_LEVEL:  # noqa: SIM102 (a compile-time condition)
-        if tl.load(p_by_level + slot) == 0:
-            return
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     row, lowest = start * H + i_h, 0.0
     o_c = tl.arange(0, C)
@@ -56,44 +44,83 @@ def scores_kernel(
         o_in = o_c[:, None] * (H * K) + o_k[None, :]
         m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
         b_g = log2_decay(tl.load(p_g + row * K + o_in, mask=m_in, other=0.0))
-        b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * scale
-        b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-        b_e = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * b_k
         total = tl.sum(b_g, axis=0)
-        if BY_LEVEL:
-            x = exponent_inside_eight(b_g, o_c)
-            rows, b_right = tl.exp2(x), tl.trans(b_k * tl.exp2(-x))
-            b_P += tl.where(inside_eight(o_c), dot(b_q * rows, b_right, PRECISION), 0.0)
-            b_L += tl.where(inside_eight(o_c), dot(b_e * rows, b_right, PRECISION), 0.0)
-            for level in range(3, LOG_C):
-                rows = tl.exp2(sums_before(b_g, o_c, 1 << level))
-                b_right = tl.trans(b_k * tl.exp2(sums_behind(b_g, o_c, 1 << level)))
-                b_P += tl.where(joined(o_c, 1 << level), dot(b_q * rows, b_right, PRECISION), 0.0)
-                b_L += tl.where(joined(o_c, 1 << level), dot(b_e * rows, b_right, PRECISION), 0.0)
-            decay_in = tl.exp2(sums_before(b_g, o_c, C))
-            decay_out = tl.exp2(sums_behind(b_g, o_c, C))
-        else:
-            lowest = tl.minimum(lowest, tl.min(total))
-            middle = 0.5 * total
-            x = tl.cumsum(b_g, axis=0) - middle[None, :]
-            rows, columns = tl.exp2(x), tl.exp2(-x)
-            half = tl.exp2(middle)
-            b_right = tl.trans(b_k * columns)
-            b_P = dot_add(b_q * rows, b_right, b_P, PRECISION)
-            b_L = dot_add(b_e * rows, b_right, b_L, PRECISION)
-            decay_in, decay_out = rows * half[None, :], columns * half[None, :]
-        o_out = o_c[:, None] * KP + o_k[None, :]
-        tl.store(p_E + slot * (C * KP) + o_out, (b_e * decay_in).to(p_E.dtype.element_ty))
-        tl.store(p_Q + slot * (C * KP) + o_out, (b_q * decay_in).to(p_Q.dtype.element_ty))
-        tl.store(p_K + slot * (C * KP) + o_out, (b_k * decay_out).to(p_K.dtype.element_ty))
+        lowest = tl.minimum(lowest, tl.min(total))
+        middle = 0.5 * total
+        x = tl.cumsum(b_g, axis=0) - middle[None, :]
+        up, down, half = tl.exp2(x), tl.exp2(-x), tl.exp2(middle)[None, :]
         tl.store(p_carry + slot * KP + o_k, tl.exp2(total))
-    if not BY_LEVEL:
-        tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
+        o_out = o_c[:, None] * KP + o_k[None, :]
+        b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_right = b_k * down
+        tl.store(p_K + slot * (C * KP) + o_out, (b_right * half).to(p_K.dtype.element_ty))
+        b_right = tl.trans(b_right)
+        b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * (scale * up)
+        tl.store(p_Q + slot * (C * KP) + o_out, (b_q * half).to(p_Q.dtype.element_ty))
+        b_P = dot_add(b_q, b_right, b_P, PRECISION)
+        b_e = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * b_k * up
+        tl.store(p_E + slot * (C * KP) + o_out, (b_e * half).to(p_E.dtype.element_ty))
+        b_L = dot_add(b_e, b_right, b_L, PRECISION)
+    tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
     b_P = tl.where(o_c[:, None] >= o_c[None, :], b_P, 0.0)
     b_L = tl.where(o_c[:, None] > o_c[None, :], b_L, 0.0)
     o_out = o_c[:, None] * C + o_c[None, :]
     tl.store(p_P + slot * (C * C) + o_out, b_P.to(p_P.dtype.element_ty))
     tl.store(p_L + slot * (C * C) + o_out, b_L)
+
+
+@triton.jit(do_not_specialize=["H"])
+def scores_by_level_kernel(
+    p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, p_by_level, p_starts, p_lengths, scale, H,  # noqa: ARG001
+    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """For any decay: see decay.py. Passes over chunks that are not marked."""
+    i_n, i_h = tl.program_id(0), tl.program_id(1)
+    slot = i_n.to(tl.int64) * H + i_h
+    if tl.load(p_by_level + slot) == 0:
+        return
+    start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
+    row, o_c = start * H + i_h, tl.arange(0, C)
+    b_P = tl.zeros([C, C], dtype=tl.float32)
+    b_L = tl.zeros([C, C], dtype=tl.float32)
+    for level in tl.static_range(2, LOG_C + 1):
+        b_Pl = tl.zeros([C, C], dtype=tl.float32)
+        b_Ll = tl.zeros([C, C], dtype=tl.float32)
+        for k0 in range(0, KP, BK):
+            o_k = k0 + tl.arange(0, BK)
+            o_in = o_c[:, None] * (H * K) + o_k[None, :]
+            m_in, m_next = _masks(o_c, o_k, length, C, K)
+            b_g = log2_decay(tl.load(p_g + row * K + o_in, mask=m_in, other=0.0))
+            b_next = log2_decay(tl.load(p_g + row * K + (o_in + H * K), mask=m_next, other=0.0))
+            up, down = level_decay(b_g, b_next, o_c, level)
+            b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+            b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * (scale * up)
+            b_e = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32) * b_k * up
+            b_k *= down
+            if level < LOG_C:
+                b_Pl = dot_add(b_q, tl.trans(b_k), b_Pl, PRECISION)
+                b_Ll = dot_add(b_e, tl.trans(b_k), b_Ll, PRECISION)
+            else:  # the whole chunk: decay from its start and to its end
+                o_out = slot * (C * KP) + o_c[:, None] * KP + o_k[None, :]
+                tl.store(p_E + o_out, b_e.to(p_E.dtype.element_ty))
+                tl.store(p_Q + o_out, b_q.to(p_Q.dtype.element_ty))
+                tl.store(p_K + o_out, b_k.to(p_K.dtype.element_ty))
+        if level < LOG_C:
+            b_P += tl.where(level_mask(o_c, level), b_Pl, 0.0)
+            b_L += tl.where(level_mask(o_c, level), b_Ll, 0.0)
+    b_P = tl.where(o_c[:, None] >= o_c[None, :], b_P, 0.0)
+    b_L = tl.where(o_c[:, None] > o_c[None, :], b_L, 0.0)
+    o_out = o_c[:, None] * C + o_c[None, :]
+    tl.store(p_P + slot * (C * C) + o_out, b_P.to(p_P.dtype.element_ty))
+    tl.store(p_L + slot * (C * C) + o_out, b_L)
+
+
+@triton.jit
+def _masks(o_c, o_k, length, C: tl.constexpr, K: tl.constexpr):
+    """Of a chunk's rows, and of the rows behind each of them in the chunk."""
+    m_k = (o_k < K)[None, :]
+    return (o_c < length)[:, None] & m_k, ((o_c + 1 < length) & (o_c + 1 < C))[:, None] & m_k
 
 
 @triton.jit

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 ALIGNMENT = 16  # bytes
+OPTIONS = ("num_warps", "num_stages", "maxnreg")  # of the compiler; whatever else a tile has is an argument
 
 
 class Launcher:
@@ -18,7 +19,7 @@ class Launcher:
     Args:
         kernel: a `triton.jit` function whose compile-time arguments come behind all others.
         constants: the compile-time arguments by name; names that the kernel lacks are left out.
-        tile: `num_warps`, `num_stages` and block sizes, which are compile-time arguments too.
+        tile: compiler options and block sizes, which are compile-time arguments too.
     """
 
     def __init__(self, kernel: Any, constants: dict[str, Any], tile: dict[str, int]) -> None:
@@ -26,7 +27,7 @@ class Launcher:
         self.kernel = kernel
         names = [parameter.name for parameter in kernel.params] if hasattr(kernel, "params") else kernel.arg_names
         self.constants = {name: values[name] for name in names if name in values}
-        self.options = {name: tile[name] for name in ("num_warps", "num_stages")}
+        self.options = {name: tile[name] for name in OPTIONS if name in tile}
         self.values = tuple(self.constants.values())
         self.compiled: Any = None
 

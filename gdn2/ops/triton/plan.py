@@ -16,7 +16,14 @@ from torch import Tensor
 
 from gdn2.ops.triton.backward import key_gradients_kernel, value_gradients_kernel
 from gdn2.ops.triton.decay import LOG2_E
-from gdn2.ops.triton.forward import invert_kernel, output_kernel, scan_kernel, scores_kernel, transition_kernel
+from gdn2.ops.triton.forward import (
+    invert_kernel,
+    output_kernel,
+    scan_kernel,
+    scores_by_level_kernel,
+    scores_kernel,
+    transition_kernel,
+)
 from gdn2.ops.triton.launch import ALIGNMENT, Launcher
 from gdn2.ops.triton.layout import MAX_KEY_DIM, padded_key_dim, padded_value_dim
 from gdn2.ops.triton.recurrent import recurrent_kernel
@@ -25,7 +32,7 @@ from gdn2.ops.triton.tuning import tile_for
 
 KERNELS = {
     "scores": scores_kernel,
-    "scores_by_level": scores_kernel,
+    "scores_by_level": scores_by_level_kernel,
     "invert": invert_kernel,
     "transition": transition_kernel,
     "transition_backward": transition_kernel,

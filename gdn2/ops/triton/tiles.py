@@ -52,7 +52,7 @@ CANDIDATES: dict[str, list[Tile]] = {
         {"BK": 32, "BV": 64, "num_warps": 4, "num_stages": 2},
         {"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 2},
     ],
-    "key_gradients_by_level": [{"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 1}],
+    "key_gradients_by_level": [{"BK": 16, "BV": 64, "num_warps": 8, "num_stages": 1}],
     "recurrent": [
         {"BV": 32, "num_warps": 1, "num_stages": 1},
         {"BV": 32, "num_warps": 2, "num_stages": 1},
