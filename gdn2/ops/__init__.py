@@ -57,9 +57,16 @@ def gated_delta_rule_2(
     offsets = check_inputs(q, k, v, g, b, w, initial_state, cu_seqlens)
     T, K = q.shape[1], q.shape[-1]
     scale = K**-0.5 if scale is None else scale
-    dtype = torch.float32
-    if any(x is not None and x.dtype == torch.float64 for x in (q, k, v, g, b, w, initial_state)):
-        dtype = torch.float64
+    dtypes = (
+        q.dtype,
+        k.dtype,
+        v.dtype,
+        g.dtype,
+        b.dtype,
+        w.dtype,
+        None if initial_state is None else initial_state.dtype,
+    )
+    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     chosen = resolve_backend(backend, T, q.device, dtype, K)
     if chosen == "triton":
         from gdn2.ops.triton import triton_gated_delta_rule_2

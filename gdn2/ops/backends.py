@@ -36,7 +36,7 @@ def resolve_backend(
         backend = os.environ.get(BACKEND_VARIABLE, "auto")
     if backend not in ("auto", *NAMES):
         raise ValueError(f"backend must be one of auto, {', '.join(NAMES)}, got {backend!r}")
-    on_cuda = torch.device(device).type == "cuda"
+    on_cuda = (device if isinstance(device, torch.device) else torch.device(device)).type == "cuda"
     if backend == "triton" and not on_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(
             f"the triton backend needs tensors on a CUDA device, got {device}; with TRITON_INTERPRET=1 set before "
@@ -46,12 +46,12 @@ def resolve_backend(
         return backend
     if on_cuda:
         if not triton_is_installed():
-            _say_once("PyTorch (chunked): the package triton is not installed", str(device))
+            _say_once("PyTorch (chunked): the package triton is not installed", device)
         elif dtype in TRITON_DTYPES and key_dim <= MAX_TRITON_KEY_DIM:
-            _say_once("Triton kernels", str(device))
+            _say_once("Triton kernels", device)
             return "triton"
         else:
-            _say_once(f"PyTorch (chunked): no kernels for {dtype} with d_k = {key_dim}", str(device))
+            _say_once(f"PyTorch (chunked): no kernels for {dtype} with d_k = {key_dim}", device)
     return "naive" if num_tokens <= SHORT_INPUT else "chunked"
 
 
@@ -66,5 +66,5 @@ def triton_is_installed() -> bool:
 
 
 @lru_cache(maxsize=64)
-def _say_once(what: str, device: str) -> None:
+def _say_once(what: str, device: torch.device | str) -> None:
     log.info("gated_delta_rule_2 on %s: %s", device, what)

@@ -6,6 +6,7 @@ Letters: B batch, T tokens, H heads, K key dim (d_k), V value dim (d_v), N seque
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -28,24 +29,12 @@ def check_inputs(
 
     The values of g are looked at where that costs little: on the CPU, or anywhere if GDN2_CHECK_INPUTS=1.
     """
-    for name, tensor in (("q", q), ("k", k), ("v", v), ("g", g), ("b", b), ("w", w)):
-        if tensor.ndim != 4:
-            raise ValueError(f"{name} must have 4 dimensions [B, T, H, d], got {list(tensor.shape)}")
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
-        if tensor.device != q.device:
-            raise ValueError(f"{name} is on {tensor.device} but q is on {q.device}; move them to one device")
-    B, T, H, K = q.shape
-    V = v.shape[-1]
-    _expect(k, "k", ("B", "T", "H", "d_k"), (B, T, H, K))
-    _expect(g, "g", ("B", "T", "H", "d_k"), (B, T, H, K))
-    _expect(b, "b", ("B", "T", "H", "d_k"), (B, T, H, K))
-    _expect(v, "v", ("B", "T", "H", "d_v"), (B, T, H, V))
-    _expect(w, "w", ("B", "T", "H", "d_v"), (B, T, H, V))
-    offsets = None if cu_seqlens is None else _read_offsets(cu_seqlens, B, T)
-    num_sequences = B if offsets is None else len(offsets) - 1
+    inputs = (q, k, v, g, b, w)
+    _check_inputs(*[(x.shape, x.dtype, x.device) for x in inputs])
+    offsets = None if cu_seqlens is None else _read_offsets(cu_seqlens, q.shape[0], q.shape[1])
     if initial_state is not None:
-        _expect(initial_state, "initial_state", ("N", "H", "d_k", "d_v"), (num_sequences, H, K, V))
+        N = q.shape[0] if offsets is None else len(offsets) - 1
+        _expect(initial_state.shape, "initial_state", ("N", "H", "d_k", "d_v"), (N, *q.shape[2:], v.shape[-1]))
         if initial_state.device != q.device:
             raise ValueError(f"initial_state is on {initial_state.device} but q is on {q.device}")
     looked_at = g.device.type == "cpu" or os.environ.get(CHECK_VARIABLE) == "1"
@@ -54,9 +43,27 @@ def check_inputs(
     return offsets
 
 
-def _expect(tensor: Tensor, name: str, letters: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} must be [{', '.join(letters)}] = {list(shape)}, got {list(tensor.shape)}")
+@lru_cache(maxsize=1024)  # decoding asks the same thing every token and layer
+def _check_inputs(*described: tuple[torch.Size, torch.dtype, torch.device]) -> None:
+    named = dict(zip("qkvgbw", described, strict=True))
+    for name, (shape, dtype, device) in named.items():
+        if len(shape) != 4:
+            raise ValueError(f"{name} must have 4 dimensions [B, T, H, d], got {list(shape)}")
+        if not dtype.is_floating_point:
+            raise ValueError(f"{name} must be a floating-point tensor, got {dtype}")
+        if device != named["q"][2]:
+            raise ValueError(f"{name} is on {device} but q is on {named['q'][2]}; move them to one device")
+    keys = named["q"][0]
+    values = (*keys[:3], named["v"][0][-1])
+    for name in "kgb":
+        _expect(named[name][0], name, ("B", "T", "H", "d_k"), tuple(keys))
+    for name in "vw":
+        _expect(named[name][0], name, ("B", "T", "H", "d_v"), values)
+
+
+def _expect(got: torch.Size, name: str, letters: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    if got != shape:
+        raise ValueError(f"{name} must be [{', '.join(letters)}] = {list(shape)}, got {list(got)}")
 
 
 def _read_offsets(cu_seqlens: Tensor, B: int, T: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdn2.ops.triton.decay import STRONGEST_STEP, dot, dot_add, level_decay, level_mask, log2_decay
+from gdn2.ops.triton.decay import STRONGEST_STEP, dot, dot_add, level_decay, level_mask, log2_decay, place
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -26,8 +26,7 @@ def value_gradients_kernel(
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    i_n, i_h = tl.program_id(0), tl.program_id(1)
-    slot = i_n.to(tl.int64) * H + i_h
+    slot, i_n, i_h, _ = place(H, 1)
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     row, square, o_c = start * H + i_h, slot * (C * C), tl.arange(0, C)
     o_square = o_c[:, None] * C + o_c[None, :]
@@ -75,8 +74,7 @@ def key_gradients_kernel(
     BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Chunks with one reference and, in a second launch, those that `scores_kernel` marked."""
-    i_n, i_k, i_h = tl.program_id(0) // (KP // BK), tl.program_id(0) % (KP // BK), tl.program_id(1)
-    slot = i_n.to(tl.int64) * H + i_h
+    slot, i_n, i_h, i_k = place(H, KP // BK)
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
         return
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
@@ -102,14 +100,14 @@ def key_gradients_kernel(
     m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
     b_graw = tl.load(p_g + row * K + o_in, mask=m_in, other=0.0)
     b_g = log2_decay(b_graw)
-    b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-    b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-    b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-    b_e = b_b * b_k
     o_square = o_c[:, None] * C + o_c[None, :]
     b_dP, b_dL = tl.load(p_dP + square + o_square), tl.load(p_dL + square + o_square)
     total = tl.sum(b_g, axis=0)
     if BY_LEVEL:
+        b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_e = b_b * b_k
         m_next = ((o_c + 1 < length) & (o_c + 1 < C))[:, None] & (o_k < K)[None, :]
         b_next = log2_decay(tl.load(p_g + row * K + (o_in + H * K), mask=m_next, other=0.0))
         rows, columns = level_decay(b_g, b_next, o_c, LOG_C)
@@ -123,22 +121,37 @@ def key_gradients_kernel(
             b_Ll = tl.where(level_mask(o_c, level), b_dL, 0.0)
             b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
             b_dk += columns * dot_add(tl.trans(b_Ll), b_e * rows, b_up, PRECISION)
+        tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
+        tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
+        tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
+        b_dg = tl.cumsum(b_q * b_dq + b_e * b_de - b_k * b_dk, axis=0, reverse=True)
+        b_dg += (tl.exp2(total) * b_SH + b_close)[None, :]
+        b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
+        tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)
     else:
         middle = 0.5 * total
         x = tl.cumsum(b_g, axis=0) - middle[None, :]
         rows, columns = tl.exp2(x), tl.exp2(-x)
         half = tl.exp2(middle)[None, :]
+        b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
         b_dk = b_dk * (columns * half)
         b_close = tl.sum(b_k * b_dk, axis=0)
         b_right = b_k * columns
         b_dq = rows * dot_add(b_dP, b_right, b_dq * (scale * half), PRECISION)
         b_de = rows * dot_add(b_dL, b_right, -b_de * half, PRECISION)
+        tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
+        tl.debug_barrier()
+        b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_dg = b_q * b_dq
         b_up = dot(tl.trans(b_dP), b_q * rows, PRECISION)
-        b_dk += columns * dot_add(tl.trans(b_dL), b_e * rows, b_up, PRECISION)
-    tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
-    tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
-    tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
-    b_dg = tl.cumsum(b_q * b_dq + b_e * b_de - b_k * b_dk, axis=0, reverse=True)
-    b_dg += (tl.exp2(total) * b_SH + b_close)[None, :]
-    b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
-    tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)
+        tl.debug_barrier()
+        b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+        b_dk += columns * dot_add(tl.trans(b_dL), b_b * b_k * rows, b_up, PRECISION)
+        tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
+        tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
+        b_dg += b_k * (b_b * b_de - b_dk)
+        b_dg = tl.cumsum(b_dg, axis=0, reverse=True) + (tl.exp2(total) * b_SH + b_close)[None, :]
+        b_graw = tl.load(p_g + row * K + o_in, mask=m_in, other=0.0)
+        b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
+        tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

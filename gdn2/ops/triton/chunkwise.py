@@ -38,22 +38,22 @@ def run_forward(
     pipeline = Pipeline(plan.device, enabled=len(segments) > 1)
     for segment in segments:
         boundaries.append(state)
-        chunks, slots = segment.num_chunks, segment.num_chunks * H
+        slots = segment.num_chunks * H
         terms = chunk_terms(call, segment)
         A, S = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP)
         blocks = (KP + VP) // plan.tile("transition")["BN"]
         plan.launch(
-            "transition", (chunks * blocks, H, 1), terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w, A, S,
+            "transition", slots * blocks, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w, A, S,
             terms.Q, o, None, segment.starts, segment.lengths, H,
         )  # fmt: skip
         last = plan.empty_state(segment.N, H)
         with pipeline.behind(A, S, terms.Q, terms.carry):
             plan.launch(
-                "scan", (segment.N * (VP // plan.tile("scan")["BV"]), H, 1), A, S, terms.carry, S, state, last,
+                "scan", segment.N * H * (VP // plan.tile("scan")["BV"]), A, S, terms.carry, S, state, last,
                 segment.offsets, H, segment.N, None, None, None, None, HAS_FIRST=state is not None, HAS_AFTER=False,
             )  # fmt: skip
             plan.launch(
-                "output", (chunks * (VP // plan.tile("output")["BV"]), H, 1), terms.Q, S, o, segment.starts,
+                "output", slots * (VP // plan.tile("output")["BV"]), terms.Q, S, o, segment.starts,
                 segment.lengths, H,
             )  # fmt: skip
         state = last
@@ -65,7 +65,7 @@ def run_forward(
 def chunk_terms(call: Call, segment: Segment) -> ChunkTerms:
     """Kernels 1 and 2."""
     plan, H, C, KP = call.plan, call.H, call.plan.C, call.plan.KP
-    chunks, slots = segment.num_chunks, segment.num_chunks * H
+    slots = segment.num_chunks * H
     L = plan.empty(slots, C * C, torch.float32)
     P, M = plan.empty(slots, C * C), plan.empty(slots, C * C)
     E, Q, Km = plan.empty(slots, C * KP), plan.empty(slots, C * KP), plan.empty(slots, C * KP)
@@ -73,10 +73,10 @@ def chunk_terms(call: Call, segment: Segment) -> ChunkTerms:
     by_level = plan.empty(slots, 1, torch.int32)
     for kernel in ("scores", "scores_by_level"):
         plan.launch(
-            kernel, (chunks, H, 1), call.q, call.k, call.b, call.g, P, L, E, Q, Km, carry, by_level, segment.starts,
+            kernel, slots, call.q, call.k, call.b, call.g, P, L, E, Q, Km, carry, by_level, segment.starts,
             segment.lengths, call.scale, H,
         )  # fmt: skip
-    plan.launch("invert", (slots, 1, 1), L, M)
+    plan.launch("invert", slots, L, M)
     return ChunkTerms(P, M, E, Q, Km, carry, by_level)
 
 

@@ -1,4 +1,4 @@
-"""Pieces that the chunk kernels share: products at a stated precision, and decay between tokens that never overflows.
+"""What the kernels share: a program's place, products at a stated precision, decay between tokens that never overflows.
 
 A pair of tokens j <= i of a chunk meets with the factor exp(G_i - G_j) <= 1 on each key channel, G the cumulative
 log-decay. A matrix product needs it split in a factor of the row and one of the column:
@@ -20,6 +20,14 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 STRONGEST_STEP = tl.constexpr(-20.0)  # nats a token
+
+
+@triton.jit
+def place(H, BLOCKS: tl.constexpr):
+    """Which tile a program works on: (slot, chunk or sequence, head, block), blocks fastest, then heads."""
+    program = tl.program_id(0)
+    slot = program // BLOCKS
+    return slot.to(tl.int64), slot // H, slot % H, program % BLOCKS
 
 
 @triton.jit

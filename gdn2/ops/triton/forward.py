@@ -12,8 +12,7 @@ The symbols are those of gdn2/README.md. Of a chunk that starts from the state S
 4. `scan`: the states S of all chunks, one program a sequence, head and block of value columns.
 5. `output`: o = R S + O.
 
-Program index (chunk and block, head), blocks of a chunk side by side so that they share the cache; `slot` = chunk * H +
-head numbers the scratch tiles, which are contiguous.
+Programs lie in the order of memory (`place`); `slot` = chunk * H + head numbers the scratch tiles, each contiguous.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdn2.ops.triton.decay import dot, dot_add, joined, level_decay, level_mask, log2_decay
+from gdn2.ops.triton.decay import dot, dot_add, joined, level_decay, level_mask, log2_decay, place
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -32,8 +31,7 @@ def scores_kernel(
 ):  # fmt: skip
     """With one reference a chunk; chunks that lose too much for it are marked in p_by_level and done again by
     `scores_by_level_kernel`."""
-    i_n, i_h = tl.program_id(0), tl.program_id(1)
-    slot = i_n.to(tl.int64) * H + i_h
+    slot, i_n, i_h, _ = place(H, 1)
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     row, lowest = start * H + i_h, 0.0
     o_c = tl.arange(0, C)
@@ -76,8 +74,7 @@ def scores_by_level_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """For any decay: see decay.py. Passes over chunks that are not marked."""
-    i_n, i_h = tl.program_id(0), tl.program_id(1)
-    slot = i_n.to(tl.int64) * H + i_h
+    slot, i_n, i_h, _ = place(H, 1)
     if tl.load(p_by_level + slot) == 0:
         return
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
@@ -156,8 +153,7 @@ def transition_kernel(
 ):  # fmt: skip
     """One of BLOCKS blocks of BN columns of [W, U0]. R may lie where Q+ does. For the backward pass p_R receives R^T do
     [KP, VP] instead of R, and p_o nothing."""
-    i_n, i_b, i_h = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
-    slot = i_n.to(tl.int64) * H + i_h
+    slot, i_n, i_h, i_b = place(H, BLOCKS)
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     row, o_c = start * H + i_h, tl.arange(0, C)
     o_square = o_c[:, None] * C + o_c[None, :]
@@ -212,7 +208,7 @@ def scan_kernel(
 ):  # fmt: skip
     """The states S of all chunks, from p_first to p_last. BOTH_WAYS: programs behind those of the N sequences go in
     reverse, from p_after to p_before, for the adjoints H that the gradients need."""
-    i_n, i_v, i_h = tl.program_id(0) // (VP // BV), tl.program_id(0) % (VP // BV), tl.program_id(1)
+    _slot, i_n, i_h, i_v = place(H, VP // BV)
     if BOTH_WAYS:  # noqa: SIM102 (a compile-time condition)
         if i_n >= N:
             _scan(
@@ -281,8 +277,7 @@ def output_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Adds R S to the O that `transition_kernel` left in p_o."""
-    i_n, i_v, i_h = tl.program_id(0) // (VP // BV), tl.program_id(0) % (VP // BV), tl.program_id(1)
-    slot = i_n.to(tl.int64) * H + i_h
+    slot, i_n, i_h, i_v = place(H, VP // BV)
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     o_c, o_v = tl.arange(0, C), i_v * BV + tl.arange(0, BV)
     row, o_out = start * H + i_h, o_c[:, None] * (H * V) + o_v[None, :]

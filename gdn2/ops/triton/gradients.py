@@ -44,29 +44,29 @@ def segment_gradients(
     """
     dq, dk, dv, dg, db, dw = gradients
     plan, H, C, KP, VP = call.plan, call.H, call.plan.C, call.plan.KP, call.plan.VP
-    chunks, slots = segment.num_chunks, segment.num_chunks * H
+    slots = segment.num_chunks * H
     terms = chunk_terms(call, segment)
     A, S, adjoints = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP), plan.empty(slots, KP * VP)
     blocks = (KP + VP) // plan.tile("transition_backward")["BN"]
     plan.launch(
-        "transition_backward", (chunks * blocks, H, 1), terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w,
+        "transition_backward", slots * blocks, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w,
         A, S, adjoints, None, do, segment.starts, segment.lengths, H,
     )  # fmt: skip
     before, last = plan.empty_state(segment.N, H), plan.empty_state(segment.N, H)
     plan.launch(
-        "scan_both_ways", (2 * segment.N * (VP // plan.tile("scan_both_ways")["BV"]), H, 1), A, S, terms.carry, S,
+        "scan_both_ways", 2 * segment.N * H * (VP // plan.tile("scan_both_ways")["BV"]), A, S, terms.carry, S,
         state, last, segment.offsets, H, segment.N, adjoints, adjoints, adjoint, before,
         HAS_FIRST=state is not None, HAS_AFTER=adjoint is not None,
     )  # fmt: skip
     del A
     U, Y = plan.empty(slots, C * VP), plan.empty(slots, C * VP)
     plan.launch(
-        "value_gradients", (chunks, H, 1), terms.M, terms.P, terms.E, terms.K, S, adjoints, call.v, call.w, do, U, Y,
+        "value_gradients", slots, terms.M, terms.P, terms.E, terms.K, S, adjoints, call.v, call.w, do, U, Y,
         terms.P, terms.M, dv, dw, segment.starts, segment.lengths, call.scale, H,
     )  # fmt: skip
     for kernel in ("key_gradients", "key_gradients_by_level"):
         plan.launch(
-            kernel, (chunks * (KP // plan.tile(kernel)["BK"]), H, 1), call.q, call.k, call.b, call.g, S, adjoints, do,
+            kernel, slots * (KP // plan.tile(kernel)["BK"]), call.q, call.k, call.b, call.g, S, adjoints, do,
             U, Y, terms.P, terms.M, dq, dk, db, dg, terms.by_level, segment.starts, segment.lengths, call.scale, H,
         )  # fmt: skip
     return before

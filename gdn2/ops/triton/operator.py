@@ -60,7 +60,7 @@ def run_recurrent(call: Call, first: Tensor | None, offsets: tuple[int, ...] | N
     starts = None if offsets is None else torch.tensor(offsets, dtype=torch.int64).to(plan.device, non_blocking=True)
     blocks = -(-plan.V // plan.tile("recurrent")["BV"])
     plan.launch(
-        "recurrent", (N * blocks, H, 1), call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
+        "recurrent", N * H * blocks, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
         call.scale, T, H, HAS_FIRST=first is not None, PACKED=offsets is not None,
     )  # fmt: skip
     return o, last

@@ -86,7 +86,7 @@ class Plan:
             self.tiles[name] = tile_for(name, self.KP, self.VP, self.precision, self.device)
         return self.tiles[name]
 
-    def launch(self, name: str, grid: tuple[int, int, int], *arguments: Any, **flags: bool) -> None:
+    def launch(self, name: str, programs: int, *arguments: Any, **flags: bool) -> None:
         """Run a kernel of KERNELS; `flags` are compile-time arguments that say which arguments are None."""
         key = (name, *flags.values())
         launcher = self.launchers.get(key)
@@ -94,7 +94,7 @@ class Plan:
             tile = self.tile(name)
             launcher = Launcher(KERNELS[name], self.constants(name, tile) | flags, tile)
             self.launchers[key] = launcher
-        launcher(grid, *arguments)
+        launcher((programs, 1, 1), *arguments)
 
     def constants(self, name: str, tile: Tile) -> dict[str, Any]:
         """Every compile-time argument that the kernel `name` could have, but for tile sizes and flags."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gdn2.ops.triton.decay import place
+
 
 @triton.jit(do_not_specialize=["T", "H"])
 def recurrent_kernel(
@@ -18,7 +20,7 @@ def recurrent_kernel(
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, BV: tl.constexpr, BLOCKS: tl.constexpr,
     HAS_FIRST: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    i_n, i_v, i_h = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
+    _slot, i_n, i_h, i_v = place(H, BLOCKS)
     o_k, o_v = tl.arange(0, KP), i_v * BV + tl.arange(0, BV)
     m_k, m_v = o_k < K, o_v < V
     o_state = (i_n.to(tl.int64) * H + i_h) * K * V + o_k[:, None] * V + o_v[None, :]

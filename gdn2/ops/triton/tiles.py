@@ -16,8 +16,8 @@ PRECISION = {torch.bfloat16: "bf16", torch.float16: "tf32", torch.float32: "tf32
 
 CANDIDATES: dict[str, list[Tile]] = {
     "scores": [
+        {"BK": 32, "num_warps": 4, "num_stages": 2},
         {"BK": 32, "num_warps": 4, "num_stages": 1},
-        {"BK": 64, "num_warps": 4, "num_stages": 1},
     ],
     "scores_by_level": [{"BK": 32, "num_warps": 8, "num_stages": 1}],
     "invert": [
@@ -29,8 +29,8 @@ CANDIDATES: dict[str, list[Tile]] = {
         {"BN": 64, "BK": 64, "num_warps": 4, "num_stages": 1},
     ],
     "transition_backward": [
-        {"BN": 128, "BK": 64, "num_warps": 4, "num_stages": 1},
         {"BN": 64, "BK": 64, "num_warps": 4, "num_stages": 1},
+        {"BN": 128, "BK": 64, "num_warps": 4, "num_stages": 1},
     ],
     "scan": [
         {"BV": 16, "num_warps": 4, "num_stages": 4},
@@ -45,12 +45,12 @@ CANDIDATES: dict[str, list[Tile]] = {
         {"BK": 64, "BV": 64, "num_warps": 4, "num_stages": 2},
     ],
     "value_gradients": [
-        {"BK": 32, "BV": 64, "num_warps": 4, "num_stages": 2},
+        {"BK": 64, "BV": 128, "num_warps": 8, "num_stages": 1},
         {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 2},
     ],
     "key_gradients": [
-        {"BK": 32, "BV": 64, "num_warps": 4, "num_stages": 2},
-        {"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 2},
+        {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 3},
+        {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 2},
     ],
     "key_gradients_by_level": [{"BK": 16, "BV": 64, "num_warps": 8, "num_stages": 1}],
     "recurrent": [
@@ -60,14 +60,18 @@ CANDIDATES: dict[str, list[Tile]] = {
 }
 
 
-def tiles_for(kernel: str, KP: int, VP: int) -> list[Tile]:
-    """The candidates of a kernel cut to padded head sizes, without repeats; the default first."""
+def tiles_for(kernel: str, KP: int, VP: int, precision: str) -> list[Tile]:
+    """The candidates of a kernel cut to padded head sizes and a precision, without repeats; the default first."""
     tiles: list[Tile] = []
     for candidate in CANDIDATES[kernel]:
         tile = dict(candidate)
         for name, limits in (("BK", (KP,)), ("BV", (VP,)), ("BN", (KP, VP))):
             while name in tile and any(limit % tile[name] for limit in limits):
                 tile[name] //= 2
+        if kernel.startswith("scan") and (precision != "bf16" or KP > 128):
+            tile["num_stages"] = 2 if KP <= 64 else 1  # a stage holds KP x KP numbers
+        if kernel in ("value_gradients", "key_gradients") and min(tile["BK"], tile["BV"]) < 64:
+            tile["num_warps"] = 2
         if tile not in tiles:
             tiles.append(tile)
     return tiles

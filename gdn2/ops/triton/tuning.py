@@ -8,4 +8,4 @@ from gdn2.ops.triton.tiles import Tile, tiles_for
 
 
 def tile_for(kernel: str, KP: int, VP: int, precision: str, device: torch.device) -> Tile:  # noqa: ARG001
-    return tiles_for(kernel, KP, VP)[0]
+    return tiles_for(kernel, KP, VP, precision)[0]
