@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-CHECK_VARIABLE = "GDN2_CHECK_INPUTS"
+LOOK_AT_VALUES = os.environ.get("GDN2_CHECK_INPUTS") == "1"  # on every device
 
 
 def check_inputs(
@@ -29,36 +29,45 @@ def check_inputs(
 
     The values of g are looked at where that costs little: on the CPU, or anywhere if GDN2_CHECK_INPUTS=1.
     """
-    inputs = (q, k, v, g, b, w)
-    _check_inputs(*[(x.shape, x.dtype, x.device) for x in inputs])
-    offsets = None if cu_seqlens is None else _read_offsets(cu_seqlens, q.shape[0], q.shape[1])
-    if initial_state is not None:
-        N = q.shape[0] if offsets is None else len(offsets) - 1
-        _expect(initial_state.shape, "initial_state", ("N", "H", "d_k", "d_v"), (N, *q.shape[2:], v.shape[-1]))
-        if initial_state.device != q.device:
-            raise ValueError(f"initial_state is on {initial_state.device} but q is on {q.device}")
-    looked_at = g.device.type == "cpu" or os.environ.get(CHECK_VARIABLE) == "1"
-    if looked_at and bool((g > 0).any()):
+    readable = cu_seqlens is not None and q.ndim == 4  # else the next line says what is wrong
+    offsets = _read_offsets(cu_seqlens, q.shape[0], q.shape[1]) if readable else None
+    _check_inputs(
+        (q.shape, k.shape, v.shape, g.shape, b.shape, w.shape),
+        (q.dtype, k.dtype, v.dtype, g.dtype, b.dtype, w.dtype),
+        (q.device, k.device, v.device, g.device, b.device, w.device),
+        None if initial_state is None else (initial_state.shape, initial_state.device),
+        None if offsets is None else len(offsets) - 1,
+    )
+    if (LOOK_AT_VALUES or g.device.type == "cpu") and bool((g > 0).any()):
         raise ValueError(f"g must be a log-decay <= 0 everywhere, got a maximum of {g.max().item():.4g}")
     return offsets
 
 
 @lru_cache(maxsize=1024)  # decoding asks the same thing every token and layer
-def _check_inputs(*described: tuple[torch.Size, torch.dtype, torch.device]) -> None:
-    named = dict(zip("qkvgbw", described, strict=True))
-    for name, (shape, dtype, device) in named.items():
+def _check_inputs(
+    shapes: tuple[torch.Size, ...],
+    dtypes: tuple[torch.dtype, ...],
+    devices: tuple[torch.device, ...],
+    state: tuple[torch.Size, torch.device] | None,
+    num_packed: int | None,
+) -> None:
+    for name, shape, dtype, device in zip("qkvgbw", shapes, dtypes, devices, strict=True):
         if len(shape) != 4:
             raise ValueError(f"{name} must have 4 dimensions [B, T, H, d], got {list(shape)}")
         if not dtype.is_floating_point:
             raise ValueError(f"{name} must be a floating-point tensor, got {dtype}")
-        if device != named["q"][2]:
-            raise ValueError(f"{name} is on {device} but q is on {named['q'][2]}; move them to one device")
-    keys = named["q"][0]
-    values = (*keys[:3], named["v"][0][-1])
-    for name in "kgb":
-        _expect(named[name][0], name, ("B", "T", "H", "d_k"), tuple(keys))
-    for name in "vw":
-        _expect(named[name][0], name, ("B", "T", "H", "d_v"), values)
+        if device != devices[0]:
+            raise ValueError(f"{name} is on {device} but q is on {devices[0]}; move them to one device")
+    q, k, v, g, b, w = shapes
+    for name, shape in (("k", k), ("g", g), ("b", b)):
+        _expect(shape, name, ("B", "T", "H", "d_k"), tuple(q))
+    for name, shape in (("v", v), ("w", w)):
+        _expect(shape, name, ("B", "T", "H", "d_v"), (*q[:3], v[-1]))
+    if state is not None:
+        N = q[0] if num_packed is None else num_packed
+        _expect(state[0], "initial_state", ("N", "H", "d_k", "d_v"), (N, *q[2:], v[-1]))
+        if state[1] != devices[0]:
+            raise ValueError(f"initial_state is on {state[1]} but q is on {devices[0]}")
 
 
 def _expect(got: torch.Size, name: str, letters: tuple[str, ...], shape: tuple[int, ...]) -> None:

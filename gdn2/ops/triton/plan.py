@@ -7,9 +7,8 @@ one plan, and compiles each kernel once.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -121,8 +120,7 @@ class Plan:
         return torch.empty(N, H, self.K, self.V, dtype=torch.float32, device=self.device)
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """The contiguous, aligned inputs of one call, [B, T, H, d], and its plan."""
 
     q: Tensor
