@@ -29,8 +29,9 @@ def check_inputs(
 
     The values of g are looked at where that costs little: on the CPU, or anywhere if GDN2_CHECK_INPUTS=1.
     """
-    readable = cu_seqlens is not None and q.ndim == 4  # else the next line says what is wrong
-    offsets = _read_offsets(cu_seqlens, q.shape[0], q.shape[1]) if readable else None
+    offsets = None
+    if cu_seqlens is not None and q.ndim == 4:  # other ranks are refused below
+        offsets = _read_offsets(cu_seqlens, q.shape[0], q.shape[1])
     _check_inputs(
         (q.shape, k.shape, v.shape, g.shape, b.shape, w.shape),
         (q.dtype, k.dtype, v.dtype, g.dtype, b.dtype, w.dtype),

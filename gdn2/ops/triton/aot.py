@@ -119,7 +119,7 @@ def compile_all(
 ) -> Iterator[Compiled]:
     for name in kernels:
         for arch in archs:
-            tiles = tiles_for(name, padded_key_dim(K), padded_value_dim(V), precision)
+            tiles = tiles_for(name, padded_key_dim(K), padded_value_dim(V), precision, arch)
             for tile in tiles if candidates else tiles[:1]:
                 yield compile_kernel(name, tile, arch, K, V, precision)
 

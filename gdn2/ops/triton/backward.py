@@ -140,7 +140,7 @@ def key_gradients_kernel(
         b_dq = rows * dot_add(b_dP, b_right, b_dq * (scale * half), PRECISION)
         b_de = rows * dot_add(b_dL, b_right, -b_de * half, PRECISION)
         tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
-        tl.debug_barrier()
+        tl.debug_barrier()  # loads stay behind it: fewer values alive at a time, hence no spills
         b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
         b_dg = b_q * b_dq
         b_up = dot(tl.trans(b_dP), b_q * rows, PRECISION)

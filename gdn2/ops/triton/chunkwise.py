@@ -41,19 +41,18 @@ def run_forward(
         slots = segment.num_chunks * H
         terms = chunk_terms(call, segment)
         A, S = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP)
-        blocks = (KP + VP) // plan.tile("transition")["BN"]
         plan.launch(
-            "transition", slots * blocks, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w, A, S,
+            "transition", slots, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w, A, S,
             terms.Q, o, None, segment.starts, segment.lengths, H,
         )  # fmt: skip
         last = plan.empty_state(segment.N, H)
         with pipeline.behind(A, S, terms.Q, terms.carry):
             plan.launch(
-                "scan", segment.N * H * (VP // plan.tile("scan")["BV"]), A, S, terms.carry, S, state, last,
+                "scan", segment.N * H, A, S, terms.carry, S, state, last,
                 segment.offsets, H, segment.N, None, None, None, None, HAS_FIRST=state is not None, HAS_AFTER=False,
             )  # fmt: skip
             plan.launch(
-                "output", slots * (VP // plan.tile("output")["BV"]), terms.Q, S, o, segment.starts,
+                "output", slots, terms.Q, S, o, segment.starts,
                 segment.lengths, H,
             )  # fmt: skip
         state = last

@@ -47,14 +47,13 @@ def segment_gradients(
     slots = segment.num_chunks * H
     terms = chunk_terms(call, segment)
     A, S, adjoints = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP), plan.empty(slots, KP * VP)
-    blocks = (KP + VP) // plan.tile("transition_backward")["BN"]
     plan.launch(
-        "transition_backward", slots * blocks, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w,
+        "transition_backward", slots, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w,
         A, S, adjoints, None, do, segment.starts, segment.lengths, H,
     )  # fmt: skip
     before, last = plan.empty_state(segment.N, H), plan.empty_state(segment.N, H)
     plan.launch(
-        "scan_both_ways", 2 * segment.N * H * (VP // plan.tile("scan_both_ways")["BV"]), A, S, terms.carry, S,
+        "scan_both_ways", 2 * segment.N * H, A, S, terms.carry, S,
         state, last, segment.offsets, H, segment.N, adjoints, adjoints, adjoint, before,
         HAS_FIRST=state is not None, HAS_AFTER=adjoint is not None,
     )  # fmt: skip
@@ -66,7 +65,7 @@ def segment_gradients(
     )  # fmt: skip
     for kernel in ("key_gradients", "key_gradients_by_level"):
         plan.launch(
-            kernel, slots * (KP // plan.tile(kernel)["BK"]), call.q, call.k, call.b, call.g, S, adjoints, do,
+            kernel, slots, call.q, call.k, call.b, call.g, S, adjoints, do,
             U, Y, terms.P, terms.M, dq, dk, db, dg, terms.by_level, segment.starts, segment.lengths, call.scale, H,
         )  # fmt: skip
     return before

@@ -58,9 +58,8 @@ def run_recurrent(call: Call, first: Tensor | None, offsets: tuple[int, ...] | N
     N = B if offsets is None else len(offsets) - 1
     o, last = torch.empty_like(call.v), plan.empty_state(N, H)
     starts = None if offsets is None else torch.tensor(offsets, dtype=torch.int64).to(plan.device, non_blocking=True)
-    blocks = -(-plan.V // plan.tile("recurrent")["BV"])
     plan.launch(
-        "recurrent", N * H * blocks, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
+        "recurrent", N * H, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
         call.scale, T, H, HAS_FIRST=first is not None, PACKED=offsets is not None,
     )  # fmt: skip
     return o, last

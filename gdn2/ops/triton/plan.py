@@ -78,22 +78,25 @@ class Plan:
         self.KP, self.VP, self.C = padded_key_dim(K), padded_value_dim(V), CHUNK_SIZE[precision]
         self.scratch_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.tiles: dict[str, Tile] = {}
-        self.launchers: dict[Hashable, Launcher] = {}
+        self.launchers: dict[Hashable, tuple[Launcher, int]] = {}
 
     def tile(self, name: str) -> Tile:
         if name not in self.tiles:
             self.tiles[name] = tile_for(name, self.KP, self.VP, self.precision, self.device)
         return self.tiles[name]
 
-    def launch(self, name: str, programs: int, *arguments: Any, **flags: bool) -> None:
-        """Run a kernel of KERNELS; `flags` are compile-time arguments that say which arguments are None."""
+    def launch(self, name: str, slots: int, *arguments: Any, **flags: bool) -> None:
+        """Run a kernel of KERNELS over `slots`: chunks, or sequences, times heads.
+
+        `flags` are compile-time arguments that say which arguments are None.
+        """
         key = (name, *flags.values())
-        launcher = self.launchers.get(key)
-        if launcher is None:
+        if key not in self.launchers:
             tile = self.tile(name)
             launcher = Launcher(KERNELS[name], self.constants(name, tile) | flags, tile)
-            self.launchers[key] = launcher
-        launcher((programs, 1, 1), *arguments)
+            self.launchers[key] = (launcher, self.blocks(name, tile))
+        launcher, blocks = self.launchers[key]
+        launcher((slots * blocks, 1, 1), *arguments)
 
     def constants(self, name: str, tile: Tile) -> dict[str, Any]:
         """Every compile-time argument that the kernel `name` could have, but for tile sizes and flags."""
@@ -106,11 +109,17 @@ class Plan:
             "BY_LEVEL": name.endswith("by_level"), "FOR_BACKWARD": name.endswith("backward"),
             "BOTH_WAYS": name.endswith("both_ways"), "STAGES": tile["num_stages"],
         }  # fmt: skip
+        return constants | {"BLOCKS": self.blocks(name, tile)}
+
+    def blocks(self, name: str, tile: Tile) -> int:
+        """Programs of a kernel that share one chunk or sequence of a head."""
         if name.startswith("transition"):
-            constants["BLOCKS"] = (self.KP + self.VP) // tile["BN"]
-        if name == "recurrent":
-            constants["BLOCKS"] = -(-self.V // tile["BV"])
-        return constants
+            return (self.KP + self.VP) // tile["BN"]
+        if name.startswith("key_gradients"):
+            return self.KP // tile["BK"]
+        if name == "output" or name.startswith("scan"):
+            return self.VP // tile["BV"]
+        return -(-self.V // tile["BV"]) if name == "recurrent" else 1
 
     def empty(self, slots: int, size: int, dtype: torch.dtype | None = None) -> Tensor:
         """Scratch memory of `slots` (chunks times heads) tiles of `size` numbers."""

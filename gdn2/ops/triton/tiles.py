@@ -18,6 +18,7 @@ CANDIDATES: dict[str, list[Tile]] = {
     "scores": [
         {"BK": 32, "num_warps": 4, "num_stages": 2},
         {"BK": 32, "num_warps": 4, "num_stages": 1},
+        {"BK": 64, "num_warps": 8, "num_stages": 1},
     ],
     "scores_by_level": [{"BK": 32, "num_warps": 8, "num_stages": 1}],
     "invert": [
@@ -49,7 +50,6 @@ CANDIDATES: dict[str, list[Tile]] = {
         {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 2},
     ],
     "key_gradients": [
-        {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 3},
         {"BK": 64, "BV": 64, "num_warps": 8, "num_stages": 2},
     ],
     "key_gradients_by_level": [{"BK": 16, "BV": 64, "num_warps": 8, "num_stages": 1}],
@@ -60,18 +60,28 @@ CANDIDATES: dict[str, list[Tile]] = {
 }
 
 
-def tiles_for(kernel: str, KP: int, VP: int, precision: str) -> list[Tile]:
-    """The candidates of a kernel cut to padded head sizes and a precision, without repeats; the default first."""
+# Without wgmma, whose operands need no registers: smaller tiles, so that nothing spills.
+CANDIDATES_BEFORE_SM90: dict[str, list[Tile]] = {
+    "value_gradients": [{"BK": 64, "BV": 32, "num_warps": 8, "num_stages": 2}],
+    "key_gradients": [{"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 2}],
+    "key_gradients_by_level": [{"BK": 16, "BV": 32, "num_warps": 8, "num_stages": 1}],
+}
+
+
+def tiles_for(kernel: str, KP: int, VP: int, precision: str, arch: int = 90) -> list[Tile]:
+    """The candidates of a kernel cut to padded head sizes, a precision and an architecture (compute capability x 10),
+    without repeats; the default first."""
+    candidates = CANDIDATES_BEFORE_SM90.get(kernel) if arch < 90 else None
     tiles: list[Tile] = []
-    for candidate in CANDIDATES[kernel]:
+    for candidate in candidates or CANDIDATES[kernel]:
         tile = dict(candidate)
         for name, limits in (("BK", (KP,)), ("BV", (VP,)), ("BN", (KP, VP))):
             while name in tile and any(limit % tile[name] for limit in limits):
                 tile[name] //= 2
         if kernel.startswith("scan") and (precision != "bf16" or KP > 128):
-            tile["num_stages"] = 2 if KP <= 64 else 1  # a stage holds KP x KP numbers
-        if kernel in ("value_gradients", "key_gradients") and min(tile["BK"], tile["BV"]) < 64:
-            tile["num_warps"] = 2
+            tile["num_stages"] = 2 if KP <= 64 else 1  # a stage holds KP x KP numbers in shared memory
+        if kernel in ("value_gradients", "key_gradients") and arch >= 90 and min(tile["BK"], tile["BV"]) < 64:
+            tile["num_warps"] = 2  # no wgmma: see "A compiler's fault" in docs/kernels.md
         if tile not in tiles:
             tiles.append(tile)
     return tiles
