@@ -38,12 +38,15 @@ ABSENT = {
     "scan": ("p_R", "p_H", "p_after", "p_before"),
     "recurrent": ("p_offsets",),
 }  # arguments that are None
+INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Za-z0-9_.]*)\s*(.*?);")
 INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What one kernel costs on one architecture; `matrix` counts matrix instructions, wgmma ones apart."""
+    """What one kernel costs on one architecture; `matrix` counts matrix instructions, wgmma ones
+    apart; `unwritten` lists uniform registers that are read before any instruction wrote them
+    (sm_90 only: others address their matrix operands in other ways)."""
 
     kernel: str
     arch: int
@@ -53,6 +56,7 @@ class Compiled:
     shared_bytes: int
     matrix: int
     wgmma: int
+    unwritten: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
@@ -80,6 +84,7 @@ def compile_kernel(name: str, tile: Tile, arch: int, K: int, V: int, precision: 
         name, arch, tile, int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
         int(re.search(r"STACK:(\d+)", usage)[1]), binary.metadata.shared,  # type: ignore[index]
         len(re.findall(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b", sass)), len(re.findall(r"\bHGMMA\b", sass)),
+        unwritten_registers(sass) if arch == 90 else (),
     )  # fmt: skip
 
 
@@ -112,6 +117,35 @@ def _disassemble(cubin: bytes) -> tuple[str, str]:
             for option in ("--dump-resource-usage", "-sass")
         ]
     return outputs[0], outputs[1]
+
+
+def unwritten_registers(sass: str) -> tuple[str, ...]:
+    """Uniform registers that are read before anything wrote them, in the order of addresses.
+
+    Some releases of ptxas compute the addresses of wgmma operands from such a register ("A compiler's fault" in
+    docs/kernels.md); the kernel then reads foreign shared memory. Registers hold 32 bits: 64-bit operations use two in
+    a row, the descriptors of a wgmma four, of which it reads the last two where its first operand is in registers.
+    """
+    written: set[int] = set()
+    found: list[str] = []
+    for line in sass.splitlines():
+        match = INSTRUCTION.match(line)
+        if not match:
+            continue
+        operation, operands = match[1], [part.strip() for part in match[2].split(",")]
+        uniform = operation.startswith(("U", "S2UR", "R2UR", "CS2UR", "VOTEU", "LDCU"))
+        width = 4 if ".128" in operation else 2 if ".64" in operation or ".WIDE" in operation else 1
+        target = re.fullmatch(r"UR(\d+)", operands[0]) if uniform else None
+        sources = ",".join(operands[1:] if target else operands)
+        for kind, number in re.findall(r"(gdesc\[|desc\[)?UR(\d+)", sources):
+            first = 2 if kind == "gdesc[" and re.match(r"R\d+,R\d+", sources) else 0
+            count = {"gdesc[": 4, "desc[": 2, "": width if uniform else 1}[kind]
+            missing = {int(number) + i for i in range(first, count)} - written
+            found += [f"UR{register} in {operation}" for register in sorted(missing)]
+            written |= missing
+        if target:
+            written |= {int(target[1]) + i for i in range(width)}
+    return tuple(found)
 
 
 def compile_all(
@@ -154,8 +188,13 @@ def main() -> None:
         )
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    for row in rows:
+        if row.unwritten:
+            print(f"{row.kernel} on sm_{row.arch}: {', '.join(row.unwritten[:4])} not written before", file=sys.stderr)
     if not all(row.fits for row in rows):
         sys.exit("some kernels need more shared memory than the architecture has")
+    if any(row.unwritten for row in rows):
+        sys.exit("the assembler read registers that nothing had written: see docs/kernels.md")
 
 
 if __name__ == "__main__":

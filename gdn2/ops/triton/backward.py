@@ -95,6 +95,7 @@ def key_gradients_kernel(
         b_dq = dot_add(b_do, b_S, b_dq, PRECISION)
         b_de = dot_add(tl.load(p_Y + slot * (C * VP) + o_value), b_S, b_de, PRECISION)
         b_dk = dot_add(tl.load(p_U + slot * (C * VP) + o_value), tl.trans(b_H), b_dk, PRECISION)
+    tl.debug_barrier()  # here and below, loads stay behind it: fewer values alive at a time, hence no spills
 
     o_in = o_c[:, None] * (H * K) + o_k[None, :]
     m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
@@ -135,12 +136,12 @@ def key_gradients_kernel(
         half = tl.exp2(middle)[None, :]
         b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
         b_dk = b_dk * (columns * half)
-        b_close = tl.sum(b_k * b_dk, axis=0)
+        b_close = tl.sum(b_k * b_dk, axis=0) + tl.exp2(total) * b_SH
         b_right = b_k * columns
-        b_dq = rows * dot_add(b_dP, b_right, b_dq * (scale * half), PRECISION)
         b_de = rows * dot_add(b_dL, b_right, -b_de * half, PRECISION)
+        b_dq = rows * dot_add(b_dP, b_right, b_dq * (scale * half), PRECISION)
         tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
-        tl.debug_barrier()  # loads stay behind it: fewer values alive at a time, hence no spills
+        tl.debug_barrier()
         b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
         b_dg = b_q * b_dq
         b_up = dot(tl.trans(b_dP), b_q * rows, PRECISION)
@@ -151,7 +152,7 @@ def key_gradients_kernel(
         tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
         tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
         b_dg += b_k * (b_b * b_de - b_dk)
-        b_dg = tl.cumsum(b_dg, axis=0, reverse=True) + (tl.exp2(total) * b_SH + b_close)[None, :]
+        b_dg = tl.cumsum(b_dg, axis=0, reverse=True) + b_close[None, :]
         b_graw = tl.load(p_g + row * K + o_in, mask=m_in, other=0.0)
         b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
         tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

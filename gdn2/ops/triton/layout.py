@@ -39,7 +39,7 @@ class Segment:
 
 @lru_cache(maxsize=128)
 def segments_of(
-    offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device, pieces: int = 1
+    offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device, *, pieces: int = 1
 ) -> tuple[Segment, ...]:
     """The segments of B sequences of T tokens, or of packed sequences when `offsets` is given.
 
