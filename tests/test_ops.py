@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
 
-BACKENDS = ["naive", "chunked"]
+BACKENDS = ["naive", "chunked"]  # in float64; the kernels' turn in float32 is test_triton.py
 FAST_BACKENDS = ["chunked"]
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 GRADIENT_TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12}

@@ -15,7 +15,6 @@ from torch import Tensor
 
 MAX_KEY_DIM = 256  # the state of a program is [d_k, BV] in registers
 SEGMENT_TOKEN_HEADS = 2**17  # 8K tokens of 16 heads
-LEAST_CHUNKS = 16  # below it a segment's kernels take less time than their launches
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,13 @@ class Segment:
 
 @lru_cache(maxsize=128)
 def segments_of(
-    offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device, *, pieces: int = 1
+    offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device
 ) -> tuple[Segment, ...]:
-    """The segments of B sequences of T tokens, or of packed sequences when `offsets` is given.
-
-    `pieces` is the least number of segments of inputs that are long enough for that to pay: gradients need more
-    scratch memory, and two pieces halve it.
-    """
+    """The segments of B sequences of T tokens, or of packed sequences when `offsets` is given."""
     N = B if offsets is None else len(offsets) - 1
-    longest = longest_sequence(T, offsets)
-    chunks = SEGMENT_TOKEN_HEADS // (N * H * chunk_size)  # of each sequence in a segment
-    chunks = max(1, min(chunks, max(-(-longest // (pieces * chunk_size)), LEAST_CHUNKS)))
+    chunks = max(1, SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
     step = chunks * chunk_size
-    firsts = range(0, longest, step)
+    firsts = range(0, longest_sequence(T, offsets), step)
     if offsets is None:
         return tuple(_rectangle(B, T, first, first + step, chunk_size, device) for first in firsts)
     return tuple(_packed(offsets, first, first + step, chunk_size, device) for first in firsts)

@@ -45,7 +45,7 @@ def triton_gated_delta_rule_2(
         return torch.zeros_like(v), state
     with torch.cuda.device(q.device) if q.is_cuda and q.device.index != torch.cuda.current_device() else nullcontext():
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-            return Chunkwise.apply(*inputs, scale, plan, segments_of(offsets, B, T, H, plan.C, q.device, pieces=2))
+            return Chunkwise.apply(*inputs, scale, plan, segments_of(offsets, B, T, H, plan.C, q.device))
         if longest_sequence(T, offsets) <= SHORT_INPUT:
             return run_recurrent(call, initial_state, offsets)
         segments = segments_of(offsets, B, T, H, plan.C, q.device)

@@ -1,0 +1,275 @@
+"""The Triton kernels: correctness first, then time and memory beside flash-linear-attention, in one run.
+
+    python benchmarks/kernels.py [--grid targets|full] [--json FILE] [--compare OLD.json] [--without-fla]
+
+Needs a GPU for figures that mean something; without one it runs tiny shapes in Triton's interpreter, to show that it
+works. Needs `pip install flash-linear-attention==0.6.0` for the comparison. Times are medians of
+`triton.testing.do_bench`; memory is the peak beyond what was allocated before the call; "floor" is the time to read the
+inputs and write the outputs once at the measured copy bandwidth. Exits with 1 if a result is wrong, or, with
+--compare, if one of ours takes 10 % more time than in OLD.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+CUDA = torch.cuda.is_available()
+if not CUDA:
+    os.environ["TRITON_INTERPRET"] = "1"
+if importlib.util.find_spec("transformers") is None:  # the operator needs torch and triton only
+    package = types.ModuleType("gdn2")
+    package.__path__ = [str(ROOT / "gdn2")]
+    sys.modules["gdn2"] = package
+
+import triton  # noqa: E402
+
+from gdn2.ops import gated_delta_rule_2  # noqa: E402
+
+DEVICE = "cuda" if CUDA else "cpu"
+LOWEST_RATIO = 0.9  # of an old time to ours before --compare calls it a regression
+TOLERANCES = {torch.bfloat16: (8e-3, 1.3e-2), torch.float16: (3e-3, 6e-3), torch.float32: (2e-6, 5e-6)}
+Inputs = tuple[torch.Tensor, ...]
+
+
+def make_inputs(B: int, T: int, H: int, K: int, V: int, dtype: torch.dtype, decay: float = 0.1) -> Inputs:
+    def unit(*shape: int) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.randn(*shape, device=DEVICE), dim=-1).to(dtype)
+
+    v, w = torch.randn(B, T, H, V, device=DEVICE).to(dtype), torch.rand(B, T, H, V, device=DEVICE).to(dtype)
+    g, b = -decay * torch.rand(B, T, H, K, device=DEVICE), torch.rand(B, T, H, K, device=DEVICE).to(dtype)
+    return unit(B, T, H, K), unit(B, T, H, K), v, g, b, w
+
+
+def median_ms(run: Callable[[], Any]) -> float:
+    if CUDA:
+        return float(triton.testing.do_bench(run, warmup=25, rep=100, quantiles=[0.5]))
+    started = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - started)
+
+
+def peak_mib(run: Callable[[], Any]) -> float | None:
+    if not CUDA:
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def check(shapes: list[tuple[int, ...]], dtypes: list[torch.dtype]) -> list[dict[str, Any]]:
+    """Outputs, states and gradients against the recurrence in float64; two runs to the bit."""
+    rows = []
+    for dtype in dtypes:
+        for shape in shapes:
+            for decay in (0.1, 2.0):
+                inputs = make_inputs(*shape, dtype, decay)
+                B, _, H, K, V = shape
+                state, d_state = (torch.randn(B, H, K, V, device=DEVICE) for _ in range(2))
+                d_o = torch.randn_like(inputs[2])
+                ours, again = (_gradients(inputs, state, d_o, d_state, "triton") for _ in range(2))
+                exact = _gradients(tuple(x.double() for x in inputs), state.double(), d_o, d_state, "naive")
+                errors = [float((a.double() - e).norm() / e.norm()) for a, e in zip(ours, exact, strict=True)]
+                forward, backward = TOLERANCES[dtype]
+                same = all(torch.equal(a, x) for a, x in zip(ours, again, strict=True))
+                right = max(errors[:2]) <= forward and max(errors[2:]) <= backward and same
+                name = f"{str(dtype)[6:]} {list(shape)} decay {decay}"
+                print(f"{'ok   ' if right else 'WRONG'} {name}: {max(errors[:2]):.1e} forward, {max(errors[2:]):.1e} "
+                      f"gradients, {'same' if same else 'other'} bits again", flush=True)  # fmt: skip
+                rows.append({"name": name, "forward": max(errors[:2]), "gradients": max(errors[2:]), "right": right})
+    return rows
+
+
+def _gradients(
+    inputs: Inputs, state: torch.Tensor, d_o: torch.Tensor, d_state: torch.Tensor, backend: str
+) -> list[torch.Tensor]:
+    leaves = [x.detach().clone().requires_grad_() for x in (*inputs, state)]
+    o, last = gated_delta_rule_2(*leaves[:6], initial_state=leaves[6], output_final_state=True, backend=backend)
+    torch.autograd.backward([o, last], [d_o.to(o.dtype), d_state.to(last.dtype)])
+    return [o.detach(), last.detach(), *[x.grad for x in leaves]]
+
+
+def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: float | None) -> dict[str, Any]:
+    """Forward, forward and backward, and their memory."""
+    inputs = make_inputs(*shape, dtype)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    d_o = torch.randn_like(inputs[2])
+
+    def backward_of(operator: Callable[..., torch.Tensor]) -> None:
+        operator(*leaves).backward(d_o)
+        for leaf in leaves:
+            leaf.grad = None
+
+    def ours(*x: torch.Tensor) -> torch.Tensor:
+        return gated_delta_rule_2(*x, backend="triton")[0]
+
+    operators = {"ours": ours}
+    for safe in (False, True) if fla else ():
+        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(
+            q=q, k=k, v=v, g=g, b=b, w=w, scale=q.shape[-1] ** -0.5, safe_gate=safe
+        )[0]
+    row: dict[str, Any] = {"shape [B, T, H, d_k, d_v]": list(shape), "dtype": str(dtype)[6:]}
+    if bandwidth:
+        row["floor forward ms"] = sum(x.nbytes for x in (*inputs, inputs[2])) / bandwidth * 1e3
+    for name, operator in operators.items():
+        try:
+            with torch.no_grad():
+                row[f"{name} forward ms"] = median_ms(lambda o=operator: o(*inputs))
+                row[f"{name} forward MiB"] = peak_mib(lambda o=operator: o(*inputs))
+            row[f"{name} forward+backward ms"] = median_ms(lambda o=operator: backward_of(o))
+            row[f"{name} forward+backward MiB"] = peak_mib(lambda o=operator: backward_of(o))
+        except Exception as error:  # another package's failure is a cell, not the end of the run
+            if name == "ours":
+                raise
+            row[f"{name} failed"] = f"{type(error).__name__}: {str(error)[:200]}"
+    return row
+
+
+def decode_row(N: int, H: int, d: int, fla: Any, bandwidth: float | None) -> dict[str, Any]:
+    """One token for N sequences; eager, and as a CUDA graph."""
+    q, k, v, g, b, w = make_inputs(N, 1, H, d, d, torch.bfloat16 if CUDA else torch.float32)
+    state = torch.randn(N, H, d, d, device=DEVICE)
+    operators: dict[str, Callable[[], Any]] = {
+        "ours": lambda: gated_delta_rule_2(q, k, v, g, b, w, initial_state=state, output_final_state=True,
+                                           backend="triton"),
+    }  # fmt: skip
+    if fla:
+        operators["fla"] = lambda: fla.fused_recurrent_gdn2(
+            q=q, k=k, v=v, g=g, b=b, w=w, scale=d**-0.5, initial_state=state, output_final_state=True
+        )
+    row: dict[str, Any] = {"decode [N, H, d]": [N, H, d]}
+    with torch.no_grad():
+        for name, operator in operators.items():
+            row[f"{name} eager us"] = 1000 * median_ms(operator)
+            if CUDA:
+                row[f"{name} graph us"] = 1000 * float(triton.testing.do_bench_cudagraph(operator))
+    if bandwidth:
+        row["floor us"] = 2 * state.nbytes / bandwidth * 1e6
+        row["share of copy bandwidth"] = row["floor us"] / row["ours graph us"]
+    return row
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """The targets, with the figures. Ratios are to the faster of fla's two settings."""
+    lines = []
+    for row in rows:
+        if "decode [N, H, d]" in row:
+            N = row["decode [N, H, d]"][0]
+            if "fla eager us" in row and N == 32:
+                lines.append(_line("decode, batch 32", row["fla eager us"] / row["ours eager us"], 3))
+            if N == 256 and "share of copy bandwidth" in row:
+                lines.append(_line("decode, batch 256, share of copy bandwidth", row["share of copy bandwidth"], 0.8))
+            continue
+        B, T, H, d, _ = row["shape [B, T, H, d_k, d_v]"]
+        for kind, least in (("forward", 3.0 if T <= 2048 else 1.3), ("forward+backward", 1.5)):
+            theirs = [row[key] for key in row if key.startswith("fla") and key.endswith(f" {kind} ms")]
+            if theirs:
+                name = f"{kind}, B={B} T={T} H={H} d={d}"
+                lines.append(_line(name, min(theirs) / row[f"ours {kind} ms"], least))
+        theirs = [row[key] for key in row if key.startswith("fla") and key.endswith("forward+backward MiB")]
+        if theirs:
+            share = row["ours forward+backward MiB"] / min(theirs)
+            lines.append(f"{'met   ' if share <= 0.5 else 'MISSED'} memory, B={B} T={T} H={H} d={d}: {share:.2f} "
+                         "of fla's (at most 0.5)")  # fmt: skip
+    return lines
+
+
+def _line(name: str, ratio: float, least: float) -> str:
+    return f"{'met   ' if ratio >= least else 'MISSED'} {name}: {ratio:.2f} (at least {least})"
+
+
+def compare(rows: list[dict[str, Any]], machine: dict[str, Any], old_file: Path) -> bool:
+    """Print old time over new of each of our figures; whether none became slower by more than a tenth."""
+    old = json.loads(old_file.read_text(encoding="utf-8"))
+    if old["machine"]["gpu"] != machine["gpu"]:
+        sys.exit(f"{old_file} was measured on {old['machine']['gpu']}, this machine has {machine['gpu']}")
+    known = {json.dumps([v for v in row.values() if isinstance(v, (list, str))]): row for row in old["rows"]}
+    fine = True
+    for row in rows:
+        before = known.get(json.dumps([v for v in row.values() if isinstance(v, (list, str))]), {})
+        for key in row:
+            if key.startswith("ours") and key.endswith((" ms", " us")) and key in before:
+                ratio = before[key] / row[key]
+                fine &= ratio >= LOWEST_RATIO
+                print(f"{'' if ratio >= LOWEST_RATIO else 'SLOWER '}{next(iter(row.values()))} {key}: {ratio:.2f}")
+    return fine
+
+
+def describe(fla_version: str | None) -> dict[str, Any]:
+    machine = {"gpu": torch.cuda.get_device_name() if CUDA else "none: Triton's interpreter, says nothing of speed",
+               "torch": torch.__version__, "triton": triton.__version__, "flash-linear-attention": fla_version,
+               "date": time.strftime("%Y-%m-%d"), "command": " ".join(sys.argv)}  # fmt: skip
+    if CUDA:
+        machine["driver"] = os.popen("nvidia-smi --query-gpu=driver_version --format=csv,noheader").read().strip()
+        source = torch.empty(2**29, device=DEVICE)
+        target = torch.empty_like(source)
+        machine["copy bytes/s"] = 2 * source.nbytes / median_ms(lambda: target.copy_(source)) * 1e3
+    return machine
+
+
+def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[int]]:
+    if not CUDA:
+        return [(1, 70, 2, 16, 16)], [1]
+    shapes = [(1, T, 16, 128, 128) for T in (2048, 8192, 32768, 131072)]
+    if name == "full":
+        shapes += [(1, T, 16, 128, 128) for T in (512, 1024)] + [(B, 8192, 16, 128, 128) for B in (4, 16)]
+        shapes += [(1, T, 16, d, d) for d in (64, 256) for T in (2048, 32768)]
+    return shapes, [1, 32, 256]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grid", choices=["targets", "full"], default="targets")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--compare", type=Path, metavar="OLD.json")
+    parser.add_argument("--without-fla", action="store_true")
+    arguments = parser.parse_args()
+    fla = version = None
+    if CUDA and not arguments.without_fla and importlib.util.find_spec("fla"):
+        import fla as fla_package
+        from fla.ops import gdn2 as fla
+
+        version = fla_package.__version__
+    torch.manual_seed(0)
+    machine = describe(version)
+    print(json.dumps(machine, indent=1), flush=True)
+    shapes = [(2, 200, 3, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 256, 128)] if CUDA else [(1, 70, 2, 16, 8)]
+    checks = check(shapes, [torch.bfloat16, torch.float16, torch.float32] if CUDA else [torch.float32])
+    if not all(row["right"] for row in checks):
+        sys.exit("results are wrong: nothing was timed")
+    rows = []
+    lengths, batches = grid_of(arguments.grid)
+    bandwidth = machine.get("copy bytes/s")
+    for shape in lengths:
+        rows.append(long_row(shape, torch.bfloat16 if CUDA else torch.float32, fla, bandwidth))
+        print(json.dumps(rows[-1]), flush=True)
+    for N in batches:
+        rows.append(decode_row(N, 16 if CUDA else 2, 128 if CUDA else 16, fla, bandwidth))
+        print(json.dumps(rows[-1]), flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        record = {"machine": machine, "checks": checks, "rows": rows, "verdicts": verdicts(rows)}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(verdicts(rows)))
+    if arguments.compare and not compare(rows, machine, arguments.compare):
+        sys.exit(f"slower than in {arguments.compare}")
+
+
+if __name__ == "__main__":
+    main()

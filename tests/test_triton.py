@@ -1,0 +1,291 @@
+"""The Triton backend against the float64 recurrence: on a GPU natively, elsewhere in Triton's interpreter.
+
+Tolerances are float32's: products of three tf32 parts keep it. The interpreter multiplies in float32 whatever is asked,
+and has no bfloat16 product; bfloat16 and the assembler's work are tested by the cases marked gpu.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from test_ops import assert_close, make_inputs, oracle
+from torch import Tensor
+
+from gdn2.ops import gated_delta_rule_2
+from gdn2.ops.triton import chunkwise, gradients, layout, operator, triton_gated_delta_rule_2
+from gdn2.ops.triton.aot import unwritten_registers
+from gdn2.ops.triton.plan import Call, Plan, plan_of
+from gdn2.ops.triton.tiles import CANDIDATES, tiles_for
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FORWARD, BACKWARD = 2e-6, 5e-6
+NAMES = ("q", "k", "v", "g", "b", "w", "S")
+
+
+def rounded(*shape: int, decay: str = "mild", dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
+    """Inputs and a state in the dtype of the test; g and the state at least in float32."""
+    inputs = [x.to(DEVICE) for x in make_inputs(*shape, decay=decay, seed=seed)]
+    return [x.to(torch.float32 if i in (3, 6) else dtype) for i, x in enumerate(inputs)]
+
+
+def run(inputs: list[Tensor], backend: str = "triton", **options: object) -> tuple[Tensor, Tensor]:
+    *six, state = inputs
+    return gated_delta_rule_2(*six, initial_state=state, output_final_state=True, backend=backend, **options)
+
+
+def exact(inputs: list[Tensor], **options: object) -> tuple[Tensor, Tensor]:
+    return run([x.double() for x in inputs], backend="naive", **options)
+
+
+def all_gradients(inputs: list[Tensor], backend: str, dtype: torch.dtype | None = None, **options) -> list[Tensor]:
+    leaves = [x.detach().to(dtype or x.dtype, copy=True).requires_grad_() for x in inputs]
+    o, state = run(leaves, backend, **options)
+    rng = torch.Generator().manual_seed(5)
+    d_o, d_state = (torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.device) for x in (o, state))
+    ((o * d_o).sum() + (state * d_state).sum()).backward()
+    return [x.grad for x in leaves]
+
+
+def assert_gradients(inputs: list[Tensor], tolerance: float = BACKWARD, **options: object) -> None:
+    ours = all_gradients(inputs, "triton", **options)
+    theirs = all_gradients(inputs, "naive", torch.float64, **options)
+    for name, a, e in zip(NAMES, ours, theirs, strict=True):
+        if name == "g":  # a decay beyond exp(-20) is cut there, and has no gradient
+            a, e = (torch.where(inputs[3] < -20, 0, x) for x in (a, e))
+        error = (a.double() - e).norm() / e.norm().clamp_min(1e-30)
+        assert error <= tolerance, f"d{name}: {error:.2e}"
+
+
+@pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
+@pytest.mark.parametrize("T", [1, 15, 17, 32, 33, 70])
+def test_outputs_and_states_match_the_definition(decay, T):
+    inputs = rounded(2, T, 2, 8, 6, decay=decay)
+    expected_o, expected_state = oracle(*[x.double().cpu() for x in inputs], 8**-0.5)
+    o, state = run(inputs)
+    assert_close(o.cpu(), expected_o, FORWARD)
+    assert_close(state.cpu(), expected_state, FORWARD)
+
+
+@pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
+def test_every_gradient_matches_autograd_of_the_recurrence(decay):
+    # With nearly everything forgotten at each step, dg is a small difference of almost equal sums.
+    assert_gradients(rounded(1, 70, 2, 8, 6, decay=decay), 2e-5 if decay == "extreme" else BACKWARD)
+
+
+@pytest.mark.parametrize(("K", "V"), [(32, 64), (64, 32), (128, 24), (24, 40), (192, 16), (256, 16), (16, 96)])
+def test_head_sizes_up_to_256_and_no_powers_of_two(K, V):
+    inputs = rounded(1, 35, 1, K, V)
+    for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
+        assert_close(ours, theirs, FORWARD)
+    assert_gradients(inputs)
+
+
+def test_half_precision_inputs_are_as_exact_as_their_rounding():
+    inputs = rounded(1, 50, 2, 32, 16, dtype=torch.float16)
+    o, state = run(inputs)
+    assert o.dtype == torch.float16
+    assert state.dtype == torch.float32
+    expected_o, expected_state = exact(inputs)
+    assert_close(o, expected_o, 2e-3)
+    assert_close(state, expected_state, 2e-3)
+
+
+@pytest.mark.parametrize("decay", ["none", "mild", "strong"])
+def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay):
+    *six, state = rounded(2, 40, 2, 16, 16, decay=decay)
+    o, last = operator.run_recurrent(Call(*six, 0.25, plan_of(*six)), state)
+    chunk_o, chunk_last = triton_gated_delta_rule_2(*six, 0.25, state)
+    assert_close(o, chunk_o, FORWARD)
+    assert_close(last, chunk_last, FORWARD)
+
+
+@pytest.fixture
+def short_segments(monkeypatch):
+    """Segments of two chunks."""
+    monkeypatch.setattr(layout, "SEGMENT_TOKEN_HEADS", 2 * 2 * 32)
+    layout.segments_of.cache_clear()
+    yield
+    layout.segments_of.cache_clear()
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_several_segments_equal_one_forward_and_backward():
+    inputs = rounded(1, 200, 2, 8, 6)
+    assert len(layout.segments_of(None, 1, 200, 2, 32, inputs[0].device)) == 4
+    for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
+        assert_close(ours, theirs, FORWARD)
+    assert_gradients(inputs)
+
+
+def test_pieces_with_carried_state_equal_one_shot():
+    *six, state = inputs = rounded(2, 100, 2, 8, 6)
+    whole, final = exact(inputs)
+    outputs = []
+    for start, end in [(0, 1), (1, 40), (40, 72), (72, 100)]:
+        o, state = run([*[x[:, start:end] for x in six], state])
+        outputs.append(o)
+    assert_close(torch.cat(outputs, 1), whole, FORWARD)
+    assert_close(state, final, FORWARD)
+
+
+def test_packed_sequences_equal_separate_ones_with_their_gradients():
+    offsets = [0, 5, 5, 38, 90]
+    six, states = rounded(1, 90, 2, 8, 6)[:6], rounded(4, 1, 2, 8, 6, seed=3)[6]
+    packed = {"cu_seqlens": torch.tensor(offsets)}
+    o, final = run([*six, states], **packed)
+    for i, (start, end) in enumerate(itertools.pairwise(offsets)):
+        alone, state = run([*[x[:, start:end] for x in six], states[i : i + 1]])
+        assert_close(o[:, start:end], alone, FORWARD)
+        assert_close(final[i : i + 1], state, FORWARD)
+    assert_gradients([*six, states], **packed)
+
+
+@pytest.mark.parametrize("gate", ["no erase", "no write", "doubled erase"])
+def test_gates_at_their_ends(gate):
+    inputs = rounded(1, 50, 2, 8, 6)
+    if gate == "no erase":
+        inputs[4] = torch.zeros_like(inputs[4])
+    elif gate == "no write":
+        inputs[5] = torch.zeros_like(inputs[5])
+    else:
+        inputs[4] = 2 * inputs[4]
+    for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
+        assert_close(ours, theirs, FORWARD)
+    assert_gradients(inputs)
+
+
+def test_identical_keys_with_doubled_erase_stay_accurate():
+    inputs = rounded(1, 64, 1, 8, 6, decay="none")
+    inputs[1] = inputs[1][:, :1].expand(-1, 64, -1, -1)
+    inputs[4] = torch.full_like(inputs[4], 2.0)
+    assert_close(run(inputs)[0], exact(inputs)[0], 2e-5)  # nothing is forgotten: rounding adds up over 64 steps
+
+
+def test_no_op_steps_leave_state_and_outputs_untouched():
+    *six, state = rounded(2, 40, 2, 8, 6, decay="none")
+    padded = [torch.cat([x, torch.zeros_like(x[:, :9])], 1) for x in six]
+    o, final = run([*six, state])
+    o_padded, final_padded = run([*padded, state])
+    assert torch.equal(o, o_padded[:, :40])
+    assert torch.equal(final, final_padded)
+
+
+def test_infinite_decay_forgets_and_nan_stays_in_its_row():
+    *six, state = rounded(2, 40, 2, 8, 6)
+    six[3][:, 20] = -torch.inf
+    o, _ = run([*six, state])
+    fresh, _ = gated_delta_rule_2(*[x[:, 20:] for x in six], backend="triton")
+    assert_close(o[:, 20:], fresh, FORWARD)
+    six[1][0, 30, 0, 0] = torch.nan
+    poisoned, _ = run([*six, state])
+    assert poisoned[0, 31:, 0].isnan().all()
+    assert not poisoned[1].isnan().any()
+
+
+def test_a_decay_above_zero_gives_nan_where_nobody_looked():
+    *six, state = rounded(1, 40, 1, 8, 6)
+    six[3][0, 30, 0, 2] = 0.5
+    with pytest.raises(ValueError, match="log-decay <= 0"):
+        gated_delta_rule_2(*[x.cpu() for x in six], backend="chunked")
+    o, _ = triton_gated_delta_rule_2(*six, 1.0, state)
+    assert o[0, 30:].isnan().all()
+
+
+def test_no_initial_state_is_a_state_of_zeros_and_empty_inputs_return_it():
+    *six, state = rounded(2, 40, 2, 8, 6)
+    o, final = gated_delta_rule_2(*six, output_final_state=True, backend="triton")
+    zero_o, zero_final = run([*six, torch.zeros_like(state)])
+    assert torch.equal(o, zero_o)
+    assert torch.equal(final, zero_final)
+    empty, same = run([*[x[:, :0] for x in six], state])
+    assert empty.shape == (2, 0, 2, 6)
+    assert torch.equal(same, state)
+
+
+def test_strided_and_misaligned_inputs_give_the_same_bits():
+    inputs = rounded(1, 40, 2, 8, 6)
+    strided = [torch.stack([x, x], -1)[..., 0] for x in inputs]
+    assert not any(x.is_contiguous() for x in strided)
+    shifted = [torch.cat([x.flatten()[:1], x.flatten()])[1:].view(x.shape) for x in inputs]
+    expected = run(inputs)
+    for variant in (strided, shifted):
+        assert all(torch.equal(a, e) for a, e in zip(run(variant), expected, strict=True))
+
+
+def test_every_number_that_is_read_was_written_and_two_runs_agree(monkeypatch):
+    inputs = rounded(1, 70, 2, 24, 20)
+    expected = [*run(inputs), *all_gradients(inputs, "triton")]
+    assert all(torch.equal(a, e) for a, e in zip(run(inputs), expected[:2], strict=True))
+    empty, empty_like, empty_state = Plan.empty, torch.empty_like, Plan.empty_state
+
+    def poison(x: Tensor) -> Tensor:
+        return x.fill_(torch.nan if x.is_floating_point() else 7)
+
+    monkeypatch.setattr(Plan, "empty", lambda *a: poison(empty(*a)))
+    monkeypatch.setattr(Plan, "empty_state", lambda *a: poison(empty_state(*a)))
+    for module in (chunkwise, gradients, operator):
+        monkeypatch.setattr(module.torch, "empty_like", lambda x: poison(empty_like(x)))
+    again = [*run(inputs), *all_gradients(inputs, "triton")]
+    assert all(torch.equal(a, e) for a, e in zip(again, expected, strict=True))
+
+
+def test_wrong_inputs_are_refused_by_name():
+    inputs = rounded(1, 20, 1, 8, 6)
+    with pytest.raises(ValueError, match="takes float32, bfloat16 and float16, got q in"):
+        run([x.double() for x in inputs])
+    with pytest.raises(ValueError, match="d_k from 1 to 256, got q with d_k = 257"):
+        run(rounded(1, 2, 1, 257, 6))
+    with pytest.raises(ValueError, match="backend must be one of"):
+        run(inputs, backend="cuda")
+
+
+def test_the_backend_is_chosen_by_argument_then_environment_then_device(monkeypatch):
+    from gdn2.ops.backends import resolve_backend
+
+    assert resolve_backend("auto", 100, "cpu") == "chunked"
+    monkeypatch.setenv("GDN2_BACKEND", "naive")
+    assert resolve_backend("auto", 100, "cpu") == "naive"
+    assert resolve_backend("chunked", 100, "cpu") == "chunked"
+    monkeypatch.delenv("GDN2_BACKEND")
+    assert resolve_backend("auto", 1, "cuda", torch.bfloat16) == "triton"
+    assert resolve_backend("auto", 100, "cuda", torch.float64) == "chunked"
+    assert resolve_backend("auto", 100, "cuda", torch.bfloat16, key_dim=512) == "chunked"
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(ValueError, match="needs tensors on a CUDA device, got cpu"):
+        resolve_backend("triton", 100, "cpu")
+
+
+@pytest.mark.parametrize("kernel", CANDIDATES)
+def test_tiles_divide_every_padded_head_size(kernel):
+    for K, V, precision, arch in itertools.product((16, 32, 64, 128, 256), (16, 64, 192), ("bf16", "tf32"), (80, 90)):
+        for tile in tiles_for(kernel, K, V, precision, arch):
+            assert K % tile.get("BK", 1) == V % tile.get("BV", 1) == 0
+            assert K % tile.get("BN", 1) == V % tile.get("BN", 1) == 0
+
+
+def test_registers_read_before_they_are_written_are_found():
+    sass = """
+        /*0010*/    UMOV UR4, 0x400 ;       /* 0x0 */
+        /*0020*/    USHF.R.U32.HI UR5, URZ, 0x4, UR4 ;
+        /*0030*/    HGMMA.64x32x16.F32.BF16 R24, R92, gdesc[UR4], R24 ;
+        /*0040*/    UIADD3 UR8, UP1, UR9, 0x2, URZ ;
+    """
+    assert unwritten_registers(sass) == (
+        "UR6 in HGMMA.64x32x16.F32.BF16",
+        "UR7 in HGMMA.64x32x16.F32.BF16",
+        "UR9 in UIADD3",
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "shape", [(2, 300, 4, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 32, 96), (1, 150, 1, 256, 256)]
+)
+def test_bfloat16_on_a_gpu(shape):
+    inputs = rounded(*shape, dtype=torch.bfloat16)
+    for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
+        assert_close(ours, theirs, 8e-3)
+    assert_gradients(inputs, 1.3e-2)
+    assert all(torch.equal(a, e) for a, e in zip(run(inputs), run(inputs), strict=True))
