@@ -7,8 +7,9 @@ the engine's business.
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,8 +21,10 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from gdn2.checkpoints import CheckpointError, fingerprint, load_checkpoint, tokenizer_fingerprint
+from gdn2.checkpoints import DTYPES, CheckpointError, fingerprint, load_checkpoint, tokenizer_fingerprint
 from gdn2.ops import resolve_backend
+from gdn2.ops.backends import BACKEND_VARIABLE
+from gdn2.ops.self_test import SelfTestError, self_test
 from harness.engine import SEGMENT, Engine
 from harness.errors import UserError
 from harness.progress import NullProgress, ProgressSink
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_GENERATED_TOKENS = 256  # lm-eval's default when a task does not say
 AUTO_BATCH_SIZE = 8
+SELF_TEST_VARIABLE = "GDN2_SELF_TEST"
+self_test_once = lru_cache(maxsize=32)(self_test)  # a process that loads many models asks a device once
 
 
 @register_model("gdn2")
@@ -51,6 +56,7 @@ class GDN2LM(TemplateLM):
 
     Raises:
         gdn2.checkpoints.CheckpointError: a checkpoint that cannot be used, or a tokenizer that does not fit it.
+        UserError: an argument that cannot be used, or an operator that is wrong on this machine (its self-test).
     """
 
     backend = "causal"
@@ -88,6 +94,7 @@ class GDN2LM(TemplateLM):
             raise UserError(f"max_length must be at least 1, got {max_length}")
         self.max_length = int(max_length or self.model.config.max_position_embeddings)
         self.num_truncated = 0
+        self.self_test = self._test_operator()
         self.engine = Engine(self.model, self.batch_size, progress or NullProgress())
 
     @classmethod
@@ -152,7 +159,8 @@ class GDN2LM(TemplateLM):
             "tokenizer_sha256": tokenizer_fingerprint(self.tokenizer_path),
             "dtype": self.dtype_name,
             "device": str(self.device),
-            "operator_backend": resolve_backend("auto", SEGMENT, self.device),
+            "operator_backend": resolve_backend("auto", SEGMENT, self.device, self.model.dtype, config.head_dim),
+            "self_test": self.self_test,
             "context_prefix": self.context_prefix,
             "max_length": self.max_length,
         }
@@ -274,3 +282,18 @@ class GDN2LM(TemplateLM):
             )
         if self.tokenizer.eos_token_id is None:
             raise CheckpointError(f"{self.tokenizer_path}: the tokenizer has no eos_token; set one in its config")
+
+    def _test_operator(self) -> dict[str, Any]:
+        """The self-test of the operator as this model uses it, for the record."""
+        if os.environ.get(SELF_TEST_VARIABLE) == "0":
+            return {"passed": None, "skipped": f"{SELF_TEST_VARIABLE}=0"}
+        heads = {(layer.matrix.shape[-2], layer.matrix.shape[-1]) for layer in self.model.model.empty_state(1).layers}
+        backend = os.environ.get(BACKEND_VARIABLE, "auto")
+        try:
+            found = self_test_once(
+                self.device, heads=tuple(sorted(heads)), dtype=DTYPES[self.dtype_name], backend=backend
+            )
+            found.require()
+        except (SelfTestError, ValueError) as error:
+            raise UserError(str(error)) from error
+        return found.as_dict()
