@@ -111,14 +111,14 @@ def _tokenizer_of(plan: Plan, options: RunOptions) -> str:
 
 def _check_lengths(plan: Plan, options: RunOptions) -> None:
     """A length that is too short for a sample's template shows now, not after an hour."""
-    from tasks.ruler.niah import Generator, NiahSpec
+    from tasks.generators import find_generator
     from tasks.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(_tokenizer_of(plan, options))
     for task in plan.tasks:
-        if task.info.has_length:
-            spec = NiahSpec.parse(task.config["dataset_kwargs"]["spec"])
-            Generator(spec, tokenizer, context_prefix=plan.context_prefix).check()
+        generator = find_generator(task.config, tokenizer, context_prefix=plan.context_prefix)
+        if generator is not None:
+            generator.check()
 
 
 def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks import catalog
 from tasks.errors import TaskError
+from tasks.generators import find_generator
 from tasks.tokenizers import encode, load_tokenizer
 
 
@@ -25,11 +26,9 @@ def show_sample(
         DataNotStaged: its data are not staged.
     """
     task = catalog.resolve(name, length, samples=index + 1, seed=seed)
-    if task.info.has_length:
-        from tasks.ruler.niah import Generator, NiahSpec
-
-        spec = NiahSpec.parse(task.config["dataset_kwargs"]["spec"])
-        doc = Generator(spec, load_tokenizer(tokenizer_path), context_prefix=context_prefix).sample(index)
+    generator = find_generator(task.config, load_tokenizer(tokenizer_path), context_prefix=context_prefix)
+    if generator is not None:
+        doc = generator.sample(index)
     else:
         docs = task.config["custom_dataset"](**task.config["dataset_kwargs"])["test"]
         if index >= len(docs):

@@ -73,6 +73,11 @@ def build(
     return {"test": datasets.Dataset.from_list([generator.sample(index) for index in range(count)])}
 
 
+def make_generator(spec: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer") -> Generator:
+    """The generator of a spec from YAML; raises TaskError that names a wrong field."""
+    return Generator(NiahSpec.parse(spec), tokenizer, context_prefix=context_prefix)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
     """What chance decides in one sample, before any token is counted."""

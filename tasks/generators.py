@@ -1,0 +1,37 @@
+"""Tasks whose documents are made, not read: one sample at a time, and a check that needs none.
+
+The module of a task's `custom_dataset` offers `make_generator` beside it; whoever previews or checks a task asks here
+and needs to know no task family.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class SampleGenerator(Protocol):
+    """Samples of one task at one length for one tokenizer."""
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """Document `index`; raises TaskError if it cannot be made."""
+
+    def check(self) -> None:
+        """See that every sample can be made, without making them; raises TaskError if not."""
+
+
+def find_generator(
+    config: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer"
+) -> SampleGenerator | None:
+    """The generator behind a resolved task's `config`; None for a task over real documents.
+
+    Raises:
+        TaskError: a wrong field of the task's spec.
+        DataNotStaged: its data are not staged.
+    """
+    make = getattr(sys.modules[config["custom_dataset"].__module__], "make_generator", None)
+    if make is None:
+        return None
+    found: SampleGenerator = make(config["dataset_kwargs"]["spec"], tokenizer, context_prefix=context_prefix)
+    return found
