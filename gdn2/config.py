@@ -1,12 +1,15 @@
-"""`GDN2Config`: every dimension and choice of a model, checked when it is made; and the papers' sizes by name."""
+"""`GDN2Config`: every dimension and choice of a model, checked when it is made."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import fields
 from typing import Any, ClassVar
 
 from transformers import GenerationConfig, PreTrainedConfig
+
+from gdn2.presets import PRESETS
 
 # What transformers itself writes into, or passes along with, a config besides its declared fields.
 TRANSFORMERS_FIELDS = frozenset(
@@ -25,6 +28,10 @@ TRANSFORMERS_FIELDS = frozenset(
         "_attn_implementation",
     }
 )
+ATTENTION_LAYERS = ("attention", "swa")
+SSM_LAYERS = ("mamba2", "mamba3", "mamba3_mimo")
+LAYERS = ("gdn2", "kda", "gated_deltanet", "delta_net", "gla", *SSM_LAYERS, *ATTENTION_LAYERS)
+UNGROUPED = ("delta_net", "gla", *SSM_LAYERS)  # as many value heads as heads
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -33,43 +40,66 @@ SIZES = (
     "num_value_heads",
     "head_dim",
     "value_head_dim",
-    "intermediate_size",
     "conv_size",
     "gate_rank",
+    "gla_gate_rank",
+    "ssm_groups",
+    "ssm_rank",
+    "attention_head_dim",
+    "attention_heads",
+    "attention_kv_heads",
+    "window_size",
     "max_position_embeddings",
 )
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # arXiv:2605.22791, the 1.3B recurrent model: 1,302,638,112 parameters without embedding, head and final norm.
-    "gdn2_1.3B": {
-        "vocab_size": 32000,
-        "hidden_size": 2304,
-        "num_hidden_layers": 18,
-        "num_heads": 16,
-        "head_dim": 128,
-        "intermediate_size": 6208,
-        "max_position_embeddings": 4096,
-    },
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "output_gate": (None, "sigmoid", "silu", "none"),
+    "erase_range": (1.0, 2.0),
+    "qk_activation": ("silu", "relu", "elu", "identity"),
+    "qk_norm": ("l2", "sum"),
+    "ssm_rope_fraction": (0.5, 1.0),
+    "ssm_rate": ("heavy_tail", "softplus"),
 }
 
 
 class GDN2Config(PreTrainedConfig):
-    """A Gated DeltaNet-2 language model.
+    """A language model of the family: Gated DeltaNet-2, a rival, or a hybrid with attention.
 
     Args:
         vocab_size: rows of the embedding; may be larger than the tokenizer's vocabulary, never smaller.
         hidden_size: width of the residual stream.
         num_hidden_layers: blocks of one mixer and one SwiGLU.
-        num_heads: query and key heads, each with one matrix state.
+        layers: the mixer of each layer, a name of `LAYERS` each; one name means that mixer everywhere (default
+            "gdn2"). config.json holds the whole list.
+        hybrid: shorthand "NAME/n": every n-th layer (n, 2n, ...; counted from 1) is NAME instead. Written into
+            `layers`, so that config.json holds the list only.
+        num_heads: query and key heads, each with one matrix state. In Mamba layers, all heads.
         num_value_heads: value heads, a multiple of `num_heads` (default: the same number). The value heads of a
-            group share q, k, the decay and the erase gate.
-        head_dim: channels of a query or key, d_k.
-        value_head_dim: channels of a value, d_v (default: `head_dim`).
-        intermediate_size: hidden channels of the SwiGLU.
-        conv_size: taps of the causal depthwise convolution over q, k and v.
-        gate_rank: inner width of the two low-rank projections, decay and output gate (default: `value_head_dim`).
-        output_gate: activation of the gate behind the per-head RMSNorm, "sigmoid" or "silu".
-        erase_range: upper end of the erase gate: 1.0, or 2.0 to allow negative eigenvalues.
+            group share q and k; in GDN-2 layers the decay and the erase gate as well.
+        head_dim: channels of a query or key, d_k; in Mamba layers the state size N.
+        value_head_dim: channels of a value, d_v (default: `head_dim`); in Mamba layers the head's size P.
+        intermediate_size: hidden channels of the SwiGLU; 0 means blocks without one (as in Mamba-2's own models).
+        conv_size: taps of the causal depthwise convolution over q, k and v (Mamba-2: x, B and C).
+        gate_rank: inner width of GDN-2's and KDA's low-rank projections (default: `value_head_dim`).
+        output_gate: activation of the gate behind the per-head RMSNorm, "sigmoid", "silu" or "none" (no gate);
+            by default what the mixer's paper has: sigmoid for gdn2 and kda, none for delta_net, else silu.
+        erase_range: upper end of the erase gate (KDA, Gated DeltaNet, DeltaNet: of beta): 1.0, or 2.0 to allow
+            negative eigenvalues.
+        decay_floor: KDA's bounded decay: g = decay_floor * sigmoid(...) in (decay_floor, 0); None: unbounded.
+        qk_activation, qk_norm: DeltaNet's choices for q and k: silu, relu, elu (plus 1) or identity; l2 or sum.
+        gla_gate_rank, gla_gate_normalizer: g = logsigmoid(W2 W1 x + c) / normalizer, W1 of that rank.
+        ssm_groups: groups of heads that share B and C in Mamba layers.
+        ssm_bias: whether in_proj and out_proj of Mamba layers have a bias.
+        ssm_conv_bias: whether Mamba-2's convolution has a bias.
+        ssm_rank: rank R of Mamba-3 MIMO ("mamba3_mimo" layers).
+        ssm_rope_fraction: share of the state's channels that Mamba-3 rotates, 0.5 or 1.0.
+        ssm_rate: Mamba-3's -A of a projection a: "heavy_tail" (1 + a above 0, 1 / (1 - a) below) or "softplus".
+        ssm_output_norm: whether Mamba-3 has a RMSNorm a head before its gate.
+        attention_head_dim, attention_heads, attention_kv_heads: sizes of attention layers, "attention" and "swa"
+            (default: `head_dim`, hidden_size / attention_head_dim, `attention_heads`).
+        attention_bias, attention_output_bias: whether q, k, v, and whether the output projection have a bias.
+        attention_qk_norm: whether q and k of attention layers pass an RMSNorm a head.
+        rope_theta: base of the rotary embedding; None for attention without positions.
+        window_size: tokens that a "swa" layer sees, the current one included.
         norm_eps: epsilon of every RMSNorm.
         initializer_range: standard deviation of the initial weights.
         max_position_embeddings: training length in tokens. Nothing in the model limits its context; the field has
@@ -85,6 +115,8 @@ class GDN2Config(PreTrainedConfig):
     vocab_size: int = 32000
     hidden_size: int = 1024
     num_hidden_layers: int = 12
+    layers: list[str] | str | None = None
+    hybrid: str | None = None
     num_heads: int = 8
     num_value_heads: int | None = None
     head_dim: int = 128
@@ -92,8 +124,28 @@ class GDN2Config(PreTrainedConfig):
     intermediate_size: int = 2816
     conv_size: int = 4
     gate_rank: int | None = None
-    output_gate: str = "sigmoid"
+    output_gate: str | None = None
     erase_range: float = 1.0
+    decay_floor: float | None = None
+    qk_activation: str = "silu"
+    qk_norm: str = "l2"
+    gla_gate_rank: int = 16
+    gla_gate_normalizer: float = 16.0
+    ssm_groups: int = 1
+    ssm_bias: bool = False
+    ssm_conv_bias: bool = True
+    ssm_rank: int = 4
+    ssm_rope_fraction: float = 0.5
+    ssm_rate: str = "heavy_tail"
+    ssm_output_norm: bool = False
+    attention_head_dim: int | None = None
+    attention_heads: int | None = None
+    attention_kv_heads: int | None = None
+    attention_bias: bool = False
+    attention_output_bias: bool = False
+    attention_qk_norm: bool = False
+    rope_theta: float | None = 10000.0
+    window_size: int = 2048
     norm_eps: float = 1e-5
     initializer_range: float = 0.02
     max_position_embeddings: int = 4096
@@ -105,13 +157,9 @@ class GDN2Config(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_unknown(kwargs)
-        if self.num_value_heads is None:
-            self.num_value_heads = self.num_heads
-        if self.value_head_dim is None:
-            self.value_head_dim = self.head_dim
-        if self.gate_rank is None:
-            self.gate_rank = self.value_head_dim
+        self._fill_defaults()
         self._check_values()
+        self._check_layers()
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -130,17 +178,73 @@ class GDN2Config(PreTrainedConfig):
                 hint = f"did you mean {' or '.join(near)}?" if near else "remove it or correct its name"
                 raise ValueError(f"GDN2Config has no field {name!r}; {hint}")
 
+    def _fill_defaults(self) -> None:
+        if self.num_value_heads is None:
+            self.num_value_heads = self.num_heads
+        if self.value_head_dim is None:
+            self.value_head_dim = self.head_dim
+        if self.gate_rank is None:
+            self.gate_rank = self.value_head_dim
+        if self.attention_head_dim is None:
+            self.attention_head_dim = self.head_dim
+        if self.attention_heads is None:
+            self.attention_heads = max(self.hidden_size // self.attention_head_dim, 1)
+        if self.attention_kv_heads is None:
+            self.attention_kv_heads = self.attention_heads
+
     def _check_values(self) -> None:
         for name in SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"GDN2Config.{name} must be a positive integer, got {value!r}")
-        if self.num_value_heads % self.num_heads:  # type: ignore[operator]
+        if not isinstance(self.intermediate_size, int) or self.intermediate_size < 0:
             raise ValueError(
-                f"GDN2Config.num_value_heads must be a multiple of num_heads ({self.num_heads}), "
-                f"got {self.num_value_heads}"
+                f"GDN2Config.intermediate_size must be 0 (no SwiGLU) or more, got {self.intermediate_size!r}"
             )
-        if self.output_gate not in ("sigmoid", "silu"):
-            raise ValueError(f"GDN2Config.output_gate must be 'sigmoid' or 'silu', got {self.output_gate!r}")
-        if self.erase_range not in (1.0, 2.0):
-            raise ValueError(f"GDN2Config.erase_range must be 1.0 or 2.0, got {self.erase_range!r}")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                listed = " or ".join(repr(value) for value in allowed if value is not None)
+                raise ValueError(f"GDN2Config.{name} must be {listed}, got {getattr(self, name)!r}")
+        for name, of in (("num_value_heads", "num_heads"), ("attention_heads", "attention_kv_heads")):
+            if getattr(self, name) % getattr(self, of):
+                raise ValueError(
+                    f"GDN2Config.{name} must be a multiple of {of} ({getattr(self, of)}), got {getattr(self, name)}"
+                )
+        if self.decay_floor is not None and not self.decay_floor < 0:
+            raise ValueError(f"GDN2Config.decay_floor must be negative (a log-decay) or None, got {self.decay_floor!r}")
+        if self.rope_theta is not None and not self.rope_theta > 0:
+            raise ValueError(f"GDN2Config.rope_theta must be positive or None, got {self.rope_theta!r}")
+
+    def _check_layers(self) -> None:
+        """Write `layers` out as one name a layer; refuse names and sizes that its mixers cannot have."""
+        named = self.layers or "gdn2"
+        layers = [named] * self.num_hidden_layers if isinstance(named, str) else list(named)
+        if len(layers) != self.num_hidden_layers:
+            raise ValueError(
+                f"GDN2Config.layers names {len(layers)} layers but num_hidden_layers is {self.num_hidden_layers}"
+            )
+        if self.hybrid is not None:
+            match = re.fullmatch(r"(\w+)/([1-9]\d*)", self.hybrid)
+            if match is None:
+                raise ValueError(f"GDN2Config.hybrid must be NAME/n, for example 'swa/2', got {self.hybrid!r}")
+            every = int(match[2])
+            layers[every - 1 :: every] = [match[1]] * len(layers[every - 1 :: every])
+            self.hybrid = None
+        for name in layers:
+            if name not in LAYERS:
+                raise ValueError(f"GDN2Config.layers: there is no mixer {name!r}; there are: {', '.join(LAYERS)}")
+        self.layers = layers
+        self._check_sizes_of(set(layers))
+
+    def _check_sizes_of(self, used: set[str]) -> None:
+        for name in sorted(used & set(UNGROUPED)):
+            if self.num_value_heads != self.num_heads:
+                raise ValueError(f"GDN2Config.num_value_heads must be num_heads ({self.num_heads}) in {name} layers")
+        if used & set(SSM_LAYERS) and self.num_heads % self.ssm_groups:
+            raise ValueError(
+                f"GDN2Config.num_heads must be a multiple of ssm_groups ({self.ssm_groups}), got {self.num_heads}"
+            )
+        if used & {"mamba3", "mamba3_mimo"} and (self.head_dim % 2 or int(self.head_dim * self.ssm_rope_fraction) < 2):
+            raise ValueError(f"GDN2Config.head_dim must be even and at least 4 in mamba3 layers, got {self.head_dim}")
+        if used & set(ATTENTION_LAYERS) and self.rope_theta is not None and self.attention_head_dim % 2:  # type: ignore[operator]
+            raise ValueError(f"GDN2Config.attention_head_dim must be even to be rotated, got {self.attention_head_dim}")

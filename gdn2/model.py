@@ -16,26 +16,31 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from gdn2.config import GDN2Config
-from gdn2.mixers import GatedDeltaNet2
+from gdn2.mixers import MIXERS, Mixer
 from gdn2.modules import RMSNorm, ShortConvolution, SwiGLU
-from gdn2.padding import Padding
+from gdn2.padding import Padding, Positions
 from gdn2.state import LayerState, RecurrentState
 
 
 class GDN2Block(nn.Module):
-    """x + mixer(norm(x)), then x + SwiGLU(norm(x))."""
+    """x + mixer(norm(x)), then, unless intermediate_size is 0, x + SwiGLU(norm(x))."""
 
-    def __init__(self, config: GDN2Config) -> None:
+    def __init__(self, config: GDN2Config, mixer: str) -> None:
         super().__init__()
         self.mixer_norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.mixer = GatedDeltaNet2(config)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+        self.mixer = MIXERS[mixer](config)
+        self.has_mlp = config.intermediate_size > 0
+        if self.has_mlp:
+            self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+            self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        mixed, state = self.mixer(self.mixer_norm(x), state, padding)
+    def forward(
+        self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions | None
+    ) -> tuple[Tensor, LayerState]:
+        where = (positions,) if self.mixer.uses_positions else ()
+        mixed, state = self.mixer(self.mixer_norm(x), state, padding, *where)
         x = x + mixed
-        return x + self.mlp(self.mlp_norm(x)), state
+        return x + self.mlp(self.mlp_norm(x)) if self.has_mlp else x, state
 
 
 class GDN2PreTrainedModel(PreTrainedModel):
@@ -44,7 +49,8 @@ class GDN2PreTrainedModel(PreTrainedModel):
     config_class = GDN2Config
     base_model_prefix = "model"
     _no_split_modules = ["GDN2Block"]  # noqa: RUF012 (transformers' own contract)
-    _keep_in_fp32_modules_strict = {"A_log", "dt_bias"}  # noqa: RUF012 (a decay near 1 does not survive bfloat16)
+    # A decay near 1 does not survive bfloat16.
+    _keep_in_fp32_modules_strict = {"A_log", "dt_bias", "D", "B_bias", "C_bias"}  # noqa: RUF012
     _is_stateful = True  # a state cannot be rolled back to a shorter prefix
     supports_gradient_checkpointing = False
 
@@ -62,10 +68,12 @@ class GDN2PreTrainedModel(PreTrainedModel):
         elif isinstance(module, ShortConvolution):
             bound = module.weight.shape[-1] ** -0.5
             init.uniform_(module.weight, -bound, bound)
-        elif isinstance(module, GatedDeltaNet2):
-            A_log, dt_bias = module.initial_gates()
-            init.copy_(module.A_log, A_log.to(module.A_log))
-            init.copy_(module.dt_bias, dt_bias.to(module.dt_bias))
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, Mixer):
+            for name, value in module.initial_values().items():
+                parameter = getattr(module, name)
+                init.copy_(parameter, value.to(parameter))
 
 
 class GDN2Model(GDN2PreTrainedModel):
@@ -74,7 +82,7 @@ class GDN2Model(GDN2PreTrainedModel):
     def __init__(self, config: GDN2Config) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(GDN2Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(GDN2Block(config, mixer) for mixer in config.layers or ())
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.post_init()
 
@@ -82,6 +90,11 @@ class GDN2Model(GDN2PreTrainedModel):
         """The state before the first token of `batch_size` texts."""
         layers = [block.mixer.empty_state(batch_size) for block in self.layers]  # type: ignore[union-attr, operator]
         return RecurrentState(layers, torch.zeros(batch_size, dtype=torch.long, device=self.device))
+
+    def operator_heads(self) -> tuple[tuple[int, int], ...]:
+        """The sizes (d_k, d_v) at which layers call the operator, each once; none in a model of attention only."""
+        matrices = [layer.matrix for layer in self.empty_state(1).layers]
+        return tuple(sorted({(m.shape[-2], m.shape[-1]) for m in matrices if m is not None}))
 
     def forward(
         self,
@@ -112,9 +125,11 @@ class GDN2Model(GDN2PreTrainedModel):
             raise ValueError(f"past_key_values holds {state.batch_size} rows but the input has {B}")
         continues = past_key_values is not None and bool((state.lengths > 0).any())
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
+        uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
+        positions = Positions.after(state.lengths, T, padding) if uses_positions else None
         layers = []
         for block, layer_state in zip(self.layers, state.layers, strict=True):
-            x, layer_state = block(x, layer_state, padding)
+            x, layer_state = block(x, layer_state, padding, positions)
             layers.append(layer_state)
         keep = use_cache if use_cache is not None else (self.config.use_cache or past_key_values is not None)
         new_state = RecurrentState(layers, state.lengths + (T if padding is None else padding.lengths))

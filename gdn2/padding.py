@@ -1,4 +1,4 @@
-"""What fills a batch's rectangle beside its tokens, parsed once from an attention mask."""
+"""What fills a batch's rectangle beside its tokens, parsed once from an attention mask; and where its tokens stand."""
 
 from __future__ import annotations
 
@@ -45,3 +45,33 @@ class Padding:
         if continues and bool(((starts > 0) & (lengths > 0)).any()):
             raise ValueError("left padding cannot follow a carried state; pad on the right when you continue a text")
         return Padding(~is_token[..., None], ends, lengths)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the tokens of a forward stand in their rows' texts, for mixers that need to know.
+
+    Attributes:
+        index: position of each token in its own text, int64 [B, T]; the first token of a text is at 0, and padding
+            counts nothing. At padding: some position of the row.
+        before: tokens of each row before this forward, int64 [B].
+        longest: tokens of the longest row after it.
+        aligned: whether all rows had the same number of tokens before, and no position is padding.
+    """
+
+    index: Tensor
+    before: Tensor
+    longest: int
+    aligned: bool
+
+    @staticmethod
+    def after(lengths: Tensor, num_tokens: int, padding: Padding | None) -> Positions:
+        """The positions of the next `num_tokens` columns behind rows of `lengths` tokens."""
+        if padding is None:
+            offsets = torch.arange(num_tokens, device=lengths.device)
+            shortest, longest = torch.aminmax(lengths)
+            aligned = bool(shortest == longest)
+            return Positions(lengths[:, None] + offsets, lengths, int(longest) + num_tokens, aligned)
+        offsets = (~padding.is_pad[..., 0]).cumsum(1) - 1
+        index = (lengths[:, None] + offsets).clamp(min=0)
+        return Positions(index, lengths, int((lengths + padding.lengths).max()), False)

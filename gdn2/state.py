@@ -1,33 +1,76 @@
-"""`RecurrentState`: everything a model remembers of the tokens it has read, as a value of constant size.
+"""`RecurrentState`: everything a model remembers of the tokens it has read, as a value.
 
 Letters: B batch, H heads, K key dim, V value dim (of all value heads of a group together), W taps of the convolution,
-C channels of q, k and v together.
+C channels of what is convolved, S slots for tokens (all tokens read, or a window), d channels of an attention head,
+R rank, A angles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+LENGTHS = "lengths"
+GROWING = ("keys", "values")  # the fields of a layer that have a slot for every token
+
 
 @dataclass(frozen=True)
 class LayerState:
-    """What one layer carries: the matrix state [B, H, K, V] in float32 and the last inputs of its convolution
-    [B, W - 1, C]."""
+    """What one layer carries; what its mixer does not use is None. Every tensor has a row of the batch first.
 
-    matrix: Tensor
-    conv: Tensor
+    Attributes:
+        matrix: the operator's state [B, H, K, V], at least float32.
+        conv: the last inputs of the convolution [B, W - 1, C], zeros where a text is shorter.
+        keys, values: of full attention [B, S, H, d]: the token at position p is in slot p, and S is the length of the
+            longest row. Slots behind a row's end are 0.
+        window_keys, window_values: of attention to a window of S tokens, a ring buffer [B, S, H, d]: the token at
+            position p is in slot p modulo S. Slots that no token has taken yet are 0.
+        previous_key, previous_value: Mamba-3's last rotated key [B, R, H, K] and last value [B, H, V].
+        angle: Mamba-3's rotation so far [B, H, A], in [0, 2 pi).
+    """
 
-    def select(self, rows: Tensor) -> LayerState:
-        return LayerState(self.matrix.index_select(0, rows), self.conv.index_select(0, rows))
+    matrix: Tensor | None = None
+    conv: Tensor | None = None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    window_keys: Tensor | None = None
+    window_values: Tensor | None = None
+    previous_key: Tensor | None = None
+    previous_value: Tensor | None = None
+    angle: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that are there, by field name."""
+        found = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: tensor for name, tensor in found if tensor is not None}
+
+    def select(self, rows: Tensor, slots: int | None = None) -> LayerState:
+        """The given rows; of full attention the first `slots` slots, which is what the longest of them needs."""
+        tensors = {name: tensor[:, :slots] if name in GROWING else tensor for name, tensor in self.tensors().items()}
+        return LayerState(**{name: tensor.index_select(0, rows) for name, tensor in tensors.items()})
+
+    @staticmethod
+    def concat(parts: Sequence[LayerState]) -> LayerState:
+        """The rows of all parts; rows of full attention get as many slots as the longest has."""
+        names = [tuple(part.tensors()) for part in parts]
+        if len(set(names)) != 1:
+            raise ValueError(f"states of different models cannot be joined: a layer holds {names[0]} and {names[-1]}")
+        joined = {}
+        for name in names[0]:
+            tensors = [part.tensors()[name] for part in parts]
+            if name in GROWING:
+                slots = max(tensor.shape[1] for tensor in tensors)
+                tensors = [_with_slots(tensor, slots) for tensor in tensors]
+            joined[name] = torch.cat(tensors)
+        return LayerState(**joined)
 
 
 class RecurrentState:
     """The state of a whole model after some tokens. Forwards return a new one and never change the one they got, so
-    one prefix can be continued many times.
+    one prefix can be continued many times. Its size is constant unless a layer has full attention.
 
     Attributes:
         layers: one `LayerState` a layer.
@@ -46,14 +89,52 @@ class RecurrentState:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all tensors: the same after 10 tokens and after a million."""
-        tensors = [tensor for layer in self.layers for tensor in (layer.matrix, layer.conv)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, self.lengths))
+        """Bytes of all tensors: without full attention the same after 10 tokens and after a million."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor of the state."""
+        return list(self.to_tensors().values())
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The state as named tensors, "lengths" and "layers.N.FIELD", as a safetensors file takes them."""
+        named = {LENGTHS: self.lengths.contiguous()}
+        for index, layer in enumerate(self.layers):
+            named |= {f"layers.{index}.{name}": tensor.contiguous() for name, tensor in layer.tensors().items()}
+        return named
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor]) -> RecurrentState:
+        """The state that `to_tensors` gave.
+
+        Raises:
+            ValueError: lengths are missing, a name is unknown, or a layer or a row is missing.
+        """
+        if LENGTHS not in tensors:
+            raise ValueError(f"these tensors are no state: there is no {LENGTHS!r} among them")
+        known = {field.name for field in fields(LayerState)}
+        by_layer: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name == LENGTHS:
+                continue
+            prefix, _, rest = name.partition(".")
+            index, _, field = rest.partition(".")
+            if prefix != "layers" or not index.isdecimal() or field not in known:
+                raise ValueError(f"a state has no tensor {name!r}; fields of a layer are {', '.join(sorted(known))}")
+            if tensor.shape[0] != tensors[LENGTHS].shape[0]:
+                raise ValueError(f"{name} has {tensor.shape[0]} rows but lengths has {tensors[LENGTHS].shape[0]}")
+            by_layer.setdefault(int(index), {})[field] = tensor
+        if sorted(by_layer) != list(range(len(by_layer))):
+            raise ValueError(f"a state has the layers 0, 1, 2, ...; got {sorted(by_layer)}")
+        return RecurrentState([LayerState(**by_layer[index]) for index in range(len(by_layer))], tensors[LENGTHS])
 
     def select(self, rows: Tensor | Sequence[int]) -> RecurrentState:
         """The given rows, in the given order; a row may be taken more than once."""
         rows = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
-        return RecurrentState([layer.select(rows) for layer in self.layers], self.lengths.index_select(0, rows))
+        lengths = self.lengths.index_select(0, rows)
+        grows = any(layer.keys is not None for layer in self.layers)
+        slots = int(lengths.max()) if grows and len(lengths) else None
+        return RecurrentState([layer.select(rows, slots) for layer in self.layers], lengths)
 
     def fork(self, copies: int) -> RecurrentState:
         """Each row `copies` times, copies of a row next to each other: one context, many continuations."""
@@ -63,19 +144,31 @@ class RecurrentState:
 
     @staticmethod
     def concat(states: Sequence[RecurrentState]) -> RecurrentState:
-        """One state with the rows of all; they must come from the same model."""
+        """One state with the rows of all, which may be of different lengths; they must come from the same model.
+
+        Raises:
+            ValueError: no state, or states of different models.
+        """
         if not states:
             raise ValueError("concat needs at least one state")
-        layers = [
-            LayerState(torch.cat([part.matrix for part in parts]), torch.cat([part.conv for part in parts]))
-            for parts in zip(*(state.layers for state in states), strict=True)
-        ]
+        if len({len(state.layers) for state in states}) != 1:
+            raise ValueError("states of different models cannot be joined: their numbers of layers differ")
+        layers = [LayerState.concat(parts) for parts in zip(*(state.layers for state in states), strict=True)]
         return RecurrentState(layers, torch.cat([state.lengths for state in states]))
 
     def to(self, device: torch.device | str) -> RecurrentState:
-        layers = [replace(layer, matrix=layer.matrix.to(device), conv=layer.conv.to(device)) for layer in self.layers]
+        layers = [
+            LayerState(**{name: tensor.to(device) for name, tensor in layer.tensors().items()}) for layer in self.layers
+        ]
         return RecurrentState(layers, self.lengths.to(device))
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 (transformers' signature)
         """Tokens of the longest row, the name under which `transformers.generate` asks for it."""
         return int(self.lengths.max()) if self.batch_size else 0
+
+
+def _with_slots(tensor: Tensor, slots: int) -> Tensor:
+    missing = slots - tensor.shape[1]
+    if not missing:
+        return tensor
+    return torch.cat([tensor, tensor.new_zeros(tensor.shape[0], missing, *tensor.shape[2:])], dim=1)

@@ -53,8 +53,36 @@ def small_model(config: GDN2Config | None = None, seed: int = 0) -> GDN2ForCausa
     model = GDN2ForCausalLM(config or small_config(initializer_range=0.2)).eval()
     with torch.no_grad():
         for block in model.model.layers:
-            block.mixer.A_log.fill_(SLOW_DECAY)
+            _slow_down(block.mixer)
     return model
+
+
+def mixer_config(*layers: str, **changes: object) -> GDN2Config:
+    """A small configuration of the named layers, in which every option that a mixer has can show."""
+    fields = {
+        "num_hidden_layers": len(layers),
+        "layers": list(layers),
+        "initializer_range": 0.2,
+        "attention_heads": 4,
+        "attention_kv_heads": 2,
+        "window_size": 16,
+        "ssm_rank": 3,
+        "ssm_bias": True,
+    }
+    return small_config(**{**fields, **changes})
+
+
+def _slow_down(mixer: torch.nn.Module) -> None:
+    """Write much and forget little."""
+    if hasattr(mixer, "A_log"):
+        mixer.A_log.fill_(SLOW_DECAY)
+    if hasattr(mixer, "D"):  # Mamba: what is written has the size of the time step
+        mixer.dt_bias.fill_(0.0)
+    if hasattr(mixer, "gk_proj"):
+        mixer.gk_proj[1].bias.fill_(-SLOW_DECAY)
+    if hasattr(mixer, "B_bias"):
+        start, size = sum(mixer.projections[:5]), mixer.projections[5]
+        mixer.in_proj.bias[start : start + size] = -300.0
 
 
 def small_checkpoint(folder: Path, *, adds_bos: bool = False, seed: int = 0) -> Path:

@@ -27,11 +27,12 @@ def ids() -> torch.Tensor:
     return torch.randint(1, 420, (3, 75), generator=torch.Generator().manual_seed(1))
 
 
-def test_preset_has_the_published_number_of_parameters() -> None:
+@pytest.mark.parametrize(("preset", "expected"), [("gdn2_1.3B", 1_302_638_112), ("swa_gdn2_1.3B", 1_300_314_384)])
+def test_presets_have_the_published_number_of_parameters(preset: str, expected: int) -> None:
     with torch.device("meta"):
-        model = GDN2ForCausalLM(GDN2Config.from_preset("gdn2_1.3B"))
+        model = GDN2ForCausalLM(GDN2Config.from_preset(preset))
     outside = ("model.embed_tokens.weight", "lm_head.weight", "model.norm.weight")
-    assert sum(p.numel() for name, p in model.named_parameters() if name not in outside) == 1_302_638_112
+    assert sum(p.numel() for name, p in model.named_parameters() if name not in outside) == expected
 
 
 def test_config_refuses_what_it_does_not_know() -> None:
@@ -237,10 +238,11 @@ class TestBadCheckpoints:
         ("old", "new", "message"),
         [
             ('"hidden_size"', '"hiden_size"', "no field 'hiden_size'"),
-            ('"gdn2"', '"llama"', "model_type is 'llama'"),
+            ('"model_type": "gdn2"', '"model_type": "llama"', "model_type is 'llama'"),
             ('"hidden_size": 32', '"hidden_size": 48', "another shape"),
-            ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "lacks tensors"),
-            ('"num_hidden_layers": 2', '"num_hidden_layers": 1', "does not know"),
+            ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "names 2 layers but num_hidden_layers is 3"),
+            ('"layers": [\n    "gdn2"', '"layers": [\n    "gated_deltanet"', "lacks tensors"),
+            ('"output_gate": null', '"output_gate": "none"', "does not know"),
             ("{", "", "not valid JSON"),
         ],
     )

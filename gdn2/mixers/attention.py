@@ -1,0 +1,169 @@
+"""Softmax attention with rotary embedding and grouped queries: over the whole text, or over a sliding window.
+
+Letters: B batch, T tokens, H query heads, G key and value heads, d channels of a head, S slots of the state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from gdn2.config import GDN2Config
+from gdn2.mixers.base import Mixer
+from gdn2.modules import RMSNorm, rotate_halves, wide
+from gdn2.padding import Padding, Positions
+from gdn2.state import LayerState
+
+MASK_ELEMENTS = 1 << 24  # queries are taken in pieces, so that a mask has at most that many elements
+
+
+class Attention(Mixer):
+    """y = o_proj(softmax(q k^T / sqrt(d)) v) over all tokens so far (arXiv:1706.03762).
+
+    Positions are those of the row's own text. State: 2 * G * d floats a token.
+    """
+
+    uses_positions = True
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__()
+        D, bias = config.hidden_size, config.attention_bias
+        self.num_heads: int = config.attention_heads  # type: ignore[assignment]
+        self.kv_heads: int = config.attention_kv_heads  # type: ignore[assignment]
+        self.head_dim: int = config.attention_head_dim  # type: ignore[assignment]
+        self.theta = config.rope_theta
+        self.q_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias)
+        self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
+        self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
+        self.o_proj = nn.Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
+        self.q_norm = RMSNorm(self.head_dim, config.norm_eps) if config.attention_qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config.norm_eps) if config.attention_qk_norm else None
+
+    def empty_state(self, batch_size: int) -> LayerState:
+        """The state before the first token: no slots."""
+        empty = self.k_proj.weight.new_zeros(batch_size, 0, self.kv_heads, self.head_dim)
+        return LayerState(keys=empty, values=empty)
+
+    def forward(
+        self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
+    ) -> tuple[Tensor, LayerState]:
+        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        assert state.keys is not None
+        assert state.values is not None
+        q, k, v = self.project(x, positions)
+        if positions.aligned:
+            keys, values = torch.cat([state.keys, k], dim=1), torch.cat([state.values, v], dim=1)
+        else:
+            taken = _newest_tokens(positions, padding, positions.longest, state.keys.shape[1])
+            keys, values = _fill(state.keys, k, taken), _fill(state.values, v, taken)
+        if positions.aligned and not state.keys.shape[1]:
+            o = _attend(q, keys, values, None)
+        else:
+            slots = torch.arange(keys.shape[1], device=x.device)
+            pieces = []
+            for piece in _pieces(q.shape[0], q.shape[1], keys.shape[1]):
+                visible = slots <= positions.index[:, piece, None]
+                pieces.append(_attend(q[:, piece], keys, values, visible))
+            o = torch.cat(pieces, dim=1)
+        return self.o_proj(o.flatten(2)), LayerState(keys=keys, values=values)
+
+    def project(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
+        """q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
+        q, k, v = (layer(x).unflatten(-1, (-1, self.head_dim)) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.theta is None:
+            return q, k, v
+        dtype = wide(x[:0]).dtype
+        channels = torch.arange(0, self.head_dim, 2, dtype=dtype, device=x.device)
+        angle = positions.index.to(dtype)[..., None, None] * self.theta ** (-channels / self.head_dim)
+        return rotate_halves(q, angle), rotate_halves(k, angle), v
+
+
+class SlidingWindowAttention(Attention):
+    """Attention to the last `window_size` tokens, the current one included. State: 2 * window_size * G * d floats."""
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__(config)
+        self.window = config.window_size
+
+    def empty_state(self, batch_size: int) -> LayerState:
+        """The state before the first token: an empty ring."""
+        ring = self.k_proj.weight.new_zeros(batch_size, self.window, self.kv_heads, self.head_dim)
+        return LayerState(window_keys=ring, window_values=ring)
+
+    def forward(
+        self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
+    ) -> tuple[Tensor, LayerState]:
+        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        assert state.window_keys is not None
+        assert state.window_values is not None
+        q, k, v = self.project(x, positions)
+        T, W = q.shape[1], self.window
+        ring = _ring_positions(positions.before, W)
+        new = positions.index if padding is None else positions.index.masked_fill(padding.is_pad[..., 0], -1)
+        pieces = []
+        for start in range(0, T, W):
+            stop, first = min(start + W, T), max(start - W + 1, 0)
+            keys, values, at = k[:, first:stop], v[:, first:stop], new[:, first:stop]
+            if start == 0:  # later pieces are a whole window behind what the ring holds
+                keys = torch.cat([state.window_keys, keys], dim=1)
+                values = torch.cat([state.window_values, values], dim=1)
+                at = torch.cat([ring, at], dim=1)
+            query = positions.index[:, start:stop, None]
+            visible = (at[:, None] <= query) & (at[:, None] > query - W) & (at[:, None] >= 0)
+            itself = torch.arange(stop - start, device=x.device)[:, None] + keys.shape[1] - (stop - start)
+            visible = visible | (torch.arange(keys.shape[1], device=x.device) == itself)  # also padding sees something
+            pieces.append(_attend(q[:, start:stop], keys, values, visible))
+        taken = _newest_tokens(positions, padding, W, W, ring=True)
+        state = LayerState(
+            window_keys=_fill(state.window_keys, k, taken), window_values=_fill(state.window_values, v, taken)
+        )
+        return self.o_proj(torch.cat(pieces, dim=1).flatten(2)), state
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """q [B, T, H, d], k and v [B, S, G, d], visible [B, T, S] (None: causal) -> [B, T, H, d]."""
+    groups = q.shape[2] // k.shape[2]
+    k, v = (part.repeat_interleave(groups, dim=2) if groups > 1 else part for part in (k, v))
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    mask = None if visible is None else visible[:, None]
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=visible is None).transpose(1, 2)
+
+
+def _pieces(B: int, T: int, S: int) -> list[slice]:
+    size = max(MASK_ELEMENTS // max(B * S, 1), 1)
+    return [slice(start, start + size) for start in range(0, T, size)]
+
+
+def _ring_positions(lengths: Tensor, window: int) -> Tensor:
+    """The position of the token in each slot of rows with that many tokens, [B, W]; negative in empty slots."""
+    newest = lengths[:, None] - 1
+    return newest - (newest - torch.arange(window, device=lengths.device)).remainder(window)
+
+
+def _newest_tokens(
+    positions: Positions, padding: Padding | None, slots: int, old_slots: int, *, ring: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Where the tokens of each slot come from after a forward: an index into the old slots followed by the new
+    columns, int64 [B, slots], and whether the slot holds a token at all."""
+    T = positions.index.shape[1]
+    before = positions.before
+    count = before.new_full(before.shape, T) if padding is None else padding.lengths
+    start = before.new_zeros(before.shape) if padding is None else padding.ends - padding.lengths
+    if ring:
+        at = _ring_positions(before + count, slots)
+    else:
+        at = torch.arange(slots, device=before.device).expand(len(before), -1)
+    old = torch.arange(slots, device=before.device).clamp(max=max(old_slots - 1, 0))
+    source = torch.where(at < before[:, None], old, old_slots + (start - before)[:, None] + at)
+    return source.clamp(min=0, max=old_slots + T - 1), (at >= 0) & (at < (before + count)[:, None])
+
+
+def _fill(old: Tensor, new: Tensor, taken: tuple[Tensor, Tensor]) -> Tensor:
+    """Slots [B, S, G, d] filled from the old ones and the new tokens [B, T, G, d]."""
+    source, is_token = taken
+    both = torch.cat([old, new], dim=1)
+    filled = both.gather(1, source[..., None, None].expand(-1, -1, *both.shape[2:]))
+    return filled.masked_fill(~is_token[..., None, None], 0.0)

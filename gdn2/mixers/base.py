@@ -1,0 +1,161 @@
+"""What mixers share: their contract, and the parts of those that project to queries, keys and values.
+
+Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a head, D width of the residual stream.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu, softplus
+
+from gdn2.modules import RMSNorm, ShortConvolution, last_inputs, short_convolution, wide
+from gdn2.ops import gated_delta_rule_2
+from gdn2.padding import Padding
+from gdn2.state import LayerState
+
+if TYPE_CHECKING:
+    from gdn2.config import GDN2Config
+
+
+class Mixer(nn.Module):
+    """One layer's exchange between tokens.
+
+    `forward(x, state, padding)` takes x [B, T, D], the layer's state and the padding among the tokens (None: there is
+    none) and returns y [B, T, D] and the state after each row's last real token; a mixer that `uses_positions` takes
+    a `Positions` after that. What stands at padding must be finite and changes nothing.
+    """
+
+    uses_positions = False
+
+    def empty_state(self, batch_size: int) -> LayerState:
+        """The state before the first token."""
+        raise NotImplementedError
+
+    def initial_values(self) -> dict[str, Tensor]:
+        """Fresh values of the parameters that are neither weights of a linear layer nor of a norm, by name."""
+        return {}
+
+
+class QKVMixer(Mixer):
+    """A mixer with q, k and v projections, a short convolution over them, a norm a head and a gate behind it.
+
+    Args:
+        gate: what `config.output_gate` means when it is None.
+        low_rank_gate: whether the gate's projection goes through `gate_rank` channels and has a bias.
+        convolution: whether there is a convolution.
+    """
+
+    def __init__(self, config: GDN2Config, *, gate: str, low_rank_gate: bool = False, convolution: bool = True) -> None:
+        super().__init__()
+        D, self.num_heads, self.key_dim = config.hidden_size, config.num_heads, config.head_dim
+        self.value_dim: int = config.value_head_dim  # type: ignore[assignment]
+        self.num_value_heads: int = config.num_value_heads  # type: ignore[assignment]
+        self.state_shape = (self.num_value_heads, self.key_dim, self.value_dim)
+        keys, values = self.num_heads * self.key_dim, self.num_value_heads * self.value_dim
+        self.channels = (keys, keys, values)
+        self.conv_size = config.conv_size if convolution else 1
+        self.erase_range = config.erase_range
+
+        self.q_proj = nn.Linear(D, keys, bias=False)
+        self.k_proj = nn.Linear(D, keys, bias=False)
+        self.v_proj = nn.Linear(D, values, bias=False)
+        self.convolution = convolution
+        if convolution:
+            self.q_conv1d = ShortConvolution(keys, config.conv_size)
+            self.k_conv1d = ShortConvolution(keys, config.conv_size)
+            self.v_conv1d = ShortConvolution(values, config.conv_size)
+        self.gate = config.output_gate or gate
+        if self.gate != "none":
+            rank: int = config.gate_rank  # type: ignore[assignment]
+            self.g_proj: nn.Module = (
+                nn.Sequential(nn.Linear(D, rank, bias=False), nn.Linear(rank, values, bias=True))
+                if low_rank_gate
+                else nn.Linear(D, values, bias=False)
+            )
+        self.o_norm = RMSNorm(self.value_dim, config.norm_eps)
+        self.o_proj = nn.Linear(values, D, bias=False)
+
+    def empty_state(self, batch_size: int) -> LayerState:
+        """The state before the first token."""
+        parameter = self.q_proj.weight
+        matrix = parameter.new_zeros(batch_size, *self.state_shape, dtype=state_dtype(parameter))
+        conv = parameter.new_zeros(batch_size, self.conv_size - 1, sum(self.channels)) if self.convolution else None
+        return LayerState(matrix, conv)
+
+    def project(
+        self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """q, k [B, T, H, K] and v [B, T, H * G, V] behind the convolution (and silu, if `activate`), and its tail."""
+        B, T, _ = x.shape
+        qkv = linear(x, torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]))
+        conv = None
+        if self.convolution:
+            assert state.conv is not None
+            if padding is not None:
+                qkv = qkv.masked_fill(padding.is_pad, 0.0)
+            taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
+            conv = last_inputs(qkv, state.conv, None if padding is None else padding.ends)
+            qkv = short_convolution(qkv, taps, state.conv, activate=activate)
+        q, k, v = qkv.split(self.channels, dim=-1)
+        keys = (B, T, self.num_heads, self.key_dim)
+        return q.reshape(keys), k.reshape(keys), v.reshape(B, T, self.num_value_heads, self.value_dim), conv
+
+    def to_value_heads(self, x: Tensor) -> Tensor:
+        """[B, T, H, K] repeated for the value heads of each group, [B, T, H * G, K]."""
+        group = self.num_value_heads // self.num_heads
+        return x if group == 1 else x.repeat_interleave(group, dim=2)
+
+    def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
+        """o of all value heads, [B, T, ...], normalised a head, gated by x, and brought back to width D."""
+        B, T, _ = x.shape
+        o = self.o_norm(o.reshape(B, T, self.num_value_heads, self.value_dim)).flatten(2)
+        if self.gate == "none":
+            return self.o_proj(o)
+        gate = self.g_proj(x)
+        return self.o_proj(o * (silu(gate) if self.gate == "silu" else torch.sigmoid(gate)))
+
+
+def run_operator(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    b: Tensor,
+    w: Tensor,
+    state: Tensor | None,
+    padding: Padding | None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`gated_delta_rule_2` from `state`, with padding as steps that change nothing: (o, the new state)."""
+    if padding is not None:  # k = 0 and g = 0
+        k = k.masked_fill(padding.is_pad[..., None], 0.0)
+        g = g.masked_fill(padding.is_pad[..., None], 0.0)
+    o, matrix = gated_delta_rule_2(q, k, v, g, b, w, scale=scale, initial_state=state, output_final_state=True)
+    assert matrix is not None
+    return o, matrix
+
+
+def softplus_decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+    """g = -exp(A_log) softplus(f + dt_bias) in at least float32: a decay of 0.9999 has no bfloat16."""
+    f = wide(f)
+    return -A_log.to(f.dtype).exp() * softplus(f + dt_bias.to(f.dtype))
+
+
+def state_dtype(parameter: Tensor) -> torch.dtype:
+    """Of the matrix state and what is summed up along a text: float32, or float64 in a model of float64."""
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
+
+
+def initial_dt_bias(size: int) -> Tensor:
+    """Fresh biases with softplus(bias) log-uniform in [1e-3, 0.1] (Mamba, arXiv:2312.00752)."""
+    dt = torch.empty(size).uniform_(math.log(1e-3), math.log(0.1)).exp().clamp(min=1e-4)
+    return dt + torch.log(-torch.expm1(-dt))
+
+
+def initial_A_log(size: int, low: float = 1.0) -> Tensor:
+    """Fresh rates: exp(A_log) ~ U(low, 16)."""
+    return torch.empty(size).uniform_(low, 16).log()

@@ -1,0 +1,46 @@
+"""Gated DeltaNet (arXiv:2412.06464): one beta and one decay a head.
+
+Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gdn2.config import GDN2Config
+from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
+from gdn2.modules import unit_length, wide
+from gdn2.padding import Padding
+from gdn2.state import LayerState
+
+SMALLEST_RATE = 1e-2  # of exp(A_log) ~ U(0, 16), whose logarithm must be finite
+
+
+class GatedDeltaNet(QKVMixer):
+    """The operator with b = w = beta = erase_range * sigmoid(b_proj(x)) and the same g in all channels of a head.
+
+    g = -exp(A_log) * softplus(a_proj(x) + dt_bias), a number a value head. State: H * G * K * V floats.
+    """
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__(config, gate="silu")
+        self.a_proj = nn.Linear(config.hidden_size, self.num_value_heads, bias=False)
+        self.b_proj = nn.Linear(config.hidden_size, self.num_value_heads, bias=False)
+        self.A_log = nn.Parameter(torch.empty(self.num_value_heads))
+        self.dt_bias = nn.Parameter(torch.empty(self.num_value_heads))
+
+    def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
+        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        q, k, v, conv = self.project(x, state, padding)
+        q, k = self.to_value_heads(unit_length(q)), self.to_value_heads(unit_length(k))
+        beta = (self.erase_range * torch.sigmoid(wide(self.b_proj(x)))).to(x.dtype)[..., None]
+        g = softplus_decay(self.a_proj(x), self.A_log, self.dt_bias)[..., None]
+        steps = (q, k, v, g.expand_as(k), beta.expand_as(k), beta.expand_as(v))
+        o, matrix = run_operator(*steps, state.matrix, padding)
+        return self.gate_and_project(o, x), LayerState(matrix, conv)
+
+    def initial_values(self) -> dict[str, Tensor]:
+        """Rates and biases a value head."""
+        heads = self.num_value_heads
+        return {"A_log": initial_A_log(heads, low=SMALLEST_RATE), "dt_bias": initial_dt_bias(heads)}

@@ -1,0 +1,55 @@
+"""Kimi Delta Attention (arXiv:2510.26692): one beta a head erases and writes, the decay is a key channel's.
+
+Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gdn2.config import GDN2Config
+from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
+from gdn2.modules import unit_length, wide
+from gdn2.padding import Padding
+from gdn2.state import LayerState
+
+
+class KimiDeltaAttention(QKVMixer):
+    """The operator with b = w = beta = erase_range * sigmoid(b_proj(x)), one number a value head.
+
+    g = -exp(A_log) * softplus(f_proj(x) + dt_bias) a key channel of each value head; with `decay_floor` instead
+    decay_floor * sigmoid(exp(A_log) * (f_proj(x) + dt_bias)). State: H * G * K * V floats.
+    """
+
+    def __init__(self, config: GDN2Config) -> None:
+        super().__init__(config, gate="sigmoid", low_rank_gate=True)
+        D, keys = config.hidden_size, self.num_value_heads * self.key_dim
+        rank: int = config.gate_rank  # type: ignore[assignment]
+        self.decay_floor = config.decay_floor
+        self.b_proj = nn.Linear(D, self.num_value_heads, bias=False)
+        self.f_proj = nn.Sequential(nn.Linear(D, rank, bias=False), nn.Linear(rank, keys, bias=False))
+        self.A_log = nn.Parameter(torch.empty(self.num_value_heads))
+        self.dt_bias = nn.Parameter(torch.empty(keys))
+
+    def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
+        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        q, k, v, conv = self.project(x, state, padding)
+        q, k = self.to_value_heads(unit_length(q)), self.to_value_heads(unit_length(k))
+        beta = (self.erase_range * torch.sigmoid(wide(self.b_proj(x)))).to(x.dtype)[..., None]
+        steps = (q, k, v, self.log_decay(x).view(k.shape), beta.expand_as(k), beta.expand_as(v))
+        o, matrix = run_operator(*steps, state.matrix, padding)
+        return self.gate_and_project(o, x), LayerState(matrix, conv)
+
+    def log_decay(self, x: Tensor) -> Tensor:
+        """g [B, T, H * G * K] <= 0."""
+        f, A_log = wide(self.f_proj(x)), self.A_log.repeat_interleave(self.key_dim)
+        if self.decay_floor is None:
+            return softplus_decay(f, A_log, self.dt_bias)
+        return self.decay_floor * torch.sigmoid(A_log.to(f.dtype).exp() * (f + self.dt_bias.to(f.dtype)))
+
+    def initial_values(self) -> dict[str, Tensor]:
+        """Rates a value head, biases a channel; a bounded decay starts with rates of 1."""
+        heads = self.num_value_heads
+        A_log = initial_A_log(heads) if self.decay_floor is None else torch.zeros(heads)
+        return {"A_log": A_log, "dt_bias": initial_dt_bias(heads * self.key_dim)}

@@ -1,0 +1,223 @@
+"""Every mixer in a model: cutting, padding, batching, decoding and saving change nothing."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from fakes import mixer_config, small_model
+from safetensors.torch import load, save
+from transformers import AutoModelForCausalLM
+
+from gdn2 import GDN2Config, GDN2ForCausalLM, RecurrentState
+from gdn2.config import LAYERS
+from gdn2.mixers import MIXERS
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}  # logits of order 10
+CONSTANT = [name for name in LAYERS if name != "attention"]
+VARIANTS: dict[str, GDN2Config] = {
+    **{name: mixer_config(name, name) for name in LAYERS},
+    "kda grouped": mixer_config("kda", num_value_heads=4, erase_range=2.0, decay_floor=-0.01, value_head_dim=8),
+    "gated_deltanet grouped": mixer_config("gated_deltanet", num_value_heads=4, erase_range=2.0, output_gate="none"),
+    "delta_net relu sum": mixer_config("delta_net", qk_activation="relu", qk_norm="sum", output_gate="silu"),
+    "delta_net elu": mixer_config("delta_net", qk_activation="elu"),
+    "mamba2 groups": mixer_config("mamba2", num_heads=4, ssm_groups=2, value_head_dim=8, intermediate_size=0),
+    "mamba3 groups": mixer_config("mamba3", num_heads=4, ssm_groups=2, value_head_dim=8, ssm_output_norm=True),
+    "mamba3_mimo norm": mixer_config("mamba3_mimo", ssm_output_norm=True, ssm_rope_fraction=1.0),
+    "attention plain": mixer_config("attention", rope_theta=None, attention_qk_norm=True, attention_bias=True),
+    "gdn2 + attention": mixer_config("gdn2", "attention", "gdn2", "attention"),
+    "mamba3_mimo + swa": mixer_config("mamba3_mimo", "swa"),
+    "kda + swa + attention": mixer_config("kda", "swa", "attention"),
+}
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS))
+def model(request: pytest.FixtureRequest) -> GDN2ForCausalLM:
+    return small_model(VARIANTS[request.param]).double()
+
+
+@pytest.fixture(scope="module")
+def ids() -> torch.Tensor:
+    return torch.randint(1, 420, (3, 75), generator=torch.Generator().manual_seed(1))
+
+
+def test_every_name_has_a_mixer() -> None:
+    assert tuple(MIXERS) == LAYERS
+
+
+@torch.no_grad()
+def test_segments_equal_one_shot(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
+    whole = model(ids)
+    state, parts = None, []
+    cuts = (0, 1, 2, 5, 40, 41, 74, 75)
+    for start, end in pairwise(cuts):
+        out = model(ids[:, start:end], past_key_values=state, use_cache=True)
+        state = out.past_key_values
+        parts.append(out.logits)
+    assert_close(torch.cat(parts, 1), whole.logits)
+    assert_states_equal(state, whole.past_key_values)
+
+
+@torch.no_grad()
+def test_decode_equals_prefill(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
+    whole = model(ids[:, :36])
+    state, parts = model.model.empty_state(3), []
+    for t in range(36):
+        out = model(ids[:, t : t + 1], past_key_values=state)
+        state = out.past_key_values
+        parts.append(out.logits)
+    assert_close(torch.cat(parts, 1), whole.logits)
+    assert_states_equal(state, whole.past_key_values)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(model: GDN2ForCausalLM, ids: torch.Tensor, side: str) -> None:
+    lengths = [75, 40, 1]
+    padded, mask = _rectangle(ids, lengths, 80, side)
+    out = model(padded, attention_mask=mask)
+    assert out.past_key_values.lengths.tolist() == lengths
+    for row, n in enumerate(lengths):
+        alone = model(ids[row : row + 1, :n])
+        place = slice(80 - n, 80) if side == "left" else slice(0, n)
+        assert_close(out.logits[row, place], alone.logits[0])
+        assert_states_equal(out.past_key_values.select([row]), alone.past_key_values)
+
+
+@torch.no_grad()
+def test_rows_of_different_lengths_go_on_together(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
+    """Left padding at the start, right padding in the middle (one row gets nothing), then single tokens."""
+    first, second = [30, 3, 17], [4, 25, 0]
+    padded, mask = _rectangle(ids, first, 33, "left")
+    state = model(padded, attention_mask=mask).past_key_values
+    rest = torch.stack([ids[row].roll(-n) for row, n in enumerate(first)])
+    padded, mask = _rectangle(rest, second, 28, "right")
+    out = model(padded, attention_mask=mask, past_key_values=state)
+    lengths = [a + b for a, b in zip(first, second, strict=True)]
+    assert out.past_key_values.lengths.tolist() == lengths
+    token = torch.tensor([[5], [6], [7]])
+    last = model(token, past_key_values=out.past_key_values)
+    for row, n in enumerate(lengths):
+        alone = model(torch.cat([ids[row, :n], token[row]])[None])
+        assert_close(out.logits[row, : second[row]], alone.logits[0, first[row] : n])
+        assert_close(last.logits[row, 0], alone.logits[0, -1])
+        assert_states_equal(last.past_key_values.select([row]), alone.past_key_values)
+
+
+@torch.no_grad()
+def test_eight_rows_equal_eight_batches_of_one(model: GDN2ForCausalLM) -> None:
+    ids = torch.randint(1, 420, (8, 50), generator=torch.Generator().manual_seed(2))
+    together = model(ids).logits
+    for row in range(8):
+        assert_close(together[row], model(ids[row : row + 1]).logits[0])
+
+
+@torch.no_grad()
+def test_a_dropped_mask_would_show(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
+    """The tests above can fail: a stray first token still moves the last logits of rows that a window has room for."""
+    stray = torch.cat([torch.full((3, 1), 7), ids[:, :14]], 1)
+    assert (model(stray).logits[:, -1] - model(ids[:, :14]).logits[:, -1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_states_are_values_that_can_be_joined_and_saved(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
+    state = model(ids[:, :20]).past_key_values
+    before = {name: tensor.clone() for name, tensor in state.to_tensors().items()}
+    short = model(ids[:1, :7]).past_key_values
+    joined = RecurrentState.concat([short, state.select([2, 0]), short])
+    assert joined.lengths.tolist() == [7, 20, 20, 7]
+    out = model(ids[:, 20:24].repeat(2, 1)[:4], past_key_values=joined.fork(1))
+    for row, prefix in enumerate([ids[0, :7], ids[2, :20], ids[0, :20], ids[0, :7]]):
+        alone = model(torch.cat([prefix, ids[row % 3, 20:24]])[None])
+        assert_close(out.logits[row], alone.logits[0, -4:])
+        assert_states_equal(out.past_key_values.select([row]), alone.past_key_values)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.to_tensors().items())
+    loaded = RecurrentState.from_tensors(load(save(joined.to_tensors())))
+    assert list(loaded.to_tensors()) == list(joined.to_tensors())
+    assert all(torch.equal(a, b) for a, b in zip(loaded.tensors(), joined.tensors(), strict=True))
+    assert joined.num_bytes == sum(tensor.nbytes for tensor in joined.tensors())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONSTANT)
+def test_state_size_does_not_grow(name: str) -> None:
+    model = small_model(mixer_config(name))
+    sizes = {model(torch.ones(1, n, dtype=torch.long)).past_key_values.num_bytes for n in (1, 2, 64, 300)}
+    assert sizes == {model.model.empty_state(1).num_bytes}
+
+
+@torch.no_grad()
+def test_full_attention_keeps_every_token_and_no_more() -> None:
+    model = small_model(mixer_config("attention"))
+    state = model(torch.ones(2, 50, dtype=torch.long)).past_key_values
+    (layer,) = state.layers
+    assert layer.keys.shape == layer.values.shape == (2, 50, 2, 16)
+    _, mask = _rectangle(torch.ones(2, 50, dtype=torch.long), [50, 9], 60, "right")
+    out = model(torch.ones(2, 60, dtype=torch.long), attention_mask=mask).past_key_values
+    assert out.layers[0].keys.shape[1] == 50
+    assert out.select([1]).layers[0].keys.shape[1] == 9
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*LAYERS, "gdn2 + attention"])
+def test_generate_equals_repeated_forwards(name: str, ids: torch.Tensor) -> None:
+    model = small_model(VARIANTS[name])
+    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    expected = ids[:, :30]
+    for _ in range(8):
+        expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)
+    padded, mask = _rectangle(ids, [30, 30, 30], 35, "left")
+    assert torch.equal(model.generate(padded, attention_mask=mask, **options)[:, 5:], expected)
+    beams = model.generate(ids[:1, :30], num_beams=2, **options)
+    assert beams.shape == (1, 38)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LAYERS)
+def test_auto_classes_load_what_was_saved(name: str, tmp_path, ids: torch.Tensor) -> None:
+    model = small_model(VARIANTS[name])
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loaded.config.layers == [name, name]
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    half = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    decay = {"A_log", "dt_bias", "D", "B_bias", "C_bias"}
+    for parameter_name, parameter in half.named_parameters():
+        wanted = torch.float32 if parameter_name.rpartition(".")[2] in decay else torch.bfloat16
+        assert parameter.dtype == wanted, parameter_name
+    out = half(ids)
+    assert out.logits.dtype == torch.bfloat16
+    assert bool(out.logits.isfinite().all())
+    matrices = [layer.matrix for layer in out.past_key_values.layers if layer.matrix is not None]
+    assert all(matrix.dtype == torch.float32 for matrix in matrices)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_reach_every_parameter(name: str, ids: torch.Tensor) -> None:
+    model = GDN2ForCausalLM(VARIANTS[name])
+    model(ids, labels=ids).loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def _rectangle(ids: torch.Tensor, lengths: list[int], width: int, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    padded = torch.randint(1, 420, (len(lengths), width), generator=torch.Generator().manual_seed(3))
+    mask = torch.zeros(len(lengths), width, dtype=torch.long)
+    for row, n in enumerate(lengths):
+        place = slice(width - n, width) if side == "left" else slice(0, n)
+        padded[row, place], mask[row, place] = ids[row, :n], 1
+    return padded, mask
+
+
+def assert_close(left: torch.Tensor, right: torch.Tensor) -> None:
+    torch.testing.assert_close(left, right, atol=TOLERANCE[left.dtype], rtol=0)
+
+
+def assert_states_equal(left: RecurrentState, right: RecurrentState) -> None:
+    ours, theirs = left.to_tensors(), right.to_tensors()
+    assert list(ours) == list(theirs)
+    for name in ours:
+        a, b = ours[name], theirs[name]
+        if name.endswith(".angle"):  # 0 and 2 pi are one angle
+            a, b = torch.polar(torch.ones_like(a), a), torch.polar(torch.ones_like(b), b)
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
