@@ -11,6 +11,8 @@ from harness.stats import mean_interval, ratio_interval
 from tasks import data
 from tasks.registry import ResolvedTask
 
+REAL_DOCUMENTS = ("retrieval", "commonsense", "perplexity")  # families whose documents are read, not made
+
 
 def make_cell(
     task: ResolvedTask,
@@ -40,10 +42,23 @@ def make_cell(
         scores={metric: _score(task, result, samples, metric) for metric in task.info.metrics},
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
         min_fill=round(min(fills), 5) if fills else None,
+        documents=_documents(docs),
         truncated=truncated,
         tokens=tokens,
         seconds=round(seconds, 2),
     )
+
+
+def _documents(docs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Of a task over real documents: rows of the data set, rows dropped, documents cut, answers that the cut lost."""
+    if not docs or "source_rows" not in docs[0]:
+        return {}
+    return {
+        "rows": int(docs[0]["source_rows"]),
+        "dropped": int(docs[0]["dropped_rows"]),
+        "cut": sum(bool(doc["is_cut"]) for doc in docs),
+        "without_answer": sum(not doc["answer_in_prompt"] for doc in docs),
+    }
 
 
 def data_hashes(task: ResolvedTask) -> dict[str, str]:
@@ -64,7 +79,7 @@ def data_hashes(task: ResolvedTask) -> dict[str, str]:
 
 def generator_of(task: ResolvedTask) -> str | None:
     """How a synthetic task's documents are made; None for tasks over real documents."""
-    return "exact" if task.info.has_length else None
+    return "exact" if task.info.has_length and task.info.family not in REAL_DOCUMENTS else None
 
 
 def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:

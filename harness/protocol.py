@@ -24,7 +24,7 @@ class TaskProtocol:
     name: str
     length: int | None
     version: float
-    samples: int
+    samples: int | None
     seed: int
     max_length: int
     generator: str | None

@@ -41,8 +41,8 @@ class Cell:
     lm_eval_name: str
     version: float
     """The task's version, of its YAML."""
-    samples: int
-    """Documents asked for; `Score.n` says how many were scored."""
+    samples: int | None
+    """Documents asked for, None for all; `Score.n` says how many were scored."""
     seed: int
     context_prefix: str
     max_length: int
@@ -54,6 +54,8 @@ class Cell:
     mean_fill: float | None = None
     """Mean of (prompt + generated tokens) / length."""
     min_fill: float | None = None
+    documents: Mapping[str, int] = field(default_factory=dict)
+    """Of a task that cuts documents: rows of the data set, dropped, cut, without their answer after the cut."""
     truncated: int = 0
     """Requests that lost their beginning."""
     tokens: int = 0

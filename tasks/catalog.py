@@ -37,9 +37,11 @@ class TaskInfo:
     description: str
     data: tuple[str, ...]
     """Names of the staged files that it reads."""
-    samples: int
-    """Documents by default."""
+    samples: int | None
+    """Documents by default; None: all that the data set has."""
     file: Path
+    room: tuple[int, int] = (1, 0)
+    """A request of a task with a length has at most room[0] lengths and room[1] tokens."""
 
     @property
     def has_length(self) -> bool:
@@ -53,10 +55,16 @@ class ResolvedTask:
 
     info: TaskInfo
     length: int | None
-    samples: int
+    samples: int | None
     seed: int
     lm_eval_name: str
     config: dict[str, Any]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and generation that a request may have; 0 for a task without a length."""
+        lengths, tokens = self.info.room
+        return self.length * lengths + tokens if self.length is not None else 0
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -157,6 +165,7 @@ def _tasks() -> dict[str, TaskInfo]:
             data=tuple(metadata["data"]),
             samples=config["dataset_kwargs"]["spec"]["samples"],
             file=file,
+            room=tuple(metadata.get("room", (1, 0))),
         )
     return infos
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tasks.errors import TaskError
 
 SOURCES_FILE = Path(__file__).with_name("sources.yaml")
 MANIFEST_NAME = "manifest.json"
@@ -36,6 +39,16 @@ class SquadItem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HotpotItem:
+    """One HotpotQA question whose answer is words of its ten paragraphs, each with its title above it."""
+
+    id: str
+    question: str
+    answer: str
+    context: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Paragraph:
     """One Wikipedia paragraph."""
 
@@ -52,7 +65,7 @@ def path(name: str) -> Path:
     """The path of a staged file. Raises DataNotStaged when it is missing."""
     target = data_dir() / name
     if not target.is_file():
-        raise DataNotStaged(f"{target} is not staged; run `python run_eval.py stage`")
+        raise DataNotStaged(f"{target} is not staged; run `python run_eval.py stage {target.stem}`")
     return target
 
 
@@ -95,6 +108,32 @@ def squad_items() -> tuple[SquadItem, ...]:
     return _squad_items(path("squad.json"))
 
 
+def hotpotqa_items() -> tuple[HotpotItem, ...]:
+    """All HotpotQA questions that are not answered by yes or no, in file order."""
+    return _hotpotqa_items(path("hotpotqa.json"))
+
+
+def rows(name: str) -> tuple[dict[str, Any], ...]:
+    """The rows of a staged data set, in its own order.
+
+    Raises:
+        DataNotStaged: the file is missing or damaged.
+        TaskError: a row lacks a column that sources.yaml declares; names the file, the columns expected and found.
+    """
+    declared = sources()["files"].get(name, {})
+    return _rows(path(name), tuple(declared.get("columns", ())))
+
+
+def check_columns(where: str, expected: Sequence[str], found: Iterable[str]) -> None:
+    """Raise TaskError if a column is missing; others may stand beside them."""
+    present = list(found)
+    if lacking := [name for name in expected if name not in present]:
+        raise TaskError(
+            f"{where}: the data set's columns changed: {', '.join(lacking)} missing; expected {', '.join(expected)}, "
+            f"found {', '.join(present)}; stage a revision that has them, or mend `columns` in tasks/sources.yaml"
+        )
+
+
 def wiki_heldout() -> tuple[Paragraph, ...]:
     """The held-out Wikipedia paragraphs, sorted by title."""
     return _paragraphs(path("wiki_heldout.jsonl"))
@@ -127,6 +166,36 @@ def _squad_items(file: Path) -> tuple[SquadItem, ...]:
     return tuple(items)
 
 
+@lru_cache(maxsize=1)
+def _hotpotqa_items(file: Path) -> tuple[HotpotItem, ...]:
+    return tuple(
+        HotpotItem(
+            id=item["_id"],
+            question=item["question"].strip(),
+            answer=item["answer"],
+            context="\n".join(f"{title}\n{''.join(sentences).strip()}" for title, sentences in item["context"]),
+        )
+        for item in _read_json(file)
+        if item["answer"] not in ("yes", "no")
+    )
+
+
+@lru_cache(maxsize=4)
+def _rows(file: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+    found: list[dict[str, Any]] = []
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataNotStaged(
+                    f"{file}, line {number}: damaged ({error}); run `python run_eval.py stage {file.stem}`"
+                ) from error
+            check_columns(f"{file}, line {number}", columns, row)
+            found.append(row)
+    return tuple(found)
+
+
 @lru_cache(maxsize=4)
 def _paragraphs(file: Path) -> tuple[Paragraph, ...]:
     with file.open(encoding="utf-8") as lines:
@@ -137,4 +206,4 @@ def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataNotStaged(f"{file} is damaged ({error}); run `python run_eval.py stage`") from error
+        raise DataNotStaged(f"{file} is damaged ({error}); run `python run_eval.py stage {file.stem}`") from error

@@ -30,7 +30,8 @@ def show_sample(
     if generator is not None:
         doc = generator.sample(index)
     else:
-        docs = task.config["custom_dataset"](**task.config["dataset_kwargs"])["test"]
+        metadata = {"tokenizer": tokenizer_path, "context_prefix": context_prefix}
+        docs = task.config["custom_dataset"](**task.config["dataset_kwargs"], **metadata)["test"]
         if index >= len(docs):
             raise TaskError(f"task {task.info.name!r} has {len(docs)} documents: index must be below that, got {index}")
         doc = dict(docs[index])

@@ -25,8 +25,7 @@ def contains(prediction: str, references: Sequence[str]) -> float:
 
     Source: the recall tasks of Just Read Twice (HazyResearch/prefix-linear-attention). Nothing else is normalised.
     """
-    text = prediction.lower()
-    return float(any(reference.lower() in text for reference in references))
+    return float(any(re.search(re.escape(reference), prediction, re.IGNORECASE) for reference in references))
 
 
 def score_needles(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -17,7 +17,8 @@ Item = TypeVar("Item")
 class SubsetSpec:
     """`dataset_kwargs: spec:` of tasks that draw from a staged file."""
 
-    samples: int
+    samples: int | None
+    """None: all."""
     seed: int = 42
 
     @classmethod
@@ -27,6 +28,8 @@ class SubsetSpec:
         for name, value in spec.items():
             if name not in known:
                 raise TaskError(f"spec: unknown field {name!r}; known: {', '.join(known)}")
+            if name == "samples" and value is None:
+                continue
             if type(value) is not int or (name == "samples" and value < 1):
                 raise TaskError(f"spec: field {name!r} must be a positive whole number, got {value!r}")
         if "samples" not in spec:
@@ -38,8 +41,8 @@ def choose(task: str, items: Sequence[Item], spec: SubsetSpec, max_samples: int 
     """The first `samples` items (at most `max_samples`) in an order drawn from the task's name and the seed."""
     rng = random.Random(hashlib.sha256(f"{task}|{spec.seed}".encode()).digest())
     order = rng.sample(range(len(items)), len(items))
-    count = spec.samples if max_samples is None else min(spec.samples, max_samples)
-    return [items[index] for index in order[:count]]
+    limits = [limit for limit in (spec.samples, max_samples) if limit is not None]
+    return [items[index] for index in order[: min(limits, default=None)]]
 
 
 def text_hash(*parts: str) -> str:

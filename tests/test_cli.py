@@ -75,7 +75,7 @@ class TestMistakes:
 
     def test_data_not_staged(self, capsys, folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
-        assert "run `python run_eval.py stage`" in line
+        assert "run `python run_eval.py stage squad`" in line
 
     def test_data_changed_after_staging(self, capsys, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()

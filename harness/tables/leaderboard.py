@@ -136,7 +136,7 @@ def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list
     task = resolve_column(column, suite.protocol)
     found = []
     if cell.samples != task.samples:
-        found.append(f"{cell.samples} samples instead of {task.samples}")
+        found.append(f"{cell.samples or 'all'} samples instead of {task.samples or 'all'}")
     if score.unscored:
         found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
     if cell.seed != task.seed:

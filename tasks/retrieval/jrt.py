@@ -1,0 +1,121 @@
+"""The recall tasks of Just Read Twice: documents cut around the answer, asked once or with the document read twice.
+
+Greedy, 48 tokens, up to the first newline, scored by containment. Every document says what was cut of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import TaskError
+from tasks.retrieval.prompts import RULES
+from tasks.retrieval.rows import SOURCES, Row, load
+from tasks.retrieval.window import ANSWER_LENGTH, cut
+from tasks.scoring import contains
+from tasks.subset import SubsetSpec, choose, text_hash
+from tasks.tokenizers import encode, load_tokenizer
+
+if TYPE_CHECKING:
+    import datasets  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JrtSpec:
+    """`dataset_kwargs: spec:` of a recall task."""
+
+    source: str
+    """A name of SOURCES."""
+    length: int
+    """The protocol's context length in tokens; the window has 50 less."""
+    reads: int = 1
+    """1: the document once; 2: question, document, document, question."""
+    samples: int | None = None
+    """None: all documents."""
+    seed: int = 42
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> JrtSpec:
+        """Check a mapping from YAML. Raises TaskError that names the field."""
+        known = [field.name for field in fields(cls)]
+        for name in spec:
+            if name not in known:
+                raise TaskError(f"spec: unknown field {name!r}; known: {', '.join(known)}")
+        for name in ("source", "length"):
+            if name not in spec:
+                raise TaskError(f"spec: field {name!r} is missing")
+        if spec["source"] not in SOURCES:
+            raise TaskError(f"spec: field 'source' must be one of {', '.join(SOURCES)}, got {spec['source']!r}")
+        if type(spec["length"]) is not int or spec["length"] <= ANSWER_LENGTH + 1:
+            raise TaskError(
+                f"spec: field 'length' must be more than {ANSWER_LENGTH + 1} tokens (the window has {ANSWER_LENGTH} "
+                f"less), got {spec['length']!r}"
+            )
+        if spec.get("reads", 1) not in (1, 2):
+            raise TaskError(f"spec: field 'reads' must be 1 or 2, got {spec['reads']!r}")
+        SubsetSpec.parse({"samples": spec.get("samples"), "seed": spec.get("seed", 42)})
+        return cls(**spec)
+
+
+def build(
+    spec: Mapping[str, Any],
+    *,
+    tokenizer: Any = None,
+    pretrained: str | None = None,
+    context_prefix: str = "tokenizer",
+    max_samples: int | None = None,
+    **_lm_eval_metadata: Any,
+) -> dict[str, datasets.Dataset]:
+    """The documents, called by lm-eval with `dataset_kwargs` and its metadata.
+
+    Args:
+        tokenizer, pretrained: whose tokens the window counts; a folder, or a tokenizer.
+        context_prefix: for `prompt_tokens` only; the cut counts what the tokenizer adds by itself, as its source does.
+
+    Raises:
+        TaskError: a wrong field, no tokenizer, changed columns. DataNotStaged: the data set is missing.
+    """
+    import datasets
+
+    parsed = JrtSpec.parse(spec)
+    source = tokenizer or pretrained
+    if source is None:
+        raise TaskError('the window is counted in tokens: give a tokenizer, --metadata \'{"tokenizer": "PATH"}\'')
+    loaded = load_tokenizer(source) if isinstance(source, str) else source
+    rows, dropped = load(SOURCES[parsed.source])
+    name = f"jrt_{parsed.source}"  # once and twice ask the same documents
+    chosen = choose(name, rows, SubsetSpec(samples=parsed.samples, seed=parsed.seed), max_samples)
+    docs = [
+        _document(row, parsed, loaded, context_prefix)
+        | {"index": index, "source_rows": len(rows) + dropped, "dropped_rows": dropped}
+        for index, row in enumerate(chosen)
+    ]
+    return {"test": datasets.Dataset.from_list(docs)}
+
+
+def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> dict[str, Any]:
+    window = cut(
+        row.parts.text,
+        tokenizer,
+        spec.length,
+        around=row.around,
+        otherwise=row.otherwise,
+        token_position=row.token_position,
+    )
+    prompt = RULES[SOURCES[spec.source].rule][spec.reads - 1](replace(row.parts, text=window.text))
+    return {
+        "input": prompt,
+        "outputs": list(row.labels),
+        "task": f"jrt_{spec.source}" + ("_twice" if spec.reads == 2 else ""),
+        "length": spec.length,
+        "id": row.id,
+        "seed": spec.seed,
+        "prompt_tokens": len(encode(tokenizer, prompt, context_prefix)),
+        "document_tokens": window.document_tokens,
+        "window": [window.start, window.end],
+        "is_cut": window.is_cut,
+        "answer_found": window.found,
+        "answer_in_prompt": bool(contains(prompt, row.labels)),
+        "sample_hash": text_hash(prompt, *row.labels),
+    }

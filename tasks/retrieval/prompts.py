@@ -1,0 +1,118 @@
+"""Prompts of the recall tasks of Just Read Twice: one rule a data set, read once or twice.
+
+A prompt ends without a space: the model has to produce it. Source: HazyResearch/prefix-linear-attention, the tasks
+based_swde, based_fda, based_squad, based_nq, based_drop, based_triviaqa and their `_twice` variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks.errors import TaskError
+
+SUMMARY_MARK = "Summary of information above..."
+TRIVIA_MARKS = ("[PAR]", "[DOC]", "[TLE]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a prompt is made of; `text` is the window, `context` the uncut document."""
+
+    text: str
+    key: str = ""
+    question: str = ""
+    original_question: str = ""
+    context: str = ""
+
+
+def swde(parts: Parts) -> str:
+    body = _without_tail(parts.text.split(SUMMARY_MARK)[0], f"{parts.key}:")
+    return f"{body.strip(chr(10)).strip().strip(chr(10)).strip().strip('.')}. {_title(parts.key)}:"
+
+
+def swde_twice(parts: Parts) -> str:
+    body = _without_tail(parts.text.split(SUMMARY_MARK)[0], f"{parts.key}:")
+    return _information(parts.key, body.strip("\n").strip(".").strip().strip("\n").strip())
+
+
+def fda(parts: Parts) -> str:
+    body = _without_tail(parts.text, f"{parts.key}:")
+    return f"{body.strip(chr(10)).strip('.')}. {_title(parts.key)}:"
+
+
+def fda_twice(parts: Parts) -> str:
+    return _information(parts.key, _without_tail(parts.text, f"{parts.key}:").strip("\n").strip("."))
+
+
+def squad(parts: Parts) -> str:
+    return parts.text.strip()
+
+
+def squad_twice(parts: Parts) -> str:
+    first = parts.context.split("Question:")[0]
+    return f"{parts.question} {first}\n{parts.text.strip()}"
+
+
+def drop(parts: Parts) -> str:
+    body = _without_tail(parts.text.strip(), parts.question)
+    return f"{body.strip().strip('.')}. {parts.question.strip()}"
+
+
+def nq(parts: Parts) -> str:
+    body = parts.text.strip().removesuffix(parts.question)
+    return f"{body.strip().strip('.')}. {parts.question.strip()}"
+
+
+def triviaqa(parts: Parts) -> str:
+    body = _without_tail(_without_marks(parts.text).strip(), parts.question)
+    return f"{body.strip().strip('.')}. {parts.question.strip()}"
+
+
+def drop_twice(parts: Parts) -> str:
+    body = _without_tail(parts.text.strip(), parts.question)
+    return _asked_twice(parts.original_question.strip(":"), body, parts.question)
+
+
+def triviaqa_twice(parts: Parts) -> str:
+    body = _without_tail(_without_marks(parts.text).strip(), parts.question)
+    return _asked_twice(parts.original_question, body, parts.question)
+
+
+RULES: dict[str, tuple[Callable[[Parts], str], Callable[[Parts], str]]] = {
+    "swde": (swde, swde_twice),
+    "fda": (fda, fda_twice),
+    "squad": (squad, squad_twice),
+    "nq": (nq, drop_twice),
+    "drop": (drop, drop_twice),
+    "triviaqa": (triviaqa, triviaqa_twice),
+}
+"""Per rule the prompt read once and the prompt read twice. NQ read twice takes the question away as DROP does."""
+
+
+def _without_tail(text: str, tail: str) -> str:
+    """Take `tail` off the end as often as it stands there, case ignored."""
+    if not tail:
+        raise TaskError("a document has an empty question: the data set is damaged, stage it again")
+    while text.lower().endswith(tail.lower()):
+        text = text[: len(text) - len(tail)]
+    return text
+
+
+def _without_marks(text: str) -> str:
+    for mark in TRIVIA_MARKS:
+        text = text.replace(mark, "")
+    return text
+
+
+def _title(key: str) -> str:
+    return key[:1].upper() + key[1:]
+
+
+def _information(key: str, body: str) -> str:
+    return f"Information about {_title(key)}. {body}.\n{body}. {_title(key)}:"
+
+
+def _asked_twice(original: str, body: str, question: str) -> str:
+    body = body.strip().strip(".").strip()
+    return f"{original} {body}.\n{body}. {question.strip()}"

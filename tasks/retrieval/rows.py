@@ -1,0 +1,119 @@
+"""Rows of the retrieval data sets, whatever their columns are called, in one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks import data
+from tasks.retrieval.prompts import Parts
+from tasks.retrieval.window import is_dropped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One question over one document, before the cut."""
+
+    parts: Parts
+    """`parts.text` is the whole document."""
+    labels: tuple[str, ...]
+    """Any of them in the answer scores."""
+    around: tuple[str, ...] = ()
+    """What the window is cut around; empty: the head is kept."""
+    otherwise: tuple[str, ...] = ()
+    token_position: int | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A data set: its staged file, its prompt rule, and how its rows read."""
+
+    file: str
+    rule: str
+    read: Callable[[str], Iterable[Row]]
+
+
+def load(source: Source) -> tuple[list[Row], int]:
+    """The rows that the protocol keeps, and how many it drops for an answer of less than two characters.
+
+    Raises DataNotStaged when the file is missing and TaskError when its columns are not the declared ones.
+    """
+    rows = list(source.read(source.file))
+    kept = [row for row in rows if not is_dropped(row.around)]
+    return kept, len(rows) - len(kept)
+
+
+def _keyed(file: str) -> Iterable[Row]:
+    """SWDE and FDA: a key's value has to be found; the earlier of key and value is the middle of the window."""
+    for row in data.rows(file):
+        parts = Parts(text=row["text"], key=row["key"])
+        yield Row(parts=parts, labels=(row["value"],), around=(row["key"], row["value"]), id=_id(row))
+
+
+def _completed(file: str) -> Iterable[Row]:
+    """SQuAD: the text ends in what has to be completed."""
+    for row in data.rows(file):
+        parts = Parts(text=row["text"], question=row["question"], context=row["context"])
+        yield Row(parts=parts, labels=(row["value"],), around=(row["value"],), id=_id(row))
+
+
+def _asked(file: str) -> Iterable[Row]:
+    """NQ: a question behind its document, cut around the first answer."""
+    for row in data.rows(file):
+        answers = _answers(row)
+        yield Row(
+            parts=_question(row),
+            labels=answers,
+            around=answers[:1],
+            otherwise=tuple(row.get("alt_answers") or ()),
+            token_position=row.get("tok_pos"),
+            id=_id(row),
+        )
+
+
+def _headed(file: str) -> Iterable[Row]:
+    """TriviaQA and DROP: a question behind its document; the head of the document is kept."""
+    for row in data.rows(file):
+        yield Row(parts=_question(row), labels=_answers(row), id=_id(row))
+
+
+def _squad_dev(_file: str) -> Iterable[Row]:
+    """SQuAD 2.0, its answerable questions; any of an item's answers scores."""
+    for item in data.squad_items():
+        text = f"{item.context.strip()}\nQuestion: {item.question}\nAnswer:"
+        parts = Parts(text=text, question=item.question, context=item.context.strip())
+        yield Row(parts=parts, labels=item.answers, around=item.answers[:1], id=item.id)
+
+
+def _hotpotqa(_file: str) -> Iterable[Row]:
+    """HotpotQA with its distractors: ten paragraphs, and a question whose answer stands in one of them."""
+    for item in data.hotpotqa_items():
+        parts = Parts(text=item.context, question=item.question, original_question=item.question)
+        yield Row(parts=parts, labels=(item.answer,), around=(item.answer,), id=item.id)
+
+
+SOURCES = {
+    "swde": Source(file="based_swde.jsonl", rule="swde", read=_keyed),
+    "fda": Source(file="based_fda.jsonl", rule="fda", read=_keyed),
+    "squad": Source(file="based_squad.jsonl", rule="squad", read=_completed),
+    "nq": Source(file="based_nq_2048.jsonl", rule="nq", read=_asked),
+    "triviaqa": Source(file="based_triviaqa.jsonl", rule="triviaqa", read=_headed),
+    "drop": Source(file="based_drop.jsonl", rule="drop", read=_headed),
+    "squad_dev": Source(file="squad.json", rule="squad", read=_squad_dev),
+    "hotpotqa": Source(file="hotpotqa.json", rule="nq", read=_hotpotqa),
+}
+
+
+def _question(row: Mapping[str, Any]) -> Parts:
+    return Parts(text=row["context"], question=row["question"], original_question=row["orig_question"])
+
+
+def _answers(row: Mapping[str, Any]) -> tuple[str, ...]:
+    answers: str | Sequence[str] = row["answers"]
+    return (answers,) if isinstance(answers, str) else tuple(answers)
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    return str(row.get("doc_id") or row.get("id") or "")
