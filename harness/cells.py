@@ -83,13 +83,18 @@ def generator_of(task: ResolvedTask) -> str | None:
 
 
 def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:
-    values = [sample[metric] for sample in samples if sample.get(metric) is not None]
+    asked = [sample for sample in samples if metric in sample]  # a metric may concern some documents only
+    values = [sample[metric] for sample in asked if sample[metric] is not None]
+    unscored = len(asked) - len(values)
     entry = next(entry for entry in task.config["metric_list"] if entry["metric"] == metric)
-    interval = _interval(values, str(entry["aggregation"]))
+    aggregation = entry["aggregation"]
+    if units := getattr(aggregation, "units", None):  # documents that are scored together
+        values, aggregation = units(values), "mean"
+    interval = _interval(values, str(aggregation))
     return Score(
         value=float(result["results"][task.lm_eval_name][f"{metric},none"]),
         n=len(values),
-        unscored=len(samples) - len(values),
+        unscored=unscored,
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
         higher_is_better=bool(entry["higher_is_better"]),

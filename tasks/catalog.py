@@ -108,7 +108,7 @@ def resolve(name: str, length: int | None = None, samples: int | None = None, se
     spec |= {"samples": samples} if samples is not None else {}
     spec |= {"seed": seed} if seed is not None else {}
     lm_eval_name = f"{PREFIX}{info.name}" + (f"_{length}" if length is not None else "")
-    config = {key: _import(value) if isinstance(value, FunctionName) else value for key, value in raw.items()}
+    config: dict[str, Any] = _with_functions(raw)
     config.pop("tag", None)
     config["task"] = lm_eval_name
     return ResolvedTask(
@@ -184,6 +184,15 @@ def _parse_name(name: str) -> tuple[TaskInfo, int | None]:
 
 def _spellings(info: TaskInfo) -> list[str]:
     return [f"{info.name}@{length}" for length in info.lengths] or [info.name]
+
+
+def _with_functions(value: Any) -> Any:
+    """The same with imported functions in place of their names."""
+    if isinstance(value, FunctionName):
+        return _import(value)
+    if isinstance(value, dict):
+        return {key: _with_functions(item) for key, item in value.items()}
+    return [_with_functions(item) for item in value] if isinstance(value, list) else value
 
 
 def _import(name: str) -> Any:

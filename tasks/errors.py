@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class TaskError(ValueError):
     """A task, suite or specification that cannot be used; the message names the field or file and the way out."""
+
+
+def unknown_field(where: str, name: object, known: Iterable[str]) -> str:
+    """The message for a field that does not exist: the nearest name, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{where}: unknown field {name!r}; {hint}known: {', '.join(names)}"

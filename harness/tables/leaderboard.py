@@ -12,9 +12,11 @@ from pathlib import Path
 
 from harness.record import Cell, RunRecord, Score
 from harness.tables.published import PublishedRow, ruler_rows
+from tasks.editing import scoring as editing
 from tasks.registry import Column, Suite, resolve_column
 
-PERCENT = frozenset({"acc", "acc_norm", "contains"})
+OUTCOMES = {"recall", *(name for names in editing.OUTCOMES.values() for name in names)}
+PERCENT = frozenset({"acc", "acc_norm", "contains", *OUTCOMES})
 MIN_SHARE_PUBLISHED = 0.5  # of a suite's columns, for published rows to be shown beside ours
 PUBLISHED_NOTE = (
     "published figures, as printed in {source}: other tokenizers, NVIDIA's generator in a version that the paper does "

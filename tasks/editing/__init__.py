@@ -1,0 +1,1 @@
+"""Memory editing: what is still right after a fact was changed, withdrawn, or one of many."""
