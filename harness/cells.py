@@ -105,6 +105,8 @@ def _interval(values: Sequence[Any], aggregation: str) -> tuple[float, float] | 
     """95 %; of (log-likelihood, weight) pairs in the unit of lm-eval's aggregation. None where none is known."""
     if aggregation == "mean":
         return mean_interval(values)
+    if aggregation == "perplexity":  # lm-eval's: of the mean log-likelihood of a document
+        values, aggregation = [(value, 1) for value in values], "weighted_perplexity"
     to_unit = {
         "bits_per_byte": lambda ratio: -ratio / math.log(2),
         "weighted_perplexity": lambda ratio: math.exp(-ratio),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tasks import catalog
@@ -35,6 +36,28 @@ def show_sample(
         if index >= len(docs):
             raise TaskError(f"task {task.info.name!r} has {len(docs)} documents: index must be below that, got {index}")
         doc = dict(docs[index])
-    prompt = doc["text"] if "text" in doc else " ".join(filter(None, [doc["input"], doc.get("gen_prefix")]))
+    if "input" in doc:
+        prompt = " ".join(filter(None, [doc["input"], doc.get("gen_prefix")]))
+    elif task.config["doc_to_target"] == "text":
+        prompt = doc["text"]
+    else:
+        doc, prompt = _rendered(task.config, doc)
     tokens = encode(load_tokenizer(tokenizer_path), prompt, context_prefix)
     return {**doc, "prompt": prompt, "prompt_tokens": len(tokens)}
+
+
+def _rendered(config: Mapping[str, Any], doc: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A document of a task whose text lm-eval puts together, with `outputs`; its prompt with the choices below it."""
+    from lm_eval.api.task import ConfigurableTask
+
+    task = ConfigurableTask(config={**config, "num_fewshot": 0})
+    found = next(item for item in task.eval_docs if item.get("index") == doc["index"])
+    made = task.construct_requests(found, task.fewshot_context(found, 0), metadata=(config["task"], 0, 1))
+    arguments = [request.args for request in (made if isinstance(made, list) else [made])]
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return dict(found), str(arguments[0][0])
+    if task.OUTPUT_TYPE == "generate_until":
+        return {**found, "outputs": [str(task.doc_to_target(found))]}, str(arguments[0][0])
+    contexts = list(dict.fromkeys(context for context, _ in arguments))
+    continuations = list(dict.fromkeys(continuation for _, continuation in arguments))
+    return dict(found), "\n".join([*contexts, *(f"→{continuation}" for continuation in continuations)])

@@ -36,3 +36,8 @@ def score_needles(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, f
 def score_contains(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results` of retrieval tasks: metric `contains`."""
     return {"contains": contains(results[0], doc["outputs"])}
+
+
+def score_stripped_value(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """The same against `value`, stripped: lm-eval 0.4.13's score of swde, fda and squad_completion."""
+    return {"contains": contains(results[0], [doc["value"].strip()])}

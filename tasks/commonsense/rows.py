@@ -1,0 +1,37 @@
+"""The rows of a staged data set as documents of lm-eval's own tasks; columns are added, none is changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks import data
+from tasks.errors import TaskError
+from tasks.subset import SubsetSpec, choose, text_hash
+
+if TYPE_CHECKING:
+    import datasets  # type: ignore[import-untyped]
+
+
+def build(
+    spec: Mapping[str, Any], *, max_samples: int | None = None, **_lm_eval_metadata: Any
+) -> dict[str, datasets.Dataset]:
+    """The documents, called by lm-eval with `dataset_kwargs` and its metadata; `spec: file:` names the staged rows.
+
+    Each row gets `row` (its place in the data set), `index`, `seed` and `sample_hash`. Raises TaskError for a wrong
+    field or changed columns, and DataNotStaged when the file is missing.
+    """
+    import datasets
+
+    if not isinstance(spec.get("file"), str):
+        raise TaskError("spec: field 'file' is missing")
+    name = spec["file"]
+    parsed = SubsetSpec.parse({key: value for key, value in spec.items() if key != "file"})
+    chosen = choose(name, list(enumerate(data.rows(name))), parsed, max_samples)
+    docs = [
+        {**row, "row": place, "index": index, "seed": parsed.seed}
+        | {"sample_hash": text_hash(json.dumps(row, sort_keys=True, ensure_ascii=False))}
+        for index, (place, row) in enumerate(chosen)
+    ]
+    return {"test": datasets.Dataset.from_list(docs)}

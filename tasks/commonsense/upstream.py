@@ -1,0 +1,42 @@
+"""The functions of lm-eval's tasks that these tasks use as they are. lm-eval is imported when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+Doc = Mapping[str, Any]
+
+
+def hellaswag_docs(dataset: Any) -> Any:
+    return _of("hellaswag.utils").process_docs(dataset)
+
+
+def winogrande_text(doc: Doc) -> int:
+    chosen: int = _of("winogrande.preprocess_winogrande").doc_to_text(doc)
+    return chosen
+
+
+def winogrande_target(doc: Doc) -> str:
+    text: str = _of("winogrande.preprocess_winogrande").doc_to_target(doc)
+    return text
+
+
+def winogrande_choices(doc: Doc) -> list[str]:
+    texts: list[str] = _of("winogrande.preprocess_winogrande").doc_to_choice(doc)
+    return texts
+
+
+def wikitext_text(doc: Doc) -> str:
+    text: str = _of("wikitext.preprocess_wikitext").wikitext_detokenizer(doc)
+    return text
+
+
+def wikitext_scores(doc: Doc, results: Sequence[float]) -> dict[str, tuple[float, int]]:
+    scores: dict[str, tuple[float, int]] = _of("wikitext.preprocess_wikitext").process_results(doc, results)
+    return scores
+
+
+def _of(module: str) -> Any:
+    return import_module(f"lm_eval.tasks.{module}")
