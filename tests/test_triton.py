@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.triton import chunkwise, gradients, layout, operator, triton_gated_delta_rule_2
-from gdn2.ops.triton.aot import unwritten_registers
+from gdn2.ops.triton.binaries import unwritten_registers
 from gdn2.ops.triton.plan import Call, Plan, plan_of
 from gdn2.ops.triton.tiles import CANDIDATES, tiles_for
 

@@ -56,7 +56,7 @@ def gated_delta_rule_2(
     """
     offsets = check_inputs(q, k, v, g, b, w, initial_state, cu_seqlens)
     T, K = q.shape[1], q.shape[-1]
-    scale = K**-0.5 if scale is None else scale
+    scale = K**-0.5 if scale is None else float(scale)  # an int would be compiled into a kernel
     dtypes = (
         q.dtype,
         k.dtype,

@@ -1,200 +1,220 @@
 """Compile every kernel without a GPU and read what the assembler says: `python -m gdn2.ops.triton.aot`.
 
 For each kernel, its default tile (or all candidates) and each architecture: registers a thread, bytes spilled to local
-memory, shared memory, and the matrix instructions of the binary.
+memory, shared memory, and the matrix instructions of the binary. `--all` does so for every kernel and tile that can
+ship: all head sizes, precisions and candidates, states and packed sequences given or not. Exits with 1 if a binary
+needs more shared memory than its chip has, reads a register that nothing wrote, or if a default tile spills more than
+tiles.py says.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import re
-import subprocess
+import multiprocessing
+import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
-from gdn2.ops.triton.launch import OPTIONS
+from gdn2.ops.triton.binaries import FLAGS, Compiled, Source, compile_source
 from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
-from gdn2.ops.triton.plan import KERNELS, Plan
-from gdn2.ops.triton.tiles import CHUNK_SIZE, Tile, tiles_for
+from gdn2.ops.triton.plan import KERNELS
+from gdn2.ops.triton.tiles import CHUNK_SIZE, allowed_spill, tiles_for
 
 ARCHITECTURES = (80, 90, 100)
-SHARED_MEMORY_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a program can have
-
-FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_after", "p_before", "p_g", "p_dg"}
-INPUTS = {"p_q", "p_k", "p_b", "p_v", "p_w", "p_o", "p_do", "p_dq", "p_dk", "p_db", "p_dv", "p_dw"}
-ABSENT = {
-    "transition": ("p_do",),
-    "transition_backward": ("p_o",),
-    "scan": ("p_R", "p_H", "p_after", "p_before"),
-    "recurrent": ("p_offsets",),
-}  # arguments that are None
-INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Za-z0-9_.]*)\s*(.*?);")
-INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
+HEAD_SIZES = ((32, 32), (64, 64), (128, 128), (256, 256), (64, 128), (128, 64), (128, 256), (256, 128))  # d_k, d_v
+DTYPES = {"bf16": "bfloat16", "tf32": "float16", "tf32x3": "float32"}
+QUICK = {
+    80: ("scores", "key_gradients_by_level"),
+    90: ("scan", "output", "key_gradients"),
+    100: ("transition", "recurrent"),
+}  # what `--quick` and the tests of every change compile
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What one kernel costs on one architecture; `matrix` counts matrix instructions, wgmma ones
-    apart; `unwritten` lists uniform registers that are read before any instruction wrote them
-    (sm_90 only: others address their matrix operands in other ways)."""
+@dataclass
+class Job:
+    """A source to compile, whether it is a default choice, and the head sizes (d_k, d_v) that share its binary."""
 
-    kernel: str
-    arch: int
-    tile: Tile
-    registers: int
-    spilled_bytes: int
-    shared_bytes: int
-    matrix: int
-    wgmma: int
-    unwritten: tuple[str, ...]
+    source: Source
+    default: bool
+    sizes: list[tuple[int, int]]
+
+
+@dataclass
+class Row:
+    """What became of a job."""
+
+    job: Job
+    binary: Compiled
 
     @property
-    def fits(self) -> bool:
-        return self.shared_bytes <= SHARED_MEMORY_LIMIT[self.arch]
+    def allowed(self) -> int:
+        source = self.job.source
+        return max(allowed_spill(source.kernel, K, source.precision, source.arch) for K, _ in self.job.sizes)
 
 
-def compile_kernel(name: str, tile: Tile, arch: int, K: int, V: int, precision: str) -> Compiled:
-    """Compile one kernel as a call with bfloat16 (or float32) inputs on contiguous, aligned tensors would."""
-    kernel = KERNELS[name]
-    fn = kernel.fn if hasattr(kernel, "fn") and not hasattr(kernel, "arg_names") else kernel
-    constants = _constants(name, Plan(K, V, precision, torch.device("cpu")), tile)
-    signature, attributes = {}, {}
-    for i, argument in enumerate(fn.arg_names):
-        if argument in constants:
-            signature[argument] = "constexpr"
-        else:
-            signature[argument] = _type(argument, precision)
-            if argument.startswith("p_"):
-                attributes[(i,)] = [["tt.divisibility", 16]]
-    options = {name: tile[name] for name in OPTIONS if name in tile}
-    source = ASTSource(fn, signature, constants, attributes)
-    binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
-    usage, sass = _disassemble(binary.asm["cubin"])
-    return Compiled(
-        name, arch, tile, int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
-        int(re.search(r"STACK:(\d+)", usage)[1]), binary.metadata.shared,  # type: ignore[index]
-        len(re.findall(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b", sass)), len(re.findall(r"\bHGMMA\b", sass)),
-        unwritten_registers(sass) if arch == 90 else (),
+def jobs_for(
+    archs: Iterable[int], sizes: Iterable[tuple[int, int]], precisions: Iterable[str], kernels: Iterable[str],
+    *, candidates: bool = False, variants: bool = False,
+) -> list[Job]:  # fmt: skip
+    """Every different binary, once: the default tiles or all candidates; `variants`: also without a state before or
+    an adjoint behind, and with packed sequences, for the default tiles."""
+    jobs: dict[object, Job] = {}
+    for arch, precision, (K, V), kernel in itertools.product(archs, precisions, sizes, kernels):
+        tiles = tiles_for(kernel, padded_key_dim(K), padded_value_dim(V), precision, arch)
+        for i, tile in enumerate(tiles if candidates else tiles[:1]):
+            source = Source(kernel, arch, K, V, precision, tuple(tile.items()))
+            for variant in _variants(source) if variants and i == 0 else (source,):
+                job = jobs.setdefault(variant.key, Job(variant, False, []))
+                job.default |= i == 0
+                job.sizes.append((K, V))
+    return list(jobs.values())
+
+
+def _variants(source: Source) -> Iterator[Source]:
+    names = FLAGS.get(source.kernel, ())
+    for chosen in itertools.product((True, False), repeat=len(names)):
+        yield replace(source, flags=tuple(itertools.compress(names, chosen)))
+
+
+def compile_jobs(jobs: list[Job], workers: int) -> Iterator[Row]:
+    """The rows as they are finished, with a line of progress on stderr now and then."""
+    started, said = time.monotonic(), time.monotonic()
+    for done, row in enumerate(_run(jobs, workers), start=1):
+        yield row
+        if time.monotonic() - said > 10 or (done == len(jobs) and said > started):
+            said = time.monotonic()
+            left = (said - started) / done * (len(jobs) - done) / 60
+            print(f"{done} of {len(jobs)} binaries, about {left:.0f} min left", file=sys.stderr, flush=True)
+
+
+def _run(jobs: list[Job], workers: int) -> Iterator[Row]:
+    if workers <= 1 or len(jobs) == 1:
+        yield from (Row(job, compile_source(job.source)) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=warnings.simplefilter, initargs=("ignore",)) as pool:
+        futures = {pool.submit(compile_source, job.source): job for job in jobs}
+        for future in as_completed(futures):
+            yield Row(futures[future], future.result())
+
+
+def line(row: Row) -> str:
+    """A row of the table for one head size."""
+    binary = row.binary
+    return (
+        f"| {binary.kernel} | {_tile(row)} | {binary.arch} | {binary.registers} | {binary.spilled_bytes} | "
+        f"{binary.shared_bytes / 1024:.0f} | {binary.matrix} ({binary.wgmma}) |"
+    )
+
+
+def _tile(row: Row) -> str:
+    return " ".join(f"{key.removeprefix('num_')} {value}" for key, value in row.binary.tile.items())
+
+
+def summary(rows: list[Row]) -> str:
+    """Counts by architecture and dtype, and the default tiles that spill, as Markdown."""
+    lines = [
+        "| sm | inputs | default tiles | that spill | other candidates | that spill | beyond shared memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    kinds = sorted({(row.binary.arch, row.job.source.precision) for row in rows})
+    for arch, precision in kinds:
+        group = [row for row in rows if (row.binary.arch, row.job.source.precision) == (arch, precision)]
+        counts = []
+        for default in (True, False):
+            part = [row for row in group if row.job.default is default]
+            counts += [len(part), sum(row.binary.spilled_bytes > 0 for row in part)]
+        too_large = sum(not row.binary.fits for row in group)
+        lines.append(f"| {arch} | {DTYPES[precision]} | {' | '.join(map(str, counts))} | {too_large} |")
+    spills = sorted(
+        (row.binary.kernel, row.job.source.precision, row.binary.arch, row.job.sizes, row.binary.spilled_bytes,
+         row.binary.registers, _tile(row)) for row in rows if row.job.default and row.binary.spilled_bytes
     )  # fmt: skip
+    if spills:
+        lines += ["", "| kernel | inputs | sm | d_k x d_v | tile | spilled bytes |", "|---|---|---|---|---|---|"]
+    for kernel, precision, arch, sizes, spilled, _, tile in spills:
+        names = ", ".join(f"{K} x {V}" for K, V in sizes)
+        lines.append(f"| {kernel} | {DTYPES[precision]} | {arch} | {names} | {tile} | {spilled} |")
+    return "\n".join(lines)
 
 
-def _constants(name: str, plan: Plan, tile: Tile) -> dict[str, Any]:
-    flags = {"HAS_FIRST": True, "HAS_AFTER": True, "PACKED": False}
-    values = plan.constants(name, tile) | tile | flags
-    constants = {key: value for key, value in values.items() if key in KERNELS[name].arg_names}
-    return constants | dict.fromkeys(ABSENT.get(name, ()))
-
-
-def _type(argument: str, precision: str) -> str:
-    if argument in INTEGERS:
-        return INTEGERS[argument]
-    if not argument.startswith("p_"):
-        return "fp32" if argument == "scale" else "i32"
-    if argument in FLOAT32 or precision == "tf32x3":
-        return "*fp32"
-    if precision == "tf32":
-        return "*fp16" if argument in INPUTS else "*fp32"
-    return "*bf16"
-
-
-def _disassemble(cubin: bytes) -> tuple[str, str]:
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        outputs = [
-            subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
-            for option in ("--dump-resource-usage", "-sass")
-        ]
-    return outputs[0], outputs[1]
-
-
-def unwritten_registers(sass: str) -> tuple[str, ...]:
-    """Uniform registers that are read before anything wrote them, in the order of addresses.
-
-    Some releases of ptxas compute the addresses of wgmma operands from such a register ("A compiler's fault" in
-    docs/kernels.md); the kernel then reads foreign shared memory. Registers hold 32 bits: 64-bit operations use two in
-    a row, the descriptors of a wgmma four, of which it reads the last two where its first operand is in registers.
-    """
-    written: set[int] = set()
+def faults(rows: list[Row]) -> list[str]:
+    """What must not ship."""
     found: list[str] = []
-    for line in sass.splitlines():
-        match = INSTRUCTION.match(line)
-        if not match:
-            continue
-        operation, operands = match[1], [part.strip() for part in match[2].split(",")]
-        uniform = operation.startswith(("U", "S2UR", "R2UR", "CS2UR", "VOTEU", "LDCU"))
-        width = 4 if ".128" in operation else 2 if ".64" in operation or ".WIDE" in operation else 1
-        target = re.fullmatch(r"UR(\d+)", operands[0]) if uniform else None
-        sources = ",".join(operands[1:] if target else operands)
-        for kind, number in re.findall(r"(gdesc\[|desc\[)?UR(\d+)", sources):
-            first = 2 if kind == "gdesc[" and re.match(r"R\d+,R\d+", sources) else 0
-            count = {"gdesc[": 4, "desc[": 2, "": width if uniform else 1}[kind]
-            missing = {int(number) + i for i in range(first, count)} - written
-            found += [f"UR{register} in {operation}" for register in sorted(missing)]
-            written |= missing
-        if target:
-            written |= {int(target[1]) + i for i in range(width)}
-    return tuple(found)
+    for row in rows:
+        binary, source = row.binary, row.job.source
+        name = f"{binary.kernel}, {DTYPES[source.precision]}, {row.job.sizes}, {_tile(row)} on sm_{binary.arch}"
+        if not binary.fits:
+            found.append(f"{name} needs {binary.shared_bytes} bytes of shared memory, more than the chip has")
+        if binary.unwritten:
+            found.append(
+                f"{name} reads registers that nothing wrote, {', '.join(binary.unwritten[:4])}: docs/kernels.md"
+            )
+        if binary.narrow:
+            found.append(f"{name} adds 32-bit offsets to {', '.join(binary.narrow)}: wrong beyond 2^31 elements")
+        if row.job.default and binary.spilled_bytes > row.allowed:
+            found.append(f"{name} spills {binary.spilled_bytes} bytes; SPILLS in tiles.py has {row.allowed}")
+    return found
 
 
-def compile_all(
-    archs: list[int], K: int, V: int, precision: str, *, kernels: list[str], candidates: bool
-) -> Iterator[Compiled]:
-    for name in kernels:
-        for arch in archs:
-            tiles = tiles_for(name, padded_key_dim(K), padded_value_dim(V), precision, arch)
-            for tile in tiles if candidates else tiles[:1]:
-                yield compile_kernel(name, tile, arch, K, V, precision)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", type=int, nargs="+", default=list(ARCHITECTURES), help="compute capability x 10")
+    parser.add_argument("--all", action="store_true", help="every head size, precision, candidate and kind of call")
+    parser.add_argument("--quick", action="store_true", help="a few kernels of each architecture only")
+    parser.add_argument("--key-dim", type=int, default=128)
+    parser.add_argument("--value-dim", type=int, default=128)
+    parser.add_argument("--precision", choices=list(CHUNK_SIZE), nargs="+", help="bf16, or with --all each of them")
+    parser.add_argument("--candidates", action="store_true", help="every tile that tuning considers, not the default")
+    parser.add_argument("--kernels", nargs="+", default=list(KERNELS), choices=list(KERNELS))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", type=int, nargs="+", default=list(ARCHITECTURES), help="compute capability x 10")
-    parser.add_argument("--key-dim", type=int, default=128)
-    parser.add_argument("--value-dim", type=int, default=128)
-    parser.add_argument("--precision", choices=list(CHUNK_SIZE), default="bf16")
-    parser.add_argument("--candidates", action="store_true", help="every tile that tuning considers, not the default")
-    parser.add_argument("--kernels", nargs="+", default=list(KERNELS), choices=list(KERNELS))
-    parser.add_argument("--json", type=Path, help="also write the table to this file")
-    arguments = parser.parse_args()
-    rows = []
-    print("| kernel | tile | sm | registers | spilled bytes | shared kB | matrix instructions (wgmma) |")
-    print("|---|---|---|---|---|---|---|")
-    for row in compile_all(
+    arguments = _arguments()
+    warnings.simplefilter("ignore")  # of Triton, on its own defaults
+    everything = arguments.all
+    jobs = jobs_for(
         arguments.arch,
-        arguments.key_dim,
-        arguments.value_dim,
-        arguments.precision,
-        kernels=arguments.kernels,
-        candidates=arguments.candidates,
-    ):
-        rows.append(row)
-        tile = " ".join(f"{key.removeprefix('num_')} {value}" for key, value in row.tile.items())
-        print(
-            f"| {row.kernel} | {tile} | {row.arch} | {row.registers} | {row.spilled_bytes} | "
-            f"{row.shared_bytes / 1024:.0f} | {row.matrix} ({row.wgmma}) |",
-            flush=True,
-        )
+        HEAD_SIZES if everything else [(arguments.key_dim, arguments.value_dim)],
+        arguments.precision or (list(CHUNK_SIZE) if everything else ["bf16"]),
+        arguments.kernels,
+        candidates=everything or arguments.candidates,
+        variants=everything,
+    )
+    if arguments.quick:
+        jobs = [job for job in jobs if job.source.kernel in QUICK[job.source.arch]]
+    jobs.sort(key=lambda job: list(KERNELS).index(job.source.kernel))
+    print(f"{len(jobs)} binaries, Triton {triton.__version__}", file=sys.stderr, flush=True)
+    rows = list(compile_jobs(jobs, arguments.jobs))
+    order = {id(job): i for i, job in enumerate(jobs)}
+    rows.sort(key=lambda row: order[id(row.job)])
+    if everything:
+        print(summary(rows))
+    else:
+        print("| kernel | tile | sm | registers | spilled bytes | shared kB | matrix instructions (wgmma) |")
+        print("|---|---|---|---|---|---|---|")
+        print("\n".join(line(row) for row in rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    for row in rows:
-        if row.unwritten:
-            print(f"{row.kernel} on sm_{row.arch}: {', '.join(row.unwritten[:4])} not written before", file=sys.stderr)
-    if not all(row.fits for row in rows):
-        sys.exit("some kernels need more shared memory than the architecture has")
-    if any(row.unwritten for row in rows):
-        sys.exit("the assembler read registers that nothing had written: see docs/kernels.md")
+        table = [
+            {"precision": row.job.source.precision, "sizes": row.job.sizes, "default": row.job.default,
+             "flags": row.job.source.flags} | asdict(row.binary) for row in rows
+        ]  # fmt: skip
+        arguments.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    found = faults(rows)
+    if found:
+        sys.exit("\n".join(found))
 
 
 if __name__ == "__main__":

@@ -105,27 +105,29 @@ def key_gradients_kernel(
     b_dP, b_dL = tl.load(p_dP + square + o_square), tl.load(p_dL + square + o_square)
     total = tl.sum(b_g, axis=0)
     if BY_LEVEL:
-        b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
         b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-        b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-        b_e = b_b * b_k
         m_next = ((o_c + 1 < length) & (o_c + 1 < C))[:, None] & (o_k < K)[None, :]
         b_next = log2_decay(tl.load(p_g + row * K + (o_in + H * K), mask=m_next, other=0.0))
         rows, columns = level_decay(b_g, b_next, o_c, LOG_C)
         b_dq, b_de, b_dk = b_dq * rows * scale, -b_de * rows, b_dk * columns
         b_close = tl.sum(b_k * b_dk, axis=0)
         for level in tl.static_range(2, LOG_C):
+            tl.debug_barrier()  # inputs are read again at each level: no spills on sm_80
+            b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+            b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+            b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
             rows, columns = level_decay(b_g, b_next, o_c, level)
+            b_dP, b_dL = tl.load(p_dP + square + o_square), tl.load(p_dL + square + o_square)
             b_Pl = tl.where(level_mask(o_c, level), b_dP, 0.0)
             b_dq += rows * dot(b_Pl, b_k * columns, PRECISION)
             b_up = dot(tl.trans(b_Pl), b_q * rows, PRECISION)
             b_Ll = tl.where(level_mask(o_c, level), b_dL, 0.0)
             b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
-            b_dk += columns * dot_add(tl.trans(b_Ll), b_e * rows, b_up, PRECISION)
+            b_dk += columns * dot_add(tl.trans(b_Ll), b_b * b_k * rows, b_up, PRECISION)
         tl.store(p_dq + row * K + o_in, b_dq.to(p_dq.dtype.element_ty), mask=m_in)
         tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
         tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
-        b_dg = tl.cumsum(b_q * b_dq + b_e * b_de - b_k * b_dk, axis=0, reverse=True)
+        b_dg = tl.cumsum(b_q * b_dq + b_k * (b_b * b_de - b_dk), axis=0, reverse=True)
         b_dg += (tl.exp2(total) * b_SH + b_close)[None, :]
         b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
         tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

@@ -31,10 +31,12 @@ def triton_gated_delta_rule_2(
     A log-decay above zero, which cannot be looked for without waiting for the GPU, gives NaN.
 
     Raises:
-        ValueError: dtypes other than float32, bfloat16 and float16, or d_k above 256.
+        ValueError: dtypes other than float32, bfloat16 and float16, d_k above 256, or more programs than a launch has.
     """
     plan = plan_of(q, k, v, g, b, w)
     B, T, H, _ = q.shape
+    if initial_state is not None and initial_state.dtype == torch.float64:
+        raise ValueError("the triton backend keeps states in float32, got initial_state in torch.float64")
     q, k, v, g, b, w = (launchable(x) for x in (q, k, v, g, b, w))
     if initial_state is not None:
         initial_state = launchable(initial_state.float())

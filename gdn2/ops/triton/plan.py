@@ -29,6 +29,8 @@ from gdn2.ops.triton.recurrent import recurrent_kernel
 from gdn2.ops.triton.tiles import CHUNK_SIZE, MAX_RANGE, PRECISION, Tile
 from gdn2.ops.triton.tuning import tile_for
 
+MAX_PROGRAMS = 2**31 - 1  # of a launch along its first axis, the only one in use
+
 KERNELS = {
     "scores": scores_kernel,
     "scores_by_level": scores_by_level_kernel,
@@ -96,6 +98,10 @@ class Plan:
             launcher = Launcher(KERNELS[name], self.constants(name, tile) | flags, tile)
             self.launchers[key] = (launcher, self.blocks(name, tile))
         launcher, blocks = self.launchers[key]
+        if slots * blocks > MAX_PROGRAMS:
+            raise ValueError(
+                f"{slots * blocks} programs are more than the {MAX_PROGRAMS} of one launch: cut the batch into parts"
+            )
         launcher((slots * blocks, 1, 1), *arguments)
 
     def constants(self, name: str, tile: Tile) -> dict[str, Any]:

@@ -6,7 +6,12 @@ default; `tuning.py` measures the others on a GPU and remembers the best.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
+
+from gdn2.ops.triton.layout import padded_key_dim
 
 Tile = dict[str, int]
 
@@ -60,27 +65,79 @@ CANDIDATES: dict[str, list[Tile]] = {
 }
 
 
-# Without wgmma, whose operands need no registers: smaller tiles, so that nothing spills.
-CANDIDATES_BEFORE_SM90: dict[str, list[Tile]] = {
-    "value_gradients": [{"BK": 64, "BV": 32, "num_warps": 8, "num_stages": 2}],
-    "key_gradients": [{"BK": 32, "BV": 64, "num_warps": 8, "num_stages": 2}],
-    "key_gradients_by_level": [{"BK": 16, "BV": 32, "num_warps": 8, "num_stages": 1}],
-}
+@dataclass(frozen=True)
+class Special:
+    """Candidates instead of those above, on some architectures, precisions and padded key dims."""
+
+    kernel: str
+    tiles: tuple[Tile, ...]
+    archs: tuple[int, ...] = (80, 90, 100)
+    precisions: tuple[str, ...] = ("bf16", "tf32", "tf32x3")
+    key_dims: tuple[int, ...] = (16, 32, 64, 128, 256)
+
+
+def _tile(num_warps: int, num_stages: int, **blocks: int) -> Tile:
+    return {**blocks, "num_warps": num_warps, "num_stages": num_stages}
+
+
+# Where the tiles above spill (`python -m gdn2.ops.triton.aot --all`); the first that fits a case counts. Before sm_90
+# operands need registers, as in three-part products everywhere.
+THREE = ("tf32x3",)
+SPECIALS = (
+    Special("scores_by_level", (_tile(8, 1, BK=16),), (90, 100), ("tf32",)),
+    Special("scan", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (80,), ("bf16", "tf32"), (256,)),
+    Special("scan_both_ways", (_tile(4, 1, BV=16), _tile(8, 1, BV=16)), (80,), ("tf32",)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (90,), ("tf32",), (128,)),
+    Special("output", (_tile(4, 2, BK=64, BV=64), _tile(4, 2, BK=32, BV=64)), precisions=THREE),
+    Special("value_gradients", (_tile(8, 1, BK=32, BV=32), _tile(8, 1, BK=32, BV=16)), (80,), THREE),
+    Special("value_gradients", (_tile(8, 1, BK=32, BV=16), _tile(8, 1, BK=32, BV=32)), precisions=THREE),
+    Special("value_gradients", (_tile(8, 1, BK=64, BV=32), _tile(8, 1, BK=32, BV=64)), (90, 100), ("tf32",)),
+    Special("value_gradients", (_tile(8, 2, BK=64, BV=32),), (80,)),
+    Special("value_gradients", (_tile(8, 2, BK=64, BV=64), _tile(8, 1, BK=64, BV=128)), (90,), ("bf16",), (256,)),
+    Special("key_gradients", (_tile(8, 1, BK=16, BV=64), _tile(8, 1, BK=16, BV=32)), (80, 100), THREE),
+    Special("key_gradients", (_tile(8, 1, BK=16, BV=32), _tile(8, 1, BK=16, BV=64)), (90,), THREE),
+    Special("key_gradients", (_tile(8, 2, BK=32, BV=32), _tile(8, 2, BK=32, BV=64)), (80,), ("bf16",), (64,)),
+    Special("key_gradients", (_tile(8, 2, BK=32, BV=64),), (80,)),
+    Special("key_gradients", (_tile(2, 1, BK=16, BV=32),), (90,), ("bf16",), (16, 32)),
+    Special("recurrent", (_tile(2, 1, BV=32), _tile(2, 1, BV=16)), key_dims=(256,)),
+)
+SPILLS: dict[tuple[str, int, str, int], int] = {}  # bytes of default tiles that spill, by kernel, KP, precision, arch
+
+
+def shared_memory_limit(arch: int) -> int:
+    """Bytes of shared memory that one program can have on an architecture (compute capability x 10)."""
+    return 1024 * {80: 163, 87: 163, 90: 227, 100: 227, 103: 227, 110: 227}.get(arch, 99)
+
+
+def allowed_spill(kernel: str, K: int, precision: str, arch: int) -> int:
+    """Bytes that the default tile is known to spill: none, but for what docs/kernels.md names."""
+    return SPILLS.get((kernel, padded_key_dim(K), precision, arch), 0)
 
 
 def tiles_for(kernel: str, KP: int, VP: int, precision: str, arch: int = 90) -> list[Tile]:
     """The candidates of a kernel cut to padded head sizes, a precision and an architecture (compute capability x 10),
     without repeats; the default first."""
-    candidates = CANDIDATES_BEFORE_SM90.get(kernel) if arch < 90 else None
+    family = 80 if arch < 90 or arch >= 120 else 90 if arch < 100 else 100  # how products get their operands
+    candidates: Iterable[Tile] = CANDIDATES[kernel]
+    for special in SPECIALS:
+        if (kernel == special.kernel and family in special.archs and precision in special.precisions
+                and KP in special.key_dims):  # fmt: skip
+            candidates = special.tiles
+            break
     tiles: list[Tile] = []
-    for candidate in candidates or CANDIDATES[kernel]:
+    for candidate in candidates:
         tile = dict(candidate)
         for name, limits in (("BK", (KP,)), ("BV", (VP,)), ("BN", (KP, VP))):
             while name in tile and any(limit % tile[name] for limit in limits):
                 tile[name] //= 2
         if kernel.startswith("scan") and (precision != "bf16" or KP > 128):
             tile["num_stages"] = 2 if KP <= 64 else 1  # a stage holds KP x KP numbers in shared memory
-        if kernel in ("value_gradients", "key_gradients") and arch >= 90 and min(tile["BK"], tile["BV"]) < 64:
+        elif kernel.startswith("scan") and shared_memory_limit(arch) < 100 * 1024:
+            tile["num_stages"] = min(tile["num_stages"], 2)
+        small = min(tile.get("BK", 64), tile.get("BV", 64)) < 64
+        if kernel in ("value_gradients", "key_gradients") and family == 90 and precision == "bf16" and small:
             tile["num_warps"] = 2  # no wgmma: see "A compiler's fault" in docs/kernels.md
         if tile not in tiles:
             tiles.append(tile)
