@@ -80,7 +80,7 @@ def _slow_down(mixer: torch.nn.Module) -> None:
         mixer.dt_bias.fill_(0.0)
     if hasattr(mixer, "gk_proj"):
         mixer.gk_proj[1].bias.fill_(-SLOW_DECAY)
-    if hasattr(mixer, "B_bias"):
+    if hasattr(mixer, "B_bias") and mixer.in_proj.bias is not None:
         start, size = sum(mixer.projections[:5]), mixer.projections[5]
         mixer.in_proj.bias[start : start + size] = -300.0
 
