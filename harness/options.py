@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from harness import cells
 from harness.errors import UserError
 from harness.machine import ROOT
 from harness.store import ensure_folder
+from tasks import data
 from tasks.registry import ResolvedTask, Suite, load_suite, resolve
 
 ZOO = ROOT / "gdn2" / "zoo"
@@ -45,6 +47,8 @@ class Plan:
     suite: str
     tasks: tuple[ResolvedTask, ...]
     context_prefix: str
+    max_length: int | None = None
+    """As the suite says; None: as long as a task asks for."""
 
 
 def make_plan(options: RunOptions) -> Plan:
@@ -63,14 +67,28 @@ def make_plan(options: RunOptions) -> Plan:
         columns = ((c.task, c.length, c.samples if options.samples is None else options.samples) for c in suite.columns)
         tasks = [resolve(name, length, samples, seed) for name, length, samples in columns]
     unique = {task.lm_eval_name: task for task in tasks}
-    for task in unique.values():
-        cells.data_hashes(task)
+    _check_data(unique.values(), options.suite if suite else None)
     ensure_folder(options.output)
     prefix = options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer")
     name = options.name or checkpoint.resolve().name
     if "/" in name or name.startswith("."):
         raise UserError(f"--name {name!r}: must not contain / or begin with a dot")
-    return Plan(checkpoint, name, suite.name if suite else "tasks", tuple(unique.values()), prefix)
+    max_length = suite.protocol.max_length if suite else None
+    return Plan(checkpoint, name, suite.name if suite else "tasks", tuple(unique.values()), prefix, max_length)
+
+
+def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:
+    """Everything that is missing at once, with the command that stages it. Raises DataNotStaged."""
+    listed = list(tasks)
+    names = dict.fromkeys(name for task in listed for name in task.info.data)
+    if missing := [name for name in names if not (data.data_dir() / name).is_file()]:
+        wanted = suite or " ".join(name.rsplit(".", 1)[0] for name in missing)
+        raise data.DataNotStaged(
+            f"{', '.join(missing)} not staged in {data.data_dir()}; on a connected machine run "
+            f"`python run_eval.py stage {wanted}`"
+        )
+    for task in listed:
+        cells.data_hashes(task)
 
 
 def find_checkpoint(name: str) -> Path:

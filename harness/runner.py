@@ -125,7 +125,7 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
     """A recurrent model has no context limit: unless --max-length says otherwise, a task gets at least its length."""
     tasks = []
     for task in plan.tasks:
-        max_length = options.max_length or max(base_length, task.max_length)
+        max_length = options.max_length or plan.max_length or max(base_length, task.max_length)
         generation = {
             key: value for key, value in (task.config.get("generation_kwargs") or {}).items() if key != "do_sample"
         }

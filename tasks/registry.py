@@ -2,10 +2,12 @@
 
 from tasks.catalog import ResolvedTask, TaskInfo, data_files, list_tasks, resolve
 from tasks.errors import TaskError
-from tasks.suite import Column, Suite, SuiteProtocol, list_suites, load_suite, resolve_column
+from tasks.suite import Average, Column, Published, Suite, SuiteProtocol, list_suites, load_suite, resolve_column
 
 __all__ = [
+    "Average",
     "Column",
+    "Published",
     "ResolvedTask",
     "Suite",
     "SuiteProtocol",

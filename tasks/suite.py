@@ -1,4 +1,8 @@
-"""Suites: a YAML that names tasks and a protocol, and is a table: its columns are the table's columns."""
+"""Suites: a YAML that names tasks and a protocol, and is a table: its columns are the table's columns.
+
+`columns` is the grid: an entry with `lengths` stands for one column a length. `averages` are means of named columns,
+shown behind them; `published` names the tables of papers whose rows stand below ours.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,10 @@ class SuiteProtocol:
 
     context_prefix: str = "tokenizer"
     seed: int = 42
+    max_length: int | None = None
+    """Tokens of a request and of a window of perplexity; None: as long as a task asks for."""
+    shots: int = 0
+    """Solved examples in front of a question; only 0 until training rows are staged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +42,29 @@ class Column:
     length: int | None = None
     samples: int | None = None
     """None: the task's default."""
+    name: str | None = None
+    """What averages and the papers' tables call this column."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Average:
+    """A column that is the mean of others, for a row that has them all."""
+
+    label: str
+    group: str
+    of: tuple[str, ...]
+    """Names of columns."""
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """The papers' rows of a suite."""
+
+    tables: tuple[str, ...]
+    """`file.table` of results/published; its columns are matched by name."""
+    note: str
+    """What keeps these figures from being compared with ours."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +76,8 @@ class Suite:
     protocol: SuiteProtocol
     columns: tuple[Column, ...]
     file: Path
+    averages: tuple[Average, ...] = ()
+    published: Published | None = None
 
     def resolve(self, samples: int | None = None) -> list[catalog.ResolvedTask]:
         """The tasks to run, each once, in column order; `samples` overrides every column's number."""
@@ -55,7 +88,8 @@ class Suite:
         return list(tasks.values())
 
 
-Record = TypeVar("Record", SuiteProtocol, Column)
+Record = TypeVar("Record", SuiteProtocol, Column, Average, Published)
+FIELDS = ("suite", "description", "protocol", "columns", "averages", "published")
 
 
 def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> catalog.ResolvedTask:
@@ -87,25 +121,71 @@ def load_suite(name_or_path: str | Path) -> Suite:
 def _read(file: Path) -> Suite:
     raw = catalog.load_yaml(file)
     for field in raw:
-        if field not in ("suite", "description", "protocol", "columns"):
-            raise TaskError(f"{file}: unknown field {field!r}; known: suite, description, protocol, columns")
+        if field not in FIELDS:
+            raise TaskError(f"{file}: unknown field {field!r}; known: {', '.join(FIELDS)}")
     for field in ("suite", "columns"):
         if not raw.get(field):
             raise TaskError(f"{file}: field {field!r} is missing or empty")
     protocol = _record(SuiteProtocol, raw.get("protocol", {}), f"{file}: protocol")
     if protocol.context_prefix not in CONTEXT_PREFIXES:
         raise TaskError(f"{file}: protocol: context_prefix must be one of {', '.join(CONTEXT_PREFIXES)}")
-    if not isinstance(raw["columns"], list):
-        raise TaskError(f"{file}: field 'columns' must be a list")
-    columns = tuple(_column(entry, protocol, f"{file}: columns[{index}]") for index, entry in enumerate(raw["columns"]))
+    if protocol.shots != 0:
+        raise TaskError(f"{file}: protocol: shots must be 0: no training rows are staged to draw examples from")
+    if protocol.max_length is not None and protocol.max_length < 1:
+        raise TaskError(f"{file}: protocol: max_length must be at least 1, got {protocol.max_length}")
+    columns = tuple(
+        _column(entry, protocol, f"{file}: columns[{index}]")
+        for index, listed in enumerate(_list(raw, "columns", file))
+        for entry in _lengths(listed, f"{file}: columns[{index}]")
+    )
     _check_columns(columns, file)
+    averages = tuple(
+        _average(entry, columns, f"{file}: averages[{index}]")
+        for index, entry in enumerate(_list(raw, "averages", file))
+    )
     return Suite(
         name=str(raw["suite"]),
         description=str(raw.get("description", "")),
         protocol=protocol,
         columns=columns,
         file=file,
+        averages=averages,
+        published=_record(Published, raw["published"], f"{file}: published") if "published" in raw else None,
     )
+
+
+def _list(raw: Mapping[str, Any], field: str, file: Path) -> list[Any]:
+    entries = raw.get(field, [])
+    if not isinstance(entries, list):
+        raise TaskError(f"{file}: field {field!r} must be a list")
+    return entries
+
+
+def _lengths(entry: Any, where: str) -> list[Any]:
+    """An entry with `lengths` as one entry a length, labelled 1K, 2K, …"""
+    if not isinstance(entry, Mapping) or "lengths" not in entry:
+        return [entry]
+    lengths = entry["lengths"]
+    if not isinstance(lengths, list) or not lengths or any(type(length) is not int for length in lengths):
+        raise TaskError(f"{where}: field 'lengths' must be a list of whole numbers, got {lengths!r}")
+    if both := sorted({"length", "label", "name"} & set(entry)):
+        raise TaskError(f"{where}: field {both[0]!r} cannot stand beside 'lengths', which makes one column a length")
+    rest = {field: value for field, value in entry.items() if field != "lengths"}
+    return [{**rest, "length": length, "label": short_length(length)} for length in lengths]
+
+
+def short_length(length: int) -> str:
+    """`1K` for 1024; `700` for what is no multiple of it."""
+    return f"{length // 1024}K" if length % 1024 == 0 else str(length)
+
+
+def _average(entry: Any, columns: tuple[Column, ...], where: str) -> Average:
+    average = _record(Average, entry, where)
+    names = [column.name for column in columns if column.name is not None]
+    for name in average.of:
+        if name not in names:
+            raise TaskError(f"{where}: no column is called {name!r}; named are {', '.join(names) or 'none'}")
+    return average
 
 
 def _column(entry: Any, protocol: SuiteProtocol, where: str) -> Column:
@@ -121,6 +201,9 @@ def _column(entry: Any, protocol: SuiteProtocol, where: str) -> Column:
 
 def _check_columns(columns: tuple[Column, ...], file: Path) -> None:
     samples: dict[tuple[str, int | None], int | None] = {}
+    names = [column.name for column in columns if column.name is not None]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TaskError(f"{file}: two columns are called {twice!r}")
     seen: set[tuple[str, int | None, str]] = set()
     for index, column in enumerate(columns):
         cell = (column.task, column.length)
@@ -139,12 +222,17 @@ def _record(kind: type[Record], raw: Any, where: str) -> Record:
     for name, value in raw.items():
         if name not in known:
             raise TaskError(f"{where}: unknown field {name!r}; known: {', '.join(known)}")
-        wanted = int if "int" in str(known[name].type) else str
-        optional = "None" in str(known[name].type)
-        if type(value) is not wanted and not (value is None and optional):
+        kind_of_value = str(known[name].type)
+        if "tuple" in kind_of_value:
+            if not isinstance(value, list) or not value or any(not isinstance(item, str) for item in value):
+                raise TaskError(f"{where}: field {name!r} must be a list of texts, got {value!r}")
+            continue
+        wanted = int if "int" in kind_of_value else str
+        if type(value) is not wanted and not (value is None and "None" in kind_of_value):
             shape = "a whole number" if wanted is int else 'text (quote it: "512")'
             raise TaskError(f"{where}: field {name!r} must be {shape}, got {value!r}")
     for name, field in known.items():
         if field.default is MISSING and name not in raw:
             raise TaskError(f"{where}: field {name!r} is missing")
-    return kind(**raw)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return kind(**values)

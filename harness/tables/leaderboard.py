@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.record import Cell, RunRecord, Score
-from harness.tables.published import PublishedRow, ruler_rows
+from harness.tables.published import PublishedRow, ruler_rows, table_rows
 from tasks.editing import scoring as editing
-from tasks.registry import Column, Suite, resolve_column
+from tasks.registry import Average, Column, Published, Suite, resolve_column
 
 OUTCOMES = {"recall", *(name for names in editing.OUTCOMES.values() for name in names)}
 PERCENT = frozenset({"acc", "acc_norm", "contains", *OUTCOMES})
@@ -88,7 +88,8 @@ class Table:
 def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], published: bool = True) -> Table:
     """The table of a suite. Of several runs of one model, each cell is the one that fits the suite best, then the
     newest."""
-    headers = tuple(_header(suite, column) for column in suite.columns)
+    averages = tuple(Header(average.group, average.label, 1, True) for average in suite.averages)
+    headers = (*(_header(suite, column) for column in suite.columns), *averages)
     table = Table(suite.name, suite.description, headers)
     for name in sorted({record.name for _, record in records}):
         own = [record for _, record in records if record.name == name]
@@ -98,8 +99,11 @@ def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], publish
             title = f"{name} ({model[:6]})" if several else name
             entries = tuple(_entry(table, suite, column, runs) for column in suite.columns)
             if any(entry is not None for entry in entries):
-                table.rows.append(Row(title, "this harness", entries))
-    if published:
+                means = tuple(_mean(suite, average, entries) for average in suite.averages)
+                table.rows.append(Row(title, "this harness", (*entries, *means)))
+    if published and suite.published is not None:
+        _add_named(table, suite, suite.published)
+    elif published:
         _add_published(table, suite, ruler_rows())
     _mark_best(table)
     return table
@@ -133,6 +137,15 @@ def _entry(table: Table, suite: Suite, column: Column, runs: Sequence[RunRecord]
     )
 
 
+def _mean(suite: Suite, average: Average, entries: Sequence[Entry | None]) -> Entry | None:
+    """The average of named columns; None for a row that lacks one of them."""
+    parts = [entry for column, entry in zip(suite.columns, entries, strict=True) if column.name in average.of and entry]
+    if len(parts) != len(average.of):
+        return None
+    notes = tuple(sorted({note for part in parts for note in part.notes}))
+    return Entry(value=sum(part.value for part in parts) / len(parts), notes=notes)
+
+
 def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list[str]:
     """What is not as the suite's table wants it."""
     task = resolve_column(column, suite.protocol)
@@ -147,9 +160,23 @@ def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list
         found.append(f"context prefix {cell.context_prefix} instead of {suite.protocol.context_prefix}")
     if cell.version != float(task.config["metadata"]["version"]):
         found.append(f"task version {cell.version:g} instead of {float(task.config['metadata']['version']):g}")
+    window = suite.protocol.max_length
+    if window is not None and cell.max_length != window:
+        found.append(f"window of {cell.max_length} tokens instead of {window}")
     if cell.truncated:
         found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.max_length})")
     return found
+
+
+def _add_named(table: Table, suite: Suite, published: Published) -> None:
+    """Rows of the papers' tables that the suite names, their figures matched by the names of columns and averages."""
+    names = [column.name for column in suite.columns] + [average.name for average in suite.averages]
+    for reference in published.tables:
+        for row in table_rows(reference):
+            note = table.note(f"published figures, as printed in {row.source}: {published.note}")
+            values = [None if name is None else row.scores.get(name) for name in names]
+            entries = tuple(None if value is None else Entry(value) for value in values)
+            table.rows.append(Row(row.name, f"papers, {row.family}", entries, section_note=note))
 
 
 def _add_published(table: Table, suite: Suite, rows: Sequence[PublishedRow]) -> None:
@@ -159,7 +186,7 @@ def _add_published(table: Table, suite: Suite, rows: Sequence[PublishedRow]) -> 
     for row in rows:
         values = [None if key is None else row.scores.get(key) for key in keys]
         note = table.note(PUBLISHED_NOTE.format(source=row.source))
-        entries = tuple(None if value is None else Entry(value) for value in values)
+        entries = tuple(None if value is None else Entry(value) for value in values) + (None,) * len(suite.averages)
         table.rows.append(Row(row.name, f"papers, {row.family}", entries, section_note=note))
 
 

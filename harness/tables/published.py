@@ -12,17 +12,19 @@ import yaml
 from harness.errors import UserError
 from harness.machine import ROOT
 
+Key = tuple[str, int] | str
 FOLDER = ROOT / "results" / "published"
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """`scores`: percentages by (task, length), as printed; `family`: recurrent or hybrid; `source`: paper and table."""
+    """`scores`: figures as printed, by (task, length) or by the column's name; `family`: recurrent or hybrid; `source`:
+    paper and table."""
 
     name: str
     family: str
     source: str
-    scores: Mapping[tuple[str, int], float]
+    scores: Mapping[Key, float]
 
 
 def ruler_rows(folder: Path = FOLDER) -> list[PublishedRow]:
@@ -48,10 +50,36 @@ def ruler_rows(folder: Path = FOLDER) -> list[PublishedRow]:
     return rows
 
 
+def table_rows(table: str, folder: Path = FOLDER) -> list[PublishedRow]:
+    """The rows of one table, named `file.table`, whose columns are a list of names.
+
+    Raises:
+        UserError: no such file or table, or a row whose number of figures is not that of the columns.
+    """
+    stem, _, name = table.partition(".")
+    file = folder / f"{stem}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
+        raise UserError(f"published table {table!r}: no file {file}; there are {known}")
+    raw: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    columns = raw.get(name, {}).get("columns")
+    if not isinstance(columns, list):
+        fitting = ", ".join(key for key in raw if isinstance(raw[key], dict) and "columns" in raw[key])
+        raise UserError(f"{file}: no table {name!r} with a list of columns; there are {fitting}")
+    rows = []
+    for family in ("recurrent", "hybrid"):
+        for row, figures in raw[name].get(family, {}).items():
+            if len(figures) != len(columns):
+                raise UserError(f"{file}: {name}: {row} has {len(figures)} figures for {len(columns)} columns")
+            scores = {column: value for column, value in zip(columns, figures, strict=True) if value is not None}
+            rows.append(PublishedRow(row, family, f"{raw['source']}, {name.replace('_', ' ')}", scores))
+    return rows
+
+
 def _scores(
     file: Path, name: str, columns: Mapping[str, list[int]], figures: Mapping[str, list[float | None]]
-) -> dict[tuple[str, int], float]:
-    scores = {}
+) -> dict[Key, float]:
+    scores: dict[Key, float] = {}
     for task, lengths in columns.items():
         values = figures.get(task, [])
         if len(values) != len(lengths):

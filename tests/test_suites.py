@@ -1,0 +1,139 @@
+"""Suites as tables: grids, averages, the papers' rows in the papers' order, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from records import cell, place, record
+
+from harness.errors import UserError
+from harness.record import Score
+from harness.tables.leaderboard import build_table
+from harness.tables.published import FOLDER, table_rows
+from tasks.errors import TaskError
+from tasks.registry import load_suite
+
+PAPERS = {
+    "retrieval-2k": ("gdn2_paper", "table_4", 13),
+    "commonsense-gdn2": ("gdn2_paper", "table_2", 13),
+    "commonsense-gdn": ("gdn_paper", "table_3", 10),
+}
+METRICS = {"wiki_ppl": "word_perplexity", "lmb_ppl": "perplexity", "hella": "acc_norm", "arc_c_norm": "acc_norm"}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_columns_are_the_papers_in_the_papers_order(name: str) -> None:
+    suite = load_suite(name)
+    file, table, rows = PAPERS[name]
+    paper = yaml.safe_load((FOLDER / f"{file}.yaml").read_text())[table]
+    assert [*(column.name for column in suite.columns), suite.averages[0].name] == paper["columns"]
+    expected = ["swde", "squad", "fda", "triviaqa", "nq", "drop"]
+    assert list(suite.averages[0].of) == paper.get("avg_over", expected)
+    drawn = build_table(suite, [])
+    assert len(drawn.rows) == rows
+    first = drawn.rows[0]
+    assert [entry.value for entry in first.entries if entry] == paper["recurrent"][first.name]
+    assert all(source in drawn.notes[0] for source in (load_suite(name).published.note, "as printed in arXiv"))
+
+
+@pytest.mark.parametrize("name", ["commonsense-gdn2", "commonsense-gdn"])
+def test_the_two_conventions_differ_in_arc_challenge_and_openbookqa(name: str) -> None:
+    suite = load_suite(name)
+    metrics = {column.name: column.metric for column in suite.columns}
+    assert all(metric == METRICS.get(column, "acc") for column, metric in metrics.items())
+    assert ("obqa" in metrics, "arc_c" in metrics) == ((True, True) if name.endswith("2") else (False, False))
+    assert len(suite.averages[0].of) == (9 if name.endswith("2") else 8)
+    assert (suite.protocol.max_length, suite.protocol.shots) == (4096, 0)
+    assert all(task.samples is None for task in suite.resolve())
+
+
+def test_retrieval_has_no_prefix_as_its_source_has_none() -> None:
+    suite = load_suite("retrieval-2k")
+    assert suite.protocol.context_prefix == "none"
+    assert {(column.length, column.metric) for column in suite.columns} == {(2048, "contains")}
+
+
+SUITE = """
+suite: s
+protocol: {max_length: 2048}
+columns:
+  - {task: niah_single_1, lengths: [512, 1024, 700], metric: acc, samples: 500, group: N}
+  - {task: squad_retrieval, metric: contains, samples: 500, name: squad, label: c, group: S}
+  - {task: jrt_squad_dev, length: 512, metric: contains, samples: 500, name: dev, label: c, group: D}
+averages: [{name: avg, label: mean, group: A, of: [squad, dev]}]
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    (tmp_path / "s.yaml").write_text(SUITE)
+    return tmp_path / "s.yaml"
+
+
+def test_lengths_are_one_column_each(small: Path) -> None:
+    columns = load_suite(small).columns
+    assert [(c.length, c.label) for c in columns[:3]] == [(512, "512"), (1024, "1K"), (700, "700")]
+    assert {(c.samples, c.metric, c.group) for c in columns[:3]} == {(500, "acc", "N")}
+
+
+def recall(task: str, length: int | None, value: float, **changes: object):
+    scores = {"contains": Score(value=value, n=500)}
+    return cell(task, length, scores=scores, **{"max_length": 2048, "context_prefix": "tokenizer", **changes})
+
+
+def test_an_average_is_shown_for_rows_that_have_all_its_columns(small: Path) -> None:
+    whole = record("whole", (recall("squad_retrieval", None, 0.5), recall("jrt_squad_dev", 512, 0.25)))
+    half = record("half", (recall("squad_retrieval", None, 0.5),))
+    table = build_table(load_suite(small), [place(whole), place(half)])
+    means = {row.name: row.entries[-1] for row in table.rows}
+    assert means["whole"].value == 37.5
+    assert means["half"] is None
+    assert table.headers[-1].label == "mean"
+
+
+def test_an_average_carries_the_notes_of_its_parts(small: Path) -> None:
+    odd = record(
+        "odd", (recall("squad_retrieval", None, 0.5, seed=7), recall("jrt_squad_dev", 512, 0.25, max_length=9))
+    )
+    table = build_table(load_suite(small), [place(odd)])
+    notes = [table.notes[number - 1] for number in table.rows[0].entries[-1].notes]
+    assert notes == ["seed 7 instead of 42", "window of 9 tokens instead of 2048"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[512, 1024, 700]", "512", r"columns\[0\]: field 'lengths' must be a list of whole numbers, got 512"),
+        ("[512, 1024, 700]", "[]", r"columns\[0\]: field 'lengths' must be a list"),
+        ("group: N}", "group: N, label: x}", r"columns\[0\]: field 'label' cannot stand beside 'lengths'"),
+        ("1024, 700", "512", r"columns\[1\]: niah_single_1 with acc stands there twice"),
+        ("of: [squad, dev]", "of: [squat]", r"averages\[0\]: no column is called 'squat'; named are squad, dev"),
+        ("of: [squad, dev]", "of: []", r"averages\[0\]: field 'of' must be a list of texts"),
+        ("of: [squad, dev]", "of: squad", r"averages\[0\]: field 'of' must be a list of texts, got 'squad'"),
+        ("name: dev", "name: squad", "two columns are called 'squad'"),
+        ("max_length: 2048", "shots: 5", "protocol: shots must be 0"),
+        ("max_length: 2048", "max_length: 0", "max_length must be at least 1, got 0"),
+        ("averages: [", "averages: {", None),
+        ("averages:", "published: {tables: gdn}\naverages:", "published: field 'tables' must be a list of texts"),
+        ("averages:", "published: {tables: [t]}\naverages:", "published: field 'note' is missing"),
+    ],
+)
+def test_a_wrong_suite_names_file_and_field(small: Path, old: str, new: str, message: str | None) -> None:
+    text = SUITE.replace(old, new)
+    text = text.replace("}]\n", "}}\n") if message is None else text
+    small.write_text(text)
+    with pytest.raises(TaskError, match=message or "cannot be read|'averages' must be a list") as error:
+        load_suite(small)
+    assert str(small) in str(error.value)
+
+
+def test_a_wrong_table_of_a_paper_names_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file .*gdn3_paper\.yaml; there are gdn2_paper, gdn_paper"):
+        table_rows("gdn3_paper.table_2")
+    with pytest.raises(UserError, match=r"no table 'table_3' with a list of columns; there are table_2, table_3"):
+        table_rows("gdn2_paper.table_3")
+    (tmp_path / "p.yaml").write_text("source: x\nt: {columns: [a, b], recurrent: {M: [1.0]}}")
+    with pytest.raises(UserError, match="M has 1 figures for 2 columns"):
+        table_rows("p.t", tmp_path)
