@@ -1,12 +1,14 @@
 """The Triton kernels: correctness first, then time and memory beside flash-linear-attention, in one run.
 
-    python benchmarks/kernels.py [--grid targets|full] [--json FILE] [--compare OLD.json] [--without-fla]
+    python benchmarks/kernels.py [--grid targets|full] [--json FILE] [--without-fla]
+    python benchmarks/kernels.py --compare OLD.json [--threshold 0.1] [--measured NEW.json]
 
 Needs a GPU for figures that mean something; without one it runs tiny shapes in Triton's interpreter, to show that it
 works. Needs `pip install flash-linear-attention==0.6.0` for the comparison. Times are medians of
 `triton.testing.do_bench`; memory is the peak beyond what was allocated before the call; "floor" is the time to read the
 inputs and write the outputs once at the measured copy bandwidth. Exits with 1 if a result is wrong, or, with
---compare, if one of ours takes 10 % more time than in OLD.json.
+--compare, if one of our medians takes over 10 % (--threshold) more time than in OLD.json, which was measured on the
+same GPU model; with --measured nothing is run, and an earlier file stands for the new run.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ import triton  # noqa: E402
 from gdn2.ops import gated_delta_rule_2  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
-LOWEST_RATIO = 0.9  # of an old time to ours before --compare calls it a regression
+IDENTITY = ("shape [B, T, H, d_k, d_v]", "dtype", "decode [N, H, d]")  # what makes two rows the same measurement
 TOLERANCES = {torch.bfloat16: (8e-3, 1.3e-2), torch.float16: (3e-3, 6e-3), torch.float32: (2e-6, 5e-6)}
 Inputs = tuple[torch.Tensor, ...]
 
@@ -194,21 +196,47 @@ def _line(name: str, ratio: float, least: float) -> str:
     return f"{'met   ' if ratio >= least else 'MISSED'} {name}: {ratio:.2f} (at least {least})"
 
 
-def compare(rows: list[dict[str, Any]], machine: dict[str, Any], old_file: Path) -> bool:
-    """Print old time over new of each of our figures; whether none became slower by more than a tenth."""
-    old = json.loads(old_file.read_text(encoding="utf-8"))
-    if old["machine"]["gpu"] != machine["gpu"]:
-        sys.exit(f"{old_file} was measured on {old['machine']['gpu']}, this machine has {machine['gpu']}")
-    known = {json.dumps([v for v in row.values() if isinstance(v, (list, str))]): row for row in old["rows"]}
-    fine = True
-    for row in rows:
-        before = known.get(json.dumps([v for v in row.values() if isinstance(v, (list, str))]), {})
+def compare(record: dict[str, Any], old_file: Path, threshold: float = 0.1) -> list[str]:
+    """Print new time over old of each of our medians; returns those that take over `threshold` more time.
+
+    Exits where there is nothing to compare: another GPU model, or no shape in common.
+    """
+    try:
+        old = json.loads(old_file.read_text(encoding="utf-8"))
+        before, now = old["machine"]["gpu"], record["machine"]["gpu"]
+        known = {_identity(row): row for row in old["rows"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{old_file} is no file of this benchmark: {type(error).__name__}: {error}")
+    if before != now:
+        sys.exit(
+            f"{old_file} was measured on {before}, the new figures on {now}: times of two GPU models do not compare"
+        )
+    slower, compared = [], 0
+    for row in record["rows"]:
+        earlier = known.get(_identity(row))
+        if earlier is None:
+            print(f"  new    {_identity(row)}: not in {old_file}")
+            continue
         for key in row:
-            if key.startswith("ours") and key.endswith((" ms", " us")) and key in before:
-                ratio = before[key] / row[key]
-                fine &= ratio >= LOWEST_RATIO
-                print(f"{'' if ratio >= LOWEST_RATIO else 'SLOWER '}{next(iter(row.values()))} {key}: {ratio:.2f}")
-    return fine
+            if not (key.startswith("ours") and key.endswith((" ms", " us")) and earlier.get(key)):
+                continue
+            ratio, name = row[key] / earlier[key], f"{_identity(row)} {key}"
+            compared += 1
+            worse = not ratio <= 1 + threshold  # NaN is worse
+            print(
+                f"  {'SLOWER' if worse else 'ok    '} {name}: {earlier[key]:.4g} -> {row[key]:.4g}, {ratio:.2f} times"
+            )
+            slower += [f"{name}: {ratio:.2f} times"] if worse else []
+    if not compared:
+        sys.exit(f"nothing to compare: {old_file} has none of these shapes")
+    print(f"{compared} medians compared, {len(slower)} over {1 + threshold:.2f} times the old time")
+    return slower
+
+
+def _identity(row: dict[str, Any]) -> str:
+    return " ".join(
+        str(row[key]) if key != "decode [N, H, d]" else f"decode {row[key]}" for key in IDENTITY if key in row
+    )
 
 
 def describe(fla_version: str | None) -> dict[str, Any]:
@@ -238,8 +266,15 @@ def main() -> None:
     parser.add_argument("--grid", choices=["targets", "full"], default="targets")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--compare", type=Path, metavar="OLD.json")
+    parser.add_argument("--threshold", type=float, default=0.1, help="of --compare: how much slower, as a fraction")
+    parser.add_argument("--measured", type=Path, metavar="NEW.json", help="compare this file, measure nothing")
     parser.add_argument("--without-fla", action="store_true")
     arguments = parser.parse_args()
+    if arguments.measured:
+        if not arguments.compare:
+            parser.error("--measured is compared with the file of --compare OLD.json, which is missing")
+        finish(json.loads(arguments.measured.read_text(encoding="utf-8")), arguments)
+        return
     fla = version = None
     if CUDA and not arguments.without_fla and importlib.util.find_spec("fla"):
         import fla as fla_package
@@ -262,13 +297,19 @@ def main() -> None:
     for N in batches:
         rows.append(decode_row(N, 16 if CUDA else 2, 128 if CUDA else 16, fla, bandwidth))
         print(json.dumps(rows[-1]), flush=True)
+    record = {"machine": machine, "checks": checks, "rows": rows, "verdicts": verdicts(rows)}
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        record = {"machine": machine, "checks": checks, "rows": rows, "verdicts": verdicts(rows)}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(verdicts(rows)))
-    if arguments.compare and not compare(rows, machine, arguments.compare):
-        sys.exit(f"slower than in {arguments.compare}")
+    finish(record, arguments)
+
+
+def finish(record: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """The verdicts and, if asked for, the comparison."""
+    print("\n".join(record["verdicts"]))
+    slower = compare(record, arguments.compare, arguments.threshold) if arguments.compare else []
+    if slower:
+        sys.exit("slower than in " + "\n  ".join([f"{arguments.compare}:", *slower]))
 
 
 if __name__ == "__main__":
