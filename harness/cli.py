@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import checkpoint_cli
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_leaderboard(commands)
     _add_tasks(commands)
+    checkpoint_cli.add_commands(commands)
     return parser
 
 
