@@ -27,7 +27,7 @@ import gdn2  # noqa: F401 (registers the model type)
 from harness.backend import GDN2LM
 from harness.machine import describe
 from tasks import data
-from tasks.ruler.niah import Generator, NiahSpec
+from tasks.ruler.build import make_generator
 
 ZOO = Path(__file__).resolve().parent.parent / "gdn2" / "zoo"
 
@@ -44,8 +44,8 @@ def requests(kind: str, documents: int, tokenizer: Any) -> list[Instance]:
         elif kind == "loglikelihood_rolling":
             arguments.append((texts[i],))
         else:
-            spec = NiahSpec.parse({"task": "niah_single_1", "length": 512 + 64 * (i % 4)})
-            doc = Generator(spec, tokenizer).sample(i)
+            spec = {"task": "niah_single_1", "length": 512 + 64 * (i % 4)}
+            doc = make_generator(spec, tokenizer).sample(i)
             arguments.append((f"{doc['input']} {doc['gen_prefix']}", {"until": [], "max_gen_toks": 64}))
     return [Instance(request_type=kind, doc={}, arguments=a, idx=i) for i, a in enumerate(arguments)]
 

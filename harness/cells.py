@@ -79,7 +79,8 @@ def data_hashes(task: ResolvedTask) -> dict[str, str]:
 
 def generator_of(task: ResolvedTask) -> str | None:
     """How a synthetic task's documents are made; None for tasks over real documents."""
-    return "exact" if task.info.has_length and task.info.family not in REAL_DOCUMENTS else None
+    made = task.info.has_length and task.info.family not in REAL_DOCUMENTS
+    return task.generator or ("exact" if made else None)
 
 
 def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:

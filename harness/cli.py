@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import checkpoint_cli
+from tasks.ruler.generators import GENERATORS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_leaderboard(commands)
     _add_tasks(commands)
-    checkpoint_cli.add_commands(commands)
     return parser
 
 
@@ -85,6 +84,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.add_argument("--samples", type=int, help="documents a task (default: as the suite says)")
     run.add_argument("--seed", type=int, help="of the documents (default: as the suite says)")
+    run.add_argument(
+        "--generator", choices=GENERATORS, help="of RULER's tasks (default: as the suite says, else exact)"
+    )
     run.add_argument("--batch-size", type=int, default=8, help="rows read together; scores do not depend on it")
     run.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1, ...")
     run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16; states stay float32")
@@ -116,6 +118,7 @@ def _add_tasks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     show.add_argument("--tokenizer", default="gdn2-tiny", help="folder of a tokenizer, or a name of the zoo")
     show.add_argument("--index", type=int, default=0, help="which sample, from 0")
     show.add_argument("--seed", type=int)
+    show.add_argument("--generator", choices=GENERATORS, help="of RULER's tasks (default: exact)")
     show.add_argument("--context-prefix", default="tokenizer")
     show.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
     show.set_defaults(command=_tasks_show)
@@ -148,6 +151,7 @@ def _run(args: argparse.Namespace) -> None:
         tokenizer=args.tokenizer,
         output=args.output,
         name=args.name,
+        generator=args.generator,
         command=_without_output(args.typed),
     )
     record, folder = run(options, _console(stderr=True))
@@ -231,7 +235,14 @@ def _tasks_show(args: argparse.Namespace) -> None:
     from tasks.preview import show_sample
 
     tokenizer = find_tokenizer(args.tokenizer)
-    sample = show_sample(args.name, tokenizer, args.index, seed=args.seed, context_prefix=args.context_prefix)
+    sample = show_sample(
+        args.name,
+        tokenizer,
+        args.index,
+        seed=args.seed,
+        context_prefix=args.context_prefix,
+        generator=args.generator,
+    )
     print_sample(args.name, sample, _console(), full=args.full)
 
 

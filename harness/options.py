@@ -14,7 +14,6 @@ from tasks import data
 from tasks.registry import ResolvedTask, Suite, load_suite, resolve
 
 ZOO = ROOT / "gdn2" / "zoo"
-WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,8 @@ class RunOptions:
     tokenizer: str | None = None
     output: Path = field(default_factory=lambda: Path("results/runs"))
     name: str | None = None
+    generator: str | None = None
+    """Of RULER's tasks, instead of the suite's."""
     command: tuple[str, ...] = ()
 
 
@@ -61,21 +62,38 @@ def make_plan(options: RunOptions) -> Plan:
     checkpoint = find_checkpoint(options.checkpoint)
     suite: Suite | None = None
     if options.tasks:
-        tasks = [resolve(name, samples=options.samples, seed=options.seed) for name in options.tasks]
+        tasks = [
+            resolve(name, samples=options.samples, seed=options.seed, generator=options.generator)
+            for name in options.tasks
+        ]
     else:
         suite = load_suite(options.suite)
-        seed = suite.protocol.seed if options.seed is None else options.seed
-        columns = ((c.task, c.length, c.samples if options.samples is None else options.samples) for c in suite.columns)
-        tasks = [resolve(name, length, samples, seed) for name, length, samples in columns]
+        tasks = _of_suite(suite, options)
     unique = {task.lm_eval_name: task for task in tasks}
+    if options.generator and not any(task.generator for task in unique.values()):
+        raise UserError(f"--generator {options.generator}: none of these tasks is one of RULER's; leave it out")
     _check_data(unique.values(), options.suite if suite else None)
     ensure_folder(options.output)
     prefix = options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer")
-    name = options.name or (checkpoint.resolve().name if checkpoint.is_dir() else checkpoint.stem)
+    name = options.name or checkpoint.resolve().name
     if "/" in name or name.startswith("."):
         raise UserError(f"--name {name!r}: must not contain / or begin with a dot")
     max_length = suite.protocol.max_length if suite else None
     return Plan(checkpoint, name, suite.name if suite else "tasks", tuple(unique.values()), prefix, max_length)
+
+
+def _of_suite(suite: Suite, options: RunOptions) -> list[ResolvedTask]:
+    """The suite's tasks with what the options say otherwise. Another generator than the suite's has its own seed."""
+    generator = options.generator or suite.protocol.generator
+    seed = suite.protocol.seed if options.seed is None else options.seed
+    tasks = []
+    for column in suite.columns:
+        samples = column.samples if options.samples is None else options.samples
+        task = resolve(column.task, column.length, samples, seed, generator)
+        if task.generator and options.seed is None and generator != suite.protocol.generator:
+            task = resolve(column.task, column.length, samples, generator=generator)
+        tasks.append(task)
+    return tasks
 
 
 def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:
@@ -93,13 +111,13 @@ def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:
 
 
 def find_checkpoint(name: str) -> Path:
-    """A folder, a file with weights, or the name of a checkpoint of the zoo.
+    """A folder, or the name of a checkpoint of the zoo.
 
     Raises:
         UserError: neither; lists the zoo.
     """
     path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
+    if path.is_dir():
         return path
     if (ZOO / name / "config.json").is_file():
         return ZOO / name

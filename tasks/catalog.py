@@ -18,9 +18,12 @@ from typing import Any
 import yaml
 
 from tasks.errors import TaskError
+from tasks.ruler.generators import DEFAULT_SEEDS, check_generator
 
 ROOT = Path(__file__).parent
 PREFIX = "gdn2_"
+OVERSHOOT = 64
+"""Tokens by which a prompt of the official generators can exceed its length: BOS, and an answer prefix not counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +67,14 @@ class ResolvedTask:
     def max_length(self) -> int:
         """Tokens of prompt and generation that a request may have; 0 for a task without a length."""
         lengths, tokens = self.info.room
+        tokens += 0 if self.generator in (None, "exact") else OVERSHOOT
         return self.length * lengths + tokens if self.length is not None else 0
+
+    @property
+    def generator(self) -> str | None:
+        """How the samples of a RULER task are made; None for other tasks."""
+        spec = self.config["dataset_kwargs"]["spec"]
+        return str(spec.get("generator", "exact")) if self.info.family == "ruler" else None
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -77,17 +87,25 @@ def data_files(names: list[str]) -> list[str]:
     return list(dict.fromkeys(file for name in names for file in _parse_name(name)[0].data))
 
 
-def resolve(name: str, length: int | None = None, samples: int | None = None, seed: int | None = None) -> ResolvedTask:
+def resolve(
+    name: str,
+    length: int | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    generator: str | None = None,
+) -> ResolvedTask:
     """Turn a name into a complete lm-eval task configuration.
 
     Args:
         name: `niah_single_1@1024`, `gdn2_niah_single_1_1024`, `niah_single_1` with `length`, or `squad_retrieval`.
         length: tokens, for tasks that have a length and a name that does not say it.
         samples: number of documents; by default the task's.
-        seed: of the documents; by default the task's.
+        seed: of the documents; by default the task's, or what the generator is seeded with.
+        generator: of RULER's tasks; by default `exact`. Other tasks have none and do not heed it.
 
     Raises:
-        TaskError: an unknown name (with the nearest ones), a missing or superfluous length, a number below 1.
+        TaskError: an unknown name (with the nearest ones) or generator, a missing or superfluous length, a number
+            below 1.
     """
     info, named_length = _parse_name(name)
     if length is not None and named_length not in (None, length):
@@ -106,6 +124,8 @@ def resolve(name: str, length: int | None = None, samples: int | None = None, se
     spec = raw["dataset_kwargs"]["spec"]
     spec |= {"length": length} if length is not None else {}
     spec |= {"samples": samples} if samples is not None else {}
+    if generator is not None and info.family == "ruler":
+        spec |= {"generator": check_generator(generator, f"task {info.name!r}"), "seed": DEFAULT_SEEDS[generator]}
     spec |= {"seed": seed} if seed is not None else {}
     lm_eval_name = f"{PREFIX}{info.name}" + (f"_{length}" if length is not None else "")
     config: dict[str, Any] = _with_functions(raw)

@@ -141,14 +141,14 @@ def wiki_heldout() -> tuple[Paragraph, ...]:
 
 @lru_cache(maxsize=4)
 def _essays_text(file: Path) -> str:
-    text: str = _read_json(file)["text"]
+    text: str = read_json(file)["text"]
     return text
 
 
 @lru_cache(maxsize=4)
 def _squad_items(file: Path) -> tuple[SquadItem, ...]:
     items: list[SquadItem] = []
-    for article in _read_json(file)["data"]:
+    for article in read_json(file)["data"]:
         for paragraph in article["paragraphs"]:
             for qa in paragraph["qas"]:
                 answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
@@ -175,7 +175,7 @@ def _hotpotqa_items(file: Path) -> tuple[HotpotItem, ...]:
             answer=item["answer"],
             context="\n".join(f"{title}\n{''.join(sentences).strip()}" for title, sentences in item["context"]),
         )
-        for item in _read_json(file)
+        for item in read_json(file)
         if item["answer"] not in ("yes", "no")
     )
 
@@ -202,7 +202,8 @@ def _paragraphs(file: Path) -> tuple[Paragraph, ...]:
         return tuple(Paragraph(**json.loads(line)) for line in lines)
 
 
-def _read_json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """The content of a JSON file. Raises DataNotStaged when it is damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

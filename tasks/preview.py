@@ -19,6 +19,7 @@ def show_sample(
     length: int | None = None,
     seed: int | None = None,
     context_prefix: str = "tokenizer",
+    generator: str | None = None,
 ) -> dict[str, Any]:
     """Document `index` of a task, with `prompt` (the text as sent, or scored) and its `prompt_tokens`.
 
@@ -26,10 +27,10 @@ def show_sample(
         TaskError: an unknown task, no such index, or a tokenizer that cannot be loaded.
         DataNotStaged: its data are not staged.
     """
-    task = catalog.resolve(name, length, samples=index + 1, seed=seed)
-    generator = find_generator(task.config, load_tokenizer(tokenizer_path), context_prefix=context_prefix)
-    if generator is not None:
-        doc = generator.sample(index)
+    task = catalog.resolve(name, length, samples=index + 1, seed=seed, generator=generator)
+    maker = find_generator(task.config, load_tokenizer(tokenizer_path), context_prefix=context_prefix)
+    if maker is not None:
+        doc = maker.sample(index)
     else:
         metadata = {"tokenizer": tokenizer_path, "context_prefix": context_prefix}
         docs = task.config["custom_dataset"](**task.config["dataset_kwargs"], **metadata)["test"]
@@ -37,13 +38,18 @@ def show_sample(
             raise TaskError(f"task {task.info.name!r} has {len(docs)} documents: index must be below that, got {index}")
         doc = dict(docs[index])
     if "input" in doc:
-        prompt = " ".join(filter(None, [doc["input"], doc.get("gen_prefix")]))
+        prompt = _joined(doc["input"], doc.get("gen_prefix"))
     elif task.config["doc_to_target"] == "text":
         prompt = doc["text"]
     else:
         doc, prompt = _rendered(task.config, doc)
     tokens = encode(load_tokenizer(tokenizer_path), prompt, context_prefix)
     return {**doc, "prompt": prompt, "prompt_tokens": len(tokens)}
+
+
+def _joined(text: str, prefix: str | None) -> str:
+    """Input and answer prefix as lm-eval joins them: by a space, unless the first ends in white space."""
+    return f"{text}{'' if text[-1:].isspace() else ' '}{prefix}" if prefix else text
 
 
 def _rendered(config: Mapping[str, Any], doc: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

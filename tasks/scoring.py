@@ -20,6 +20,14 @@ def string_match_all(prediction: str, references: Sequence[str]) -> float:
     return sum(reference.lower() in text for reference in references) / len(references)
 
 
+def string_match_part(prediction: str, references: Sequence[str]) -> float:
+    """RULER's score of questions: 1 if any reference occurs in the prediction, case ignored; otherwise 0.
+
+    Source: NVIDIA/RULER scripts/eval. lm-eval's port gives the fraction of references instead.
+    """
+    return float(string_match_all(prediction, references) > 0)
+
+
 def contains(prediction: str, references: Sequence[str]) -> float:
     """1 if any reference occurs literally in the prediction, case ignored; otherwise 0.
 
@@ -31,6 +39,11 @@ def contains(prediction: str, references: Sequence[str]) -> float:
 def score_needles(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results` of needle tasks: metric `acc`."""
     return {"acc": string_match_all(results[0], doc["outputs"])}
+
+
+def score_any(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """lm-eval's `process_results` of RULER's questions: metric `acc`."""
+    return {"acc": string_match_part(results[0], doc["outputs"])}
 
 
 def score_contains(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from tasks import catalog
 from tasks.errors import TaskError
+from tasks.ruler.generators import check_generator
 from tasks.tokenizers import CONTEXT_PREFIXES
 
 FOLDER = catalog.ROOT / "suites"
@@ -28,6 +29,8 @@ class SuiteProtocol:
     """Tokens of a request and of a window of perplexity; None: as long as a task asks for."""
     shots: int = 0
     """Solved examples in front of a question; only 0 until training rows are staged."""
+    generator: str | None = None
+    """Of RULER's tasks; None: `exact`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +97,8 @@ FIELDS = ("suite", "description", "protocol", "columns", "averages", "published"
 
 def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> catalog.ResolvedTask:
     """The task behind a column."""
-    return catalog.resolve(column.task, column.length, column.samples if samples is None else samples, protocol.seed)
+    samples = column.samples if samples is None else samples
+    return catalog.resolve(column.task, column.length, samples, protocol.seed, protocol.generator)
 
 
 def list_suites() -> list[Suite]:
@@ -129,6 +133,8 @@ def _read(file: Path) -> Suite:
     protocol = _record(SuiteProtocol, raw.get("protocol", {}), f"{file}: protocol")
     if protocol.context_prefix not in CONTEXT_PREFIXES:
         raise TaskError(f"{file}: protocol: context_prefix must be one of {', '.join(CONTEXT_PREFIXES)}")
+    if protocol.generator is not None:
+        check_generator(protocol.generator, f"{file}: protocol")
     if protocol.shots != 0:
         raise TaskError(f"{file}: protocol: shots must be 0: no training rows are staged to draw examples from")
     if protocol.max_length is not None and protocol.max_length < 1:

@@ -14,10 +14,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from tasks.errors import TaskError
-from tasks.ruler import haystack, words
+from tasks.ruler import words
+from tasks.ruler.build import build, make_generator
+from tasks.ruler.exact import Generator
 from tasks.ruler.fill import fill
-from tasks.ruler.niah import ANSWER_PREFIX, INPUT, NEEDLE, Generator, build
-from tasks.ruler.spec import DEPTHS, VARIANTS, NiahSpec
+from tasks.ruler.spec import VARIANTS, RulerSpec
+from tasks.ruler.templates import DEPTHS, NEEDLE, NOISE, ONE_NEEDLE
 from tasks.tokenizers import encode, prefix_ids
 
 URL = "http://www.example.com/archive/2004/qxzjwvk-7281/index.html?id=9930441&ref=zzyqxw"
@@ -58,7 +60,7 @@ def write_data(folder: Path) -> None:
 
 def train_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """`bytes`: byte-level BPE without BOS, as GPT-2. `metaspace`: BPE with BOS in front, as Llama."""
-    template = f"{INPUT} {ANSWER_PREFIX} {NEEDLE} {haystack.NOISE} uuid numbers"
+    template = f"{ONE_NEEDLE.prompt}{ONE_NEEDLE.answer_prefix} {NEEDLE} {NOISE} uuid numbers"
     texts = [essay_text(300), template, "0 1 2 3 4 5 6 7 8 9 - a b c d e f"]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     alphabet = [chr(code) for code in range(33, 127)]
@@ -93,14 +95,16 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 
 
 def generator(tokenizer: Any, task: str = "niah_single_2", length: int = 512, **fields: Any) -> Generator:
-    return Generator(NiahSpec.parse({"task": task, "length": length, **fields}), tokenizer)
+    made = make_generator({"task": task, "length": length, **fields}, tokenizer)
+    assert isinstance(made, Generator)
+    return made
 
 
 def prompt_of(doc: dict[str, Any]) -> str:
     return f"{doc['input']} {doc['gen_prefix']}"
 
 
-CELLS = [("niah_single_1", 256)] + [(task, length) for task in VARIANTS for length in (512, 1024, 2048)]
+CELLS = [("niah_single_1", 300)] + [(task, length) for task in VARIANTS for length in (1024, 2048)]
 
 
 @pytest.mark.parametrize(("task", "length"), CELLS)
@@ -116,8 +120,8 @@ def test_samples_fill_the_length_to_the_token_and_never_exceed_it(tokenizer: Any
 
 @pytest.mark.parametrize("prefix", ["none", "bos", "eos"])
 def test_the_budget_counts_the_context_prefix(tokenizer: Any, prefix: str) -> None:
-    spec = NiahSpec.parse({"task": "niah_single_2", "length": 512})
-    doc = Generator(spec, tokenizer, context_prefix=prefix).sample(0)
+    spec = {"task": "niah_single_2", "length": 512}
+    doc = make_generator(spec, tokenizer, context_prefix=prefix).sample(0)
     assert len(encode(tokenizer, prompt_of(doc), prefix)) == doc["prompt_tokens"] == 512 - 128
 
 
@@ -141,12 +145,13 @@ def test_needles_stand_where_the_document_says(tokenizer: Any, task: str) -> Non
         doc = made.sample(index)
         prompt = prompt_of(doc)
         ids = encode(tokenizer, prompt)
-        needles = list(zip(doc["keys"], doc["values"], doc["needle_tokens"], strict=True))
+        keys = [key for key in doc["keys"] for _ in range(VARIANTS[task].values)]
+        needles = list(zip(keys, doc["values"], doc["needle_tokens"], strict=True))
         assert doc["needle_tokens"] == sorted(doc["needle_tokens"])
-        assert doc["outputs"] == [doc["values"][doc["asked"]]]
-        assert doc["query"] == doc["keys"][doc["asked"]]
+        assert set(doc["outputs"]) <= set(doc["values"])
+        assert all(key in doc["query"] for key in (doc["keys"] if task == "niah_multiquery" else [doc["query"]]))
         for key, value, position in needles:
-            kind = "uuids" if task == "niah_single_3" else "numbers"
+            kind = VARIANTS[task].value
             needle = f"One of the special magic {kind} for {key} is: {value}."
             assert prompt.count(value) == 1
             assert prompt.count(needle) == 1
@@ -231,18 +236,18 @@ def test_a_length_below_the_template_names_the_least_that_works() -> None:
         ({"task": "niah_single_1", "length": 512, "samples": 0}, "'samples' must be"),
         ({"task": "niah_single_1", "length": 512, "haystack": "essay"}, "fixes haystack"),
         ({"task": "mine", "length": 512}, "needs `haystack`"),
-        ({"task": "mine", "length": 512, "haystack": "hay"}, "'haystack' must be one of noise, essay"),
-        ({"task": "mine", "length": 512, "haystack": "noise", "needles": 41}, "'needles' must be at most 40"),
+        ({"task": "mine", "length": 512, "haystack": "hay"}, "'haystack' must be one of noise, essay, needle"),
+        ({"task": "mine", "length": 512, "haystack": "noise", "needles": 41}, "at most 40 needles"),
     ],
 )
 def test_a_wrong_spec_names_its_field(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        NiahSpec.parse(spec)
+        RulerSpec.parse(spec)
 
 
 def test_a_new_needle_task_needs_no_python(tokenizer: Any) -> None:
     spec = {"task": "mine", "length": 1024, "haystack": "noise", "key": "uuids", "value": "words", "needles": 3}
-    doc = Generator(NiahSpec.parse(spec), tokenizer).sample(0)
+    doc = make_generator(spec, tokenizer).sample(0)
     assert len(set(doc["keys"])) == 3
     assert "A special magic word is hidden" in doc["input"]
 

@@ -10,15 +10,16 @@ import pytest
 
 from tasks import catalog, data
 from tasks.registry import data_files, list_suites, list_tasks, load_suite, resolve
-from tasks.ruler.spec import VARIANTS, NiahSpec
+from tasks.ruler.spec import VARIANTS, RulerSpec
+from tasks.ruler.templates import OTHER_TASKS
 from tasks.suite import TaskError
 
-LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 
 def test_every_task_is_listed_with_its_data() -> None:
     infos = {info.name: info for info in list_tasks()}
-    assert {*VARIANTS, "squad_retrieval", "wiki_perplexity", "jrt_squad", "jrt_squad_twice"} <= set(infos)
+    assert {*VARIANTS, *OTHER_TASKS, "squad_retrieval", "wiki_perplexity", "jrt_squad", "jrt_squad_twice"} <= set(infos)
     assert all(infos[name].lengths == LENGTHS for name in VARIANTS)
     assert infos["niah_single_1"].data == ()
     assert data_files(["niah_single_2@512", "gdn2_niah_single_3_512", "squad_retrieval"]) == [
@@ -38,8 +39,8 @@ def test_every_yaml_of_a_length_says_what_resolve_says() -> None:
         assert config["dataset_kwargs"] == resolved.config["dataset_kwargs"]
         spec = config["dataset_kwargs"]["spec"]
         assert spec["length"] == int(file.stem)
-        if file.parent.name in VARIANTS:
-            assert NiahSpec.parse(spec).length == int(file.stem)
+        if file.parent.name in (*VARIANTS, *OTHER_TASKS):
+            assert RulerSpec.parse(spec).length == int(file.stem)
         assert set(config) - {"tag"} == set(resolved.config)
 
 

@@ -15,7 +15,7 @@ from harness.store import find_records
 from harness.tables.leaderboard import build_table
 from harness.tables.markdown import to_markdown
 from tasks.registry import load_suite
-from tasks.ruler.niah import Generator, NiahSpec
+from tasks.ruler.build import make_generator
 from tasks.scoring import score_needles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ def test_checkpoints_are_small_and_whole(folder: Path) -> None:
 def test_the_tiny_model_finds_needles_that_it_never_saw() -> None:
     """S-NIAH-1 at 600 tokens, seed 7: at least 9 of 10 (a model that guesses finds none)."""
     model = GDN2LM(str(ZOO / "gdn2-tiny"), batch_size=5)
-    generator = Generator(NiahSpec.parse({"task": "niah_single_1", "length": 600, "seed": 7}), model.tokenizer)
+    generator = make_generator({"task": "niah_single_1", "length": 600, "seed": 7}, model.tokenizer)
     docs = [generator.sample(index) for index in range(10)]
     requests = [
         Instance(

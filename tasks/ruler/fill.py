@@ -3,7 +3,7 @@
 Costs of single words predict the prompt's length up to a small constant, which the first full measurement corrects.
 When no number of words hits the target (the next word costs two tokens and one is left), some more words are taken and
 one of the last, which costs exactly the surplus, is left out. If that fails as well, costly words near the end (a URL
-of thirty tokens) are left out too.
+of thirty tokens) are left out too, or two words.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def _choices(costs: Sequence[int], opens: set[int], wanted: int) -> Iterator[Cho
     tail = at_most - _TAIL_WORDS
     kept = [index for index, cost in enumerate(costs) if index < tail or cost < _COSTLY_TOKENS]
     yield from _leaving_out_one(costs, kept, opens, wanted)
+    yield from _leaving_out_two(costs, cumulative, at_most, wanted)
     for num_words in range(at_most, max(-1, at_most - MAX_MEASUREMENTS), -1):
         yield num_words, ()
 
@@ -102,3 +103,15 @@ def _leaving_out_one(costs: Sequence[int], kept: Sequence[int], opens: set[int],
                 index = kept[position]
                 if costs[index] == surplus and (index in opens) == leave_out_openers:
                     yield choice(count, index)
+
+
+def _leaving_out_two(costs: Sequence[int], cumulative: Sequence[int], at_most: int, wanted: int) -> Iterator[Choice]:
+    """Ways to reach `wanted` tokens without two of the last words."""
+    for count in range(at_most + 1, min(at_most + 1 + EXTRA_WORDS, len(costs) + 1)):
+        surplus = cumulative[count] - wanted
+        seen: dict[int, int] = {}
+        for index in range(count - 2, max(-1, count - _TAIL_WORDS), -1):
+            if (other := seen.get(surplus - costs[index])) is not None:
+                yield count, (index, other)
+                break
+            seen.setdefault(costs[index], index)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from tasks import data
+from tasks.ruler import words
+from tasks.ruler.templates import NEEDLE, NOISE
 
 HaystackKind = Literal["noise", "essay"]
-NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+
+
+class Units(Protocol):
+    """Endless units of text."""
+
+    @property
+    def joiner(self) -> str:
+        """What stands between two units."""
+
+    def pieces(self, unit: int) -> list[str]:
+        """The words of a unit, each with the separator before it: the joiner, or a space."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,36 @@ class Haystack:
         return [self.joiner + first, *(" " + word for word in rest)]
 
 
+class Distractors:
+    """Needles that nobody asks for, a line each, drawn one after the other; none holds what `absent` names."""
+
+    joiner = "\n"
+
+    def __init__(self, key: words.Kind, value: words.Kind, rng: random.Random, *, absent: Sequence[str]) -> None:
+        self._kinds = key, value
+        self._rng = rng
+        self._absent = set(absent)
+        self._drawn: list[list[str]] = []
+
+    def pieces(self, unit: int) -> list[str]:
+        """The words of a distractor, each with the separator before it."""
+        while len(self._drawn) <= unit:
+            key, value = (self._item(kind) for kind in self._kinds)
+            needle = NEEDLE.format(kind=self._kinds[1], key=key, value=value)
+            # A UUID is many tokens: it may end after any of its groups.
+            self._drawn.append(re.findall(r"[\n ]?[^ -]+|-[^ -]+", self.joiner + needle))
+        return self._drawn[unit]
+
+    def _item(self, kind: words.Kind) -> str:
+        while (item := words.draw(self._rng, kind)) in self._absent:
+            pass
+        return item
+
+
 class Stretch:
     """A haystack from one unit on, as far as it was asked for: pieces (word with separator) and where units begin."""
 
-    def __init__(self, haystack: Haystack, start: int) -> None:
+    def __init__(self, haystack: Units, start: int) -> None:
         self._haystack = haystack
         self._next_unit = start
         self.pieces: list[str] = []
@@ -55,8 +94,8 @@ class Stretch:
             kept[index] = ""
         starts = [start for start in self.unit_starts if start < num_words]
         units = ["".join(kept[start:end]) for start, end in zip(starts, [*starts[1:], num_words], strict=True)]
-        # Both joiners and the separator of words are one character long.
-        return [unit[1:] for unit in units if unit]
+        joiner = self._haystack.joiner
+        return [unit[len(joiner) if unit.startswith(joiner) else 1 :] for unit in units if unit]
 
     def context(self, needles: Sequence[str], depths: Sequence[int], lines: Sequence[str]) -> str:
         """Put needle i in front of the line at `depths[i]` percent; depths ascend, 0 is the top and 100 the end."""

@@ -1,0 +1,66 @@
+"""The documents of RULER's tasks, for lm-eval and for whoever wants a sample: the generator is a field of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import TaskError
+from tasks.ruler.exact import Generator
+from tasks.ruler.spec import RulerSpec
+from tasks.tokenizers import load_tokenizer
+
+if TYPE_CHECKING:
+    import datasets  # type: ignore[import-untyped]
+
+    from tasks.ruler.official.generator import OfficialGenerator
+
+
+def build(
+    spec: Mapping[str, Any],
+    *,
+    tokenizer: Any = None,
+    pretrained: str | None = None,
+    context_prefix: str = "tokenizer",
+    max_samples: int | None = None,
+    **_lm_eval_metadata: Any,
+) -> dict[str, datasets.Dataset]:
+    """The documents of one task, called by lm-eval with `dataset_kwargs` and its metadata.
+
+    Args:
+        spec: the fields of RulerSpec, and those of Variant for a needle task of one's own.
+        tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
+        pretrained: the model's folder or hub name, as in lm-eval's model_args.
+        context_prefix: what stands before the prompt: tokenizer | none | bos | eos.
+        max_samples: draw only the first so many samples; the ones drawn are the same.
+
+    Raises:
+        TaskError: a wrong field, no tokenizer, or a length too short for the template.
+        DataNotStaged: the essays or questions are not staged.
+    """
+    import datasets
+
+    parsed = RulerSpec.parse(spec)
+    source = tokenizer or pretrained
+    if not source:
+        raise TaskError(
+            f"{parsed.task}: samples are filled to the token and need a tokenizer: "
+            'pass --metadata \'{"tokenizer": "PATH"}\' or a model with pretrained=PATH'
+        )
+    loaded = load_tokenizer(source) if isinstance(source, str) else source
+    count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
+    made = make_generator(spec, loaded, context_prefix=context_prefix).samples(count)
+    return {"test": datasets.Dataset.from_list(made)}
+
+
+def make_generator(
+    spec: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer"
+) -> Generator | OfficialGenerator:
+    """The generator of a spec from YAML; raises TaskError that names a wrong field."""
+    parsed = RulerSpec.parse(spec)
+    if parsed.generator == "exact":
+        return Generator(parsed, tokenizer, context_prefix=context_prefix)
+    # Imported when needed: numpy, which listing tasks does without.
+    from tasks.ruler.official.generator import OfficialGenerator
+
+    return OfficialGenerator(parsed, tokenizer, context_prefix=context_prefix)

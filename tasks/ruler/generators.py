@@ -1,0 +1,18 @@
+"""The names of RULER's generators. Imports nothing: the command line lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.errors import TaskError
+
+GENERATORS = ("exact", "nvidia", "nvidia-26.3", "lm-eval")
+DEFAULT_SEEDS = {"exact": 42, "nvidia": 42, "nvidia-26.3": 42, "lm-eval": 0}
+"""What each is seeded with when nobody says otherwise."""
+
+
+def check_generator(name: Any, where: str) -> str:
+    """The name of a generator, if it is one. Raises TaskError that lists them."""
+    if name not in GENERATORS:
+        raise TaskError(f"{where}: generator must be one of {', '.join(GENERATORS)}, got {name!r}")
+    return str(name)

@@ -1,0 +1,76 @@
+"""Questions among documents for `exact`: SQuAD (qa_1), HotpotQA (qa_2). The last distractor is cut to fill."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from functools import lru_cache
+
+from tasks.ruler import documents
+from tasks.ruler.documents import Question, Questions
+from tasks.ruler.haystack import Stretch
+from tasks.ruler.problem import HaystackProblem
+from tasks.ruler.spec import RulerSpec
+from tasks.ruler.templates import DOCUMENT, QUESTION, QUESTION_SOURCES
+
+
+class QuestionProblems:
+    """The problems of one question task: sample i asks the same question at every length."""
+
+    def __init__(self, spec: RulerSpec) -> None:
+        self._data = documents.load(QUESTION_SOURCES[spec.task])
+        self._order = _order(spec.task, spec.seed, len(self._data.questions))
+
+    def problem(self, index: int, rng: random.Random) -> HaystackProblem:
+        """A question, the order of its distractors, and the order in which all documents are shown."""
+        question = self._data.questions[self._order[index % len(self._order)]]
+        gold = [self._data.documents[number] for number in question.gold]
+        distractors, shown = rng.getrandbits(64), rng.getrandbits(64)
+
+        def prompt(stretch: Stretch, lines: list[str]) -> str:  # noqa: ARG001
+            texts = gold + [line.split("\n", 1)[-1] for line in lines]
+            random.Random(shown).shuffle(texts)
+            listed = (DOCUMENT.format(number=number, text=text) for number, text in enumerate(texts, start=1))
+            return QUESTION.prompt.format(context="\n\n".join(listed), query=question.text) + QUESTION.answer_prefix
+
+        return HaystackProblem(
+            stretch=lambda: Stretch(_Distractors(self._data, question, random.Random(distractors)), 0),
+            prompt=prompt,
+            prefix=QUESTION.answer_prefix,
+            outputs=question.answers,
+            evidence=gold,
+            facts={"query": question.text, "question": self._order[index % len(self._order)]},
+        )
+
+
+class _Distractors:
+    """Documents of the same article in random order, then others, none twice before all have been; each with a head."""
+
+    joiner = "\n\n"
+
+    def __init__(self, data: Questions, question: Question, rng: random.Random) -> None:
+        self._texts = data.documents
+        self._rng = rng
+        self._gold = set(question.gold)
+        self._order = rng.sample(question.more, len(question.more))
+        self._seen = {*question.gold, *question.more}
+
+    def pieces(self, unit: int) -> list[str]:
+        """The words of a document with the separator before each; its head counts those before it."""
+        while len(self._order) <= unit:
+            if len(self._seen) == len(self._texts):
+                self._seen = set(self._gold)
+            number = self._rng.randrange(len(self._texts))
+            if number not in self._seen:
+                self._seen.add(number)
+                self._order.append(number)
+        text = DOCUMENT.format(number=len(self._gold) + unit + 1, text=self._texts[self._order[unit]])
+        # The first space of a head is part of the first piece: "Document 7:\nFirst" stays whole.
+        head, body = text.split("\n", 1)
+        first, *rest = body.split(" ")
+        return [f"{self.joiner}{head}\n{first}", *(" " + word for word in rest)]
+
+
+@lru_cache(maxsize=8)
+def _order(task: str, seed: int, count: int) -> list[int]:
+    return random.Random(hashlib.sha256(f"{task}|{seed}".encode()).digest()).sample(range(count), count)
