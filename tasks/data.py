@@ -61,6 +61,11 @@ def data_dir() -> Path:
     return Path(os.environ.get("GDN2_DATA") or "~/.cache/gdn2/data").expanduser()
 
 
+def tokenizer_dir(name: str) -> Path:
+    """Where a tokenizer of the hub lies once it is staged; it need not exist."""
+    return data_dir() / "tokenizers" / name.replace("/", "--")
+
+
 def path(name: str) -> Path:
     """The path of a staged file. Raises DataNotStaged when it is missing."""
     target = data_dir() / name

@@ -2,7 +2,17 @@
 
 from tasks.catalog import ResolvedTask, TaskInfo, data_files, list_tasks, resolve
 from tasks.errors import TaskError
-from tasks.suite import Average, Column, Published, Suite, SuiteProtocol, list_suites, load_suite, resolve_column
+from tasks.suite import (
+    Average,
+    Column,
+    Published,
+    Suite,
+    SuiteProtocol,
+    list_suites,
+    load_suite,
+    resolve_column,
+    suite_names,
+)
 
 __all__ = [
     "Average",
@@ -19,4 +29,5 @@ __all__ = [
     "load_suite",
     "resolve",
     "resolve_column",
+    "suite_names",
 ]

