@@ -51,6 +51,7 @@ SIZES = (
     "window_size",
     "max_position_embeddings",
 )
+LLAMA3_ROPE = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 CHOICES: dict[str, tuple[Any, ...]] = {
     "output_gate": (None, "sigmoid", "silu", "none"),
     "erase_range": (1.0, 2.0),
@@ -99,6 +100,8 @@ class GDN2Config(PreTrainedConfig):
         attention_bias, attention_output_bias: whether q, k, v, and whether the output projection have a bias.
         attention_qk_norm: whether q and k of attention layers pass an RMSNorm a head.
         rope_theta: base of the rotary embedding; None for attention without positions.
+        rope_llama3: Llama 3's stretching of slow rotations: a dict of factor, low_freq_factor, high_freq_factor and
+            original_max_position_embeddings.
         window_size: tokens that a "swa" layer sees, the current one included.
         norm_eps: epsilon of every RMSNorm.
         initializer_range: standard deviation of the initial weights.
@@ -145,6 +148,7 @@ class GDN2Config(PreTrainedConfig):
     attention_output_bias: bool = False
     attention_qk_norm: bool = False
     rope_theta: float | None = 10000.0
+    rope_llama3: dict[str, float] | None = None
     window_size: int = 2048
     norm_eps: float = 1e-5
     initializer_range: float = 0.02
@@ -214,6 +218,8 @@ class GDN2Config(PreTrainedConfig):
             raise ValueError(f"GDN2Config.decay_floor must be negative (a log-decay) or None, got {self.decay_floor!r}")
         if self.rope_theta is not None and not self.rope_theta > 0:
             raise ValueError(f"GDN2Config.rope_theta must be positive or None, got {self.rope_theta!r}")
+        if self.rope_llama3 is not None and set(self.rope_llama3) != LLAMA3_ROPE:
+            raise ValueError(f"GDN2Config.rope_llama3 must have {', '.join(sorted(LLAMA3_ROPE))} and nothing else")
 
     def _check_layers(self) -> None:
         """Write `layers` out as one name a layer; refuse names and sizes that its mixers cannot have."""

@@ -90,7 +90,7 @@ def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:
     size = tail.shape[1]
     both = torch.cat([tail.to(x.dtype), x], dim=1)
     if ends is None:
-        return both[:, both.shape[1] - size :].contiguous()
+        return both[:, both.shape[1] - size :].clone()  # a view would keep all of x
     index = ends[:, None] + torch.arange(size, device=x.device)
     return both.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -55,23 +56,33 @@ class Positions:
         index: position of each token in its own text, int64 [B, T]; the first token of a text is at 0, and padding
             counts nothing. At padding: some position of the row.
         before: tokens of each row before this forward, int64 [B].
-        longest: tokens of the longest row after it.
-        aligned: whether all rows had the same number of tokens before, and no position is padding.
+        count: tokens of each row in this forward, int64 [B].
+        start: column of each row's first token in this forward, int64 [B].
+        padded: whether there is padding.
     """
 
     index: Tensor
     before: Tensor
-    longest: int
-    aligned: bool
+    count: Tensor
+    start: Tensor
+    padded: bool
 
     @staticmethod
     def after(lengths: Tensor, num_tokens: int, padding: Padding | None) -> Positions:
         """The positions of the next `num_tokens` columns behind rows of `lengths` tokens."""
         if padding is None:
-            offsets = torch.arange(num_tokens, device=lengths.device)
-            shortest, longest = torch.aminmax(lengths)
-            aligned = bool(shortest == longest)
-            return Positions(lengths[:, None] + offsets, lengths, int(longest) + num_tokens, aligned)
+            index = lengths[:, None] + torch.arange(num_tokens, device=lengths.device)
+            return Positions(index, lengths, torch.full_like(lengths, num_tokens), torch.zeros_like(lengths), False)
         offsets = (~padding.is_pad[..., 0]).cumsum(1) - 1
         index = (lengths[:, None] + offsets).clamp(min=0)
-        return Positions(index, lengths, int((lengths + padding.lengths).max()), False)
+        return Positions(index, lengths, padding.lengths, padding.ends - padding.lengths, True)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row after this forward. Waits for the device."""
+        return int((self.before + self.count).max())
+
+    @cached_property
+    def aligned(self) -> bool:
+        """Whether all rows had the same number of tokens before, and no position is padding. Waits for the device."""
+        return not self.padded and bool((self.before == self.before[:1]).all())

@@ -22,6 +22,7 @@ from gdn2 import GDN2ForCausalLM
 from gdn2.mixers import MIXERS
 
 HIDDEN, INNER = 32, 48
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 IDS = torch.randint(1, 420, (2, 50), generator=torch.Generator().manual_seed(0))
 
 
@@ -56,8 +57,9 @@ MAMBA_NAMES = {
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("biased", [False, True])
-def test_full_attention_is_a_llama(biased: bool) -> None:
+@pytest.mark.parametrize(("biased", "scaling"), [(False, None), (True, None), (False, LLAMA3)])
+def test_full_attention_is_a_llama(biased: bool, scaling: dict[str, float] | None) -> None:
+    rope = {"rope_type": "default", "rope_theta": 500.0, **({"rope_type": "llama3", **scaling} if scaling else {})}
     llama = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=420,
@@ -67,7 +69,7 @@ def test_full_attention_is_a_llama(biased: bool) -> None:
             num_attention_heads=4,
             num_key_value_heads=2,
             head_dim=16,
-            rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+            rope_parameters=rope,
             rms_norm_eps=1e-5,
             attention_bias=biased,
         )
@@ -78,6 +80,7 @@ def test_full_attention_is_a_llama(biased: bool) -> None:
         "attention",
         intermediate_size=INNER,
         rope_theta=500.0,
+        rope_llama3=scaling,
         attention_bias=biased,
         attention_output_bias=biased,
     )

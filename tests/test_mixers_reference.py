@@ -16,6 +16,7 @@ from gdn2.ops import gated_delta_rule_2
 from gdn2.padding import Positions
 from gdn2.state import LayerState
 
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, {}) for name in LAYERS},
     "gdn2 grouped": ("gdn2", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0, "output_gate": "silu"}),
@@ -31,6 +32,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "mamba3 softplus": ("mamba3", {"ssm_rate": "softplus", "ssm_rope_fraction": 1.0, "ssm_bias": False}),
     "mamba3_mimo groups": ("mamba3_mimo", {"num_heads": 4, "ssm_groups": 2, "ssm_output_norm": True, "head_dim": 6}),
     "attention bias": ("attention", {"attention_bias": True, "attention_output_bias": True, "rope_theta": 100.0}),
+    "attention llama3": ("attention", {"rope_llama3": LLAMA3, "attention_kv_heads": 1}),
     "attention norm": ("attention", {"attention_qk_norm": True, "rope_theta": None}),
 }
 
@@ -206,6 +208,7 @@ def test_configs_refuse_layers_that_cannot_be() -> None:
         ({"layers": "attention", "attention_head_dim": 7}, "even to be rotated"),
         ({"attention_heads": 8, "attention_kv_heads": 3}, "multiple of attention_kv_heads"),
         ({"decay_floor": 0.5}, "decay_floor must be negative"),
+        ({"rope_llama3": {"factor": 8.0}}, "rope_llama3 must have factor, high_freq_factor, low_freq_factor"),
         ({"qk_norm": "l1"}, "qk_norm must be 'l2' or 'sum'"),
         ({"intermediate_size": -1}, "intermediate_size must be 0"),
     ):

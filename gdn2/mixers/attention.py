@@ -5,6 +5,8 @@ Letters: B batch, T tokens, H query heads, G key and value heads, d channels of 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -32,7 +34,7 @@ class Attention(Mixer):
         self.num_heads: int = config.attention_heads  # type: ignore[assignment]
         self.kv_heads: int = config.attention_kv_heads  # type: ignore[assignment]
         self.head_dim: int = config.attention_head_dim  # type: ignore[assignment]
-        self.theta = config.rope_theta
+        self.theta, self.llama3 = config.rope_theta, config.rope_llama3
         self.q_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
@@ -42,20 +44,21 @@ class Attention(Mixer):
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token: no slots."""
-        empty = self.k_proj.weight.new_zeros(batch_size, 0, self.kv_heads, self.head_dim)
-        return LayerState(keys=empty, values=empty)
+        shape = (batch_size, 0, self.kv_heads, self.head_dim)
+        return LayerState(keys=self.k_proj.weight.new_zeros(shape), values=self.v_proj.weight.new_zeros(shape))
 
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
     ) -> tuple[Tensor, LayerState]:
         """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        assert positions.padded == (padding is not None)
         assert state.keys is not None
         assert state.values is not None
         q, k, v = self.project(x, positions)
         if positions.aligned:
             keys, values = torch.cat([state.keys, k], dim=1), torch.cat([state.values, v], dim=1)
         else:
-            taken = _newest_tokens(positions, padding, positions.longest, state.keys.shape[1])
+            taken = _newest_tokens(positions, positions.longest, state.keys.shape[1])
             keys, values = _fill(state.keys, k, taken), _fill(state.values, v, taken)
         if positions.aligned and not state.keys.shape[1]:
             o = _attend(q, keys, values, None)
@@ -75,10 +78,19 @@ class Attention(Mixer):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.theta is None:
             return q, k, v
-        dtype = wide(x[:0]).dtype
-        channels = torch.arange(0, self.head_dim, 2, dtype=dtype, device=x.device)
-        angle = positions.index.to(dtype)[..., None, None] * self.theta ** (-channels / self.head_dim)
+        angle = positions.index[..., None, None] * self.frequencies(self.theta, wide(x[:0]))
         return rotate_halves(q, angle), rotate_halves(k, angle), v
+
+    def frequencies(self, theta: float, like: Tensor) -> Tensor:
+        """Radians a token of each pair of channels [d / 2]."""
+        channels = torch.arange(0, self.head_dim, 2, dtype=like.dtype, device=like.device)
+        frequency = theta ** (-channels / self.head_dim)
+        if self.llama3 is None:
+            return frequency
+        turns = frequency * self.llama3["original_max_position_embeddings"] / (2 * math.pi)
+        low, high = self.llama3["low_freq_factor"], self.llama3["high_freq_factor"]
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        return frequency * (kept + (1 - kept) / self.llama3["factor"])
 
 
 class SlidingWindowAttention(Attention):
@@ -90,8 +102,9 @@ class SlidingWindowAttention(Attention):
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token: an empty ring."""
-        ring = self.k_proj.weight.new_zeros(batch_size, self.window, self.kv_heads, self.head_dim)
-        return LayerState(window_keys=ring, window_values=ring)
+        shape = (batch_size, self.window, self.kv_heads, self.head_dim)
+        keys, values = self.k_proj.weight.new_zeros(shape), self.v_proj.weight.new_zeros(shape)
+        return LayerState(window_keys=keys, window_values=values)
 
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
@@ -116,7 +129,7 @@ class SlidingWindowAttention(Attention):
             itself = torch.arange(stop - start, device=x.device)[:, None] + keys.shape[1] - (stop - start)
             visible = visible | (torch.arange(keys.shape[1], device=x.device) == itself)  # also padding sees something
             pieces.append(_attend(q[:, start:stop], keys, values, visible))
-        taken = _newest_tokens(positions, padding, W, W, ring=True)
+        taken = _newest_tokens(positions, W, W, ring=True)
         state = LayerState(
             window_keys=_fill(state.window_keys, k, taken), window_values=_fill(state.window_values, v, taken)
         )
@@ -143,22 +156,18 @@ def _ring_positions(lengths: Tensor, window: int) -> Tensor:
     return newest - (newest - torch.arange(window, device=lengths.device)).remainder(window)
 
 
-def _newest_tokens(
-    positions: Positions, padding: Padding | None, slots: int, old_slots: int, *, ring: bool = False
-) -> tuple[Tensor, Tensor]:
+def _newest_tokens(positions: Positions, slots: int, old_slots: int, *, ring: bool = False) -> tuple[Tensor, Tensor]:
     """Where the tokens of each slot come from after a forward: an index into the old slots followed by the new
     columns, int64 [B, slots], and whether the slot holds a token at all."""
-    T = positions.index.shape[1]
-    before = positions.before
-    count = before.new_full(before.shape, T) if padding is None else padding.lengths
-    start = before.new_zeros(before.shape) if padding is None else padding.ends - padding.lengths
-    if ring:
-        at = _ring_positions(before + count, slots)
-    else:
-        at = torch.arange(slots, device=before.device).expand(len(before), -1)
-    old = torch.arange(slots, device=before.device).clamp(max=max(old_slots - 1, 0))
-    source = torch.where(at < before[:, None], old, old_slots + (start - before)[:, None] + at)
-    return source.clamp(min=0, max=old_slots + T - 1), (at >= 0) & (at < (before + count)[:, None])
+    T, before, after = positions.index.shape[1], positions.before, positions.before + positions.count
+    slot = torch.arange(slots, device=before.device)
+    at = _ring_positions(after, slots) if ring else slot.expand(len(before), -1)
+    source = torch.where(
+        at < before[:, None],
+        slot.clamp(max=max(old_slots - 1, 0)),
+        old_slots + (positions.start - before)[:, None] + at,
+    )
+    return source.clamp(min=0, max=old_slots + T - 1), (at >= 0) & (at < after[:, None])
 
 
 def _fill(old: Tensor, new: Tensor, taken: tuple[Tensor, Tensor]) -> Tensor:

@@ -115,7 +115,7 @@ class Mamba3(Mixer):
         previous_value = last_inputs(inputs.x.flatten(2), state.previous_value.flatten(1)[:, None], ends)
         y = self.out_proj(self.gate(o, inputs.z).to(x.dtype))
         tail = (previous_key.view(state.previous_key.shape), previous_value.view(state.previous_value.shape))
-        return y, LayerState(matrix, previous_key=tail[0], previous_value=tail[1], angle=angle[:, -1].contiguous())
+        return y, LayerState(matrix, previous_key=tail[0], previous_value=tail[1], angle=angle[:, -1].clone())
 
     def read(self, x: Tensor, padding: Padding | None) -> Inputs:
         """The projections of x. Padding has Delta = 0 and key 0: it neither decays, rotates nor writes."""
