@@ -195,7 +195,7 @@ def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
     if mixer.theta is not None:
         frequency = mixer.theta ** -(torch.arange(0, d, 2, dtype=x.dtype) / d)
         if mixer.llama3 is not None:
-            frequency = torch.stack([_stretched(f, **mixer.llama3) for f in frequency])
+            frequency = torch.stack([_stretched(f, mixer.llama3) for f in frequency])
         q, k = (torch.stack([_rotate(row, t * frequency) for t, row in enumerate(part)]) for part in (q, k))
     y = zeros(q.shape)
     for t in range(len(x)):
@@ -207,21 +207,13 @@ def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
     return _linear(p, "o_proj", y.flatten(1))
 
 
-def _stretched(
-    frequency: Tensor,
-    factor: float,
-    low_freq_factor: float,
-    high_freq_factor: float,
-    original_max_position_embeddings: float,
-) -> Tensor:
-    wavelength = 2 * math.pi / frequency
-    if wavelength > original_max_position_embeddings / low_freq_factor:
-        return frequency / factor
-    if wavelength < original_max_position_embeddings / high_freq_factor:
+def _stretched(frequency: Tensor, how: dict[str, float]) -> Tensor:
+    low, high = how["low_freq_factor"], how["high_freq_factor"]
+    turns = how["original_max_position_embeddings"] * frequency / (2 * math.pi)
+    if turns > high:
         return frequency
-    turns = original_max_position_embeddings / wavelength
-    share = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor)
-    return (1 - share) * frequency / factor + share * frequency
+    share = 0.0 if turns < low else (turns - low) / (high - low)
+    return (1 - share) * frequency / how["factor"] + share * frequency
 
 
 def _parameters(mixer: Any) -> dict[str, Tensor]:
