@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import checkpoint_cli
 from tasks.ruler.generators import GENERATORS
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_leaderboard(commands)
     _add_tasks(commands)
+    checkpoint_cli.add_commands(commands)
     return parser
 
 

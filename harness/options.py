@@ -14,6 +14,7 @@ from tasks import data
 from tasks.registry import ResolvedTask, Suite, load_suite, resolve
 
 ZOO = ROOT / "gdn2" / "zoo"
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def make_plan(options: RunOptions) -> Plan:
     _check_data(unique.values(), options.suite if suite else None)
     ensure_folder(options.output)
     prefix = options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer")
-    name = options.name or checkpoint.resolve().name
+    name = options.name or (checkpoint.resolve().name if checkpoint.is_dir() else checkpoint.stem)
     if "/" in name or name.startswith("."):
         raise UserError(f"--name {name!r}: must not contain / or begin with a dot")
     max_length = suite.protocol.max_length if suite else None
@@ -111,13 +112,13 @@ def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:
 
 
 def find_checkpoint(name: str) -> Path:
-    """A folder, or the name of a checkpoint of the zoo.
+    """A folder, a file with weights, or the name of a checkpoint of the zoo.
 
     Raises:
         UserError: neither; lists the zoo.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
         return path
     if (ZOO / name / "config.json").is_file():
         return ZOO / name

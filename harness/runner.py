@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness import cells, machine
+from harness.imports import import_for_run
 from harness.lm_eval_run import evaluate_task, merge, quiet_lm_eval, write_results
 from harness.options import Plan, RunOptions, label, make_plan
 from harness.progress import RichProgress
@@ -37,7 +38,7 @@ def run(
     """
     started = time.time()
     machine.git_state()  # as it is now, not when the run ends
-    plan = make_plan(options)
+    plan = import_for_run(make_plan(options), options, console)
     quiet_lm_eval()
     progress = RichProgress(console)
     with console.status(f"loading {plan.checkpoint}"):

@@ -1,32 +1,19 @@
-"""Reading a checkpoint folder strictly: every tensor fits, none is missing, none is NaN; and its fingerprint."""
+"""Reading a checkpoint folder strictly: every tensor fits, none is missing, none is NaN."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gdn2.checkpoints.errors import CheckpointError, first_line, listed
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-)
 SHOWN = 3  # names listed in an error
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and the field or tensor."""
 
 
 def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") -> GDN2ForCausalLM:
@@ -50,7 +37,7 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
     try:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides nn.Module's signature
     except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"device {device!r} cannot be used: {_first_line(error)}") from error
+        raise CheckpointError(f"device {device!r} cannot be used: {first_line(error)}") from error
     return model.eval()
 
 
@@ -73,32 +60,14 @@ def read_config(path: Path) -> GDN2Config:
         raise CheckpointError(f"{file}: expected a JSON object")
     model_type = fields.get("model_type")
     if model_type != GDN2Config.model_type:
-        raise CheckpointError(f"{file}: model_type is {model_type!r}; this version evaluates {GDN2Config.model_type!r}")
+        raise CheckpointError(
+            f"{file}: model_type is {model_type!r}; this version evaluates {GDN2Config.model_type!r}; "
+            "bring others into it with: python run_eval.py import SRC DST"
+        )
     try:
         return GDN2Config(**fields)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{file}: {_first_line(error)}") from error
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of the config and the weights: what "the same checkpoint" means in a record."""
-    return hash_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
-
-
-def tokenizer_fingerprint(path: Path) -> str:
-    """SHA-256 of the tokenizer's files."""
-    return hash_files([path / name for name in TOKENIZER_FILES if (path / name).is_file()])
-
-
-def hash_files(files: Iterable[Path]) -> str:
-    """SHA-256 over names and contents, in the given order."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+        raise CheckpointError(f"{file}: {first_line(error)}") from error
 
 
 def _load_weights(path: Path, config: GDN2Config, dtype: torch.dtype) -> GDN2ForCausalLM:
@@ -113,7 +82,7 @@ def _load_weights(path: Path, config: GDN2Config, dtype: torch.dtype) -> GDN2For
             path, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: the weights cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: the weights cannot be read ({first_line(error)})") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
@@ -122,13 +91,12 @@ def _load_weights(path: Path, config: GDN2Config, dtype: torch.dtype) -> GDN2For
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         found = sorted(str(name[0] if isinstance(name, tuple) else name) for name in info[kind])
         if found:
-            names = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
             problem = {
                 "missing_keys": "lacks tensors that config.json asks for",
                 "unexpected_keys": "holds tensors that config.json does not know",
                 "mismatched_keys": "holds tensors of another shape than config.json says",
             }[kind]
-            raise CheckpointError(f"{path}: the checkpoint {problem}: {names}")
+            raise CheckpointError(f"{path}: the checkpoint {problem}: {listed(found, SHOWN)}")
     return model
 
 
@@ -140,7 +108,3 @@ def _refuse_not_finite(path: Path, model: GDN2ForCausalLM) -> None:
                 f"{path}: {name} holds {count} values that are NaN or infinite; the training that wrote it diverged, "
                 "or the file is damaged"
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,17 @@
+"""Checkpoints on disk: load them strictly, tell them apart by hash, import foreign ones (`importers`)."""
+
+from gdn2.checkpoints.errors import CheckpointError
+from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint, hash_files, tokenizer_fingerprint
+from gdn2.checkpoints.loading import DTYPES, SHOWN, load_checkpoint, read_config
+
+__all__ = [
+    "DTYPES",
+    "SHOWN",
+    "TOKENIZER_FILES",
+    "CheckpointError",
+    "fingerprint",
+    "hash_files",
+    "load_checkpoint",
+    "read_config",
+    "tokenizer_fingerprint",
+]

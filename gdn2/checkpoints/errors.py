@@ -1,0 +1,20 @@
+"""What is wrong with a checkpoint, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file and the field or tensor."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def listed(names: Sequence[str], shown: int) -> str:
+    """`a, b, c and 5 more`."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

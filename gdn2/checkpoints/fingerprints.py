@@ -1,0 +1,37 @@
+"""SHA-256 of what makes a checkpoint: its config and weights, its tokenizer, any files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of the config and the weights: what "the same checkpoint" means in a record."""
+    return hash_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
+
+
+def tokenizer_fingerprint(path: Path) -> str:
+    """SHA-256 of the tokenizer's files."""
+    return hash_files([path / name for name in TOKENIZER_FILES if (path / name).is_file()])
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """SHA-256 over names and contents, in the given order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

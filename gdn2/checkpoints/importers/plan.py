@@ -1,0 +1,173 @@
+"""What an import will do, worked out from names and shapes before a tensor is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gdn2.checkpoints.errors import CheckpointError, first_line
+from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape, problems
+from gdn2.checkpoints.tensors import Tensors, read_json, weight_files
+from gdn2.config import GDN2Config
+from gdn2.model import GDN2ForCausalLM
+
+
+class Source:
+    """A checkpoint as found: a folder, or a single file with weights.
+
+    Raises:
+        CheckpointError: neither, or a config.json that is no JSON object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path if path.is_dir() else path.parent
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file or folder")
+        file = path / "config.json"
+        self.config_file = file if file.is_file() else None
+        self.config: dict[str, Any] = read_json(file) if file.is_file() else {}
+
+    @cached_property
+    def tensors(self) -> Tensors:
+        """The tensors; opened when first asked for."""
+        return Tensors(weight_files(self.path))
+
+    @property
+    def files(self) -> list[Path]:
+        """All that decides what is imported, besides options and tokenizer."""
+        return ([self.config_file] if self.config_file else []) + weight_files(self.path)
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config.get("model_type", ""))
+
+
+@dataclass(frozen=True)
+class Importer:
+    """One foreign format.
+
+    Attributes:
+        name: what a user calls it.
+        matches: whether a source looks like it; looks at the config first and opens weights only if it must.
+        plan: the plan of a source that matches, before options.
+    """
+
+    name: str
+    matches: Callable[[Source], bool]
+    plan: Callable[[Source, Mapping[str, Any]], ImportPlan]
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """A checked import.
+
+    Attributes:
+        format: the importer's name.
+        config: the model's configuration.
+        entries: the key map.
+        shapes: the shapes of the model's tensors.
+        unused: tensors of the source that hold nothing the model needs.
+        assumed: fields that the source does not tell, with the values taken for them.
+        settings: fields that the user has set.
+    """
+
+    format: str
+    source: Source
+    config: GDN2Config
+    entries: tuple[Entry, ...]
+    shapes: dict[str, Shape]
+    unused: tuple[str, ...] = ()
+    assumed: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def make_plan(
+    source: Source,
+    name: str,
+    values: Mapping[str, Any],
+    *,
+    entries: Callable[[GDN2Config, list[str]], list[Entry]],
+    unused: Callable[[str], bool] = lambda _: False,
+    assumed: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> ImportPlan:
+    """The plan for a configuration, checked.
+
+    Args:
+        values: fields of `GDN2Config`, from the source.
+        entries: the key map for a configuration and the names of its tensors.
+        unused: whether a tensor of the source holds nothing that the model needs.
+        assumed: fields that the source does not tell.
+        settings: fields that the user has set; they win over the others.
+
+    Raises:
+        CheckpointError: a configuration that is not possible, or tensors that do not fit it; all of them are listed.
+    """
+    settings, assumed = dict(settings or {}), dict(assumed or {})
+    try:
+        config = GDN2Config(**{**assumed, **values, **settings})
+    except (ValueError, TypeError) as error:
+        where = source.config_file or source.path
+        raise CheckpointError(f"{where}: {first_line(error)}") from error
+    shapes = model_shapes(config)
+    if config.tie_word_embeddings:
+        del shapes[HEAD]
+    stored = source.tensors
+    mapped = tuple(entries(config, list(shapes)))
+    left_out = [key for key in stored if unused(key)]
+    if config.tie_word_embeddings:
+        left_out += _duplicate_head(source, name, mapped)
+    if found := problems(mapped, stored, shapes, left_out):
+        raise CheckpointError(f"{source.path}: the tensors do not fit the format {name!r}: {'; '.join(found)}")
+    kept = {key: value for key, value in assumed.items() if key not in settings and key not in values}
+    return ImportPlan(name, source, config, mapped, shapes, tuple(left_out), kept, settings)
+
+
+def model_shapes(config: GDN2Config) -> dict[str, Shape]:
+    """The shape of every tensor of a model, in its order; nothing is allocated."""
+    with torch.device("meta"):
+        model = GDN2ForCausalLM(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """`["norm_eps=1e-6", "output_gate=silu"]` as fields of `GDN2Config`.
+
+    Raises:
+        CheckpointError: no "=", or a field that does not exist.
+    """
+    kinds = {item.name: str(item.type) for item in fields(GDN2Config)}
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise CheckpointError(f"--set {text!r}: write FIELD=VALUE, for example output_gate=silu")
+        if name not in kinds:
+            raise CheckpointError(f"--set {text!r}: GDN2Config has no field {name!r}; its fields are in gdn2/config.py")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        found[name] = float(parsed) if kinds[name].startswith("float") and isinstance(parsed, int) else parsed
+    return found
+
+
+def _duplicate_head(source: Source, name: str, entries: tuple[Entry, ...]) -> list[str]:
+    """The source's head, if it has one although its config says that the embedding is the head: it must be equal."""
+    embedding = next(entry.source for entry in entries if EMBEDDING in entry.targets)
+    stored = source.tensors
+    if HEAD not in stored or embedding not in stored:
+        return []
+    if not bool((stored[HEAD].load() == stored[embedding].load()).all()):
+        raise CheckpointError(
+            f"{source.path}: tie_word_embeddings is true but {HEAD} differs from {embedding}, so the config or the "
+            f"tensors are of another model (format {name!r})"
+        )
+    return [HEAD]
