@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gdn2.checkpoints.errors import CheckpointError, listed
-from gdn2.checkpoints.importers import official
+from gdn2.checkpoints.importers import fla, official, transformers
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, parse_settings
 from gdn2.checkpoints.importers.writing import write_import
 from gdn2.config import GDN2Config
 
-IMPORTERS: tuple[Importer, ...] = (official.IMPORTER,)
+IMPORTERS: tuple[Importer, ...] = (fla.IMPORTER, transformers.IMPORTER, official.IMPORTER)
 
 __all__ = ["IMPORTERS", "ImportPlan", "Source", "import_checkpoint", "is_native", "parse_settings", "plan_import"]
 

@@ -1,0 +1,282 @@
+"""Folders of flash-linear-attention (fields, defaults and names as of its release 0.6.0): GDN-2 layers, kda,
+gated_deltanet, delta_net, gla, mamba2 and transformer, each alone or with attention in the layers that `attn` names.
+
+The release has a GDN-2 layer but no model around it; a folder counts as one if its blocks are built as in its other
+models and its mixers hold the layer's tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from gdn2.checkpoints.importers.fields import Fields
+from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, renamed
+from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, make_plan
+from gdn2.config import GDN2Config
+
+QUERY_NORM_EPS = 1e-5  # of its attention's q_norm and k_norm, whatever norm_eps is
+GDN2_LAYER = ("attn.w_proj.weight", "attn.f_proj.0.weight", "attn.b_proj.weight")
+EVERYWHERE = ("fuse_norm", "fuse_swiglu", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp", "attn_mode")
+MAMBA2_TRAINING = ("conv_init", "A_init_range", "dt_min", "dt_max", "dt_init_floor", "rescale_prenorm_residual")
+ASSUMED_OF_MAMBA: dict[str, Any] = {"max_position_embeddings": 2048}  # its configs do not tell the training length
+INFINITE = (float("inf"), "Infinity", {"__float__": "Infinity"})
+TOP = {EMBEDDING: "embeddings.weight", "model.norm.weight": "norm.weight"}
+MAMBA_TOP = {EMBEDDING: "embeddings.weight", "model.norm.weight": "norm_f.weight"}
+
+
+def _kda(fields: Fields) -> dict[str, Any]:
+    safe, floor = fields.take("safe_gate", False), fields.number("lower_bound", None)
+    if not safe and floor is not None:
+        fields.refuse(f"lower_bound = {floor!r} without safe_gate is not supported")
+    return {**_heads(fields, head_dim=128, num_heads=16, expand_v=1.0), **_conv(fields), "decay_floor": floor}
+
+
+def _gdn2(fields: Fields) -> dict[str, Any]:
+    return {**_heads(fields, head_dim=128, num_heads=16, expand_v=1.0), **_conv(fields)}
+
+
+def _gated_deltanet(fields: Fields) -> dict[str, Any]:
+    activation = fields.only("output_gate_activation", "swish", "silu", "sigmoid", default="swish")
+    gate = "none" if not fields.take("use_gate", True) else "sigmoid" if activation == "sigmoid" else "silu"
+    return {**_heads(fields, head_dim=256, num_heads=6, expand_v=2.0), **_conv(fields), "output_gate": gate}
+
+
+def _delta_net(fields: Fields) -> dict[str, Any]:
+    fields.only("use_beta", True, default=True)
+    fields.only("use_output_norm", True, default=True)
+    return {
+        **_shares(fields, num_heads=16, expand_k=1.0, expand_v=1.0),
+        **_conv(fields),
+        "output_gate": "silu" if fields.take("use_gate", False) else "none",
+        "qk_norm": fields.take("qk_norm", "l2"),
+        "qk_activation": fields.take("qk_activation", "silu"),
+    }
+
+
+def _gla(fields: Fields) -> dict[str, Any]:
+    fields.only("feature_map", None, default=None)
+    fields.only("use_short_conv", False, default=False)
+    fields.only("clamp_min", None, default=None)
+    fields.only("use_gk", True, default=True)
+    fields.only("use_gv", False, default=False)
+    fields.only("elementwise_affine", True, default=True)
+    fields.harmless("conv_size")
+    shares = _shares(fields, num_heads=4, expand_k=0.5, expand_v=1.0)
+    fields.only("num_kv_heads", None, shares["num_heads"], default=None)
+    return {**shares, "output_gate": "silu" if fields.take("use_output_gate", True) else "none"}
+
+
+def _transformer(fields: Fields) -> dict[str, Any]:
+    fields.only("elementwise_affine", True, default=True)
+    heads = fields.number("num_heads", 32)
+    if fields.take("qk_norm", False):
+        fields.only("norm_eps", QUERY_NORM_EPS, default=1e-6, why="because qk_norm has that epsilon and ours has one")
+        norm = {"attention_qk_norm": True, "norm_eps": QUERY_NORM_EPS}
+    else:
+        norm = {}
+    window = fields.number("window_size", None)
+    return {
+        **norm,
+        "attention_heads": heads,
+        "attention_kv_heads": fields.number("num_kv_heads", None) or heads,
+        "attention_bias": bool(fields.take("qkv_bias", False)),
+        "rope_theta": float(fields.number("rope_theta", 10000.0)),
+        **({"layers": "swa", "window_size": window} if window is not None else {"layers": "attention"}),
+    }
+
+
+def _mamba2(fields: Fields) -> dict[str, Any]:
+    fields.only("D_has_hdim", False, default=False)
+    fields.only("rmsnorm", True, default=True)
+    fields.only("norm_before_gate", False, default=False)
+    fields.only("hidden_act", "silu", "swish", default="silu")
+    unlimited_steps(fields, "dt_limit")
+    fields.harmless("residual_in_fp32", "chunk_size", "time_step_rank", *MAMBA2_TRAINING)
+    width, size = fields.take("hidden_size", 2048), fields.number("head_dim", 64)
+    heads = int(fields.number("expand", 2) * width / size)
+    fields.only("num_heads", heads, None, default=None, why="expand * hidden_size / head_dim")
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": fields.number("num_hidden_layers", 48),
+        "norm_eps": fields.number("norm_eps", 1e-5),
+        "intermediate_size": 0,
+        "num_heads": heads,
+        "head_dim": fields.number("state_size", 128),
+        "value_head_dim": size,
+        "ssm_groups": fields.number("n_groups", 1),
+        "conv_size": fields.number("conv_kernel", 4),
+        "ssm_bias": bool(fields.take("use_bias", False)),
+        "ssm_conv_bias": bool(fields.take("use_conv_bias", True)),
+    }
+
+
+KINDS: dict[str, Callable[[Fields], dict[str, Any]]] = {
+    "gdn2": _gdn2,
+    "kda": _kda,
+    "gated_deltanet": _gated_deltanet,
+    "delta_net": _delta_net,
+    "gla": _gla,
+    "mamba2": _mamba2,
+    "transformer": _transformer,
+}
+
+
+def kind_of(source: Source) -> str | None:
+    """Which of `KINDS` a folder holds; None if it is not of flash-linear-attention."""
+    if not source.config_file or not source.path.is_dir():
+        return None
+    kind = source.model_type
+    if kind == "mamba2":  # transformers has a model of that name with other fields
+        return kind if {"norm_eps", "fuse_norm", "dt_limit"} & source.config.keys() else None
+    if kind in KINDS and kind != "gdn2":
+        return kind
+    names = {f"model.layers.0.{name}" for name in GDN2_LAYER} | {f"model.layers.1.{name}" for name in GDN2_LAYER}
+    return "gdn2" if len(names & set(source.tensors)) >= len(GDN2_LAYER) else None
+
+
+def matches(source: Source) -> bool:
+    """A folder whose config.json names one of its models, or with GDN-2 layers."""
+    return kind_of(source) is not None
+
+
+def plan(source: Source, settings: Mapping[str, Any]) -> ImportPlan:
+    """Every field of config.json is mapped, harmless, or refused."""
+    kind = kind_of(source)
+    assert kind is not None
+    assert source.config_file is not None
+    fields = Fields(source.config_file, source.config, "flash-linear-attention")
+    values: dict[str, Any] = {"layers": kind}
+    values |= KINDS[kind](fields)
+    fields.harmless(*EVERYWHERE)
+    values |= {"vocab_size": fields.number("vocab_size", 32000), **fields.tokens()}
+    assumed: dict[str, Any] = {}
+    if kind == "mamba2":
+        assumed = ASSUMED_OF_MAMBA
+        values |= training_length(fields)
+    else:
+        values |= _block(fields, kind, values)
+    fields.finish()
+    prefix = "backbone." if kind == "mamba2" else "model."
+    return make_plan(
+        source,
+        f"fla {kind}",
+        values,
+        entries=partial(key_map, prefix=prefix, mamba=kind == "mamba2", fused_norm=_fused_norm(source)),
+        assumed=assumed,
+        settings=settings,
+    )
+
+
+def key_map(config: GDN2Config, targets: list[str], *, prefix: str, mamba: bool, fused_norm: bool) -> list[Entry]:
+    """Our names to theirs."""
+    top = MAMBA_TOP if mamba else TOP
+    norm = "g_norm_swish_gate" if fused_norm else "g_norm"
+
+    def rename(name: str) -> str:
+        if name in top or name == HEAD:
+            return prefix + top[name] if name in top else HEAD
+        _, _, index, part, rest = name.split(".", 4)
+        if mamba:
+            return f"{prefix}layers.{index}.{'norm' if part == 'mixer_norm' else part}.{rest}"
+        if config.layers[int(index)] == "gla" and part == "mixer" and rest == "o_norm.weight":  # type: ignore[index]
+            rest = f"{norm}.weight"
+        return f"{prefix}layers.{index}.{ {'mixer_norm': 'attn_norm', 'mixer': 'attn'}.get(part, part) }.{rest}"
+
+    return renamed(targets, rename)
+
+
+def unlimited_steps(fields: Fields, name: str) -> None:
+    """The limits of Mamba-2's time step, which our model does not have."""
+    limits = fields.take(name, (0.0, float("inf")))
+    if not isinstance(limits, list | tuple) or len(limits) != 2 or limits[0] != 0 or limits[1] not in INFINITE:
+        fields.refuse(f"{name} = {limits!r} is not supported (only 0 to infinity)")
+
+
+def training_length(fields: Fields) -> dict[str, Any]:
+    """The training length, where a Mamba-2 config has one."""
+    length = fields.number("max_position_embeddings", None)
+    return {} if length is None else {"max_position_embeddings": length}
+
+
+def _fused_norm(source: Source) -> bool:
+    return bool(source.config.get("fuse_norm", True)) and bool(source.config.get("use_output_gate", True))
+
+
+def _heads(fields: Fields, *, head_dim: int, num_heads: int, expand_v: float) -> dict[str, Any]:
+    """Sizes of mixers that are told head_dim."""
+    size, heads = fields.number("head_dim", head_dim), fields.number("num_heads", num_heads)
+    return {
+        "num_heads": heads,
+        "num_value_heads": fields.number("num_v_heads", None) or heads,
+        "head_dim": size,
+        "value_head_dim": int(size * fields.number("expand_v", expand_v)),
+    }
+
+
+def _shares(fields: Fields, *, num_heads: int, expand_k: float, expand_v: float) -> dict[str, Any]:
+    """Sizes of mixers whose heads divide a share of the width."""
+    width, heads = fields.take("hidden_size", 2048), fields.number("num_heads", num_heads)
+    return {
+        "hidden_size": width,
+        "num_heads": heads,
+        "head_dim": round(width * fields.number("expand_k", expand_k)) // heads,
+        "value_head_dim": round(width * fields.number("expand_v", expand_v)) // heads,
+    }
+
+
+def _conv(fields: Fields) -> dict[str, Any]:
+    fields.only("use_short_conv", True, default=True)
+    fields.only("conv_bias", False, default=False)
+    doubled = bool(fields.take("allow_neg_eigval", False))
+    return {"conv_size": fields.number("conv_size", 4), "erase_range": 2.0 if doubled else 1.0}
+
+
+def _block(fields: Fields, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What all models but Mamba-2 have: sizes, the SwiGLU, attention in some layers."""
+    fields.only("hidden_act", "swish", "silu", default="swish")
+    fields.only("attnres_block_size", None, default=None)
+    width = values.get("hidden_size") or fields.number("hidden_size", 2048)
+    depth = fields.number("num_hidden_layers", {"gated_deltanet": 21}.get(kind, 24))
+    ratio, inner = fields.number("hidden_ratio", None) or 4, fields.number("intermediate_size", None)
+    if inner is None:
+        inner = -(-int(width * ratio * 2 / 3) // 256) * 256
+    found = {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "intermediate_size": inner,
+        "norm_eps": values.get("norm_eps") or fields.number("norm_eps", 1e-6),
+        "max_position_embeddings": fields.number("max_position_embeddings", 2048),
+    }
+    if kind == "transformer":
+        return {**found, "attention_head_dim": width // values["attention_heads"]}
+    return {**found, **_attention(fields, kind, width, depth)}
+
+
+def _attention(fields: Fields, kind: str, width: int, depth: int) -> dict[str, Any]:
+    """`attn`: one description, or a list of them, of attention in some layers."""
+    given = fields.take("attn", None) or []
+    layers = [kind] * depth
+    found: dict[str, Any] = {}
+    for description in [given] if isinstance(given, dict) else given:
+        one = Fields(fields.file, description, "flash-linear-attention, attn,")
+        heads, window = one.number("num_heads"), one.number("window_size", None)
+        sizes = {
+            "attention_heads": heads,
+            "attention_kv_heads": one.number("num_kv_heads", None) or heads,
+            "attention_head_dim": width // heads,
+            "attention_bias": bool(one.take("qkv_bias", False)),
+            "rope_theta": float(one.number("rope_theta", 10000.0)),
+            **({"window_size": window} if window is not None else {}),
+        }
+        for index in one.take("layers", []):
+            layers[index] = "attention" if window is None else "swa"
+        one.finish()
+        if any(found.get(name, value) != value for name, value in sizes.items()):
+            fields.refuse("attn with different kinds of attention is not supported (only one size, one window)")
+        found |= sizes
+    return {**found, "layers": layers}
+
+
+IMPORTER = Importer("fla", matches, plan)
