@@ -6,7 +6,6 @@ import pytest
 import torch
 from fakes import mixer_config
 from transformers import (
-    KimiLinearConfig,
     LlamaConfig,
     LlamaForCausalLM,
     Mamba2Config,
@@ -15,7 +14,6 @@ from transformers import (
     MistralForCausalLM,
     Qwen3NextConfig,
 )
-from transformers.models.kimi_linear.modeling_kimi_linear import KimiLinearDeltaAttention
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
 from gdn2 import GDN2ForCausalLM
@@ -128,6 +126,8 @@ def test_mamba2_is_transformers_mamba2(groups: int) -> None:
             layer_norm_epsilon=1e-5,
         )
     )
+    if groups > 1 and not hasattr(theirs.backbone.layers[0].mixer.norm, "group_size"):
+        pytest.skip("this transformers normalises across the groups of Mamba-2, which later ones and mamba_ssm do not")
     randomise(theirs)
     config = mixer_config(
         "mamba2",
@@ -146,8 +146,10 @@ def test_mamba2_is_transformers_mamba2(groups: int) -> None:
 
 @torch.no_grad()
 def test_kda_is_transformers_kimi_delta_attention() -> None:
-    config = KimiLinearConfig(hidden_size=HIDDEN, linear_num_heads=2, linear_head_dim=16, num_hidden_layers=4)
-    theirs = KimiLinearDeltaAttention(config, layer_idx=1)
+    kimi = pytest.importorskip("transformers.models.kimi_linear")  # newer than the oldest transformers that we take
+    sizes = {"hidden_size": HIDDEN, "linear_num_heads": 2, "linear_head_dim": 16, "num_hidden_layers": 4}
+    config = kimi.KimiLinearConfig(**sizes)
+    theirs = kimi.modeling_kimi_linear.KimiLinearDeltaAttention(config, layer_idx=1)
     randomise(theirs)
     ours = MIXERS["kda"](mixer_config("kda", norm_eps=config.rms_norm_eps))
     weights = theirs.state_dict()

@@ -64,6 +64,18 @@ def test_training_makes_a_checkpoint_with_log_and_card(recipe: Path, tmp_path: P
     assert "unigram over its tokens" in card
 
 
+def test_a_recipe_can_train_rivals_and_hybrids(recipe: Path, tmp_path: Path) -> None:
+    rivals = "num_hidden_layers: 3, layers: [kda, mamba3_mimo, attention], attention_heads: 2"
+    recipe.write_text(recipe.read_text().replace("num_hidden_layers: 1", rivals))
+    assert main([str(recipe), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
+    assert load_checkpoint(tmp_path / "out").config.layers == ["kda", "mamba3_mimo", "attention"]
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["text_loss"] < log[0]["text_loss"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| layers | 1 kda, 1 mamba3_mimo, 1 attention |" in card
+    assert "and the keys and values of full attention" in card
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

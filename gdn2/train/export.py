@@ -83,6 +83,8 @@ def _card(
 ) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     state = model.model.empty_state(1)
+    grows = any(layer.keys is not None for layer in state.layers)
+    length = "and the keys and values of full attention" if grows else "whatever its length"
     seen = sum(stage.steps * stage.rows * stage.length for stage in recipe.stages)
     retrieval = sum(stage.steps * round(stage.rows * stage.retrieval) * stage.length for stage in recipe.stages)
     minutes = sum(entry["seconds"] for entry in log) / 60
@@ -97,7 +99,8 @@ def _card(
 | | |
 | --- | --- |
 | parameters | {parameters:,} (matrices in bfloat16 on disk) |
-| state | {state.num_bytes:,} bytes a sequence, whatever its length |
+| layers | {", ".join(f"{count} {name}" for name, count in Counter(model.config.layers).items())} |
+| state | {state.num_bytes:,} bytes a sequence, {length} |
 | tokenizer | byte-level BPE, {len(corpus.stream):,} tokens of training text, vocabulary {model.config.vocab_size:,} |
 | training text | {corpus.documents:,} paragraphs, {corpus.num_bytes:,} bytes |
 | tokens seen | {seen:,}, of which {retrieval:,} in retrieval documents |
