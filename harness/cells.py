@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.protocol import digest
 from harness.record import Cell, Score
 from harness.stats import mean_interval, ratio_interval
 from tasks import data
+from tasks.generators import own_data_hashes
 from tasks.registry import ResolvedTask
 
 REAL_DOCUMENTS = ("retrieval", "commonsense", "perplexity")  # families whose documents are read, not made
@@ -39,6 +41,7 @@ def make_cell(
         max_length=max_length,
         data=data_hashes(task),
         generator=generator_of(task),
+        spec=spec_hash(task),
         scores={metric: _score(task, result, samples, metric) for metric in task.info.metrics},
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
         min_fill=round(min(fills), 5) if fills else None,
@@ -76,7 +79,21 @@ def data_hashes(task: ResolvedTask) -> dict[str, str]:
             raise data.DataNotStaged(
                 f"{path} has changed since it was staged; run `python run_eval.py stage {path.stem}`"
             )
-    return hashes
+    return {**hashes, **own_data_hashes(task.config)}
+
+
+def spec_hash(task: ResolvedTask) -> str | None:
+    """What identifies the definition of a task of the user's own; None for ours, whose version says it."""
+    if not task.info.is_own:
+        return None
+    varying = ("length", "samples", "seed")
+    spec = {name: value for name, value in task.config["dataset_kwargs"]["spec"].items() if name not in varying}
+    return digest({"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": _scoring(task)})[:16]
+
+
+def _scoring(task: ResolvedTask) -> str:
+    function = task.config["process_results"]
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def generator_of(task: ResolvedTask) -> str | None:

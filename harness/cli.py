@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import checkpoint_cli
+from harness import checkpoint_cli, tasks_cli
 from tasks.ruler.generators import GENERATORS
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_stage(commands)
     _add_run(commands)
     _add_leaderboard(commands)
-    _add_tasks(commands)
+    tasks_cli.add_commands(commands)
     checkpoint_cli.add_commands(commands)
     return parser
 
@@ -89,7 +89,8 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     what = run.add_mutually_exclusive_group()
     what.add_argument("--suite", default="quick", help="a suite by name, or a YAML file (default: quick)")
     what.add_argument(
-        "--tasks", help="instead of a suite: names with commas, such as niah_single_1@1024,squad_retrieval"
+        "--tasks",
+        help="instead of a suite: names with commas, such as niah_single_1@1024,squad_retrieval, or YAML files",
     )
     run.add_argument("--samples", type=int, help="documents a task (default: as the suite says)")
     run.add_argument("--seed", type=int, help="of the documents (default: as the suite says)")
@@ -116,21 +117,6 @@ def _add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParse
     board.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
     board.add_argument("--output", type=Path, help="write to a file instead of the terminal")
     board.set_defaults(command=_leaderboard)
-
-
-def _add_tasks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    tasks = commands.add_parser("tasks", help="what can be run, and what a sample looks like")
-    actions = tasks.add_subparsers(required=True, metavar="list | show")
-    actions.add_parser("list", help="tasks and suites").set_defaults(command=_tasks_list)
-    show = actions.add_parser("show", help="one sample with its token counts")
-    show.add_argument("name", help="such as niah_single_1@1024")
-    show.add_argument("--tokenizer", default="gdn2-tiny", help="folder of a tokenizer, or a name of the zoo")
-    show.add_argument("--index", type=int, default=0, help="which sample, from 0")
-    show.add_argument("--seed", type=int)
-    show.add_argument("--generator", choices=GENERATORS, help="of RULER's tasks (default: exact)")
-    show.add_argument("--context-prefix", default="tokenizer")
-    show.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
-    show.set_defaults(command=_tasks_show)
 
 
 def _stage(args: argparse.Namespace) -> None:
@@ -260,30 +246,6 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot write there ({error.strerror}); choose another --output") from error
-
-
-def _tasks_list(_: argparse.Namespace) -> None:
-    from harness.tables.task_list import print_tasks
-
-    print_tasks(_console())
-
-
-def _tasks_show(args: argparse.Namespace) -> None:
-    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
-    from harness.options import find_tokenizer
-    from harness.tables.task_list import print_sample
-    from tasks.preview import show_sample
-
-    tokenizer = find_tokenizer(args.tokenizer)
-    sample = show_sample(
-        args.name,
-        tokenizer,
-        args.index,
-        seed=args.seed,
-        context_prefix=args.context_prefix,
-        generator=args.generator,
-    )
-    print_sample(args.name, sample, _console(), full=args.full)
 
 
 def _console(stderr: bool = False) -> Console:

@@ -23,6 +23,7 @@ def quiet_lm_eval() -> None:
     for name in ("lm_eval", "lm-eval"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lm_eval.api.task").setLevel(logging.ERROR)  # it advertises --metadata at every custom data set
+    logging.getLogger("lm_eval.evaluator_utils").setLevel(logging.ERROR)  # some metrics concern some documents only
 
 
 def evaluate_task(model: Any, config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:

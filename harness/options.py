@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.machine import ROOT
 from harness.store import ensure_folder
 from tasks import data
-from tasks.registry import ResolvedTask, Suite, load_suite, resolve
+from tasks.registry import ResolvedTask, Suite, load_suite, resolve, spellings
 
 ZOO = ROOT / "gdn2" / "zoo"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
@@ -24,7 +24,7 @@ class RunOptions:
     checkpoint: str
     suite: str = "quick"
     tasks: tuple[str, ...] = ()
-    """Instead of a suite's: names such as `niah_single_1@1024`."""
+    """Instead of a suite's: names such as `niah_single_1@1024`, or YAML files of tasks."""
     samples: int | None = None
     seed: int | None = None
     batch_size: int = 8
@@ -63,9 +63,9 @@ def make_plan(options: RunOptions) -> Plan:
     checkpoint = find_checkpoint(options.checkpoint)
     suite: Suite | None = None
     if options.tasks:
+        names = [spelling for name in options.tasks for spelling in spellings(name)]
         tasks = [
-            resolve(name, samples=options.samples, seed=options.seed, generator=options.generator)
-            for name in options.tasks
+            resolve(name, samples=options.samples, seed=options.seed, generator=options.generator) for name in names
         ]
     else:
         suite = load_suite(options.suite)

@@ -30,6 +30,8 @@ class TaskProtocol:
     generator: str | None
     generation: Mapping[str, Any]
     data: Mapping[str, str]
+    spec: str | None = None
+    """What identifies the definition of a task of the user's own; not written for ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,9 @@ class Protocol:
     def as_dict(self) -> dict[str, Any]:
         """As it stands in JSON: lists, no tuples."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for task in plain["tasks"]:
+            if task["spec"] is None:
+                del task["spec"]
         return plain
 
     @property

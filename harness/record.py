@@ -50,6 +50,8 @@ class Cell:
     data: Mapping[str, str]
     """SHA-256 of the staged files that it read."""
     generator: str | None = None
+    spec: str | None = None
+    """What identifies the definition of a task of the user's own; None for ours."""
     scores: Mapping[str, Score] = field(default_factory=dict)
     mean_fill: float | None = None
     """Mean of (prompt + generated tokens) / length."""

@@ -141,6 +141,7 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
                 generator=cells.generator_of(task),
                 generation=generation,
                 data=cells.data_hashes(task),
+                spec=cells.spec_hash(task),
             )
         )
     return Protocol(

@@ -43,13 +43,15 @@ class TaskInfo:
     samples: int | None
     """Documents by default; None: all that the data set has."""
     file: Path
+    is_own: bool = False
+    """Whether a file of the user's defines it."""
     room: tuple[int, int] = (1, 0)
     """A request of a task with a length has at most room[0] lengths and room[1] tokens."""
 
     @property
     def has_length(self) -> bool:
         """Whether the task is defined at any length."""
-        return self.file.name == "_base.yaml"
+        return bool(self.lengths)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,11 @@ class ResolvedTask:
         return str(spec.get("generator", "exact")) if self.info.family == "ruler" else None
 
 
+def shipped() -> dict[str, TaskInfo]:
+    """The tasks of this project, by name."""
+    return _tasks()
+
+
 def list_tasks() -> list[TaskInfo]:
     """Every task, sorted by family and name."""
     return sorted(_tasks().values(), key=lambda info: (info.family, info.name))
@@ -97,7 +104,8 @@ def resolve(
     """Turn a name into a complete lm-eval task configuration.
 
     Args:
-        name: `niah_single_1@1024`, `gdn2_niah_single_1_1024`, `niah_single_1` with `length`, or `squad_retrieval`.
+        name: `niah_single_1@1024`, `gdn2_niah_single_1_1024`, `niah_single_1` with `length`, `squad_retrieval`, or a
+            task's YAML file: `mine.yaml@1024`.
         length: tokens, for tasks that have a length and a name that does not say it.
         samples: number of documents; by default the task's.
         seed: of the documents; by default the task's, or what the generator is seeded with.
@@ -121,6 +129,10 @@ def resolve(
             raise TaskError(f"task {info.name!r}: {field} must be at least 1, got {value}")
 
     raw = deepcopy(load_yaml(info.file))
+    if info.is_own:
+        from tasks import own  # it reads its files by functions of this module
+
+        own.complete(raw, info)
     spec = raw["dataset_kwargs"]["spec"]
     spec |= {"length": length} if length is not None else {}
     spec |= {"samples": samples} if samples is not None else {}
@@ -191,7 +203,11 @@ def _tasks() -> dict[str, TaskInfo]:
 
 
 def _parse_name(name: str) -> tuple[TaskInfo, int | None]:
-    infos = _tasks()
+    from tasks import own  # it reads its files by functions of this module
+
+    if own.is_file_name(name):
+        return own.find(name)
+    infos = {**_tasks(), **own.known()}
     plain = name.removeprefix(PREFIX)
     if plain in infos:
         return infos[plain], None

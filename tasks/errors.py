@@ -9,6 +9,14 @@ from collections.abc import Iterable
 class TaskError(ValueError):
     """A task, suite or specification that cannot be used; the message names the field or file and the way out."""
 
+    field: tuple[str | int, ...] = ()
+    """The field of the spec that is wrong, where a file's line can be named for it."""
+
+    def at(self, *field: str | int) -> TaskError:
+        """The same error, with its field."""
+        self.field = field
+        return self
+
 
 def unknown_field(where: str, name: object, known: Iterable[str]) -> str:
     """The message for a field that does not exist: the nearest name, or all of them."""

@@ -33,5 +33,13 @@ def find_generator(
     make = getattr(sys.modules[config["custom_dataset"].__module__], "make_generator", None)
     if make is None:
         return None
-    found: SampleGenerator = make(config["dataset_kwargs"]["spec"], tokenizer, context_prefix=context_prefix)
+    arguments = dict(config["dataset_kwargs"])
+    found: SampleGenerator = make(arguments.pop("spec"), tokenizer, context_prefix=context_prefix, **arguments)
+    return found
+
+
+def own_data_hashes(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the data of the user's own that a resolved task reads; staged files are not among them."""
+    hashes = getattr(sys.modules[config["custom_dataset"].__module__], "data_hashes", None)
+    found: dict[str, str] = hashes(**config["dataset_kwargs"]) if hashes else {}
     return found

@@ -8,6 +8,7 @@ from typing import Any
 from tasks import catalog
 from tasks.errors import TaskError
 from tasks.generators import find_generator
+from tasks.needle.planting import join_prompt
 from tasks.tokenizers import encode, load_tokenizer
 
 
@@ -27,29 +28,25 @@ def show_sample(
         TaskError: an unknown task, no such index, or a tokenizer that cannot be loaded.
         DataNotStaged: its data are not staged.
     """
-    task = catalog.resolve(name, length, samples=index + 1, seed=seed, generator=generator)
+    task = catalog.resolve(name, length, seed=seed, generator=generator)
     maker = find_generator(task.config, load_tokenizer(tokenizer_path), context_prefix=context_prefix)
     if maker is not None:
         doc = maker.sample(index)
     else:
+        task = catalog.resolve(name, length, samples=index + 1, seed=seed)
         metadata = {"tokenizer": tokenizer_path, "context_prefix": context_prefix}
         docs = task.config["custom_dataset"](**task.config["dataset_kwargs"], **metadata)["test"]
         if index >= len(docs):
             raise TaskError(f"task {task.info.name!r} has {len(docs)} documents: index must be below that, got {index}")
         doc = dict(docs[index])
     if "input" in doc:
-        prompt = _joined(doc["input"], doc.get("gen_prefix"))
+        prompt = join_prompt(doc["input"], doc.get("gen_prefix") or "")
     elif task.config["doc_to_target"] == "text":
         prompt = doc["text"]
     else:
         doc, prompt = _rendered(task.config, doc)
     tokens = encode(load_tokenizer(tokenizer_path), prompt, context_prefix)
     return {**doc, "prompt": prompt, "prompt_tokens": len(tokens)}
-
-
-def _joined(text: str, prefix: str | None) -> str:
-    """Input and answer prefix as lm-eval joins them: by a space, unless the first ends in white space."""
-    return f"{text}{'' if text[-1:].isspace() else ' '}{prefix}" if prefix else text
 
 
 def _rendered(config: Mapping[str, Any], doc: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

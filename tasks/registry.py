@@ -2,6 +2,7 @@
 
 from tasks.catalog import ResolvedTask, TaskInfo, data_files, list_tasks, resolve
 from tasks.errors import TaskError
+from tasks.own import spellings
 from tasks.suite import (
     Average,
     Column,
@@ -29,5 +30,6 @@ __all__ = [
     "load_suite",
     "resolve",
     "resolve_column",
+    "spellings",
     "suite_names",
 ]

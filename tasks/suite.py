@@ -7,11 +7,11 @@ shown behind them; `published` names the tables of papers whose rows stand below
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks import catalog
+from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.ruler.generators import check_generator
 from tasks.tokenizers import CONTEXT_PREFIXES
@@ -38,6 +38,7 @@ class Column:
     """One column of the table: one task at one length by one metric."""
 
     task: str
+    """A name, or in the suite's YAML the path of a task's file, relative to the suite's."""
     metric: str
     label: str
     group: str
@@ -146,7 +147,7 @@ def _read(file: Path) -> Suite:
     if protocol.max_length is not None and protocol.max_length < 1:
         raise TaskError(f"{file}: protocol: max_length must be at least 1, got {protocol.max_length}")
     columns = tuple(
-        _column(entry, protocol, f"{file}: columns[{index}]")
+        _column(entry, protocol, f"{file}: columns[{index}]", file.parent)
         for index, listed in enumerate(_list(raw, "columns", file))
         for entry in _lengths(listed, f"{file}: columns[{index}]")
     )
@@ -200,9 +201,11 @@ def _average(entry: Any, columns: tuple[Column, ...], where: str) -> Average:
     return average
 
 
-def _column(entry: Any, protocol: SuiteProtocol, where: str) -> Column:
+def _column(entry: Any, protocol: SuiteProtocol, where: str, folder: Path) -> Column:
     column = _record(Column, entry, where)
     try:
+        if own.is_file_name(column.task):
+            column = replace(column, task=own.find(column.task, folder)[0].name)
         task = resolve_column(column, protocol)
     except TaskError as error:
         raise TaskError(f"{where}: {error}") from error

@@ -17,6 +17,7 @@ from tasks.errors import TaskError
 ContextPrefix = Literal["tokenizer", "none", "bos", "eos"]
 CONTEXT_PREFIXES: tuple[str, ...] = get_args(ContextPrefix)
 _PROBE = "a"
+_PROBE_TEXT = "The grass is green: 0123456789."
 
 
 def load_tokenizer(path: str | Path) -> Any:
@@ -61,6 +62,8 @@ class TokenCounter:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         self._word_costs: dict[str, int] = {}
+        if not self.count(_PROBE_TEXT):
+            raise TaskError(f"the tokenizer encodes {_PROBE_TEXT!r} to no tokens; give a trained one by --tokenizer")
         self._probe_tokens = self.count(_PROBE)
 
     def count(self, text: str) -> int:

@@ -397,5 +397,5 @@ def test_draws_avoid_what_the_haystack_holds_whatever_its_case() -> None:
     assert corpus.contains("new york")
     assert not corpus.contains("7654321")
     with pytest.raises(TaskError, match="cannot draw 1 different codes; 1000 drawn ones occur in the haystack"):
-        draw_distinct(random.Random(0), lambda _: "York", 1, what="codes", absent_from=corpus)
-    assert len(set(draw_distinct(random.Random(0), SIMPLE["numbers"], 50, what="numbers", absent_from=corpus))) == 50
+        draw_distinct(random.Random(0), lambda _: "York", 1, what="codes", absent_from=[corpus])
+    assert len(set(draw_distinct(random.Random(0), SIMPLE["numbers"], 50, what="numbers", absent_from=[corpus]))) == 50

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.cells import spec_hash
 from harness.record import Cell, RunRecord, Score
 from harness.tables.published import PublishedRow, ruler_rows, table_rows
 from tasks.editing import scoring as editing
@@ -163,6 +164,8 @@ def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list
     window = suite.protocol.max_length
     if window is not None and cell.max_length != window:
         found.append(f"window of {cell.max_length} tokens instead of {window}")
+    if cell.spec != spec_hash(task):
+        found.append(f"another definition of {cell.task} ({cell.spec}) than in its file now")
     if cell.truncated:
         found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.max_length})")
     return found

@@ -128,11 +128,11 @@ def draw(spec: EditSpec, index: int) -> Draw:
     """Everything random about sample `index`; raises DataNotStaged without its haystack."""
     group = index // (2 if spec.probe == "forget" else spec.queries)
     rng, own = _rng(spec, f"{group}"), _rng(spec, f"{index}|question")
-    corpus = _corpus(spec.haystack)
+    corpora = [_corpus(spec.haystack)]
     rewrites = 0 if spec.probe == "forget" else spec.updates
     per_key = [1 + (rewrites if key < spec.num_edited else 0) for key in range(spec.keys)]
-    keys = draw_distinct(rng, SIMPLE[spec.key], spec.keys, what=spec.key, absent_from=corpus)
-    pool = iter(draw_distinct(rng, SIMPLE[spec.value], sum(per_key), what=spec.value, absent_from=corpus, taken=keys))
+    keys = draw_distinct(rng, SIMPLE[spec.key], spec.keys, what=spec.key, absent_from=corpora)
+    pool = iter(draw_distinct(rng, SIMPLE[spec.value], sum(per_key), what=spec.value, absent_from=corpora, taken=keys))
     values = tuple(tuple(next(pool) for _ in range(count)) for count in per_key)
     edits = [key for key in range(spec.num_edited) for _ in range(spec.updates)]
     rng.shuffle(edits)

@@ -8,11 +8,15 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from tasks.errors import TaskError
+from tasks.needle.patterns import from_pattern
+from tasks.problems import Problem, nearest, unknown_fields
 from tasks.ruler.words import word_lists
 
 Draw = Callable[[random.Random], str]
@@ -64,10 +68,88 @@ def uuid4(rng: random.Random) -> str:
 SIMPLE: dict[str, Draw] = {"words": word_pair, "numbers": number, "uuids": uuid4}
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of keys or values: how to draw one, and all of them where they were listed."""
+
+    name: str
+    draw: Draw
+    items: tuple[str, ...] = ()
+
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "words": (),
+    "numbers": ("digits",),
+    "uuids": (),
+    "regex": ("pattern",),
+    "list": ("items",),
+    "file": ("path",),
+}
+
+
+def parse_kind(raw: Any, folder: Path) -> Kind | list[Problem]:
+    """A kind as written in YAML, or what is wrong with it.
+
+    Args:
+        raw: a name, a list of items, or a mapping with `kind` and its options.
+        folder: what the path of a file is relative to.
+    """
+    if isinstance(raw, list):
+        return _listed(raw, ())
+    fields = {"kind": raw} if isinstance(raw, str) else raw
+    if not isinstance(fields, Mapping) or "kind" not in fields:
+        return [Problem((), f"must be a kind ({', '.join(OPTIONS)}), a list, or a mapping with 'kind', got {raw!r}")]
+    name = fields["kind"]
+    if name not in OPTIONS:
+        path = () if isinstance(raw, str) else ("kind",)
+        return [Problem(path, f"no such kind {name!r}; {nearest(name, OPTIONS)}")]
+    problems = unknown_fields(fields, ("kind", *OPTIONS[name]))
+    missing = [option for option in OPTIONS[name] if option not in fields and name != "numbers"]
+    problems += [Problem((option,), f"is missing; kind {name!r} needs it") for option in missing]
+    return problems or _build(str(name), fields, folder)
+
+
+def _build(name: str, fields: Mapping[str, Any], folder: Path) -> Kind | list[Problem]:
+    if name in ("words", "uuids"):
+        return Kind(name, SIMPLE[name])
+    if name == "numbers":
+        digits = fields.get("digits", 7)
+        if type(digits) is not int or not 1 <= digits <= 100:
+            return [Problem(("digits",), f"must be a whole number from 1 to 100, got {digits!r}")]
+        return Kind(name, lambda rng: number(rng, digits))
+    if name == "regex":
+        try:
+            return Kind(name, from_pattern(str(fields["pattern"])))
+        except ValueError as error:
+            return [Problem(("pattern",), str(error))]
+    if name == "list":
+        return _listed(fields["items"], ("items",))
+    file = folder / str(fields["path"])
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return [Problem(("path",), f"{file} cannot be read ({_reason(error)}); give a text file with an item a line")]
+    return _listed([line.strip() for line in lines if line.strip()], ("path",))
+
+
+def _listed(items: Any, path: tuple[str, ...]) -> Kind | list[Problem]:
+    if not isinstance(items, list) or not items:
+        return [Problem(path, f"must be a list with at least one item, got {items!r}")]
+    for index, item in enumerate(items):
+        if not isinstance(item, str | int) or isinstance(item, bool) or not str(item).strip():
+            return [Problem((*path, index), f"must be text, got {item!r}; put it in quotes")]
+    texts = tuple(dict.fromkeys(str(item) for item in items))
+    return Kind("list", lambda rng: rng.choice(texts), texts)
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 def draw_distinct(
-    rng: random.Random, draw: Draw, count: int, *, what: str, absent_from: Corpus, taken: Sequence[str] = ()
+    rng: random.Random, draw: Draw, count: int, *, what: str, absent_from: Sequence[Corpus], taken: Sequence[str] = ()
 ) -> list[str]:
-    """`count` different items; none occurs in the corpus, in another, or in one of `taken`, nor the other way round.
+    """`count` different items; none occurs in a corpus, in another, or in one of `taken`, nor the other way round.
 
     Args:
         what: the kind, for the error message.
@@ -84,7 +166,7 @@ def draw_distinct(
         small = item.lower()
         if any(small in other.lower() or other.lower() in small for other in (*found, *taken)):
             continue
-        if absent_from.contains(item):
+        if any(corpus.contains(item) for corpus in absent_from):
             collisions += 1
             continue
         found.append(item)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.errors import TaskError
 from tasks.ruler.fill import EXTRA_WORDS, fill
-from tasks.ruler.haystack import Haystack, Stretch
+from tasks.ruler.haystack import Stretch, Units
 from tasks.tokenizers import TokenCounter, prefix_ids
 
 MIN_HAYSTACK_TOKENS = 16
@@ -72,7 +72,7 @@ class Planter:
 
     def __init__(
         self,
-        haystack: Haystack,
+        haystack: Units,
         tokenizer: Any,
         *,
         label: str,

@@ -1,0 +1,78 @@
+"""YAML files with the place of every field, so that an error can name line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Trail = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Line and column, from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the fields of one file stand; `repeated` are fields that are given twice, of which YAML keeps the last."""
+
+    file: Path
+    places: dict[Trail, Place]
+    repeated: tuple[Trail, ...]
+
+    def where(self, trail: Trail) -> str:
+        """`file:line:column` of a field, or of the nearest field around it that the file has."""
+        while trail and trail not in self.places:
+            trail = trail[:-1]
+        place = self.places.get(trail, Place(1, 1))
+        return f"{self.file}:{place.line}:{place.column}"
+
+
+class SyntaxProblem(ValueError):
+    """The file is not YAML; the message begins with `file:line:column`."""
+
+
+def locate(file: Path) -> Located:
+    """The places of a file's fields.
+
+    Raises:
+        SyntaxProblem: not YAML.
+        OSError, UnicodeDecodeError: the file cannot be read.
+    """
+    text = file.read_text(encoding="utf-8")
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
+        raise SyntaxProblem(f"{place}: not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise SyntaxProblem(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    places: dict[Trail, Place] = {}
+    repeated: list[Trail] = []
+    for trail, node in _walk(root, ()):
+        if trail in places:
+            repeated.append(trail)
+        places[trail] = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+    return Located(file, places, tuple(repeated))
+
+
+def _walk(node: Any, trail: Trail) -> Iterator[tuple[Trail, Any]]:
+    """Every field with its node; a field of a mapping stands where its name stands."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            below = (*trail, str(name.value))
+            yield below, name
+            yield from _walk(value, below)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*trail, index), value
+            yield from _walk(value, (*trail, index))

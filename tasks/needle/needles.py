@@ -1,0 +1,292 @@
+"""Documents of YAML retrieval tasks (generator `exact`): needles in a haystack, then a question, as the spec says.
+
+A sample depends on (task, length, seed, index) only; the tokenizer decides how many haystack words fit. Answers occur
+in the prompt exactly once, which is checked for every sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import TaskError
+from tasks.needle import haystacks
+from tasks.needle.kinds import Corpus, Kind, draw_distinct
+from tasks.needle.planting import Frame, Planter, least_length
+from tasks.needle.spec import NeedleSpec, lengths_of
+from tasks.subset import text_hash
+from tasks.tokenizers import load_tokenizer
+
+if TYPE_CHECKING:
+    import datasets  # type: ignore[import-untyped]
+
+
+def build(
+    spec: Mapping[str, Any],
+    *,
+    folder: str | None = None,
+    tokenizer: Any = None,
+    pretrained: str | None = None,
+    context_prefix: str = "tokenizer",
+    length: int | None = None,
+    max_samples: int | None = None,
+    config_source: str = "inline",
+    **_lm_eval_metadata: Any,
+) -> dict[str, datasets.Dataset]:
+    """The documents of one task, called by lm-eval with `dataset_kwargs` and its metadata.
+
+    Args:
+        spec: the fields of NeedleSpec; with `lengths`, all of them, unless `length` chooses one.
+        folder: what the spec's files are relative to; by default the folder of lm-eval's YAML, else the current one.
+        tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
+        pretrained: the model's folder or hub name, as in lm-eval's model_args.
+        context_prefix: what stands before the prompt: tokenizer | none | bos | eos.
+        max_samples: draw only the first so many samples of each length; the ones drawn are the same.
+
+    Raises:
+        TaskError: a wrong field, no tokenizer, a length too short for the templates, or a value in the haystack.
+        DataNotStaged: the essays are not staged.
+    """
+    import datasets
+
+    source = tokenizer or pretrained
+    if not source:
+        raise TaskError(
+            f"{spec.get('task')}: samples are filled to the token and need a tokenizer: "
+            'pass --metadata \'{"tokenizer": "PATH"}\' or a model with pretrained=PATH'
+        )
+    home = Path(folder) if folder else Path() if config_source == "inline" else Path(config_source).parent
+    loaded = load_tokenizer(source) if isinstance(source, str) else source
+    docs = []
+    for each in (length,) if length is not None else lengths_of(spec):
+        parsed = NeedleSpec.parse({**spec, "length": each}, home)
+        count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
+        made = NeedleGenerator(parsed, loaded, context_prefix=context_prefix)
+        docs += [made.sample(index) for index in range(count)]
+    return {"test": datasets.Dataset.from_list(docs)}
+
+
+def make_generator(
+    spec: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer", folder: str | None = None
+) -> NeedleGenerator:
+    """The generator of a spec from YAML; raises TaskError that names a wrong field."""
+    return NeedleGenerator(NeedleSpec.parse(spec, Path(folder or "")), tokenizer, context_prefix=context_prefix)
+
+
+def data_hashes(spec: Mapping[str, Any], folder: str | None = None) -> dict[str, str]:
+    """SHA-256 of the texts of one's own that a spec reads."""
+    return NeedleSpec.parse(spec, Path(folder or "")).haystack.hashes()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """What chance decides in one sample, before any token is counted."""
+
+    keys: tuple[str, ...]
+    """Of each needle, distractors last."""
+    values: tuple[str, ...]
+    asked: tuple[str, ...]
+    answers: tuple[str, ...]
+    order: tuple[int, ...]
+    """Needle at each place, from top to end."""
+    places: tuple[float, ...]
+    """Depth of each place, from 0 to 1, ascending."""
+    start: int
+
+    @property
+    def outputs(self) -> list[str]:
+        """The right answers."""
+        return list(self.answers)
+
+
+class NeedleGenerator:
+    """Draws the samples of one spec for one tokenizer."""
+
+    def __init__(self, spec: NeedleSpec, tokenizer: Any, *, context_prefix: str = "tokenizer") -> None:
+        self.spec = spec
+        self._tokenizer = tokenizer
+        self._context_prefix = context_prefix
+        self._haystack = None if spec.haystack.name == "needle" else haystacks.load(spec.haystack)
+        templates = (spec.opening, spec.needle, spec.distractor, spec.question, spec.answer_prefix)
+        self._corpora = (haystacks.load_corpus(spec.haystack), Corpus(" ".join(templates)))
+        self._refuse_collisions()
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """Sample `index` as a document; raises TaskError if the length does not hold the templates."""
+        spec, draw = self.spec, self.draw(index)
+        planter = self._planter(draw)
+        frame, needles = self._frame(draw), self._needles(draw)
+        if planter.needed(frame, needles) > spec.length:
+            raise self._too_short()
+
+        def place(lines: Sequence[str]) -> list[int]:
+            return [round(depth * len(lines)) for depth in draw.places]
+
+        planted = planter.plant(frame, needles, place, draw.start if self._haystack else 0)
+        self._refuse_repetition(index, planted.prompt, draw)
+        return {
+            "input": planted.input,
+            "gen_prefix": frame.answer_prefix,
+            "outputs": draw.outputs,
+            "scoring": spec.scoring,
+            "task": spec.task,
+            "length": spec.length,
+            "prompt_tokens": planted.num_tokens,
+            "fill": planter.fill_of(planted),
+            "depth": list(draw.places),
+            "needle_tokens": planter.positions(planted.prompt, planted.starts),
+            "keys": [draw.keys[needle] for needle in draw.order],
+            "values": [draw.values[needle] for needle in draw.order],
+            "query": ", ".join(draw.asked),
+            "index": index,
+            "seed": spec.seed,
+            "generator": "exact",
+            "sample_hash": text_hash(planted.prompt, *draw.outputs),
+        }
+
+    def check(self) -> None:
+        """See that the length holds the templates of every sample, without making them; raises TaskError if not."""
+        if self._needed(self.spec.length) > self.spec.length:
+            raise self._too_short()
+
+    def draw(self, index: int) -> Draw:
+        """Everything random about sample `index`."""
+        spec = self.spec
+        rng = self._rng(index)
+        keys = self._distinct(rng, spec.key, spec.keys + spec.distractors, ())
+        num_real = spec.keys * spec.values
+        values = self._distinct(rng, spec.value, num_real + spec.distractors, keys)
+        owners = [key for key in keys[: spec.keys] for _ in range(spec.values)] + keys[spec.keys :]
+        asked = rng.sample(range(spec.keys), spec.queries)
+        first = asked[0] * spec.values
+        order = rng.sample(range(len(owners)), len(owners))
+        return Draw(
+            keys=tuple(owners),
+            values=tuple(values),
+            asked=tuple(keys[key] for key in asked),
+            answers=tuple(values[key * spec.values + number] for key in asked for number in range(spec.values)),
+            **self._places(rng, order, first, index),
+            start=rng.getrandbits(32) % (len(self._haystack.units) if self._haystack else 2**32),
+        )
+
+    def _places(self, rng: random.Random, order: list[int], first: int, index: int) -> dict[str, Any]:
+        """Depths, ascending, and the needle at each; on a grid, the first asked needle goes through its points."""
+        depths = self.spec.depths
+        drawn = rng.sample(depths.listed, len(order)) if depths.listed else [rng.random() for _ in order]
+        places = dict(zip(order, drawn, strict=True))
+        if depths.grid:
+            places[first] = index % depths.grid / (depths.grid - 1)
+        ordered = sorted(order, key=lambda needle: places[needle])
+        return {"order": tuple(ordered), "places": tuple(places[needle] for needle in ordered)}
+
+    def _distinct(self, rng: random.Random, kind: Kind, count: int, taken: Sequence[str]) -> list[str]:
+        """Keys or values; keys of a list may occur in the haystack, values never do."""
+        corpora = () if kind.items else self._corpora
+        field = "value" if taken else "key"
+        try:
+            return draw_distinct(rng, kind.draw, count, what=kind.name, absent_from=corpora, taken=taken)
+        except TaskError as error:
+            raise TaskError(f"{self.spec.task}: {field}: {error}").at(field) from error
+
+    def _rng(self, index: int, more: str = "") -> random.Random:
+        identity = f"{self.spec.task}|{self.spec.length}|{self.spec.seed}|{index}{more}"
+        return random.Random(hashlib.sha256(identity.encode()).digest())
+
+    def _planter(self, draw: Draw) -> Planter:
+        source = self._haystack or self._false_needles(draw)
+        return Planter(
+            source,
+            self._tokenizer,
+            label=f"{self.spec.task}@{self.spec.length}",
+            length=self.spec.length,
+            generated_tokens=self.spec.generated_tokens,
+            context_prefix=self._context_prefix,
+        )
+
+    def _false_needles(self, draw: Draw) -> haystacks.FalseNeedles:
+        """The haystack of needles that nobody asks for; none shares a key or a value with one of the sample."""
+        spec = self.spec
+        taken = {text.lower() for text in (*draw.keys, *draw.values)}
+
+        def one(rng: random.Random, kind: Kind) -> str:
+            for _ in range(1000):
+                item = kind.draw(rng)
+                if not any(item.lower() in other or other in item.lower() for other in taken):
+                    return item
+            raise TaskError(f"{spec.task}: haystack 'needle' needs more {kind.name} than those of the sample's needles")
+
+        def needle(rng: random.Random) -> str:
+            return spec.needle.format(key=one(rng, spec.key), value=one(rng, spec.value))
+
+        return haystacks.FalseNeedles(needle, self._rng(draw.start, "|haystack"))
+
+    def _needles(self, draw: Draw) -> list[str]:
+        spec = self.spec
+        num_real = spec.keys * spec.values
+        texts = []
+        for needle in draw.order:
+            template = spec.needle if needle < num_real else spec.distractor or spec.needle
+            texts.append(template.format(key=draw.keys[needle], value=draw.values[needle]))
+        return texts
+
+    def _frame(self, draw: Draw) -> Frame:
+        spec = self.spec
+        names = {"key": draw.asked[0], "keys": listed(draw.asked), "count": len(draw.answers)}
+        return Frame(
+            head=spec.opening.format(**names).rstrip("\n") + "\n" if spec.opening else "",
+            tail="\n" + spec.question.format(**names) if spec.question else "\n",
+            answer_prefix=spec.answer_prefix.format(**names).strip(),
+        )
+
+    def collisions(self, count: int) -> int | None:
+        """Of `count` drawn values, how many occur in the haystack; None where values are listed."""
+        if self.spec.value.items:
+            return None
+        rng = self._rng(0, "|collisions")
+        return sum(self._corpora[0].contains(self.spec.value.draw(rng)) for _ in range(count))
+
+    def _refuse_collisions(self) -> None:
+        """Listed values must not occur in the haystack or in the templates."""
+        for item in self.spec.value.items:
+            if any(corpus.contains(item) for corpus in self._corpora):
+                raise TaskError(
+                    f"{self.spec.task}: value {item!r} occurs in the haystack or in a template, so that it is no proof "
+                    "of retrieval; take it from the list"
+                ).at("value")
+
+    def _refuse_repetition(self, index: int, prompt: str, draw: Draw) -> None:
+        low = prompt.lower()
+        for answer in draw.outputs:
+            if (times := low.count(answer.lower())) != 1:
+                raise TaskError(
+                    f"{self.spec.task}@{self.spec.length}: answer {answer!r} of sample {index} occurs {times} times in "
+                    "its prompt, not once; use another kind of values"
+                ).at("value")
+
+    def _needed(self, length: int) -> int:
+        """The least length for the templates of every sample, if drawn for `length`."""
+        spec = replace(self.spec, length=length)
+        probe = NeedleGenerator(spec, self._tokenizer, context_prefix=self._context_prefix)
+        draws = [probe.draw(index) for index in range(spec.samples)]
+        planter = probe._planter(draws[0])
+        return max(planter.needed(probe._frame(draw), probe._needles(draw)) for draw in draws)
+
+    def _too_short(self) -> TaskError:
+        spec = self.spec
+        least = least_length(spec.length, self._needed)
+        return TaskError(
+            f"{spec.task}@{spec.length}: too short for the templates, {spec.keys * spec.values + spec.distractors} "
+            f"needles and {spec.generated_tokens} generated tokens with this tokenizer; the least length that works is "
+            f"{least}"
+        )
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b, and c`: as RULER names several keys."""
+    if len(items) < 3:
+        return " and ".join(items)
+    return ", ".join(items[:-1]) + f", and {items[-1]}"

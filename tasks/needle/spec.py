@@ -1,0 +1,233 @@
+"""What a YAML retrieval task is: haystack, needles, questions, depths and scoring, every mistake with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal, get_args
+
+from tasks.errors import TaskError
+from tasks.needle.haystacks import Source, parse_source
+from tasks.needle.kinds import Kind, parse_kind
+from tasks.problems import Problem, nearest, raise_first, unknown_fields
+
+Scoring = Literal["all", "any", "exact", "first_line"]
+COUNTS = {"length": 1, "samples": 1, "keys": 1, "values": 1, "queries": 1, "distractors": 0, "generated_tokens": 1}
+"""Whole numbers with the least that makes sense."""
+PLACEHOLDERS = {
+    "opening": ("count",),
+    "needle": ("key", "value"),
+    "distractor": ("key", "value"),
+    "question": ("key", "keys", "count"),
+    "answer_prefix": ("key", "keys", "count"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Depths:
+    """Where needles stand: anywhere, at some of the listed depths, or on a grid that the samples go through."""
+
+    listed: tuple[float, ...] = ()
+    grid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeedleSpec:
+    """One retrieval task at one length, as `dataset_kwargs: spec:` of a YAML says it."""
+
+    task: str
+    length: int
+    """Tokens: context prefix, model input and generated tokens."""
+    needle: str
+    """Template of a needle: {key} and {value}."""
+    question: str
+    """Template behind the haystack: {key}, or {keys} where several are asked; {count} answers."""
+    haystack: Source
+    key: Kind
+    value: Kind
+    opening: str = ""
+    """Text before the haystack."""
+    answer_prefix: str = ""
+    """How the answer begins."""
+    distractor: str = ""
+    """Template of a false needle; by default the needle's."""
+    keys: int = 1
+    values: int = 1
+    """Of each key, a needle each."""
+    queries: int = 1
+    """Keys asked at once."""
+    distractors: int = 0
+    """False needles, with keys and values that nobody asks for."""
+    depths: Depths = Depths()
+    scoring: Scoring = "all"
+    generated_tokens: int = 128
+    samples: int = 100
+    seed: int = 42
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any], folder: Path) -> NeedleSpec:
+        """Check a mapping from YAML; files are relative to `folder`. Raises TaskError that names the field."""
+        parsed, problems = check(spec, folder)
+        raise_first(problems, "spec")
+        if parsed is None:
+            raise TaskError("spec: field 'length' is missing")
+        return parsed
+
+
+FIELDS = (*(field.name for field in fields(NeedleSpec)), "lengths")
+
+
+def lengths_of(spec: Mapping[str, Any]) -> tuple[int, ...]:
+    """The lengths that a spec names."""
+    given = spec.get("length", spec.get("lengths", ()))
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def check(spec: Any, folder: Path) -> tuple[NeedleSpec | None, list[Problem]]:
+    """The parsed spec, at the first of its lengths, and everything that is wrong with it; reads no data."""
+    if not isinstance(spec, Mapping):
+        return None, [Problem((), f"must be a mapping of fields, got {spec!r}")]
+    problems = unknown_fields(spec, FIELDS)
+    misspelt = " ".join(problem.message for problem in problems)
+    for name in ("task", "needle", "question", "haystack", "key", "value"):
+        if name not in spec and f"{name!r}" not in misspelt:
+            problems.append(Problem((), f"field {name!r} is missing"))
+    problems += _counts(spec) + _lengths(spec) + _choices(spec)
+    made: dict[str, Any] = {}
+    for name, parse in (("haystack", parse_source), ("key", parse_kind), ("value", parse_kind), ("depths", _depths)):
+        if name in spec:
+            made[name] = parse(spec[name], folder)
+            if isinstance(made[name], list):
+                problems += [problem.below(name) for problem in made[name]]
+    problems += _templates(spec)
+    if problems:
+        return None, problems
+    plain = {name: value for name, value in spec.items() if name not in ("length", "lengths")}
+    parsed = NeedleSpec(**{**plain, **made, "length": lengths_of(spec)[0]})
+    problems = _together(parsed)
+    return (None if problems else parsed), problems
+
+
+def _counts(spec: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    for name, least in COUNTS.items():
+        value = spec.get(name, least)
+        if type(value) is not int or value < least:
+            problems.append(Problem((name,), f"must be a whole number, {least} or more, got {value!r}"))
+    if type(spec.get("seed", 0)) is not int:
+        problems.append(Problem(("seed",), f"must be a whole number, got {spec['seed']!r}"))
+    return problems
+
+
+def _lengths(spec: Mapping[str, Any]) -> list[Problem]:
+    if "length" in spec:
+        return []
+    if "lengths" not in spec:
+        if any(str(name).startswith("len") for name in spec):  # misspelt: said already
+            return []
+        return [Problem((), "field 'lengths' is missing: the lengths in tokens, such as [1024, 2048]")]
+    given = spec["lengths"]
+    if not isinstance(given, list) or not given:
+        return [Problem(("lengths",), f"must be a list of lengths in tokens, such as [1024, 2048], got {given!r}")]
+    return [
+        Problem(("lengths", index), f"must be a whole number of tokens, got {value!r}")
+        for index, value in enumerate(given)
+        if type(value) is not int or value < 1
+    ]
+
+
+def _choices(spec: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    scoring = spec.get("scoring", "all")
+    if scoring not in get_args(Scoring):
+        problems.append(Problem(("scoring",), f"no such scoring {scoring!r}; {nearest(scoring, get_args(Scoring))}"))
+    if not isinstance(spec.get("task", ""), str) or not str(spec.get("task", "x")).replace("_", "").isalnum():
+        problems.append(Problem(("task",), f"must be a name of letters, digits and _, got {spec['task']!r}"))
+    return problems
+
+
+def _depths(raw: Any, _folder: Path) -> Depths | list[Problem]:
+    if raw == "uniform":
+        return Depths()
+    if isinstance(raw, Mapping) and set(raw) == {"grid"}:
+        if type(raw["grid"]) is not int or raw["grid"] < 2:
+            return [Problem(("grid",), f"must be a whole number of depths, 2 or more, got {raw['grid']!r}")]
+        return Depths(grid=raw["grid"])
+    if not isinstance(raw, list) or not raw:
+        return [Problem((), f"must be uniform, a list such as [0, 0.5, 1], or {{grid: 5}}, got {raw!r}")]
+    problems = [
+        Problem((index,), f"must be a depth from 0 (beginning) to 1 (end), got {value!r}")
+        for index, value in enumerate(raw)
+        if type(value) not in (int, float) or not 0 <= value <= 1
+    ]
+    return problems or Depths(listed=tuple(float(value) for value in raw))
+
+
+def _templates(spec: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    used: dict[str, set[str]] = {}
+    for name, known in PLACEHOLDERS.items():
+        template = spec.get(name, "")
+        if not isinstance(template, str):
+            problems.append(Problem((name,), f"must be text, got {template!r}; put it in quotes"))
+            continue
+        try:
+            parts = list(Formatter().parse(template))
+        except ValueError as error:
+            problems.append(Problem((name,), f"not a template ({error}); a brace that is meant is written twice"))
+            continue
+        used[name] = {field for _, field, _, _ in parts if field is not None}
+        for field in sorted(used[name] - set(known)):
+            hint = nearest(field, known)
+            problems.append(Problem((name,), f"no such placeholder {{{field}}}; {hint}"))
+    several = spec.get("keys", 1) != 1
+    needed = {"needle": ("value", "key") if several else ("value",)}
+    if spec.get("distractor"):
+        needed["distractor"] = ("value",)
+    for name, names in needed.items():
+        for field in names:
+            if name in spec and name in used and field not in used[name]:
+                problems.append(Problem((name,), f"lacks the placeholder {{{field}}}"))
+    return problems + _asking(spec, used, several)
+
+
+def _asking(spec: Mapping[str, Any], used: Mapping[str, set[str]], several: bool) -> list[Problem]:
+    """The question, or the beginning of the answer, must say which key is meant."""
+    if "question" not in spec or not used.keys() >= {"question", "answer_prefix"}:
+        return []
+    asking = used["question"] | used["answer_prefix"]
+    if spec.get("queries", 1) != 1:
+        if "key" in asking:
+            name = "question" if "key" in used["question"] else "answer_prefix"
+            return [Problem((name,), "uses {key}, but several keys are asked: write {keys}")]
+        return [] if "keys" in asking else [Problem(("question",), "lacks the placeholder {keys}")]
+    if several and not asking & {"key", "keys"}:
+        return [Problem(("question",), "lacks the placeholder {key}: there are several keys")]
+    if not spec["question"].strip() and not spec.get("answer_prefix", "").strip():
+        return [Problem(("question",), "is empty, and so is answer_prefix: nothing is asked")]
+    return []
+
+
+def _together(spec: NeedleSpec) -> list[Problem]:
+    """Fields that depend on others."""
+    problems = []
+    if spec.queries > spec.keys:
+        problems.append(Problem(("queries",), f"asks {spec.queries} keys, but there are {spec.keys}"))
+    needles = spec.keys * spec.values + spec.distractors
+    if spec.depths.listed and needles > len(spec.depths.listed):
+        problems.append(
+            Problem(
+                ("depths",),
+                f"{needles} needles (keys x values + distractors), but only {len(spec.depths.listed)} depths; "
+                "list more of them, or write uniform",
+            )
+        )
+    if spec.scoring == "exact" and spec.queries * spec.values != 1:
+        problems.append(Problem(("scoring",), "exact needs a single answer; use all or first_line"))
+    asked = (("key", spec.key, spec.keys + spec.distractors), ("value", spec.value, needles))
+    for name, kind, count in asked:
+        if kind.items and len(kind.items) < count:
+            problems.append(Problem((name,), f"lists {len(kind.items)} different items, but a sample needs {count}"))
+    return problems

@@ -1,0 +1,204 @@
+"""Tasks from a YAML file of the user's own: read strictly, every mistake with its line, then known by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import catalog
+from tasks.errors import TaskError
+from tasks.located import Located, SyntaxProblem, locate
+from tasks.problems import Problem, unknown_fields
+
+ENDINGS = (".yaml", ".yml")
+LM_EVAL_FIELDS = (
+    *("task", "task_alias", "tag", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs"),
+    *("training_split", "validation_split", "test_split", "fewshot_split", "process_docs", "doc_to_text"),
+    *("doc_to_target", "doc_to_image", "doc_to_audio", "unsafe_code", "doc_to_choice", "process_results"),
+    *("use_prompt", "description", "target_delimiter", "fewshot_delimiter", "fewshot_config", "num_fewshot"),
+    *("metric_list", "output_type", "generation_kwargs", "repeats", "filter_list", "should_decontaminate"),
+    *("doc_to_decontamination_query", "gen_prefix", "metadata"),
+)
+"""What lm-eval's TaskConfig takes."""
+NEEDLE, EDITING = "tasks.needle.needles.build", "tasks.editing.edits.build"
+_infos: dict[str, catalog.TaskInfo] = {}
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """A file as read: its merged fields, and what is wrong with them. `located` is None if it is not YAML."""
+
+    file: Path
+    raw: dict[str, Any]
+    problems: tuple[Problem, ...]
+    located: Located | None = None
+
+    def lines(self) -> list[str]:
+        """Each problem as `file:line:column: field: message`."""
+        if self.located is None:
+            return [problem.message for problem in self.problems]
+        return [f"{self.located.where(problem.path)}: {problem}" for problem in self.problems]
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a task's name is the path of a YAML file, with or without a length behind it."""
+    return name.split("@")[0].endswith(ENDINGS)
+
+
+def find(name: str, folder: Path | None = None) -> tuple[catalog.TaskInfo, int | None]:
+    """The task of a file such as `mine.yaml` or `mine.yaml@1024`; from now on it is known by its name as well.
+
+    Args:
+        folder: what the path is relative to; by default the current folder.
+
+    Raises:
+        TaskError: the first mistake of the file, with line and column.
+    """
+    path, _, length = name.partition("@")
+    if length and not length.isdigit():
+        raise TaskError(f"task {name!r}: the length behind @ must be a whole number, got {length!r}")
+    info = _info(read(((folder or Path()) / path).expanduser()))
+    known = _infos.get(info.name)
+    if known is not None and known.file.resolve() != info.file.resolve():
+        raise TaskError(f"{info.file}: task {info.name!r} is the name of {known.file} as well; give it another one")
+    _infos[info.name] = info
+    return info, int(length) if length else None
+
+
+def known() -> dict[str, catalog.TaskInfo]:
+    """The tasks of files that were read, by name."""
+    return _infos
+
+
+def spellings(name: str) -> list[str]:
+    """A task as it is run: a file with several lengths once a length, anything else as it is."""
+    if not is_file_name(name) or "@" in name:
+        return [name]
+    info, _ = find(name)
+    return [f"{name}@{length}" for length in info.lengths] or [name]
+
+
+def read(file: Path) -> OwnTask:
+    """A file with everything that is wrong with it; reads no data and needs no tokenizer."""
+    try:
+        located = locate(file)
+    except SyntaxProblem as error:
+        return OwnTask(file, {}, (Problem((), str(error)),))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return OwnTask(file, {}, (Problem((), f"{file}: cannot be read ({reason})"),))
+    try:
+        raw = catalog.load_yaml(file)
+    except TaskError as error:
+        return OwnTask(file, {}, (_include_problem(file, error),), located)
+    problems = [Problem(trail, "stands here twice") for trail in located.repeated]
+    return OwnTask(file, raw, (*problems, *_check(raw, file)), located)
+
+
+def _include_problem(file: Path, error: TaskError) -> Problem:
+    """Why the file could not be merged with what it includes."""
+    message = " ".join(str(error).split())
+    if message.startswith(f"{file}:"):
+        return Problem((), message.removeprefix(f"{file}: "))
+    return Problem(("include",), f"{message}; `python run_eval.py tasks new NAME` writes the right path")
+
+
+def _check(raw: Mapping[str, Any], file: Path) -> list[Problem]:
+    problems = unknown_fields(raw, LM_EVAL_FIELDS)
+    task = raw.get("task")
+    if not isinstance(task, str) or not re.fullmatch(r"\w+", task):
+        problems.append(Problem(("task",), f"must be a name of letters, digits and _, got {task!r}"))
+    elif task in catalog.shipped() or task.removeprefix(catalog.PREFIX) in catalog.shipped():
+        problems.append(Problem(("task",), f"{task!r} is a task of this project; give yours another name"))
+    builder = str(raw.get("custom_dataset", ""))
+    if not isinstance(raw.get("dataset_kwargs"), Mapping) or "spec" not in raw["dataset_kwargs"]:
+        return [*problems, Problem(("dataset_kwargs",), "must be a mapping with 'spec'")]
+    if builder not in (NEEDLE, EDITING) and not builder.startswith("tasks.ruler."):
+        hint = "include tasks/needle/_base.yaml"
+        return [
+            *problems,
+            Problem(("custom_dataset",), f"{builder or 'missing'}: not a family of this project; {hint}"),
+        ]
+    problems += [problem.below("dataset_kwargs", "spec") for problem in _check_spec(builder, raw, file)]
+    return problems + _check_generation(raw)
+
+
+def _check_spec(builder: str, raw: Mapping[str, Any], file: Path) -> list[Problem]:
+    spec = raw["dataset_kwargs"]["spec"]
+    if not isinstance(spec, Mapping):
+        return [Problem((), f"must be a mapping of fields, got {spec!r}")]
+    problems = []
+    if "task" in spec and spec["task"] != raw.get("task"):
+        problems.append(Problem(("task",), f"{spec['task']!r} is not the file's task, {raw.get('task')!r}"))
+    if builder == NEEDLE:
+        from tasks.needle.spec import check
+
+        return problems + check(spec, file.parent)[1]
+    try:
+        _parse_other(builder, spec)
+    except TaskError as error:
+        message = str(error).removeprefix("spec: ")
+        named = re.search(r"field '(\w+)'", message)
+        problems.append(Problem((named[1],) if named else (), message))
+    return problems
+
+
+def _parse_other(builder: str, spec: Mapping[str, Any]) -> None:
+    if builder == EDITING:
+        from tasks.editing.spec import EditSpec
+
+        EditSpec.parse(spec)
+    else:
+        from tasks.ruler.spec import RulerSpec
+
+        RulerSpec.parse(spec)
+
+
+def _check_generation(raw: Mapping[str, Any]) -> list[Problem]:
+    """The tokens that lm-eval lets a model generate are the ones that the spec leaves room for."""
+    if str(raw["custom_dataset"]) != NEEDLE:
+        return []
+    spec, generation = raw["dataset_kwargs"]["spec"], raw.get("generation_kwargs") or {}
+    wanted = spec.get("generated_tokens", 128) if isinstance(spec, Mapping) else 128
+    given = generation.get("max_gen_toks")
+    if given == wanted:
+        return []
+    where = ("generation_kwargs", "max_gen_toks")
+    return [Problem(where, f"is {given}, but the spec's generated_tokens is {wanted}: write the same number in both")]
+
+
+def _info(task: OwnTask) -> catalog.TaskInfo:
+    if task.problems:
+        more = len(task.problems) - 1
+        rest = f" (and {more} more: `python run_eval.py tasks check {task.file}`)" if more else ""
+        raise TaskError(task.lines()[0] + rest)
+    raw, spec = task.raw, task.raw["dataset_kwargs"]["spec"]
+    metadata = raw.get("metadata") or {}
+    metrics = tuple(str(entry["metric"]) for entry in raw["metric_list"])
+    lengths = spec.get("lengths", [spec["length"]] if "length" in spec else [])
+    return catalog.TaskInfo(
+        name=raw["task"],
+        family=str(metadata.get("family", "own")),
+        lengths=tuple(lengths),
+        metric=str(metadata.get("metric", metrics[0])),
+        metrics=metrics,
+        description=str(metadata.get("description", "")),
+        data=tuple(metadata.get("data", ["essays.json"] if spec.get("haystack", "essay") == "essay" else [])),
+        samples=spec.get("samples", 100),
+        file=task.file,
+        is_own=True,
+    )
+
+
+def complete(raw: dict[str, Any], info: catalog.TaskInfo) -> None:
+    """Write out what the file of a task may leave to its defaults, and where its own files lie."""
+    spec = raw["dataset_kwargs"]["spec"]
+    spec.pop("lengths", None)
+    spec.setdefault("samples", info.samples)
+    spec.setdefault("seed", 42)
+    if str(raw["custom_dataset"]) == NEEDLE:
+        raw["dataset_kwargs"]["folder"] = str(info.file.resolve().parent)
+    raw["metadata"] = {"version": 1.0, **(raw.get("metadata") or {})}

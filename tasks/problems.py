@@ -1,0 +1,56 @@
+"""What is wrong with a specification: messages with the path of the field, so that a file's line can be named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.errors import TaskError
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake; `path` are the names (and indices) that lead to the field."""
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.message}" if self.path else self.message
+
+    def below(self, *prefix: str | int) -> Problem:
+        """The same in a larger structure."""
+        return Problem((*prefix, *self.path), self.message)
+
+
+def dotted(path: Path) -> str:
+    """`spec.value.items[2]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """`did you mean 'haystack'?`, or all that is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=2)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known: {', '.join(names)}"
+
+
+def unknown_fields(fields: Mapping[Any, Any], known: Iterable[str]) -> list[Problem]:
+    """One problem for each field that does not exist."""
+    names = tuple(known)
+    return [Problem((str(name),), f"unknown field; {nearest(name, names)}") for name in fields if name not in names]
+
+
+def raise_first(problems: Iterable[Problem], where: str) -> None:
+    """Raise the first problem as a TaskError; nothing if there is none."""
+    for problem in problems:
+        raise TaskError(str(problem.below(where)))
