@@ -24,7 +24,9 @@ def make_cell(
     max_length: int,
     truncated: int,
     tokens: int,
+    shared_tokens: int,
     seconds: float,
+    peak_memory_mb: float | None,
 ) -> Cell:
     """The cell of a task from its lm-eval result (with samples)."""
     samples: Sequence[Mapping[str, Any]] = result["samples"][task.lm_eval_name]
@@ -48,7 +50,9 @@ def make_cell(
         documents=_documents(docs),
         truncated=truncated,
         tokens=tokens,
+        shared_tokens=shared_tokens,
         seconds=round(seconds, 2),
+        peak_memory_mb=peak_memory_mb,
     )
 
 

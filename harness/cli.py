@@ -17,6 +17,8 @@ from tasks.ruler.generators import GENERATORS
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.options import RunOptions
+
 DEBUG_VARIABLE = "GDN2_DEBUG"
 SHIPPED_RESULTS = Path(__file__).resolve().parent.parent / "results" / "leaderboard"
 RUNS = Path("results/runs")
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command(args)
     except KeyboardInterrupt:
-        _complain("interrupted; finished tasks are kept, the same command goes on from there")
+        _complain("interrupted; what is finished is kept, the same command goes on from there")
         return 130
     except BrokenPipeError:  # `... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_stage(commands)
     _add_run(commands)
+    _add_plan(commands)
     _add_leaderboard(commands)
     tasks_cli.add_commands(commands)
     checkpoint_cli.add_commands(commands)
@@ -85,6 +88,18 @@ def _add_stage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("run", help="evaluate a checkpoint and print its leaderboard row")
+    _add_run_options(run)
+    run.set_defaults(command=_run)
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    plan = commands.add_parser("plan", help="what a run would ask for: requests, tokens, time, memory; runs nothing")
+    _add_run_options(plan)
+    plan.add_argument("--tokens-per-second", type=float, help="for the time (default: of the newest run, if any)")
+    plan.set_defaults(command=_plan)
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("checkpoint", help="a folder with config.json and weights, or a name of the zoo (gdn2-tiny)")
     what = run.add_mutually_exclusive_group()
     what.add_argument("--suite", default="quick", help="a suite by name, or a YAML file (default: quick)")
@@ -97,7 +112,15 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--generator", choices=GENERATORS, help="of RULER's tasks (default: as the suite says, else exact)"
     )
-    run.add_argument("--batch-size", type=int, default=8, help="rows read together; scores do not depend on it")
+    run.add_argument("--batch-size", type=int, help="the most rows read together (default: what memory holds)")
+    run.add_argument("--batch-tokens", type=int, help="the most tokens a step (default: from the free memory)")
+    run.add_argument("--workers", type=int, default=0, help="processes with a copy of the model each, by Ray")
+    run.add_argument(
+        "--stop-at-references",
+        action="store_true",
+        help="end a needle's generation when every reference has appeared: the same scores, sooner; recorded",
+    )
+    run.add_argument("--prefix-states", type=Path, help="a folder that keeps states of long shared prefixes")
     run.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1, ...")
     run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16; states stay float32")
     run.add_argument("--context-prefix", help="what stands before every context: tokenizer, none, bos or eos")
@@ -105,7 +128,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
     run.add_argument("--output", type=Path, default=RUNS, help="where results go (default: results/runs)")
     run.add_argument("--name", help="the model's name in tables (default: the folder's)")
-    run.set_defaults(command=_run)
 
 
 def _add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -159,17 +181,38 @@ def _show_staged(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from harness.options import RunOptions
     from harness.runner import run
     from harness.tables.summary import print_summary
 
-    options = RunOptions(
+    options = _run_options(args)
+    record, folder = run(options, _console(stderr=True))
+    console = _console()
+    print_summary(record, folder, console)
+    if not options.tasks:
+        _print_leaderboard(args.suite, _existing((SHIPPED_RESULTS, RUNS, options.output)), console)
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from harness.planning import plan_run
+
+    folders = _existing((SHIPPED_RESULTS, RUNS, args.output))
+    plan_run(_run_options(args), args.tokens_per_second, folders, _console())
+
+
+def _run_options(args: argparse.Namespace) -> RunOptions:
+    from harness.options import RunOptions
+
+    return RunOptions(
         checkpoint=args.checkpoint,
         suite=args.suite,
         tasks=tuple(name.strip() for name in args.tasks.split(",") if name.strip()) if args.tasks else (),
         samples=args.samples,
         seed=args.seed,
         batch_size=args.batch_size,
+        batch_tokens=args.batch_tokens,
+        workers=args.workers,
+        stop_at_references=args.stop_at_references,
+        prefix_states=args.prefix_states,
         device=args.device,
         dtype=args.dtype,
         context_prefix=args.context_prefix,
@@ -180,11 +223,6 @@ def _run(args: argparse.Namespace) -> None:
         generator=args.generator,
         command=_without_output(args.typed),
     )
-    record, folder = run(options, _console(stderr=True))
-    console = _console()
-    print_summary(record, folder, console)
-    if not options.tasks:
-        _print_leaderboard(args.suite, _existing((SHIPPED_RESULTS, RUNS, options.output)), console)
 
 
 def _without_output(typed: Sequence[str]) -> tuple[str, ...]:

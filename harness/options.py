@@ -27,7 +27,16 @@ class RunOptions:
     """Instead of a suite's: names such as `niah_single_1@1024`, or YAML files of tasks."""
     samples: int | None = None
     seed: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
+    """The most rows a step; None: as many as memory holds."""
+    batch_tokens: int | None = None
+    """The most tokens a step; None: from the free memory."""
+    workers: int = 0
+    """Processes with a copy of the model each, by Ray; 0: this one."""
+    stop_at_references: bool = False
+    """Needle tasks end a generation when every reference has appeared."""
+    prefix_states: Path | None = None
+    """A folder that keeps states of long prefixes between runs."""
     device: str = "auto"
     """A torch device; "auto" is the GPU if there is one."""
     dtype: str = "float32"

@@ -32,6 +32,8 @@ class TaskProtocol:
     data: Mapping[str, str]
     spec: str | None = None
     """What identifies the definition of a task of the user's own; not written for ours."""
+    stops_at_references: bool = False
+    """Whether a generation may end when every reference has appeared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Protocol:
         for task in plain["tasks"]:
             if task["spec"] is None:
                 del task["spec"]
+            if not task["stops_at_references"]:  # as in protocols from before there was a choice
+                del task["stops_at_references"]
         return plain
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "record.json"
 
 T = TypeVar("T")
@@ -62,7 +62,11 @@ class Cell:
     """Requests that lost their beginning."""
     tokens: int = 0
     """Tokens that the model read and generated."""
+    shared_tokens: int = 0
+    """Tokens that requests had in common with others and that were not read again."""
     seconds: float = 0.0
+    peak_memory_mb: float | None = None
+    """Of the GPU's allocator, or of the process on a CPU, while the task ran."""
 
 
 @dataclass(frozen=True, kw_only=True)

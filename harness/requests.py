@@ -1,8 +1,10 @@
-"""What the engine is asked: token ids and where to stop. Typed once, at the border with lm-eval."""
+"""What the engine is asked: token ids and where to stop, as plain data that can be hashed and sent elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -13,20 +15,43 @@ class ScoreRequest:
     context_ids: list[int]
     target_ids: list[int]
 
+    @property
+    def input_ids(self) -> list[int]:
+        """What the model reads; the last target predicts nothing that is scored."""
+        return self.context_ids + self.target_ids[:-1]
+
+    def key(self) -> str:
+        """SHA-256 of all that its result depends on besides model and protocol."""
+        return _hash("score", [len(self.context_ids)], self.context_ids, self.target_ids)
+
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """Continue `context_ids` greedily by at most `max_tokens`, until a token of `end_ids` or until `is_finished`
-    says so of the ids generated so far."""
+    """Continue `context_ids` greedily.
+
+    Attributes:
+        max_tokens: the most tokens to generate.
+        end_ids: tokens that end it; the one that did is part of the result.
+        stops: strings that end it as soon as the generated text contains one.
+        references: if not empty, it also ends when each of them has appeared in the text, case ignored.
+    """
 
     context_ids: list[int]
     max_tokens: int
     end_ids: frozenset[int]
-    is_finished: Callable[[list[int]], bool]
+    stops: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+    @property
+    def input_ids(self) -> list[int]:
+        """What the model reads before the first token is generated."""
+        return self.context_ids
+
+    def key(self) -> str:
+        """SHA-256 of all that its result depends on besides model and protocol."""
+        limits = [self.max_tokens, *sorted(self.end_ids)]
+        return _hash("generate", limits, self.context_ids, [], [*self.stops], [*self.references])
 
 
-def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, the longest first: what runs out of memory does so at once."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def _hash(kind: str, *parts: Sequence[int] | Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([kind, *parts]).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +15,20 @@ from rich.console import Console
 from harness import cells, machine
 from harness.imports import import_for_run
 from harness.lm_eval_run import evaluate_task, merge, quiet_lm_eval, write_results
+from harness.memory import PeakMemory
 from harness.options import Plan, RunOptions, label, make_plan
 from harness.progress import RichProgress
 from harness.protocol import Protocol, TaskProtocol, digest, package_versions
 from harness.record import Cell, RunRecord, cell_from_dict
 from harness.store import FinishedTasks, new_run_folder
 from tasks.registry import ResolvedTask
+from tasks.scoring import appear_only
 
 if TYPE_CHECKING:
     from harness.backend import GDN2LM
+
+
+JOURNAL = "journal.jsonl"
 
 
 def run(
@@ -47,26 +53,42 @@ def run(
     info = model.get_model_info()
     base_length = model.max_length
     protocol = _protocol(plan, options, info, base_length)
-    parent = options.output / plan.name
-    finished = FinishedTasks(parent, digest([info["checkpoint_sha256"], protocol.hash])[:16])
+    finished = FinishedTasks(options.output / plan.name, digest([info["checkpoint_sha256"], protocol.hash])[:16])
+    with contextlib.closing(model.open_journal(finished.folder / JOURNAL, protocol=protocol.hash)) as journal:
+        model.engine.journal = journal
+        if len(journal):
+            console.print(f"{len(journal):,} finished requests of an interrupted run are taken up", highlight=False)
+        done = _run_tasks(model, plan, options, protocol, finished, progress)
+    published = _publish(plan, options, protocol, {**info, **model.engine.executor.describe()}, done, started)
+    finished.clear()
+    return published
+
+
+def _run_tasks(
+    model: GDN2LM,
+    plan: Plan,
+    options: RunOptions,
+    protocol: Protocol,
+    finished: FinishedTasks,
+    progress: RichProgress,
+) -> list[tuple[Cell, Mapping[str, Any]]]:
+    """Each task's cell and lm-eval result; what an interrupted run had finished is not run again."""
     done = []
     for number, (task, task_protocol) in enumerate(zip(plan.tasks, protocol.tasks, strict=True), start=1):
         saved = finished.load(task.lm_eval_name)
+        note = "" if saved is None else "  (from an interrupted run)"
         if saved is None:
             progress.title = f"{number}/{len(plan.tasks)} {label(task)}"
             model.max_length = task_protocol.max_length
+            model.stop_at_references = task_protocol.stops_at_references
             saved = _run_task(model, task, plan, progress, _tokenizer_of(plan, options))
             finished.save(task.lm_eval_name, saved, _default)
             saved = finished.load(task.lm_eval_name) or saved
-            note = ""
-        else:
-            note = "  (from an interrupted run)"
         cell = cell_from_dict(saved["cell"], task.lm_eval_name)
-        console.print(f"{number}/{len(plan.tasks)} {summary_line(cell)}{note}", highlight=False, soft_wrap=True)
+        line = f"{number}/{len(plan.tasks)} {summary_line(cell)}{note}"
+        progress.console.print(line, highlight=False, soft_wrap=True)
         done.append((cell, saved["result"]))
-    published = _publish(plan, options, protocol, info, done, started)
-    finished.clear()
-    return published
+    return done
 
 
 def summary_line(cell: Cell) -> str:
@@ -90,7 +112,10 @@ def _load(plan: Plan, options: RunOptions, progress: RichProgress, load_model: C
         load_model = GDN2LM
     return load_model(
         str(plan.checkpoint),
-        batch_size=options.batch_size,
+        batch_size="auto" if options.batch_size is None else options.batch_size,
+        batch_tokens=options.batch_tokens,
+        workers=options.workers,
+        prefix_states=str(options.prefix_states) if options.prefix_states else None,
         device=_device(options.device),
         dtype=options.dtype,
         max_length=options.max_length,
@@ -142,6 +167,7 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
                 generation=generation,
                 data=cells.data_hashes(task),
                 spec=cells.spec_hash(task),
+                stops_at_references=options.stop_at_references and appear_only(task.config),
             )
         )
     return Protocol(
@@ -156,6 +182,9 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
 
 def _run_task(model: GDN2LM, task: ResolvedTask, plan: Plan, progress: RichProgress, tokenizer: str) -> dict[str, Any]:
     started, tokens, truncated = time.monotonic(), progress.tokens, model.num_truncated
+    shared = model.engine.num_shared
+    peak = PeakMemory(model.device)
+    peak.start()
     metadata = {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
     result = evaluate_task(model, task.config, metadata)
     cell = cells.make_cell(
@@ -165,7 +194,9 @@ def _run_task(model: GDN2LM, task: ResolvedTask, plan: Plan, progress: RichProgr
         max_length=model.max_length,
         truncated=model.num_truncated - truncated,
         tokens=progress.tokens - tokens,
+        shared_tokens=model.engine.num_shared - shared,
         seconds=time.monotonic() - started,
+        peak_memory_mb=peak.mb(),
     )
     return {"cell": asdict(cell), "result": result}
 
@@ -203,7 +234,7 @@ def _publish(
             finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.time() - started, 1),
             peak_memory_mb=machine.peak_memory_mb(),
-            machine={**machine.describe(), "batch_size": options.batch_size},
+            machine=machine.describe(),
             packages=package_versions(),
             git_commit=commit,
             git_dirty=dirty,

@@ -54,3 +54,9 @@ def score_contains(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 def score_stripped_value(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """The same against `value`, stripped: lm-eval 0.4.13's score of swde, fda and squad_completion."""
     return {"contains": contains(results[0], [doc["value"].strip()])}
+
+
+def appear_only(config: Mapping[str, Any]) -> bool:
+    """Whether a task's score asks only if references ("outputs" of its documents) appear: more text never lowers it,
+    and none is gained once all have appeared."""
+    return config.get("process_results") in (score_needles,)

@@ -13,9 +13,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from gdn2.checkpoints import CheckpointError
-from harness import engine
+from harness import plan
 from harness.backend import GDN2LM
 from harness.errors import UserError
+from harness.plan import Limits
 
 AGREEMENT = 1e-4  # nats of a whole request, float32
 WORDS = TEXT.replace("\n", " ").split()
@@ -107,7 +108,8 @@ def test_segments_do_not_change_scores(folder: Path, monkeypatch: pytest.MonkeyP
     generation = instances("generate_until", [(c or "x", {"until": [], "max_gen_toks": 6}) for c, _ in pairs()[::3]])
     model = GDN2LM(str(folder), batch_size=4)
     expected, texts = model.loglikelihood(requests, disable_tqdm=True), model.generate_until(generation)
-    monkeypatch.setattr(engine, "SEGMENT", segment)
+    monkeypatch.setattr(plan, "SEGMENT", segment)
+    model.engine.executor.reader.limits = Limits(tokens=segment, rows=4)
     assert_same_scores(model.loglikelihood(requests, disable_tqdm=True), expected)
     assert model.generate_until(generation) == texts
 

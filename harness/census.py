@@ -1,0 +1,113 @@
+"""What a run will ask for, counted before it: requests, tokens, what is shared, what is cut. Needs a tokenizer and a
+configuration, no weights and no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gdn2.config import GDN2Config
+from harness.lm_eval_run import evaluate_task, quiet_lm_eval
+from harness.options import Plan, RunOptions, label
+from harness.plan import Limits, make_plan
+from harness.requests import GenerateRequest, ScoreRequest
+from harness.text_model import TextModel
+
+
+@dataclass(slots=True)
+class TaskCensus:
+    """What one task asks for.
+
+    Attributes:
+        prompt_tokens: of all requests, as often as they are asked.
+        shared_tokens: those of them that are not read again.
+        generated_tokens: the most that are generated.
+        longest: tokens of the longest request, with what it generates.
+        truncated: requests that lose their beginning.
+    """
+
+    name: str
+    requests: int = 0
+    prompt_tokens: int = 0
+    shared_tokens: int = 0
+    generated_tokens: int = 0
+    longest: int = 0
+    truncated: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """The most that the model reads and generates."""
+        return self.prompt_tokens - self.shared_tokens + self.generated_tokens
+
+
+class Counting:
+    """Counts requests in place of running them, and answers with nothing."""
+
+    def __init__(self, task: TaskCensus) -> None:
+        self.task = task
+
+    def score(
+        self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, tuple[float, bool]], None]
+    ) -> list[tuple[float, bool]]:
+        del kind
+        self._count([request.input_ids for request in requests])
+        for index in range(len(requests)):
+            done(index, (-1.0, False))
+        return [(-1.0, False)] * len(requests)
+
+    def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
+        self._count([request.input_ids for request in requests])
+        self.task.generated_tokens += sum(request.max_tokens for request in requests)
+        for index, request in enumerate(requests):
+            self.task.longest = max(self.task.longest, len(request.context_ids) + request.max_tokens)
+            done(index, [])
+        return [[]] * len(requests)
+
+    def _count(self, inputs: Sequence[list[int]]) -> None:
+        plan = make_plan(inputs, list(map(len, inputs)), Limits())
+        self.task.requests += len(inputs)
+        self.task.prompt_tokens += sum(map(len, inputs))
+        self.task.shared_tokens += plan.num_shared
+        self.task.longest = max([self.task.longest, *map(len, inputs)])
+
+
+def count(plan: Plan, options: RunOptions, config: GDN2Config, told: Callable[[str], Any]) -> list[TaskCensus]:
+    """The census of each task of a plan; `told` hears the name of the task that is being counted.
+
+    Raises:
+        UserError, TaskError: what a run would stop at: tokenizer, lengths, data.
+    """
+    quiet_lm_eval()
+    tokenizer = options.tokenizer or str(plan.checkpoint)
+    metadata = {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
+    found = []
+    for task in plan.tasks:
+        told(label(task))
+        max_length = options.max_length or max(config.max_position_embeddings, task.max_length)
+        model = TextModel(config, tokenizer, plan.context_prefix, max_length)
+        census = TaskCensus(label(task))
+        model.engine = Counting(census)
+        evaluate_task(model, task.config, metadata)
+        census.truncated = model.num_truncated
+        found.append(census)
+    return found
+
+
+def newest_rate(results: Sequence[Path], checkpoint_sha256: str, device: str) -> tuple[float, str] | None:
+    """(tokens a second, the run it comes from) of the newest record of the same checkpoint on the same device."""
+    from harness.store import find_records
+
+    records = [record for _, record in find_records([folder for folder in results if folder.is_dir()])]
+    fitting = [
+        record
+        for record in records
+        if record.model.get("checkpoint_sha256") == checkpoint_sha256 and record.model.get("device") == device
+    ]
+    for record in sorted(fitting, key=lambda record: record.started, reverse=True):
+        seconds = sum(cell.seconds for cell in record.cells)
+        tokens = sum(cell.tokens for cell in record.cells)
+        if seconds > 0 and tokens > 0:
+            return tokens / seconds, record.run_id
+    return None

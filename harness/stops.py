@@ -1,0 +1,30 @@
+"""When a generation is over. Only the end of the generated text is looked at; the rest was looked at before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.requests import GenerateRequest
+
+SPARE = 4  # tokens before the longest possible stop: a character may be cut in two, a tokenizer may drop a first space
+
+
+class StopRule:
+    """Decides with `tokenizer`, a transformers tokenizer, how the ids of a generation read as text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def is_over(self, request: GenerateRequest, ids: list[int]) -> bool:
+        """Whether the last of the generated ids ends the generation; asked after each one."""
+        if len(ids) >= request.max_tokens or ids[-1] in request.end_ids:
+            return True
+        if request.stops:
+            longest = max(len(stop.encode()) for stop in request.stops)  # a token is a byte or more
+            text = self.tokenizer.decode(ids[-longest - SPARE :], skip_special_tokens=False)
+            if any(stop in text for stop in request.stops):
+                return True
+        if request.references:
+            text = self.tokenizer.decode(ids, skip_special_tokens=True).lower()
+            return all(reference.lower() in text for reference in request.references)
+        return False

@@ -1,0 +1,249 @@
+"""Units on several processes, devices or machines, by Ray (`pip install 'gdn2[ray]'`): one copy of the model a worker.
+
+Workers pull units one after the other, so a slow one holds nobody up. A worker that dies loses nothing but the unit it
+had, which another one gets. lm-eval sees one process; the journal is written by it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.plan import Limits, Unit
+from harness.requests import GenerateRequest, ScoreRequest
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parent.parent
+DEATHS = 3  # of workers over one unit, before the unit is taken for the cause
+JOBS_A_WORKER = 4  # of generation, so that the last ones end together
+Score = tuple[float, bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """What a worker needs to load its model; paths must mean the same on every machine."""
+
+    checkpoint: str
+    tokenizer: str
+    dtype: str
+    device: str
+    batch_size: int | None = None
+    batch_tokens: int | None = None
+    threads: int | None = None
+    """Of a worker on a CPU; None: its share of the machine's cores."""
+
+
+class Worker:
+    """A model with its executor, in a process of its own."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        import torch
+
+        if spec.threads:
+            torch.set_num_threads(spec.threads)
+        from gdn2.checkpoints import load_checkpoint
+        from harness.backend import operator_self_test
+        from harness.executor import LocalExecutor
+        from harness.memory import limits_of
+        from harness.stops import StopRule
+        from tasks.tokenizers import load_tokenizer
+
+        model = load_checkpoint(Path(spec.checkpoint), dtype=spec.dtype, device=spec.device)
+        self._self_test = operator_self_test(model, spec.dtype)
+        limits = limits_of(model, batch_size=spec.batch_size, tokens=spec.batch_tokens)
+        self._executor = LocalExecutor(model, limits, StopRule(load_tokenizer(spec.tokenizer)))
+
+    def ready(self) -> tuple[Limits, dict[str, Any]]:
+        """What a step of this worker holds, and the self-test of the operator on its device."""
+        return self._executor.limits, self._self_test
+
+    def plan_by(self, limits: Limits) -> None:
+        """Run units as they were planned, whatever this worker's own memory says."""
+        self._executor.limits = self._executor.reader.limits = limits
+
+    def score(self, unit: Unit, requests: dict[int, ScoreRequest]) -> tuple[dict[int, Score], int, dict[str, Any]]:
+        """(results, tokens read, the executor's description) of a unit."""
+        before = self._executor.reader.tokens_read
+        results = self._executor.score_unit(unit, requests)
+        return results, self._executor.reader.tokens_read - before, self._executor.describe()
+
+    def generate(
+        self, units: list[Unit], requests: dict[int, GenerateRequest]
+    ) -> tuple[dict[int, list[int]], int, dict[str, Any]]:
+        """As `score`, of several units."""
+        before, found = self._executor.reader.tokens_read, dict[int, list[int]]()
+        self._executor.generate_units(units, requests, found.__setitem__)
+        return found, self._executor.reader.tokens_read - before, self._executor.describe()
+
+
+@dataclass(slots=True)
+class _Job:
+    method: str
+    arguments: tuple[Any, ...]
+    unit: Unit | None = None
+    deaths: int = 0
+
+
+class RayExecutor:
+    """Runs units on `workers` workers; Ray is started here, or joined where RAY_ADDRESS says.
+
+    Raises:
+        UserError: Ray is not installed, or has not the devices that the workers need, or a worker cannot load.
+    """
+
+    def __init__(self, spec: WorkerSpec, workers: int) -> None:
+        self._ray, self._spec = _start_ray(workers, spec), spec
+        self._free = [self._new_worker() for _ in range(workers)]
+        self._descriptions: dict[int, dict[str, Any]] = {}
+        try:
+            found = self._ray.get([worker.ready.remote() for worker in self._free])
+        except self._ray.exceptions.RayError as error:
+            raise UserError(f"a worker cannot load {spec.checkpoint}: {_cause(error)}") from error
+        self.limits = Limits(tokens=min(each.tokens for each, _ in found), rows=min(each.rows for each, _ in found))
+        self.self_test: dict[str, Any] = found[0][1]
+        self._ray.get([worker.plan_by.remote(self.limits) for worker in self._free])
+        self.on_tokens: Callable[[int], None] = lambda _: None
+        self.deaths = 0
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: as `LocalExecutor.describe`, the largest over all workers."""
+        found = [item["largest_state"] for item in self._descriptions.values() if item["largest_state"]]
+        return {
+            "workers": len(self._free),
+            "workers_lost": self.deaths,
+            "batch_tokens": self.limits.tokens,
+            "batch_rows": self.limits.rows,
+            "largest_state": max(found, key=lambda item: item["norm"]) if found else None,
+        }
+
+    def run_scores(
+        self, units: Iterable[Unit], requests: Sequence[ScoreRequest]
+    ) -> Iterator[tuple[Unit, dict[int, Score]]]:
+        """Each unit with the results of its requests, as soon as it is finished."""
+        jobs = [_Job("score", (unit, {i: requests[i] for i in unit.requests}), unit) for unit in units]
+        for job, results in self._run(jobs):
+            assert job.unit is not None
+            yield job.unit, results
+
+    def run_generations(
+        self,
+        units: Sequence[Unit],
+        requests: Mapping[int, GenerateRequest],
+        done: Callable[[int, list[int]], None],
+    ) -> None:
+        """Continue all prompts of the units; `done(request, ids)` for each one of a finished job."""
+        jobs = []
+        for part in _parts(units, self.limits.rows, JOBS_A_WORKER * len(self._free)):
+            numbers = [i for unit in part for i in unit.requests]
+            jobs.append(_Job("generate", (list(part), {i: requests[i] for i in numbers})))
+        for _, results in self._run(jobs):
+            self.on_tokens(sum(len(ids) - 1 for ids in results.values()))
+            for index, ids in results.items():
+                done(index, ids)
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._free:
+            with contextlib.suppress(Exception):
+                self._ray.kill(worker)
+
+    def _run(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Any]]:
+        """Each job with its results, as they come."""
+        waiting = deque(jobs)
+        running: dict[Any, tuple[_Job, Any]] = {}
+        while waiting or running:
+            while waiting and self._free:
+                job, worker = waiting.popleft(), self._free.pop()
+                running[getattr(worker, job.method).remote(*job.arguments)] = (job, worker)
+            (finished,), _ = self._ray.wait(list(running), num_returns=1)
+            job, worker = running.pop(finished)
+            try:
+                results, tokens, description = self._ray.get(finished)
+            except self._ray.exceptions.RayActorError as error:
+                waiting.appendleft(self._mourned(job, error))
+                self._free.append(self._replaced())
+            except self._ray.exceptions.RayTaskError as error:
+                self._free.append(worker)
+                raise _own_error(error) from error
+            else:
+                self._free.append(worker)
+                self._descriptions[id(worker)] = description
+                self.on_tokens(tokens)
+                yield job, results
+
+    def _mourned(self, job: _Job, error: Exception) -> _Job:
+        """The job of a worker that died, for another one."""
+        self.deaths += 1
+        job.deaths += 1
+        log.warning("a worker died (%s); its unit goes to another one", _cause(error))
+        if job.deaths >= DEATHS:
+            raise UserError(
+                f"{DEATHS} workers died over the same requests ({_cause(error)}); a smaller --batch-tokens may help. "
+                "What is finished is kept"
+            )
+        return job
+
+    def _replaced(self) -> Any:
+        worker = self._new_worker()
+        worker.plan_by.remote(self.limits)
+        return worker
+
+    def _new_worker(self) -> Any:
+        on_gpu = self._spec.device.startswith("cuda")
+        remote = self._ray.remote(num_gpus=int(on_gpu), num_cpus=self._spec.threads or 1, max_restarts=0)(Worker)
+        return remote.remote(self._spec)
+
+
+def _start_ray(workers: int, spec: WorkerSpec) -> Any:
+    """Ray, running, with enough devices."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--workers needs Ray: pip install 'gdn2[ray]', or pip install ray") from error
+    if not ray.is_initialized():
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(spec.threads or 1)}},
+        )
+    name = "GPU" if spec.device.startswith("cuda") else "CPU"
+    needed = workers * (1 if name == "GPU" else spec.threads or 1)
+    there = int(ray.cluster_resources().get(name, 0))
+    if needed > there:
+        raise UserError(f"--workers {workers} needs {needed} {name}s, Ray has {there}; use fewer workers")
+    return ray
+
+
+def _parts(units: Sequence[Unit], rows: int, jobs: int) -> Iterator[list[Unit]]:
+    """Units in runs of at most `rows` requests, at least `jobs` of them where there are as many units."""
+    total = sum(len(unit.requests) for unit in units)
+    most = max(1, min(rows, -(-total // jobs)))
+    part: list[Unit] = []
+    for unit in units:
+        part.append(unit)
+        if sum(len(each.requests) for each in part) >= most:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _own_error(error: Any) -> Exception:
+    """What a worker raised, if the user can mend it; else what Ray makes of it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, UserError) else error
+
+
+def _cause(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,181 @@
+"""What is finished is on disk, whole or not at all; entries of another model or protocol never come back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fakes import small_checkpoint
+
+from harness import journal as journals
+from harness.asked import Asked
+from harness.errors import UserError
+from harness.journal import Journal
+from harness.record import read_record
+from harness.requests import GenerateRequest, ScoreRequest
+
+ROOT = Path(__file__).resolve().parent.parent
+ME = {"checkpoint_sha256": "abc", "dtype": "float32", "protocol": "p"}
+RESULTS = {"one": (-0.1 - 1e-17, True), "two": [5, 0, 7], "three": (-1e300, False), "four": []}
+
+
+def written(path: Path) -> Path:
+    journal = Journal(path, ME)
+    for key, result in RESULTS.items():
+        journal.add({key: result})
+    journal.close()
+    return path
+
+
+def known(path: Path, identity: dict | None = None) -> dict:
+    journal = Journal(path, identity or ME)
+    found = {key: journal.get(key) for key in RESULTS if key in journal}
+    journal.close()
+    return found
+
+
+def test_what_was_added_is_there_again_to_the_last_bit(tmp_path: Path) -> None:
+    assert known(written(tmp_path / "deep" / "journal.jsonl")) == RESULTS
+
+
+@pytest.mark.parametrize("field", ME)
+def test_a_journal_of_another_model_dtype_or_protocol_is_refused(tmp_path: Path, field: str) -> None:
+    path = written(tmp_path / "journal.jsonl")
+    with pytest.raises(UserError, match=f"another {field} .* they are not mixed"):
+        known(path, {**ME, field: "other"})
+    assert known(path) == RESULTS
+
+
+def test_a_tail_that_was_cut_short_anywhere_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    whole = written(tmp_path / "journal.jsonl").read_bytes()
+    ends = [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
+    for size in range(len(whole) + 1):
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(whole[:size])
+        complete = sum(end <= size for end in ends) - 1  # without the first line, which says whose they are
+        assert known(path) == dict(list(RESULTS.items())[: max(complete, 0)])
+        journal = Journal(path, ME)
+        assert journal.cut == 0  # it was repaired when it was opened before
+        journal.add({"five": [1]})
+        journal.close()
+        again = Journal(path, ME)
+        assert "five" in again
+        again.close()
+
+
+@pytest.mark.parametrize("at", [-20, -3])
+def test_a_damaged_line_and_what_follows_it_do_not_come_back(tmp_path: Path, at: int) -> None:
+    path = written(tmp_path / "journal.jsonl")
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(bytes(content))
+    found = known(path)
+    assert "four" not in found
+    assert found == dict(list(RESULTS.items())[: len(found)])
+
+
+def test_another_file_or_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "journal.jsonl")
+    monkeypatch.setattr(journals, "SCHEMA", 0)
+    with pytest.raises(UserError, match="schema 1 is newer"):
+        known(path)
+
+
+def test_two_runs_never_write_one_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal.jsonl", ME)
+    with pytest.raises(UserError, match="another run of the same checkpoint and protocol is writing it"):
+        Journal(tmp_path / "journal.jsonl", ME)
+    first.close()
+    Journal(tmp_path / "journal.jsonl", ME).close()
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written .* choose another --output"):
+        Journal(tmp_path / "file" / "journal.jsonl", ME)
+
+
+def test_a_full_disk_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "journal.jsonl")
+    journal = Journal(path, ME)
+    write = os.write
+
+    def half(file: int, data: bytes) -> int:
+        if len(data) < 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, bytes(data)[: len(data) // 2])
+
+    monkeypatch.setattr(os, "write", half)
+    with pytest.raises(UserError, match="No space left on device"):
+        journal.add({"five": [1, 2, 3]})
+    monkeypatch.setattr(os, "write", write)
+    journal.add({"six": [4]})
+    journal.close()
+    again = Journal(path, ME)
+    assert "five" not in again
+    assert again.get("six") == [4]
+    assert {key: again.get(key) for key in RESULTS} == RESULTS
+
+
+def test_equal_requests_are_run_once_and_known_ones_not_at_all(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", ME)
+    a, b, same = ScoreRequest([1], [2, 3]), ScoreRequest([1, 2], [3]), ScoreRequest([1], [2, 3])
+    told: list[int] = []
+    asked = Asked([a, b, same], journal, lambda index, _: told.append(index))
+    assert asked.distinct == [a, b]
+    assert asked.finish({0: (-1.0, True)}) == 2
+    assert told == [0, 2]
+    assert Asked([b, a], journal, lambda *_: None).found == {1: (-1.0, True)}
+
+
+def test_a_key_tells_apart_all_that_a_result_depends_on() -> None:
+    end, other = frozenset({0}), frozenset({0, 1})
+    requests = [
+        ScoreRequest([1], [2, 3]),
+        ScoreRequest([1, 2], [3]),
+        GenerateRequest([1, 2, 3], 5, end),
+        GenerateRequest([1, 2, 3], 6, end),
+        GenerateRequest([1, 2, 3], 5, other),
+        GenerateRequest([1, 2, 3], 5, end, ("a",)),
+        GenerateRequest([1, 2, 3], 5, end, (), ("a",)),
+        GenerateRequest([1, 2, 3], 5, end, ("a", "b")),
+        GenerateRequest([1, 2, 3], 5, end, ("ab",)),
+    ]
+    assert len({request.key() for request in requests}) == len(requests)
+
+
+def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_samples(tmp_path: Path) -> None:
+    """kill -9 in the middle of a task, as soon as a few requests are finished; then the same command again."""
+    checkpoint = small_checkpoint(tmp_path / "small")
+    command = [sys.executable, "run_eval.py", "run", str(checkpoint), "--tasks", "niah_single_1@512", "--samples", "24"]
+    command += ["--batch-size", "2", "--batch-tokens", "1024", "--device", "cpu", "--output"]
+    whole = _folder_of(subprocess.run([*command, str(tmp_path / "a")], cwd=ROOT, capture_output=True, check=True))
+    process = subprocess.Popen([*command, str(tmp_path / "b")], cwd=ROOT, stdout=-3, stderr=-3)
+    finished = 0
+    while finished < 5 and process.poll() is None:
+        time.sleep(0.02)
+        for file in (tmp_path / "b").rglob("journal.jsonl"):
+            finished = file.read_bytes().count(b"\n") - 1
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    again = subprocess.run([*command, str(tmp_path / "b")], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert "finished requests of an interrupted run are taken up" in again.stderr
+    resumed = _folder_of(again)
+    (ours,), (theirs,) = resumed.glob("samples_*"), whole.glob("samples_*")
+    assert ours.read_text() == theirs.read_text()
+    a, b = (read_record(folder / "record.json") for folder in (whole, resumed))
+    assert a.cells[0].scores == b.cells[0].scores
+    assert 0 < b.cells[0].tokens < a.cells[0].tokens
+    assert not list((tmp_path / "b").rglob("journal.jsonl"))
+
+
+def _folder_of(process: subprocess.CompletedProcess) -> Path:
+    (record,) = Path(process.args[-1]).rglob("record.json")
+    return record.parent

@@ -1,0 +1,156 @@
+"""The tree of prefixes and the plan: every input is read once, in order, and nothing is read that nobody asked for."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from harness import plan as planning
+from harness.plan import Limits, Plan, make_plan, pack, step_width
+from harness.prefixes import MIN_SAVED, MIN_SHARED, PrefixTree, build_tree
+
+LIMITS = Limits(tokens=256, rows=6)
+
+
+def random_inputs(rng: random.Random) -> list[list[int]]:
+    """Inputs that share beginnings of many lengths, repeat each other, and begin each other."""
+    pool: list[list[int]] = [[rng.randrange(3) for _ in range(rng.randint(1, 40))]]
+    for _ in range(rng.randint(1, 60)):
+        start = rng.choice(pool)
+        start = start[: rng.randint(0, len(start))]
+        pool.append(start + [rng.randrange(3) for _ in range(rng.randint(0 if start else 1, 60))])
+    return rng.sample(pool, len(pool))
+
+
+def paths(tree: PrefixTree) -> dict[int, list[int]]:
+    """What each request's path reads."""
+    found: dict[int, list[int]] = {}
+    texts: list[list[int]] = []
+    for index, node in enumerate(tree.nodes):
+        before = [] if node.parent is None else texts[node.parent]
+        assert len(before) == node.start
+        texts.append(before + tree.tokens(index))
+        for request in node.ending:
+            assert request not in found
+            found[request] = texts[-1]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_path_spells_its_input_and_counts_add_up(seed: int) -> None:
+    inputs = random_inputs(random.Random(seed))
+    tree = build_tree(inputs)
+    assert paths(tree) == dict(enumerate(inputs))
+    assert sum(tree.nodes[root].below for root in tree.roots) == len(inputs)
+    assert tree.num_tokens + tree.num_shared == sum(map(len, inputs))
+    for node in tree.nodes:
+        assert node.end > node.start
+        assert all(tree.nodes[child].start == node.end for child in node.children)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_long_enough_is_shared_to_the_token(seed: int) -> None:
+    """Against the plain definition: a token is read once for each distinct prefix that ends with it."""
+    rng = random.Random(seed)
+    contexts = [[rng.randrange(9) for _ in range(rng.randint(50, 90))] for _ in range(5)]
+    inputs = [[i, *context, 10 + j] for i, context in enumerate(contexts) for j in range(4)]
+    distinct = {tuple(ids[: n + 1]) for ids in inputs for n in range(len(ids))}
+    assert build_tree(inputs).num_tokens == len(distinct)
+
+
+def test_short_runs_are_not_worth_a_fork() -> None:
+    short = [[7] * (MIN_SHARED - 1) + [i] for i in range(100)]
+    assert build_tree(short).num_shared == 0
+    few = [[7] * (MIN_SAVED - 1) + [i] for i in range(2)]
+    assert build_tree(few).num_shared == 0
+    assert build_tree([[7] * MIN_SAVED + [i] for i in range(2)]).num_shared == MIN_SAVED
+
+
+def test_an_empty_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        build_tree([[1], []])
+
+
+def check_plan(plan: Plan, inputs: list[list[int]], firsts: list[int]) -> None:
+    """Each request ends once; its path spells its input; exactly its scored positions are in nodes that know it."""
+    seen: set[int] = set()
+    trunks = set()
+    read = 0
+    for unit in plan.units:
+        texts: list[list[int]] = []
+        trunks |= {unit.trunk[: n + 1] for n in range(len(unit.trunk))}
+        trunk = [token for run in unit.trunk for token in run]
+        read += unit.num_tokens
+        for node in unit.nodes:
+            before = trunk if node.parent is None else texts[node.parent]
+            assert node.start == len(before)
+            texts.append(before + node.tokens)
+            seen.update(node.ending)
+            assert all(texts[-1] == inputs[request] for request in node.ending)
+        assert sorted(unit.requests) == sorted(r for node in unit.nodes for r in node.ending)
+        for request in unit.requests:
+            scored = [
+                position
+                for node in unit.nodes
+                if request in node.scored
+                for position in range(max(node.start, firsts[request]), node.start + len(node.tokens))
+            ]
+            assert sorted(scored) == list(range(firsts[request], len(inputs[request])))
+    assert seen == set(range(len(inputs)))
+    assert plan.num_tokens == read + sum(len(trunk[-1]) for trunk in trunks)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_units_hold_each_request_once_and_its_scored_positions(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "TRUNK_REQUESTS", 4)
+    rng = random.Random(seed)
+    inputs = random_inputs(rng)
+    firsts = [rng.randint(0, len(ids)) for ids in inputs]
+    check_plan(make_plan(inputs, firsts, LIMITS), inputs, firsts)
+
+
+def test_what_many_begin_with_is_a_trunk_unless_it_is_scored() -> None:
+    context = list(range(100))
+    inputs = [[*context, 200 + i, *range(50)] for i in range(planning.TRUNK_REQUESTS + 1)]
+    behind = [len(context)] * len(inputs)
+    plan = make_plan(inputs, behind, LIMITS)
+    check_plan(plan, inputs, behind)
+    assert {unit.trunk for unit in plan.units} == {(tuple(context),)}
+    assert len(plan.units) > 1
+    inside = [len(context) - 1] * len(inputs)
+    plan = make_plan(inputs, inside, LIMITS)
+    check_plan(plan, inputs, inside)
+    assert [unit.trunk for unit in plan.units] == [()]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_batches_hold_everything_once_and_stay_within_the_limits(seed: int) -> None:
+    rng = random.Random(seed)
+    lengths = [rng.randint(1, 300) for _ in range(rng.randint(1, 50))]
+    batches = pack(lengths, LIMITS)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        width = min(max(lengths[i] for i in batch), planning.SEGMENT)
+        assert len(batch) <= LIMITS.rows
+        assert len(batch) == 1 or len(batch) * width <= LIMITS.tokens
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_steps_fill_up_little(seed: int) -> None:
+    rng = random.Random(seed)
+    limits = Limits(tokens=4096, rows=64)
+    remaining = sorted((rng.randint(1, 3000) for _ in range(rng.randint(1, 12))), reverse=True)
+    useful, read = sum(remaining), 0
+    while remaining:
+        width = step_width(remaining, limits)
+        assert 1 <= width <= max(planning.SEGMENT, limits.tokens // len(remaining))
+        read += width * len(remaining)
+        remaining = [length - width for length in remaining if length > width]
+    assert useful <= read <= useful * (1 + planning.PADDING) + 1e-9
+
+
+def test_limits_must_be_positive() -> None:
+    with pytest.raises(ValueError, match=r"Limits\.rows must be at least 1"):
+        Limits(rows=0)
+    assert Limits(tokens=1, rows=1).halved() == Limits(tokens=1, rows=1)

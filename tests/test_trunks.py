@@ -1,0 +1,112 @@
+"""States of shared prefixes: the same from memory, from disk, and read again; stop rules at the end of a text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import mixer_config, small_model, small_tokenizer
+
+from harness import trunks as kept
+from harness.executor import LocalExecutor
+from harness.plan import Limits
+from harness.reader import Reader
+from harness.requests import GenerateRequest
+from harness.stops import StopRule
+from harness.trunks import Trunks
+
+TRUNK = ([5, 6, 7, 8], [9] * 30)
+LIMITS = Limits(tokens=64, rows=4)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    model = small_model(mixer_config("gdn2", "attention", initializer_range=0.2))
+    return LocalExecutor(model, LIMITS, StopRule(small_tokenizer())).reader
+
+
+@pytest.fixture(autouse=True)
+def short_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "ON_DISK_TOKENS", 10)
+
+
+def tensors(trunks: Trunks, reader: Reader) -> dict[str, torch.Tensor]:
+    state = trunks.state(TRUNK, reader)
+    assert state is not None
+    return state.to_tensors()
+
+
+def test_a_state_from_disk_is_the_state(reader: Reader, tmp_path: Path) -> None:
+    expected = tensors(Trunks(), reader)
+    assert tensors(Trunks(tmp_path, "me"), reader).keys() == expected.keys()
+    before = reader.tokens_read
+    found = tensors(Trunks(tmp_path, "me"), reader)
+    assert reader.tokens_read == before
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert Trunks(tmp_path, "me").state((), reader) is None
+
+
+def test_another_checkpoint_or_another_cut_does_not_find_it(reader: Reader, tmp_path: Path) -> None:
+    tensors(Trunks(tmp_path, "me"), reader)
+    for identity, trunk in (("other", TRUNK), ("me", ([5, 6, 7], [8] + [9] * 30))):
+        before = reader.tokens_read
+        Trunks(tmp_path, identity).state(trunk, reader)
+        assert reader.tokens_read == before + 34
+
+
+def test_a_damaged_file_is_read_again(reader: Reader, tmp_path: Path) -> None:
+    expected = tensors(Trunks(tmp_path, "me"), reader)
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-40])
+    found = tensors(Trunks(tmp_path, "me"), reader)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_budget_holds_and_the_oldest_goes_first(reader: Reader, tmp_path: Path) -> None:
+    size = Trunks().state(TRUNK, reader).num_bytes  # type: ignore[union-attr]
+    trunks = Trunks(tmp_path, "me", budget=int(2.6 * size))
+    names = []
+    for first in (1, 2, 3):
+        trunks.state(([first] * 34,), reader)
+        (new,) = {file.name for file in tmp_path.glob("*.safetensors")} - set(names)
+        os.utime(tmp_path / new, (first, first))
+        names.append(new)
+    assert {file.name for file in tmp_path.glob("*")} == set(names[1:])
+    assert Trunks(tmp_path, "me", budget=size - 1).state(([4] * 34,), reader) is not None
+    assert len(list(tmp_path.glob("*"))) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert tensors(Trunks(tmp_path / "file" / "x", "me"), reader)
+
+
+class TestStops:
+    tokenizer = small_tokenizer()
+    rule = StopRule(tokenizer)
+
+    def over(self, text: str, **fields: object) -> int:
+        """After how many tokens a generation of `text` is over; 0: never."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        request = GenerateRequest(**{"context_ids": [1], "max_tokens": 10**6, "end_ids": frozenset({0}), **fields})
+        return next((n for n in range(1, len(ids) + 1) if self.rule.is_over(request, ids[:n])), 0)
+
+    @pytest.mark.parametrize(
+        "text", ["What is the special magic number? It is 4071398.\nMany", "naïve cafés line\nx", "é\n"]
+    )
+    @pytest.mark.parametrize("stop", ["\n", ".\n", "line", "é", "cial magic num", "zzz", " "])
+    def test_a_stop_string_ends_it_with_the_token_that_completes_it(self, text: str, stop: str) -> None:
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        first = next((n for n in range(1, len(ids) + 1) if stop in self.tokenizer.decode(ids[:n])), 0)
+        assert self.over(text, stops=(stop,)) == first
+
+    def test_the_last_reference_ends_it_whatever_its_case(self) -> None:
+        text = "It is 4071398. MANY rivers of the region"
+        assert self.over(text, references=("many", "4071398")) == len(self.tokenizer.encode("It is 4071398. MANY"))
+        assert self.over(text, references=("many", "4071399")) == 0
+
+    def test_limits_and_ends(self) -> None:
+        assert self.over("The quick brown fox", max_tokens=3) == 3
+        assert self.over("The quick<|endoftext|> brown") == len(self.tokenizer.encode("The quick<|endoftext|>"))
