@@ -136,8 +136,10 @@ def _tokenizer_of(plan: Plan, options: RunOptions) -> str:
 
 
 def _check_lengths(plan: Plan, options: RunOptions) -> None:
-    """A length that is too short for a sample's template shows now, not after an hour."""
+    """A length that is too short for a sample's template shows now, not after an hour; samples that take long to draw
+    are drawn now, by all cores."""
     from tasks.generators import find_generator
+    from tasks.ruler.pool import prepare
     from tasks.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(_tokenizer_of(plan, options))
@@ -145,6 +147,8 @@ def _check_lengths(plan: Plan, options: RunOptions) -> None:
         generator = find_generator(task.config, tokenizer, context_prefix=plan.context_prefix)
         if generator is not None:
             generator.check()
+    specs = [task.config["dataset_kwargs"]["spec"] for task in plan.tasks if task.generator]
+    prepare(specs, _tokenizer_of(plan, options), context_prefix=plan.context_prefix)
 
 
 def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:

@@ -146,8 +146,10 @@ def wiki_heldout() -> tuple[Paragraph, ...]:
 
 @lru_cache(maxsize=4)
 def _essays_text(file: Path) -> str:
-    text: str = read_json(file)["text"]
-    return text
+    content = read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("text"), str):
+        raise DataNotStaged(f'{file} is not an object with the essays as "text"; run `python run_eval.py stage`')
+    return str(content["text"])
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import TaskError
 from tasks.ruler.exact import Generator
+from tasks.ruler.pool import cell, generator_of
 from tasks.ruler.spec import RulerSpec
 from tasks.tokenizers import load_tokenizer
 
@@ -49,18 +50,11 @@ def build(
         )
     loaded = load_tokenizer(source) if isinstance(source, str) else source
     count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
-    made = make_generator(spec, loaded, context_prefix=context_prefix).samples(count)
-    return {"test": datasets.Dataset.from_list(made)}
+    return {"test": datasets.Dataset.from_list(cell(parsed, loaded, context_prefix=context_prefix, count=count))}
 
 
 def make_generator(
     spec: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer"
 ) -> Generator | OfficialGenerator:
     """The generator of a spec from YAML; raises TaskError that names a wrong field."""
-    parsed = RulerSpec.parse(spec)
-    if parsed.generator == "exact":
-        return Generator(parsed, tokenizer, context_prefix=context_prefix)
-    # Imported when needed: numpy, which listing tasks does without.
-    from tasks.ruler.official.generator import OfficialGenerator
-
-    return OfficialGenerator(parsed, tokenizer, context_prefix=context_prefix)
+    return generator_of(RulerSpec.parse(spec), tokenizer, context_prefix=context_prefix)

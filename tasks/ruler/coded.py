@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from tasks.pieces import PieceCounter
 from tasks.ruler.problem import NOT_FILLED
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import CODED_WORDS_ASKED, FREQUENT_WORDS
-from tasks.tokenizers import TokenCounter
 
 ZETA_OF_2 = math.pi**2 / 6
 WORD_LENGTH = 6
@@ -59,11 +59,11 @@ class CodedProblem:
         """Size of the vocabulary, noise apart."""
         return {"vocabulary": len(self.vocabulary) - 1}
 
-    def frame_tokens(self, counter: TokenCounter) -> int:
+    def frame_tokens(self, counter: PieceCounter) -> int:
         """Tokens of the shortest prompt with one right answer, and of what fills it."""
         return counter.count(self._prompt(self._counts(LEAST_WORDS))) + SPARE_TOKENS
 
-    def filled(self, counter: TokenCounter, budget: int) -> tuple[str, int]:
+    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
         """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
         costs = [counter.word_cost(f" {word}") for word in self.vocabulary]
         frame = counter.count(self._prompt([0] * len(costs)))

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.pieces import PieceCounter
 from tasks.ruler.problem import NOT_FILLED
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import COMMON_WORDS, COMMON_WORDS_ASKED, numbered
 from tasks.ruler.words import all_words
-from tasks.tokenizers import TokenCounter
 
 MAX_SINGLES = 24
 MAX_MEASUREMENTS = 16
@@ -72,11 +72,11 @@ class ListProblem:
         """How often the words asked for stand in the list, and the others."""
         return {"often": self.often, "seldom": self.seldom}
 
-    def frame_tokens(self, counter: TokenCounter) -> int:
+    def frame_tokens(self, counter: PieceCounter) -> int:
         """Tokens of the prompt with nothing but the words asked for."""
         return counter.count(self._prompt(0, ()))
 
-    def filled(self, counter: TokenCounter, budget: int) -> tuple[str, int]:
+    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
         """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
         best = NOT_FILLED
         frame = self.frame_tokens(counter)
@@ -97,7 +97,7 @@ class ListProblem:
         random.Random(self.order).shuffle(words)
         return self.solved + COMMON_WORDS.prompt.format(context=numbered(words)) + self.prefix
 
-    def _choice(self, counter: TokenCounter, room: int) -> tuple[int, list[str]]:
+    def _choice(self, counter: PieceCounter, room: int) -> tuple[int, list[str]]:
         """How many other words stand `seldom` times, and which stand once, so that they have `room` tokens."""
         first = len(self.outputs) * self.often
         costs = [counter.word_cost(f" {word}") for word in self.others]
@@ -122,7 +122,7 @@ class ListProblem:
         return most, []
 
 
-def _number_costs(counter: TokenCounter, first: int, room: int) -> list[int]:
+def _number_costs(counter: PieceCounter, first: int, room: int) -> list[int]:
     """Tokens of the numbers behind `first`, as many as could be needed."""
     return [counter.word_cost(f" {number}.") for number in range(first + 1, first + 2 + max(0, room) // 2)]
 

@@ -13,18 +13,20 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.errors import TaskError
+from tasks.pieces import PieceCounter, piece_counter
 from tasks.ruler.coded import CodedProblems
 from tasks.ruler.common import CommonProblems
 from tasks.ruler.niah import NeedleProblems
-from tasks.ruler.problem import MIN_HAYSTACK_TOKENS, Problem, Problems
+from tasks.ruler.problem import MIN_FILL, MIN_HAYSTACK_TOKENS, Problem, Problems
 from tasks.ruler.qa import QuestionProblems
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import QUESTION_SOURCES
 from tasks.ruler.tracking import ChainProblems
 from tasks.subset import text_hash
-from tasks.tokenizers import TokenCounter, prefix_ids
+from tasks.tokenizers import prefix_ids
 
-MIN_FILL = 0.98
+VERIFIED = 64
+"""Each so many samples, words are seen to add up to the tokens of the whole prompt."""
 
 
 class Generator:
@@ -34,7 +36,7 @@ class Generator:
         self.spec = spec
         self._tokenizer = tokenizer
         self._context_prefix = context_prefix
-        self._counter = TokenCounter(tokenizer)
+        self._counter = piece_counter(tokenizer)
         self._prefix_tokens = len(prefix_ids(tokenizer, context_prefix))
         self._problems = _problems(spec, self._counter)
 
@@ -46,6 +48,8 @@ class Generator:
         if problem.frame_tokens(self._counter) + MIN_HAYSTACK_TOKENS > budget:
             raise self._too_short()
         prompt, num_tokens = problem.filled(self._counter, budget)
+        if index % VERIFIED == 0 and self._counter.adds_up and not self._counter.verified(prompt):
+            return self.sample(index)
         num_tokens += self._prefix_tokens
         if (num_tokens + spec.generated_tokens) / spec.length <= MIN_FILL:
             raise TaskError(
@@ -107,7 +111,7 @@ class Generator:
         }
 
 
-def _problems(spec: RulerSpec, counter: TokenCounter) -> Problems:
+def _problems(spec: RulerSpec, counter: PieceCounter) -> Problems:
     if spec.variant is not None:
         return NeedleProblems(spec.variant)
     if spec.task in QUESTION_SOURCES:

@@ -3,7 +3,7 @@
 Costs of single words predict the prompt's length up to a small constant, which the first full measurement corrects.
 When no number of words hits the target (the next word costs two tokens and one is left), some more words are taken and
 one of the last, which costs exactly the surplus, is left out. If that fails as well, costly words near the end (a URL
-of thirty tokens) are left out too, or two words.
+of thirty tokens) are left out too, or, on request, two words.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def fill(
     frame_tokens: int,
     budget: int,
     measure: Callable[[int, tuple[int, ...]], int],
+    two: bool = False,
 ) -> Filling | None:
     """Choose words so that the prompt has `budget` tokens, or as near below as can be found.
 
@@ -47,15 +48,18 @@ def fill(
         frame_tokens: tokens of the prompt without haystack.
         budget: tokens wanted.
         measure: true tokens of the prompt with the first n words, some of them left out.
+        two: leave out two words where one does not do; for haystacks whose words are long, such as UUIDs.
 
     Returns:
         The best filling found that does not exceed the budget; None if there is none.
     """
     best: Filling | None = None
+    cumulative = [0, *itertools.accumulate(costs)]
+    opens = frozenset(unit_starts)
     correction = frame_tokens
     measured: set[Choice] = set()
     while len(measured) < MAX_MEASUREMENTS:
-        choices = _choices(costs, set(unit_starts), budget - correction)
+        choices = _choices(costs, cumulative, opens, budget - correction, two)
         choice = next((choice for choice in choices if choice not in measured), None)
         if choice is None:
             break
@@ -66,26 +70,30 @@ def fill(
             best = Filling(num_words=num_words, omitted=omitted, num_tokens=num_tokens)
         if num_tokens == budget:
             break
-        correction = num_tokens - sum(costs[:num_words]) + sum(costs[index] for index in omitted)
+        correction = num_tokens - cumulative[num_words] + sum(costs[index] for index in omitted)
     return best
 
 
-def _choices(costs: Sequence[int], opens: set[int], wanted: int) -> Iterator[Choice]:
+def _choices(
+    costs: Sequence[int], cumulative: Sequence[int], opens: frozenset[int], wanted: int, two: bool
+) -> Iterator[Choice]:
     """Ways to reach `wanted` tokens by estimate, simplest first; at the end the nearest numbers of words below."""
-    cumulative = [0, *itertools.accumulate(costs)]
     at_most = max(0, bisect.bisect_right(cumulative, wanted) - 1)
-    yield from _leaving_out_one(costs, range(len(costs)), opens, wanted)
+    yield from _leaving_out_one(costs, range(len(costs)), cumulative, opens, wanted)
     tail = at_most - _TAIL_WORDS
     kept = [index for index, cost in enumerate(costs) if index < tail or cost < _COSTLY_TOKENS]
-    yield from _leaving_out_one(costs, kept, opens, wanted)
-    yield from _leaving_out_two(costs, cumulative, at_most, wanted)
+    of_kept = [0, *itertools.accumulate(costs[index] for index in kept)]
+    yield from _leaving_out_one(costs, kept, of_kept, opens, wanted)
+    if two:
+        yield from _leaving_out_two(costs, cumulative, at_most, wanted)
     for num_words in range(at_most, max(-1, at_most - MAX_MEASUREMENTS), -1):
         yield num_words, ()
 
 
-def _leaving_out_one(costs: Sequence[int], kept: Sequence[int], opens: set[int], wanted: int) -> Iterator[Choice]:
+def _leaving_out_one(
+    costs: Sequence[int], kept: Sequence[int], cumulative: Sequence[int], opens: frozenset[int], wanted: int
+) -> Iterator[Choice]:
     """Ways to reach `wanted` tokens with the `kept` words: all up to some word, or all but one of the last."""
-    cumulative = [0, *itertools.accumulate(costs[index] for index in kept)]
     at_most = max(0, bisect.bisect_right(cumulative, wanted) - 1)
 
     def choice(count: int, *more: int) -> Choice:

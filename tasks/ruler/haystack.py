@@ -37,11 +37,15 @@ class Haystack:
     """What stands between two units."""
     lookalikes: str = field(repr=False)
     """Every word of the haystack that could hold a key or a value: none of them may occur in it."""
+    _split: dict[int, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def pieces(self, unit: int) -> list[str]:
         """The words of a unit, each with the separator before it; units are counted past the end of the corpus."""
-        first, *rest = self.units[unit % len(self.units)].split(" ")
-        return [self.joiner + first, *(" " + word for word in rest)]
+        number = unit % len(self.units)
+        if number not in self._split:
+            first, *rest = self.units[number].split(" ")
+            self._split[number] = [self.joiner + first, *(" " + word for word in rest)]
+        return self._split[number]
 
 
 class Distractors:

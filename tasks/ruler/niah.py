@@ -62,6 +62,7 @@ class NeedleProblems:
             outputs=outputs,
             evidence=needles,
             depths=[depth / 100 for depth in depths],
+            two=self._haystack is None,
             facts={
                 "keys": keys,
                 "values": values,

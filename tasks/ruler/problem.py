@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tasks.pieces import PieceCounter
 from tasks.ruler.fill import EXTRA_WORDS, fill
 from tasks.ruler.haystack import Stretch
-from tasks.tokenizers import TokenCounter
 
 MIN_HAYSTACK_TOKENS = 16
+MIN_FILL = 0.98
+OVERESTIMATED = (1, 2, 4)
+"""How many times too high the estimates of words may be, tried in turn."""
 NOT_FILLED = ("", 0)
 
 
@@ -38,10 +42,10 @@ class Problem(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """More fields of the document."""
 
-    def frame_tokens(self, counter: TokenCounter) -> int:
+    def frame_tokens(self, counter: PieceCounter) -> int:
         """Tokens of the prompt without haystack."""
 
-    def filled(self, counter: TokenCounter, budget: int) -> tuple[str, int]:
+    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
         """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
 
 
@@ -65,37 +69,52 @@ class HaystackProblem:
     evidence: Sequence[str]
     depths: list[float] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    two: bool = False
+    """Whether two words may be left out to fill the prompt."""
+    _frame: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def frame_tokens(self, counter: TokenCounter) -> int:
+    def frame_tokens(self, counter: PieceCounter) -> int:
         """Tokens of the prompt without haystack."""
-        return counter.count(self.prompt(self.stretch(), []))
+        if not self._frame:
+            self._frame.append(counter.count(self.prompt(self.stretch(), [])))
+        return self._frame[0]
 
-    def filled(self, counter: TokenCounter, budget: int) -> tuple[str, int]:
+    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
         """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
         stretch = self.stretch()
-        frame_tokens = counter.count(self.prompt(stretch, []))
+        frame_tokens = self.frame_tokens(counter)
+        last: dict[tuple[int, tuple[int, ...]], str] = {}
 
-        def text(num_words: int, omitted: Sequence[int]) -> str:
-            return self.prompt(stretch, stretch.lines(num_words, omitted))
+        def text(num_words: int, omitted: tuple[int, ...]) -> str:
+            if (num_words, omitted) not in last:
+                last.clear()
+                last[num_words, omitted] = self.prompt(stretch, stretch.lines(num_words, omitted))
+            return last[num_words, omitted]
 
-        found = fill(
-            costs=_costs(stretch, counter, budget - frame_tokens),
-            unit_starts=stretch.unit_starts,
-            frame_tokens=frame_tokens,
-            budget=budget,
-            measure=lambda num_words, omitted: counter.count(text(num_words, omitted)),
-        )
+        found, costs = None, list[int]()
+        for factor in OVERESTIMATED:
+            _extend(costs, stretch, counter, factor * (budget - frame_tokens))
+            found = fill(
+                costs=costs,
+                unit_starts=stretch.unit_starts,
+                frame_tokens=frame_tokens,
+                budget=budget,
+                measure=lambda num_words, omitted: counter.count(text(num_words, omitted)),
+                two=self.two,
+            )
+            if counter.adds_up or (found and found.num_tokens > MIN_FILL * budget):
+                break
         return NOT_FILLED if found is None else (text(found.num_words, found.omitted), found.num_tokens)
 
 
-def _costs(stretch: Stretch, counter: TokenCounter, wanted_tokens: int) -> list[int]:
-    """Estimated tokens of the stretch's words, until there are more words than can be needed."""
-    costs: list[int] = []
-    total = spare = 0
+def _extend(costs: list[int], stretch: Stretch, counter: PieceCounter, wanted_tokens: int) -> None:
+    """Append estimated tokens of the stretch's next words, until there are more words than can be needed."""
+    total, spare = sum(costs), 0
+    enough = wanted_tokens + MIN_HAYSTACK_TOKENS
     most = 2 * (max(0, wanted_tokens) + MIN_HAYSTACK_TOKENS) + 10 * EXTRA_WORDS
     while spare < EXTRA_WORDS and len(costs) < most:
-        for piece in stretch.extend():
-            costs.append(counter.word_cost(piece))
-            total += costs[-1]
-            spare += total > wanted_tokens + MIN_HAYSTACK_TOKENS
-    return costs
+        added, tokens = counter.word_costs(stretch.extend())
+        costs += added
+        if total + tokens > enough:
+            spare += sum(running > enough for running in itertools.accumulate(added, initial=total)) - (total > enough)
+        total += tokens

@@ -39,6 +39,7 @@ class QuestionProblems:
             prefix=QUESTION.answer_prefix,
             outputs=question.answers,
             evidence=gold,
+            two=True,
             facts={"query": question.text, "question": self._order[index % len(self._order)]},
         )
 

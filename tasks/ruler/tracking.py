@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import string
 
+from tasks.pieces import PieceCounter
 from tasks.ruler import haystack
 from tasks.ruler.haystack import Stretch
 from tasks.ruler.problem import HaystackProblem
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import DEPTHS, HOPS, NOISE, VARIABLES
-from tasks.tokenizers import TokenCounter
 
 EXAMPLE_TOKENS = 500
 EXAMPLE_BLOCKS = (20, 15, 10, 5)
@@ -20,7 +20,7 @@ EXAMPLE_BLOCKS = (20, 15, 10, 5)
 class ChainProblems:
     """The problems of variable tracking."""
 
-    def __init__(self, spec: RulerSpec, counter: TokenCounter) -> None:
+    def __init__(self, spec: RulerSpec, counter: PieceCounter) -> None:
         most = min(EXAMPLE_TOKENS, spec.length // 4)
         fitting = (n for n in EXAMPLE_BLOCKS if counter.count(_example(random.Random(0), n)) <= most)
         self._blocks = next(fitting, EXAMPLE_BLOCKS[-1])
@@ -44,6 +44,7 @@ class ChainProblems:
             prefix=prefix,
             outputs=names,
             evidence=chain,
+            two=True,
             depths=[depth / 100 for depth in depths],
             facts={"query": value},
         )
