@@ -170,6 +170,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", type=int, nargs="+", default=list(ARCHITECTURES), help="compute capability x 10")
     parser.add_argument("--all", action="store_true", help="every head size, precision, candidate and kind of call")
+    parser.add_argument("--defaults", action="store_true", help="of --all: the default tiles, with states given")
     parser.add_argument("--quick", action="store_true", help="a few kernels of each architecture only")
     parser.add_argument("--key-dim", type=int, default=128)
     parser.add_argument("--value-dim", type=int, default=128)
@@ -190,8 +191,8 @@ def main() -> None:
         HEAD_SIZES if everything else [(arguments.key_dim, arguments.value_dim)],
         arguments.precision or (list(CHUNK_SIZE) if everything else ["bf16"]),
         arguments.kernels,
-        candidates=everything or arguments.candidates,
-        variants=everything,
+        candidates=arguments.candidates or (everything and not arguments.defaults),
+        variants=everything and not arguments.defaults,
     )
     if arguments.quick:
         jobs = [job for job in jobs if job.source.kernel in QUICK[job.source.arch]]

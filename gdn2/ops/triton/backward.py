@@ -112,15 +112,18 @@ def key_gradients_kernel(
         b_dq, b_de, b_dk = b_dq * rows * scale, -b_de * rows, b_dk * columns
         b_close = tl.sum(b_k * b_dk, axis=0)
         for level in tl.static_range(2, LOG_C):
-            tl.debug_barrier()  # inputs are read again at each level: no spills on sm_80
+            tl.debug_barrier()  # inputs are read again at each level, in two halves: no spills on sm_80
             b_q = tl.load(p_q + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
             b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
-            b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
             rows, columns = level_decay(b_g, b_next, o_c, level)
-            b_dP, b_dL = tl.load(p_dP + square + o_square), tl.load(p_dL + square + o_square)
+            b_dP = tl.load(p_dP + square + o_square)
             b_Pl = tl.where(level_mask(o_c, level), b_dP, 0.0)
             b_dq += rows * dot(b_Pl, b_k * columns, PRECISION)
             b_up = dot(tl.trans(b_Pl), b_q * rows, PRECISION)
+            tl.debug_barrier()
+            b_dL = tl.load(p_dL + square + o_square)
+            b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
+            b_b = tl.load(p_b + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
             b_Ll = tl.where(level_mask(o_c, level), b_dL, 0.0)
             b_de += rows * dot(b_Ll, b_k * columns, PRECISION)
             b_dk += columns * dot_add(tl.trans(b_Ll), b_b * b_k * rows, b_up, PRECISION)
