@@ -166,6 +166,8 @@ def test_full_attention_keeps_every_token_and_no_more() -> None:
     _, mask = _rectangle(torch.ones(2, 50, dtype=torch.long), [50, 9], 60, "right")
     out = model(torch.ones(2, 60, dtype=torch.long), attention_mask=mask).past_key_values
     assert out.layers[0].keys.shape[1] == 50
+    assert bool(out.layers[0].keys[1, :9].any(-1).all())
+    assert not bool(out.layers[0].keys[1, 9:].any())
     assert out.select([1]).layers[0].keys.shape[1] == 9
 
 
