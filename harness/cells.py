@@ -44,7 +44,7 @@ def make_cell(
         data=data_hashes(task),
         generator=generator_of(task),
         spec=spec_hash(task),
-        scores={metric: _score(task, result, samples, metric) for metric in task.info.metrics},
+        scores={metric: _score(task, result, samples, metric) for metric in task.metrics},
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
         min_fill=round(min(fills), 5) if fills else None,
         documents=_documents(docs),

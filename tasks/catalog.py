@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from tasks.errors import TaskError
+from tasks.perplexity.buckets import metrics_at
 from tasks.ruler.generators import DEFAULT_SEEDS, check_generator
 
 ROOT = Path(__file__).parent
@@ -64,6 +65,11 @@ class ResolvedTask:
     seed: int
     lm_eval_name: str
     config: dict[str, Any]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What it is scored by at its length."""
+        return tuple(entry["metric"] for entry in self.config["metric_list"])
 
     @property
     def max_length(self) -> int:
@@ -143,6 +149,8 @@ def resolve(
     config: dict[str, Any] = _with_functions(raw)
     config.pop("tag", None)
     config["task"] = lm_eval_name
+    if info.family == "perplexity" and length is not None:
+        config["metric_list"] = metrics_at(config["metric_list"], length)
     return ResolvedTask(
         info=info,
         length=length,

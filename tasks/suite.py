@@ -209,8 +209,8 @@ def _column(entry: Any, protocol: SuiteProtocol, where: str, folder: Path) -> Co
         task = resolve_column(column, protocol)
     except TaskError as error:
         raise TaskError(f"{where}: {error}") from error
-    if column.metric not in task.info.metrics:
-        raise TaskError(f"{where}: metric {column.metric!r} is not one of {', '.join(task.info.metrics)}")
+    if column.metric not in task.metrics:
+        raise TaskError(f"{where}: metric {column.metric!r} is not one of {', '.join(task.metrics)}")
     return column
 
 

@@ -66,6 +66,11 @@ class TokenCounter:
             raise TaskError(f"the tokenizer encodes {_PROBE_TEXT!r} to no tokens; give a trained one by --tokenizer")
         self._probe_tokens = self.count(_PROBE)
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether `positions` costs one tokenisation, not one a character."""
+        return self._backend is not None
+
     def count(self, text: str) -> int:
         """Number of tokens of the whole text."""
         if self._backend is not None:

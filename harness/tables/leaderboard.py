@@ -113,7 +113,7 @@ def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], publish
 def _header(suite: Suite, column: Column) -> Header:
     config = resolve_column(column, suite.protocol).config
     entry = next(entry for entry in config["metric_list"] if entry["metric"] == column.metric)
-    decimals = 1 if column.metric in PERCENT else 3 if column.metric == "bits_per_byte" else 2
+    decimals = 1 if column.metric in PERCENT else 3 if column.metric.startswith("bits_") else 2
     return Header(column.group, column.label, decimals, bool(entry["higher_is_better"]))
 
 
