@@ -100,6 +100,6 @@ def _check_length(length: int, docs: Sequence[dict[str, Any]]) -> LengthCheck:
         checked=len(docs),
         prompt_tokens=(min(doc["prompt_tokens"] for doc in docs), max(doc["prompt_tokens"] for doc in docs)),
         fill=(min(doc["fill"] for doc in docs), max(doc["fill"] for doc in docs)),
-        needles=len(docs[0]["needle_tokens"]),
+        needles=len(docs[0].get("needle_tokens") or ()),
         occurrences=(min(times, default=0), max(times, default=0)),
     )

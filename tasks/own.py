@@ -150,7 +150,7 @@ def _parse_other(builder: str, spec: Mapping[str, Any]) -> None:
     if builder == EDITING:
         from tasks.editing.spec import EditSpec
 
-        EditSpec.parse(spec)
+        EditSpec.parse_all(spec)
     else:
         from tasks.ruler.spec import RulerSpec
 

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager
 from test_tasks_niah import train_tokenizer, write_data
 
 from harness.cells import make_cell
+from harness.lm_eval_run import evaluate_task
 from tasks.editing import scoring
 from tasks.editing.draws import draw
 from tasks.editing.edits import EditGenerator, build, power_law
@@ -280,17 +279,12 @@ class Answerer(LM):
 @pytest.mark.parametrize("name", EXPECTED)
 def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any, name: str) -> None:
     answer, expected = EXPECTED[name]
-    tasks = {task: resolve(f"{task}@700", samples=8) for task in expected}
-    manager = TaskManager(include_defaults=False, metadata={"tokenizer": tokenizer})
-    run = simple_evaluate(
-        Answerer(answer), tasks=[task.config for task in tasks.values()], task_manager=manager, bootstrap_iters=0
-    )
     for task, figures in expected.items():
-        result = run["results"][tasks[task].lm_eval_name]
+        resolved = resolve(f"{task}@700", samples=8)
+        run = evaluate_task(Answerer(answer), resolved.config, {"tokenizer": tokenizer})
+        result = run["results"][resolved.lm_eval_name]
         assert {metric: result[f"{metric},none"] for metric in figures} == figures, task
-        cell = make_cell(
-            tasks[task], run, context_prefix="tokenizer", max_length=700, truncated=0, tokens=0, seconds=0.0
-        )
+        cell = make_cell(resolved, run, context_prefix="tokenizer", max_length=700, truncated=0, tokens=0, seconds=0.0)
         assert {metric: cell.scores[metric].value for metric in figures} == figures
         assert all(score.unscored == 0 for score in cell.scores.values())
         if task == "edit_forget":

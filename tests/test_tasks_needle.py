@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from fakes import small_checkpoint
-from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.config.task import TaskConfig
+from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 from rich.console import Console
 from test_tasks_niah import train_tokenizer, write_data
@@ -25,7 +25,7 @@ from harness import cli
 from harness.options import RunOptions
 from harness.runner import run
 from harness.tables.leaderboard import build_table
-from tasks import own
+from tasks import catalog, own
 from tasks.check import check_file
 from tasks.data import DataNotStaged
 from tasks.errors import TaskError
@@ -422,7 +422,7 @@ def test_plain_lm_eval_asks_the_same_questions(tmp_path: Path, tokenizer: Any) -
     (tmp_path / "notes.txt").write_text(OWN_TEXT)
     file = write_task(tmp_path, haystack={"file": "notes.txt"}, lengths=[600, 700], samples=3, keys=2)
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False, metadata={"tokenizer": tokenizer})
-    run = simple_evaluate(model=Reader(), tasks=["mine"], task_manager=manager, bootstrap_iters=0)
+    run = evaluate(lm=Reader(), task_dict=manager.load(["mine"]), bootstrap_iters=0)
     docs = [sample["doc"] for sample in run["samples"]["mine"]]
     assert run["results"]["mine"]["acc,none"] == 1.0
     assert [doc["length"] for doc in docs] == [600] * 3 + [700] * 3
@@ -463,15 +463,34 @@ def test_a_suite_names_a_task_file_beside_it(tmp_path: Path) -> None:
 
 def test_an_own_file_may_be_of_another_family(tmp_path: Path, tokenizer_folder: str) -> None:
     base = BASE.parent.parent / "editing" / "edit_retention" / "_base.yaml"
-    spec = "{task: mine, probe: retention, length: 900, keys: 3, edited: 1, distance: 200, samples: 4}"
+    spec = "{task: mine, probe: retention, lengths: [900, 1000], keys: 3, edited: 1, distance: 200, samples: 4}"
     file = tmp_path / "mine.yaml"
     file.write_text(f"include: {base}\ntask: mine\ndataset_kwargs: {{spec: {spec}}}\nmetadata: {{version: 1.0}}\n")
     report = check_file(file, tokenizer_folder)
     assert report.errors == ()
-    assert report.lengths[0].occurrences == (1, 1)
+    assert [(check.length, check.occurrences) for check in report.lengths] == [(900, (1, 1)), (1000, (1, 1))]
+    build = resolve(f"{file}@900").config["custom_dataset"]
+    docs = build({**catalog.load_yaml(file)["dataset_kwargs"]["spec"], "samples": 2}, tokenizer=tokenizer_folder)[
+        "test"
+    ]
+    assert docs["length"][:] == [900, 900, 1000, 1000]
     file.write_text(file.read_text().replace("edited: 1", "edited: 3"))
     (error,) = check_file(file, tokenizer_folder).errors
     assert re.search(r"mine.yaml:3:\d+: dataset_kwargs.spec.edited: field 'edited' must leave one", error)
+
+
+def test_a_ruler_task_of_ones_own_is_checked_too(tmp_path: Path, tokenizer_folder: str) -> None:
+    base = BASE.parent.parent / "ruler" / "_niah.yaml"
+    spec = "{task: mine, length: 900, haystack: noise, key: uuids, value: words, needles: 3, samples: 4}"
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"include: {base}\ntask: mine\ndataset_kwargs: {{spec: {spec}}}\nmetadata: {{version: 1.0}}\n")
+    report = check_file(file, tokenizer_folder)
+    assert report.errors == ()
+    assert report.lengths[0].prompt_tokens == (900 - 128, 900 - 128)
+    file.write_text(file.read_text().replace("value: words", "value: wrods"))
+    assert re.search(
+        r"mine.yaml:3:\d+: dataset_kwargs.spec.value: field 'value'", check_file(file, tokenizer_folder).errors[0]
+    )
 
 
 def test_the_written_file_is_right_and_is_not_overwritten(tmp_path: Path, tokenizer_folder: str) -> None:

@@ -38,7 +38,7 @@ def build(
     """The documents of one memory-editing task, called by lm-eval with `dataset_kwargs` and its metadata.
 
     Args:
-        spec: the fields of EditSpec.
+        spec: the fields of EditSpec; `lengths`, a list, instead of `length` gives the documents of all of them.
         tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
         pretrained: the model's folder or hub name, as in lm-eval's model_args.
         context_prefix: what stands before the prompt: tokenizer | none | bos | eos.
@@ -50,17 +50,20 @@ def build(
     """
     import datasets
 
-    parsed = EditSpec.parse(spec)
+    specs = EditSpec.parse_all(spec)
     source = tokenizer or pretrained
     if not source:
         raise TaskError(
-            f"{parsed.task}: samples are filled to the token and need a tokenizer: "
+            f"{specs[0].task}: samples are filled to the token and need a tokenizer: "
             'pass --metadata \'{"tokenizer": "PATH"}\' or a model with pretrained=PATH'
         )
     loaded = load_tokenizer(source) if isinstance(source, str) else source
-    count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
-    generator = EditGenerator(parsed, loaded, context_prefix=context_prefix)
-    return {"test": datasets.Dataset.from_list([generator.sample(index) for index in range(count)])}
+    docs = []
+    for parsed in specs:
+        count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
+        generator = EditGenerator(parsed, loaded, context_prefix=context_prefix)
+        docs += [generator.sample(index) for index in range(count)]
+    return {"test": datasets.Dataset.from_list(docs)}
 
 
 def make_generator(spec: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer") -> EditGenerator:

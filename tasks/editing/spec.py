@@ -56,6 +56,17 @@ class EditSpec:
         return self.value.removesuffix("s")
 
     @classmethod
+    def parse_all(cls, spec: Mapping[str, Any]) -> list[EditSpec]:
+        """One spec for each of `lengths`, or the one of `length`. Raises TaskError that names the field."""
+        if "lengths" not in spec or "length" in spec:
+            return [cls.parse(spec)]
+        lengths = spec["lengths"]
+        if not isinstance(lengths, list) or not lengths:
+            raise TaskError(f"spec: field 'lengths' must be a list of lengths in tokens, got {lengths!r}")
+        rest = {name: value for name, value in spec.items() if name != "lengths"}
+        return [cls.parse({**rest, "length": length}) for length in lengths]
+
+    @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> EditSpec:
         """Check a mapping from YAML. Raises TaskError that names the field."""
         known = [field.name for field in fields(cls)]
