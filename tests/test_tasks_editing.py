@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
 from test_tasks_niah import train_tokenizer, write_data
 
 from harness.cells import make_cell
 from harness.lm_eval_run import evaluate_task
+from tasks import catalog
 from tasks.editing import scoring
 from tasks.editing.draws import draw
 from tasks.editing.edits import EditGenerator, build, power_law
@@ -294,6 +297,19 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
                 "recall": 4,
                 "swapped": 8,
             }
+
+
+def test_plain_lm_eval_scores_pairs_as_the_harness_does(tokenizer: Any) -> None:
+    manager = TaskManager(
+        include_path=str(catalog.ROOT / "editing"),
+        include_defaults=False,
+        metadata={"tokenizer": tokenizer, "max_samples": 4},
+    )
+    for answer, acc in ((perfect, 1.0), (never_erasing, 0.0)):
+        run = evaluate(lm=Answerer(answer), task_dict=manager.load(["gdn2_edit_forget_512"]), bootstrap_iters=0)
+        results = run["results"]["gdn2_edit_forget_512"]
+        assert results["acc,none"] == acc
+        assert results["recall,none"] == 1.0
 
 
 def test_going_through_the_text_again_is_never_right_by_accident(tokenizer: Any) -> None:

@@ -324,6 +324,8 @@ def test_values_that_the_haystack_holds_are_refused(tmp_path: Path, tokenizer_fo
     (tmp_path / "digits.txt").write_text(". ".join(str(number) for number in range(10)))
     file = write_task(tmp_path, "digits", value={"kind": "numbers", "digits": 1}, haystack={"file": "digits.txt"})
     assert "cannot draw 1 different numbers; 1000 drawn ones occur" in check_file(file, tokenizer_folder).errors[0]
+    file = write_task(tmp_path, "false_needles", value=["zinc", "lead"], keys=2, haystack="needle")
+    assert "finds no value that the sample's own needles do not use" in check_file(file, tokenizer_folder).errors[0]
     file = write_task(tmp_path, "template", value=["code"], haystack="noise")
     assert "'code' occurs in the haystack or in a template" in check_file(file, tokenizer_folder).errors[0]
 

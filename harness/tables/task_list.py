@@ -30,7 +30,9 @@ def print_tasks(console: Console) -> None:
         suites.add_row(suite.name, str(len(suite.columns)), suite.description)
     console.print(tasks)
     console.print(suites)
-    console.print("a task with lengths is written niah_single_1@1024", style="dim")
+    console.print(
+        "a task with lengths is written niah_single_1@1024; `tasks new NAME` begins one of your own", style="dim"
+    )
 
 
 def print_sample(name: str, sample: Mapping[str, Any], console: Console, *, full: bool) -> None:
@@ -40,7 +42,7 @@ def print_sample(name: str, sample: Mapping[str, Any], console: Console, *, full
     facts.add_column(overflow="fold")
     facts.add_row("task", f"{name}, sample {sample.get('index', 0)}")
     facts.add_row("prompt tokens", f"{sample['prompt_tokens']:,}")
-    for key in ("length", "fill", "depth", "needle_tokens", "query", "outputs", "seed", "sample_hash"):
+    for key in ("length", "fill", "depth", "distance", "needle_tokens", "query", "outputs", "seed", "sample_hash"):
         if sample.get(key) is not None:
             facts.add_row(key.replace("_", " "), _plain(sample[key]))
     console.print(facts)

@@ -212,15 +212,17 @@ class NeedleGenerator:
         spec = self.spec
         taken = {text.lower() for text in (*draw.keys, *draw.values)}
 
-        def one(rng: random.Random, kind: Kind) -> str:
+        def one(rng: random.Random, kind: Kind, what: str) -> str:
             for _ in range(1000):
                 item = kind.draw(rng)
                 if not any(item.lower() in other or other in item.lower() for other in taken):
                     return item
-            raise TaskError(f"{spec.task}: haystack 'needle' needs more {kind.name} than those of the sample's needles")
+            raise TaskError(
+                f"{spec.task}: haystack 'needle' finds no {what} that the sample's own needles do not use; list more"
+            ).at("haystack")
 
         def needle(rng: random.Random) -> str:
-            return spec.needle.format(key=one(rng, spec.key), value=one(rng, spec.value))
+            return spec.needle.format(key=one(rng, spec.key, "key"), value=one(rng, spec.value, "value"))
 
         return haystacks.FalseNeedles(needle, self._rng(draw.start, "|haystack"))
 
