@@ -287,7 +287,8 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
         run = evaluate_task(Answerer(answer), resolved.config, {"tokenizer": tokenizer})
         result = run["results"][resolved.lm_eval_name]
         assert {metric: result[f"{metric},none"] for metric in figures} == figures, task
-        cell = make_cell(resolved, run, context_prefix="tokenizer", max_length=700, truncated=0, tokens=0, seconds=0.0)
+        counts = {"truncated": 0, "tokens": 0, "shared_tokens": 0, "seconds": 0.0, "peak_memory_mb": None}
+        cell = make_cell(resolved, run, context_prefix="tokenizer", max_length=700, **counts)
         assert {metric: cell.scores[metric].value for metric in figures} == figures
         assert all(score.unscored == 0 for score in cell.scores.values())
         if task == "edit_forget":

@@ -105,6 +105,7 @@ def write_task(folder: Path, name: str = "mine", top: str = "", **fields: Any) -
 SHAPES: dict[str, dict[str, Any]] = {
     "one needle in noise": {"haystack": "noise"},
     "false needles": {"haystack": "needle", "keys": 2},
+    "false needles of UUIDs": {"haystack": "needle", "key": "uuids", "value": "uuids"},
     "two of four keys, two values each": {
         "keys": 4,
         "values": 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,8 +64,8 @@ class FalseNeedles:
 
     def pieces(self, unit: int) -> list[str]:
         while len(self._drawn) <= unit:
-            first, *rest = self._draw(self._rng).split(" ")
-            self._drawn.append([self.joiner + first, *(" " + word for word in rest)])
+            # A UUID is many tokens: it may end after any of its groups.
+            self._drawn.append(re.split(r"(?<=.)(?=[ -])", self.joiner + self._draw(self._rng), flags=re.DOTALL))
         return self._drawn[unit]
 
 

@@ -119,6 +119,7 @@ class Planter:
             frame_tokens=bare_tokens,
             budget=self.room,
             measure=lambda num_words, omitted: self.counter.count(frame.prompt(context(num_words, omitted))),
+            two=True,
         )
         num_tokens = self.prefix_tokens + (found.num_tokens if found else 0)
         if found is None or (num_tokens + self._generated_tokens) / self._length <= MIN_FILL:
