@@ -105,7 +105,22 @@ SPECIALS = (
     Special("key_gradients", (_tile(2, 1, BK=16, BV=32),), (90,), ("bf16",), (16, 32)),
     Special("recurrent", (_tile(2, 1, BV=32), _tile(2, 1, BV=16)), key_dims=(256,)),
 )
-SPILLS: dict[tuple[str, int, str, int], int] = {}  # bytes of default tiles that spill, by kernel, KP, precision, arch
+SPILLS: dict[tuple[str, int, str, int], int] = {
+    ("key_gradients", 32, "bf16", 90): 88,
+    ("key_gradients", 64, "bf16", 90): 72,
+    ("key_gradients", 128, "bf16", 90): 80,
+    ("scan_both_ways", 256, "tf32", 80): 48,
+    ("value_gradients", 32, "tf32x3", 90): 16,
+    ("key_gradients", 32, "tf32x3", 90): 24,
+    ("scan", 256, "tf32x3", 80): 1312,
+    ("scan", 256, "tf32x3", 90): 648,
+    ("scan", 256, "tf32x3", 100): 272,
+    ("scan_both_ways", 256, "tf32x3", 80): 1344,
+    ("scan_both_ways", 256, "tf32x3", 90): 696,
+    ("key_gradients_by_level", 128, "tf32x3", 80): 56,
+    ("key_gradients_by_level", 128, "tf32x3", 90): 48,
+    ("key_gradients_by_level", 128, "tf32x3", 100): 32,
+}  # most bytes of default tiles that spill, for any d_v: kernel, padded d_k, precision, architecture; Triton 3.9.0
 
 
 def shared_memory_limit(arch: int) -> int:
