@@ -25,13 +25,14 @@ RUNS = Path("results/runs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for a mistake that the user can mend, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 1 for a check that fails, 2 for a mistake that the user can mend, 130
+    when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(arguments)
     args.typed = tuple(arguments)
-    command: Callable[[argparse.Namespace], None] = args.command
+    command: Callable[[argparse.Namespace], int | None] = args.command
     try:
-        command(args)
+        return command(args) or 0
     except KeyboardInterrupt:
         _complain("interrupted; what is finished is kept, the same command goes on from there")
         return 130
@@ -44,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2 if _is_mendable(error) else 1
         _complain("error: " + " ".join(str(error).split()))
         return 2
-    return 0
 
 
 def _is_mendable(error: Exception) -> bool:

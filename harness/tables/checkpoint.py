@@ -37,7 +37,7 @@ def layers_line(layers: Sequence[str] | str) -> str:
     """`18 layers: gdn2, swa in turn`, `24 layers: kda`, or runs of equal layers."""
     names = [layers] if isinstance(layers, str) else list(layers)
     count = f"{len(names)} layer{'s' if len(names) != 1 else ''}"
-    for period in range(1, min(9, len(names) // 2 + 1)):
+    for period in range(1, min(9, max(len(names) // 2 + 1, 2))):
         if all(name == names[index % period] for index, name in enumerate(names)):
             return f"{count}: {', '.join(names[:period])}" + (" in turn" if period > 1 else "")
     runs = [(name, len(list(run))) for name, run in groupby(names)]
