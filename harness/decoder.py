@@ -59,6 +59,10 @@ class Ready:
         return Ready(requests, hidden, RecurrentState.concat([part.state for part in parts]))
 
 
+def _nobody(*_: object) -> None:
+    """Keeps nothing."""
+
+
 class Decoder:
     """Generates greedily in `places` rows at a time; fewer, once memory did not suffice."""
 
@@ -66,12 +70,15 @@ class Decoder:
         self.model, self.stop_rule, self.watch, self.places = model, stop_rule, watch, places
         self._waiting: list[Ready] = []  # read, and without a place yet
 
+    @torch.inference_mode()
     def run(
         self,
         requests: Mapping[int, GenerateRequest],
         prompts: Iterator[Ready],
         done: Callable[[int, list[int]], None],
         stepped: Callable[[int], None],
+        under_way: Callable[[list[Ready], Mapping[int, list[int]]], None] = _nobody,
+        begun: Mapping[int, list[int]] | None = None,
     ) -> None:
         """Continue every prompt to its end.
 
@@ -80,8 +87,10 @@ class Decoder:
             prompts: read when there are places for them.
             done: called with a request's number and its ids as soon as it is finished.
             stepped: called after each step with the rows that took part in it.
+            under_way: called after each step with all rows that have been read and the ids generated so far.
+            begun: ids that were generated before, of requests that go on.
         """
-        texts = _Texts(requests, self.stop_rule, done)
+        texts = _Texts(requests, self.stop_rule, done, begun or {})
         pool: Ready | None = None
         steps = 0
         while True:
@@ -94,6 +103,7 @@ class Decoder:
                 stepped(len(pool.alive))
             if pool.alive:
                 pool = self._advance(pool, tokens, look=steps % WATCH_STEPS == 0)
+                under_way([pool, *self._waiting], texts.ids)
 
     def _refilled(self, pool: Ready | None, prompts: Iterator[Ready]) -> Ready | None:
         """The pool with new prompts in its empty places, when there are enough of these to be worth the move."""
@@ -156,23 +166,27 @@ class _Texts:
     """What has been generated so far."""
 
     def __init__(
-        self, requests: Mapping[int, GenerateRequest], stop_rule: StopRule, done: Callable[[int, list[int]], None]
+        self,
+        requests: Mapping[int, GenerateRequest],
+        stop_rule: StopRule,
+        done: Callable[[int, list[int]], None],
+        begun: Mapping[int, list[int]],
     ) -> None:
         self._requests, self._stop_rule, self._done = requests, stop_rule, done
-        self._ids: dict[int, list[int]] = {}
+        self.ids = {number: list(ids) for number, ids in begun.items()}
 
     def add(self, number: int, token: int) -> bool:
         """Whether this token was the last of its request."""
-        ids = self._ids.setdefault(number, [])
+        ids = self.ids.setdefault(number, [])
         ids.append(token)
         if not self._stop_rule.is_over(self._requests[number], ids):
             return False
-        self._done(number, self._ids.pop(number))
+        self._done(number, self.ids.pop(number))
         return True
 
     def not_finite(self, number: int) -> StateError:
         """The error for logits that are no numbers."""
-        prompt, generated = self._requests[number].context_ids, self._ids.get(number, [])
+        prompt, generated = self._requests[number].context_ids, self.ids.get(number, [])
         return StateError(
             f"the model predicts no number after {len(generated)} generated tokens behind a prompt of {len(prompt)}; "
             "a model that gives NaN generates nothing. Try another --dtype, or look at the checkpoint"

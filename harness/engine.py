@@ -7,7 +7,7 @@ process, `workers` in others. `reader` reads prompts, `scorer` and `decoder` mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from harness.asked import Asked
@@ -15,6 +15,7 @@ from harness.journal import Journal
 from harness.plan import Limits, Unit, make_plan
 from harness.progress import Meter, ProgressSink
 from harness.requests import GenerateRequest, ScoreRequest
+from harness.snapshot import Snapshots
 
 Score = tuple[float, bool]
 
@@ -26,15 +27,18 @@ class Executor(Protocol):
     on_tokens: Callable[[int], None]
 
     def run_scores(
-        self, units: Iterable[Unit], requests: Sequence[ScoreRequest]
-    ) -> Iterator[tuple[Unit, dict[int, Score]]]: ...
+        self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
+    ) -> Iterator[dict[int, Score]]: ...
 
     def run_generations(
         self,
         units: Sequence[Unit],
         requests: Mapping[int, GenerateRequest],
         done: Callable[[int, list[int]], None],
+        snapshots: Snapshots | None = None,
     ) -> None: ...
+
+    def take_up(self, snapshots: Snapshots, wanted: Mapping[str, int]) -> dict[int, int]: ...
 
     def describe(self) -> dict[str, Any]: ...
 
@@ -69,15 +73,8 @@ class Engine:
         plan = make_plan(inputs, firsts, self.executor.limits)
         self.num_shared += plan.num_shared
         self.meter.begin(kind, len(requests), plan.num_tokens)
-        missing = []
-        for unit in plan.units:
-            # A unit is run whole or not at all: its batches, and with them the last bits, are those of a run that
-            # was never interrupted.
-            if all(index in asked.found for index in unit.requests):
-                self.meter.advance(asked.finish({i: asked.found[i] for i in unit.requests}), 0, unit.num_tokens)
-            else:
-                missing.append(unit)
-        for _, results in self.executor.run_scores(missing, asked.distinct):
+        self.meter.advance(asked.finish(asked.found), 0)
+        for results in self.executor.run_scores(plan.units, asked.distinct, asked.found):
             self.meter.advance(asked.finish(results), 0)
         self.meter.end()
         return asked.results()
@@ -85,21 +82,25 @@ class Engine:
     def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
         """For each request the ids of its greedy continuation, the one that ended it included."""
         asked = Asked(requests, self.journal, done)
-        missing = [i for i in range(len(asked.distinct)) if i not in asked.found]
+        snapshots = self.journal.snapshots()
+        wanted = {request.key(): i for i, request in enumerate(asked.distinct) if i not in asked.found}
+        begun = self.executor.take_up(snapshots, wanted) if snapshots else {}
+        missing = [i for i in wanted.values() if i not in begun]
         inputs = [asked.distinct[i].input_ids for i in missing]
         plan = make_plan(inputs, list(map(len, inputs)), self.executor.limits, go_on=True)
+        for unit in plan.units:
+            unit.renumber(missing)
         self.num_shared += plan.num_shared
         tokens = plan.num_tokens + sum(request.max_tokens for request in asked.distinct)
         self.meter.begin("generating", len(requests), tokens)
         for index, ids in asked.found.items():
             self.meter.advance(asked.finish({index: ids}), 0, asked.distinct[index].max_tokens)
 
-        def finished(position: int, ids: list[int]) -> None:
-            index = missing[position]
+        def finished(index: int, ids: list[int]) -> None:
             unused = asked.distinct[index].max_tokens - len(ids)
-            self.meter.advance(asked.finish({index: ids}), 1, unused)
+            self.meter.advance(asked.finish({index: ids}), 1, unused + begun.get(index, 0))
 
-        wanted = {position: asked.distinct[i] for position, i in enumerate(missing)}
-        self.executor.run_generations(plan.units, wanted, finished)
+        requests_left = {i: asked.distinct[i] for i in wanted.values()}
+        self.executor.run_generations(plan.units, requests_left, finished, snapshots)
         self.meter.end()
         return asked.results()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from harness.plan import Limits, Unit, pack
 from harness.reader import Reader
 from harness.requests import GenerateRequest, ScoreRequest
 from harness.scorer import Scorer
+from harness.snapshot import Snapshots
 from harness.stops import StopRule
 from harness.trunks import Trunks
 from harness.watch import StateWatch
@@ -52,6 +54,8 @@ class LocalExecutor:
         self.reader = Reader(model, limits, self.watch)
         self.trunks = trunks or Trunks()
         self.on_tokens: Callable[[int], None] = lambda _: None
+        self._begun: dict[int, list[int]] = {}
+        self._taken_up: list[Ready] = []
 
     def describe(self) -> dict[str, Any]:
         """For the record: what a step held, and the largest state that was seen."""
@@ -63,44 +67,66 @@ class LocalExecutor:
         }
 
     def run_scores(
-        self, units: Iterable[Unit], requests: Sequence[ScoreRequest]
-    ) -> Iterator[tuple[Unit, dict[int, Score]]]:
-        """Each unit with the results of its requests, as soon as it is finished."""
+        self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
+    ) -> Iterator[dict[int, Score]]:
+        """Results of the units' requests that are not `known`, a batch at a time, as soon as they are finished."""
         for unit in units:
-            yield unit, self.score_unit(unit, {index: requests[index] for index in unit.requests})
+            yield from self.score_unit(unit, {index: requests[index] for index in unit.requests}, known)
 
     def run_generations(
         self,
         units: Sequence[Unit],
         requests: Mapping[int, GenerateRequest],
         done: Callable[[int, list[int]], None],
+        snapshots: Snapshots | None = None,
     ) -> None:
-        """Continue all prompts of the units; `done(request, ids)` as soon as one is finished."""
-        self.generate_units(units, requests, done)
+        """Continue all prompts of the units, and what was taken up; `done(request, ids)` as soon as one is finished."""
+        keys = {index: request.key() for index, request in requests.items()} if snapshots else {}
+        keep = (lambda rows, ids: snapshots.save_if_due(rows, ids, keys)) if snapshots else _nothing
+        self.generate_units(units, requests, done, keep)
+        if snapshots:
+            snapshots.clear()
 
-    @torch.inference_mode()
-    def score_unit(self, unit: Unit, requests: Mapping[int, ScoreRequest]) -> dict[int, Score]:
-        """The results of a unit's requests."""
+    def take_up(self, snapshots: Snapshots, wanted: Mapping[str, int]) -> dict[int, int]:
+        """Go on with generations that were under way, at the next `run_generations`; `wanted` numbers requests by
+        their keys. Returns how many tokens each of those found had."""
+        found = snapshots.load(self.model.device)
+        if found is None:
+            return {}
+        rows = [row for row, key in enumerate(found.keys) if key in wanted]
+        ready = found.ready.select(rows)
+        ready.requests = [wanted[found.keys[row]] for row in rows]
+        self._begun = {wanted[found.keys[row]]: found.ids[row] for row in rows}
+        self._taken_up = [ready] if rows else []
+        return {number: len(ids) for number, ids in self._begun.items()}
+
+    def score_unit(
+        self, unit: Unit, requests: Mapping[int, ScoreRequest], known: Container[int] = ()
+    ) -> Iterator[dict[int, Score]]:
+        """As `run_scores`, of one unit. Batches are those of the whole unit, so that a result does not depend on what
+        is known, to the last bit; those that nobody needs are left out."""
         scorer = Scorer(self.model, dict(requests))
 
         def visit(nodes: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor) -> None:
             scorer.visit([unit.nodes[node] for node in nodes], offset, lengths, hidden)
 
-        for _ in self._read(unit, visit):
-            pass
-        return {index: scorer.result(index) for index in requests}
+        for batch, _ in self._read(unit, visit, known):
+            ending = [i for node in batch.nodes for i in unit.nodes[node].ending if i not in known]
+            if ending:
+                yield {index: scorer.result(index) for index in ending}
 
-    @torch.inference_mode()
     def generate_units(
         self,
         units: Sequence[Unit],
         requests: Mapping[int, GenerateRequest],
         done: Callable[[int, list[int]], None],
+        under_way: Callable[[list[Ready], Mapping[int, list[int]]], None] | None = None,
     ) -> None:
-        """Continue all prompts of some units; `done` as in `run_generations`."""
+        """Continue all prompts of some units; `done` as in `run_generations`, `under_way` as in `Decoder.run`."""
         decoder = Decoder(self.model, self.stop_rule, self.watch, self.limits.rows)
+        taken_up, begun, self._taken_up, self._begun = self._taken_up, self._begun, [], {}
         prompts = (ready for unit in units for ready in self._prompts(unit))
-        decoder.run(requests, prompts, done, self.on_tokens)
+        decoder.run(requests, chain(taken_up, prompts), done, self.on_tokens, under_way or _nothing, begun)
 
     def _prompts(self, unit: Unit) -> Iterator[Ready]:
         """The unit's prompts, a batch at a time, read when they are asked for."""
@@ -114,13 +140,24 @@ class LocalExecutor:
         for batch, state in self._read(unit, visit):
             pairs = [(row, node, i) for row, node in enumerate(batch.nodes) for i in unit.nodes[node].ending]
             if pairs and state is not None:
-                hidden = torch.stack([last[node] for _, node, _ in pairs])
-                yield Ready([i for _, _, i in pairs], hidden, state.select([row for row, _, _ in pairs]))
+                with torch.inference_mode():
+                    hidden = torch.stack([last[node] for _, node, _ in pairs])
+                    ready = Ready([i for _, _, i in pairs], hidden, state.select([row for row, _, _ in pairs]))
+                yield ready
             for node in batch.nodes:
                 last.pop(node, None)
 
-    def _read(self, unit: Unit, visit: Visit) -> Iterator[tuple[_Batch, RecurrentState | None]]:
-        """Read a unit's nodes in batches, children right after their parents, and give each batch with its state."""
+    def _read(
+        self, unit: Unit, visit: Visit, known: Container[int] = ()
+    ) -> Iterator[tuple[_Batch, RecurrentState | None]]:
+        """Read a unit's nodes in batches, children right after their parents, and give each batch with its state;
+        batches below which all requests are `known` are left out."""
+        needed = [any(i not in known for i in node.ending) for node in unit.nodes]
+        for index, node in reversed(list(enumerate(unit.nodes))):  # children first
+            if needed[index] and node.parent is not None:
+                needed[node.parent] = True
+        if not any(needed):
+            return
         before = self.reader.tokens_read
         trunk = self.trunks.state(unit.trunk, self.reader)
         self.on_tokens(self.reader.tokens_read - before)
@@ -128,6 +165,8 @@ class LocalExecutor:
         stack = self._batches(unit, firsts, trunk, [0] * len(firsts))
         while stack:
             batch = stack.pop()
+            if not any(needed[node] for node in batch.nodes):
+                continue
 
             def visit_batch(
                 rows: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor, batch: _Batch = batch
@@ -137,8 +176,9 @@ class LocalExecutor:
 
             tokens = [unit.nodes[node].tokens for node in batch.nodes]
             keep = any(unit.nodes[node].keeps_state for node in batch.nodes)
-            behind = None if batch.behind is None else batch.behind.select(batch.rows)
-            state = self.reader.read(tokens, behind, visit_batch, keep=keep)
+            with torch.inference_mode():
+                behind = None if batch.behind is None else batch.behind.select(batch.rows)
+                state = self.reader.read(tokens, behind, visit_batch, keep=keep)
             yield batch, state
             children = [(child, row) for row, node in enumerate(batch.nodes) for child in unit.nodes[node].children]
             stack += self._batches(unit, [child for child, _ in children], state, [row for _, row in children])
@@ -149,3 +189,7 @@ class LocalExecutor:
         """The batches of some nodes, the first one last: a stack."""
         packed = pack([len(unit.nodes[node].tokens) for node in nodes], self.limits)
         return [_Batch([nodes[i] for i in part], behind, [rows[i] for i in part]) for part in reversed(packed)]
+
+
+def _nothing(*_: object) -> None:
+    """Keeps nothing."""

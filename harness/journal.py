@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Journal:
     def __init__(self, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
         self.path, self.cut = path, 0
         self._entries: dict[str, Any] = {}
+        self._identity = json.dumps({"schema": SCHEMA, **(identity or {})}, sort_keys=True)
         self._file: int | None = None
         self._synced = 0.0
         if path is not None:
@@ -71,6 +73,12 @@ class Journal:
             return
         self._append([[key, result] for key, result in results.items()])
         self._entries.update(results)
+
+    def snapshots(self) -> Snapshots | None:
+        """Where generations that are under way are kept: beside the file, if there is one."""
+        if self.path is None:
+            return None
+        return Snapshots(self.path.with_suffix(".under_way.safetensors"), self._identity)
 
     def close(self) -> None:
         """Everything on disk."""

@@ -79,6 +79,13 @@ class Unit:
         """Tokens to read, without the trunk."""
         return sum(len(node.tokens) for node in self.nodes)
 
+    def renumber(self, numbers: Sequence[int]) -> None:
+        """Request i becomes numbers[i]."""
+        for node in self.nodes:
+            node.ending = [numbers[i] for i in node.ending]
+            node.scored = [numbers[i] for i in node.scored]
+        self.requests = [numbers[i] for i in self.requests]
+
     def firsts(self) -> list[int]:
         """The nodes without a parent in the unit."""
         return [index for index, node in enumerate(self.nodes) if node.parent is None]

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.plan import Limits, Unit
 from harness.requests import GenerateRequest, ScoreRequest
+from harness.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,14 @@ class Worker:
         """Run units as they were planned, whatever this worker's own memory says."""
         self._executor.limits = self._executor.reader.limits = limits
 
-    def score(self, unit: Unit, requests: dict[int, ScoreRequest]) -> tuple[dict[int, Score], int, dict[str, Any]]:
+    def score(
+        self, unit: Unit, requests: dict[int, ScoreRequest], known: frozenset[int]
+    ) -> tuple[dict[int, Score], int, dict[str, Any]]:
         """(results, tokens read, the executor's description) of a unit."""
         before = self._executor.reader.tokens_read
-        results = self._executor.score_unit(unit, requests)
+        results: dict[int, Score] = {}
+        for part in self._executor.score_unit(unit, requests, known):
+            results.update(part)
         return results, self._executor.reader.tokens_read - before, self._executor.describe()
 
     def generate(
@@ -88,7 +93,6 @@ class Worker:
 class _Job:
     method: str
     arguments: tuple[Any, ...]
-    unit: Unit | None = None
     deaths: int = 0
 
 
@@ -125,29 +129,39 @@ class RayExecutor:
         }
 
     def run_scores(
-        self, units: Iterable[Unit], requests: Sequence[ScoreRequest]
-    ) -> Iterator[tuple[Unit, dict[int, Score]]]:
-        """Each unit with the results of its requests, as soon as it is finished."""
-        jobs = [_Job("score", (unit, {i: requests[i] for i in unit.requests}), unit) for unit in units]
-        for job, results in self._run(jobs):
-            assert job.unit is not None
-            yield job.unit, results
+        self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
+    ) -> Iterator[dict[int, Score]]:
+        """Results of the units' requests that are not `known`, a unit at a time, as soon as it is finished."""
+        jobs = []
+        for unit in units:
+            there = frozenset(i for i in unit.requests if i in known)
+            if len(there) < len(unit.requests):
+                jobs.append(_Job("score", (unit, {i: requests[i] for i in unit.requests}, there)))
+        yield from self._run(jobs)
 
     def run_generations(
         self,
         units: Sequence[Unit],
         requests: Mapping[int, GenerateRequest],
         done: Callable[[int, list[int]], None],
+        snapshots: Snapshots | None = None,
     ) -> None:
-        """Continue all prompts of the units; `done(request, ids)` for each one of a finished job."""
+        """Continue all prompts of the units; `done(request, ids)` for each one of a finished job. What is under way
+        is not kept: a worker's job is."""
+        del snapshots
         jobs = []
         for part in _parts(units, self.limits.rows, JOBS_A_WORKER * len(self._free)):
             numbers = [i for unit in part for i in unit.requests]
             jobs.append(_Job("generate", (list(part), {i: requests[i] for i in numbers})))
-        for _, results in self._run(jobs):
+        for results in self._run(jobs):
             self.on_tokens(sum(len(ids) - 1 for ids in results.values()))
             for index, ids in results.items():
                 done(index, ids)
+
+    def take_up(self, snapshots: Snapshots, wanted: Mapping[str, int]) -> dict[int, int]:
+        """Nothing: workers keep no snapshots."""
+        del snapshots, wanted
+        return {}
 
     def close(self) -> None:
         """End the workers."""
@@ -155,8 +169,8 @@ class RayExecutor:
             with contextlib.suppress(Exception):
                 self._ray.kill(worker)
 
-    def _run(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Any]]:
-        """Each job with its results, as they come."""
+    def _run(self, jobs: Sequence[_Job]) -> Iterator[Any]:
+        """The results of each job, as they come."""
         waiting = deque(jobs)
         running: dict[Any, tuple[_Job, Any]] = {}
         while waiting or running:
@@ -177,7 +191,7 @@ class RayExecutor:
                 self._free.append(worker)
                 self._descriptions[id(worker)] = description
                 self.on_tokens(tokens)
-                yield job, results
+                yield results
 
     def _mourned(self, job: _Job, error: Exception) -> _Job:
         """The job of a worker that died, for another one."""

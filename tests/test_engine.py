@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +15,12 @@ from fakes import mixer_config, small_model, small_tokenizer
 from gdn2 import GDN2ForCausalLM
 from harness import plan as planning
 from harness import scorer as scoring
+from harness import snapshot
+from harness.decoder import Ready
 from harness.engine import Engine
 from harness.errors import UserError
 from harness.executor import LocalExecutor
+from harness.journal import Journal
 from harness.plan import Limits
 from harness.progress import NullProgress
 from harness.reader import Reader
@@ -233,3 +238,67 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(model.model, "forward", failing)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         engine(model, stop_rule, LIMITS[0]).score(score_requests(0), "scoring", lambda *_: None)
+
+
+class Killed(Exception):
+    """In place of the signal."""
+
+
+@pytest.mark.parametrize("kind", ["score", "generate"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_resumed_call_gives_the_same_and_does_hardly_anything_twice(
+    model: GDN2ForCausalLM,
+    stop_rule: StopRule,
+    kind: str,
+    share: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "SHARE", 1e9)  # after every step
+    limits = Limits(tokens=128, rows=4)
+
+    def run(stop_at: float, name: str) -> tuple[object, int]:
+        ours = engine(model, stop_rule, limits)
+        ours.journal = Journal(tmp_path / name, {})
+        done = 0
+
+        def count(tokens: int) -> None:
+            nonlocal done
+            done += tokens
+            ours.meter.advance(0, tokens)
+            if done >= stop_at:
+                raise Killed
+
+        ours.executor.on_tokens = count
+        results: object = None
+        with contextlib.suppress(Killed):
+            if kind == "score":
+                results = ours.score(score_requests(5), "scoring", lambda *_: None)
+            else:
+                results = ours.generate(generate_requests(5, model), lambda *_: None)
+        ours.journal.close()
+        return results, done
+
+    expected, whole = run(float("inf"), "whole.jsonl")
+    killed, before = run(share * whole, "journal.jsonl")
+    assert killed is None
+    found, after = run(float("inf"), "journal.jsonl")
+    assert found == expected
+    assert before + after <= whole + 2 * limits.tokens
+    assert not list(tmp_path.glob("*under_way*"))
+
+
+def test_what_is_under_way_of_another_model_or_damaged_is_not_taken_up(model: GDN2ForCausalLM, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    ready = Ready([0], torch.zeros(1, 32), model.model.empty_state(1))
+    mine = snapshot.Snapshots(path, "me")
+    mine._write(ready, {0: [5]}, {0: "key"})
+    found = mine.load(torch.device("cpu"))
+    assert found is not None
+    assert (found.keys, found.ids) == (["key"], [[5]])
+    assert snapshot.Snapshots(path, "other").load(torch.device("cpu")) is None
+    path.write_bytes(path.read_bytes()[:-9])
+    assert mine.load(torch.device("cpu")) is None
+    mine.clear()
+    assert mine.load(torch.device("cpu")) is None

@@ -1,0 +1,123 @@
+"""Workers give what one process gives, to the byte, and a worker that dies costs nothing but time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import small_checkpoint
+
+from gdn2.checkpoints import load_checkpoint
+from harness.engine import Engine
+from harness.errors import UserError
+from harness.executor import LocalExecutor
+from harness.plan import Limits
+from harness.progress import NullProgress
+from harness.requests import GenerateRequest, ScoreRequest
+from harness.stops import StopRule
+from harness.workers import DEATHS, RayExecutor, WorkerSpec
+from tasks.tokenizers import load_tokenizer
+
+ray = pytest.importorskip("ray")
+
+LIMITS = Limits(tokens=256, rows=4)
+RNG = random.Random(0)
+SCORES = [
+    ScoreRequest([RNG.randrange(420) for _ in range(RNG.randint(20, 90))], [RNG.randrange(420) for _ in range(9)])
+    for _ in range(40)
+]
+GENERATIONS = [GenerateRequest(request.context_ids, 12, frozenset({0}), ("e",)) for request in SCORES[:24]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("checkpoints") / "small")
+
+
+@pytest.fixture(scope="module")
+def crew(checkpoint: Path) -> Iterator[RayExecutor]:
+    spec = WorkerSpec(
+        checkpoint=str(checkpoint), tokenizer=str(checkpoint), dtype="float32", device="cpu", batch_size=4,
+        batch_tokens=256, threads=1,
+    )  # fmt: skip
+    executor = RayExecutor(spec, 2)
+    yield executor
+    executor.close()
+    ray.shutdown()
+
+
+@pytest.fixture
+def alone(checkpoint: Path) -> Iterator[Engine]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    stop_rule = StopRule(load_tokenizer(str(checkpoint)))
+    yield Engine(LocalExecutor(load_checkpoint(checkpoint), LIMITS, stop_rule), NullProgress())
+    torch.set_num_threads(threads)
+
+
+def worker_processes() -> list[int]:
+    """Process ids of our workers."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_two_workers_give_what_one_process_gives_to_the_byte(crew: RayExecutor, alone: Engine) -> None:
+    assert crew.limits == LIMITS
+    assert crew.self_test["passed"]
+    ours = Engine(crew, NullProgress())
+    assert ours.score(SCORES, "scoring", lambda *_: None) == alone.score(SCORES, "scoring", lambda *_: None)
+    assert ours.generate(GENERATIONS, lambda *_: None) == alone.generate(GENERATIONS, lambda *_: None)
+    assert crew.describe()["largest_state"]["norm"] > 0
+
+
+def test_a_worker_that_is_killed_loses_nothing(crew: RayExecutor, alone: Engine) -> None:
+    told: list[int] = []
+
+    def kill_one(index: int, _: object) -> None:
+        if not told:
+            os.kill(worker_processes()[0], signal.SIGKILL)
+        told.append(index)
+
+    deaths = crew.deaths
+    found = Engine(crew, NullProgress()).score(SCORES, "scoring", kill_one)
+    assert found == alone.score(SCORES, "scoring", lambda *_: None)
+    assert sorted(told) == list(range(len(SCORES)))
+    assert crew.deaths == deaths + 1
+    assert len(worker_processes()) == 2
+
+
+def test_requests_that_kill_every_worker_are_an_error_and_not_an_endless_loop(crew: RayExecutor) -> None:
+    class Poison(ScoreRequest):
+        """Ends the process that unpacks it."""
+
+        def __reduce__(self) -> tuple:
+            return os._exit, (1,)
+
+    deaths = crew.deaths
+    with pytest.raises(UserError, match=f"{DEATHS} workers died over the same requests"):
+        Engine(crew, NullProgress()).score([Poison([1, 2], [3])], "scoring", lambda *_: None)
+    assert crew.deaths == deaths + DEATHS
+
+
+def test_what_a_worker_refuses_reaches_the_user(crew: RayExecutor) -> None:
+    with pytest.raises(Exception, match="index out of range"):
+        Engine(crew, NullProgress()).score([ScoreRequest([1, 9999], [3])], "scoring", lambda *_: None)
+    assert Engine(crew, NullProgress()).score(SCORES[:2], "scoring", lambda *_: None)
+
+
+def test_more_workers_than_cores_are_refused(crew: RayExecutor, checkpoint: Path) -> None:
+    del crew  # Ray is running
+    spec = WorkerSpec(checkpoint=str(checkpoint), tokenizer="", dtype="float32", device="cpu", threads=1)
+    with pytest.raises(UserError, match=r"--workers 4096 needs 4096 CPUs, Ray has \d+; use fewer workers"):
+        RayExecutor(spec, 4096)
