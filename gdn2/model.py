@@ -91,6 +91,11 @@ class GDN2Model(GDN2PreTrainedModel):
         layers = [block.mixer.empty_state(batch_size) for block in self.layers]  # type: ignore[union-attr, operator]
         return RecurrentState(layers, torch.zeros(batch_size, dtype=torch.long, device=self.device))
 
+    def state_bytes(self, num_tokens: int) -> int:
+        """Bytes of the state of one text of that length; only full attention makes a difference between lengths."""
+        empty = self.empty_state(1)
+        return empty.num_bytes + empty.num_bytes_a_token * num_tokens
+
     def operator_heads(self) -> tuple[tuple[int, int], ...]:
         """The sizes (d_k, d_v) at which layers call the operator, each once; none in a model of attention only."""
         matrices = [layer.matrix for layer in self.empty_state(1).layers]

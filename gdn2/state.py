@@ -92,6 +92,12 @@ class RecurrentState:
         """Bytes of all tensors: without full attention the same after 10 tokens and after a million."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
+    @property
+    def num_bytes_a_token(self) -> int:
+        """Bytes that a row grows by with each token: 0 without full attention."""
+        named = (item for layer in self.layers for item in layer.tensors().items())
+        return sum(t.element_size() * t.shape[2:].numel() for name, t in named if name in GROWING)
+
     def tensors(self) -> list[Tensor]:
         """Every tensor of the state."""
         return list(self.to_tensors().values())

@@ -137,22 +137,29 @@ class GDN2LM(TextModel):
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into its results, and we into our records."""
-        config = self.model.config
+        config, state = self.model.config, self.model.model.empty_state(1)
         return {
             "name": self.path.resolve().name,
-            "architecture": config.model_type,
+            "architecture": " + ".join(dict.fromkeys(config.layers)),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "layers": config.num_hidden_layers,
-            "state_bytes": self.model.model.empty_state(1).num_bytes,
+            "state_bytes": state.num_bytes,
+            "state_bytes_a_token": state.num_bytes_a_token,
             "checkpoint_sha256": self.checkpoint_sha256,
             "tokenizer_sha256": tokenizer_fingerprint(self.tokenizer_path),
             "dtype": self.dtype_name,
             "device": self.run_device if isinstance(self.engine.executor, RayExecutor) else str(self.device),
-            "operator_backend": resolve_backend("auto", SEGMENT, self.device, self.model.dtype, config.head_dim),
+            "operator_backend": self._operator_backend(),
             "self_test": self.self_test,
             "context_prefix": self.context_prefix,
             "max_length": self.max_length,
         }
+
+    def _operator_backend(self) -> str | None:
+        heads = self.model.model.operator_heads()
+        if not heads:
+            return None
+        return resolve_backend("auto", SEGMENT, self.device, self.model.dtype, max(d_k for d_k, _ in heads))
 
 
 def operator_self_test(model: GDN2ForCausalLM, dtype: str) -> dict[str, Any]:

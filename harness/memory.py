@@ -41,7 +41,7 @@ def limits_of(
         most = MOST_TOKENS_ON_CPU if cpu else MOST_TOKENS
         tokens = 1 << max(LEAST_TOKENS, min(fitting, most)).bit_length() - 1
     if batch_size is None:
-        state = max(model.model.empty_state(1).num_bytes, 1)
+        state = max(model.model.state_bytes(model.config.max_position_embeddings), 1)
         batch_size = max(1, min(int(SHARE_OF_STATES * free / state), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
     return Limits(tokens=tokens, rows=batch_size)
 

@@ -47,7 +47,7 @@ def plan_run(options: RunOptions, rate: float | None, results: Sequence[Path], c
         rate=rate,
         rate_from=said,
         weight_bytes=sum(p.numel() for p in model.parameters()) * DTYPES[options.dtype].itemsize,
-        state_bytes=model.model.empty_state(1).num_bytes * limits.rows,
+        state_bytes=model.model.state_bytes(max((task.longest for task in tasks), default=0)) * limits.rows,
         step_bytes=bytes_per_token(model) * limits.tokens,
     )
     print_plan(tasks, estimate, console)

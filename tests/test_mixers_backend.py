@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from fakes import TEXT, mixer_config, small_model, small_tokenizer
 from lm_eval.api.instance import Instance
 
@@ -47,5 +48,18 @@ def test_the_self_test_asks_for_what_layers_use(tmp_path: Path) -> None:
     info = GDN2LM(save(tmp_path / "hybrid", "kda", "swa")).get_model_info()["self_test"]
     assert info["passed"] is True
     assert {(c["d_k"], c["d_v"]) for c in info["comparisons"]} == {(16, 16)}
-    info = GDN2LM(save(tmp_path / "attention", "attention", "swa")).get_model_info()["self_test"]
-    assert info == {"passed": None, "skipped": "no layer of the model uses the operator"}
+    info = GDN2LM(save(tmp_path / "attention", "attention", "swa")).get_model_info()
+    assert info["self_test"] == {"passed": None, "skipped": "no layer of the model uses the operator"}
+    assert info["operator_backend"] is None
+    assert info["architecture"] == "attention + swa"
+    assert info["state_bytes_a_token"] == 2 * 2 * 16 * 4
+
+
+def test_memory_is_planned_for_states_that_grow() -> None:
+    model = small_model(mixer_config("gla", "attention"))
+    empty, full = model.model.state_bytes(0), model.model.state_bytes(1000)
+    assert empty == model.model.empty_state(1).num_bytes
+    assert full == model(torch.ones(1, 1000, dtype=torch.long)).past_key_values.num_bytes
+    assert full - empty == 1000 * 2 * 2 * 16 * 4
+    constant = small_model(mixer_config("gdn2", "swa")).model
+    assert constant.state_bytes(1000) == constant.state_bytes(0)

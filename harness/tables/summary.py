@@ -38,8 +38,10 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
             )
     console.print(drawn)
     model = record.model
+    grows = model.get("state_bytes_a_token")
+    size = f"{model['state_bytes']:,} bytes" + (f" and {grows:,} a token" if grows else "")
     console.print(
-        f"[bold]{record.name}[/bold]  {model['parameters']:,} parameters, state {model['state_bytes']:,} bytes, "
+        f"[bold]{record.name}[/bold]  {model['parameters']:,} parameters, state {size}, "
         f"{model['dtype']}, context prefix {model['context_prefix']}"
     )
     console.print(
