@@ -21,7 +21,8 @@ def print_tasks(console: Console) -> None:
     for title in ("task", "family", "lengths", "metric", "what it asks"):
         tasks.add_column(title, no_wrap=title != "what it asks")
     for info in list_tasks():
-        lengths = f"{_short(info.lengths[0])}–{_short(info.lengths[-1])}, any" if info.lengths else ""
+        shipped = "–".join(dict.fromkeys(_short(length) for length in (*info.lengths[:1], *info.lengths[-1:])))
+        lengths = f"{shipped}, any" if shipped else ""
         tasks.add_row(info.name, info.family, lengths, info.metric, info.description)
     suites = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title="suites", title_justify="left")
     for title in ("suite", "columns", "what it is"):

@@ -1,0 +1,84 @@
+"""The papers' suites from rows to the table's row, on a small random checkpoint with fabricated data sets."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import small_checkpoint
+from rich.console import Console
+from test_tasks_commonsense import TASKS
+from test_tasks_jrt import ROWS
+
+from harness.options import RunOptions
+from harness.record import RunRecord
+from harness.runner import run
+from harness.tables.leaderboard import build_table
+from tasks.data import DataNotStaged
+from tasks.registry import load_suite
+
+
+@pytest.fixture(scope="module", autouse=True)
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("staged")
+    for name, rows in {**{f"{name}.jsonl": rows for name, (_, rows) in TASKS.items()}, **ROWS}.items():
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GDN2_DATA", str(folder))
+        yield folder
+
+
+def execute(suite: str, folder: Path) -> tuple[RunRecord, Path]:
+    checkpoint = small_checkpoint(folder / "small")
+    options = RunOptions(checkpoint=str(checkpoint), suite=suite, output=folder / "out", batch_size=4, device="cpu")
+    return run(options, Console(file=io.StringIO(), width=200))
+
+
+def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> None:
+    record, folder = execute("commonsense-gdn2", tmp_path)
+    suite = load_suite("commonsense-gdn2")
+    assert {cell.max_length for cell in record.cells} == {4096}
+    assert len(record.cells) == 10
+    scores = {cell.task: cell.scores for cell in record.cells}
+    assert scores["lambada_openai"]["perplexity"].value > 1
+    low, high = scores["lambada_openai"]["perplexity"].low, scores["lambada_openai"]["perplexity"].high
+    assert low < scores["lambada_openai"]["perplexity"].value < high
+    assert math.isfinite(scores["wikitext"]["word_perplexity"].value)
+    assert {name: score["acc"].n for name, score in scores.items() if "acc" in score} == {
+        name: len(rows) for name, (_, rows) in TASKS.items() if name != "wikitext"
+    }
+    table = build_table(suite, [(folder, record)])
+    (ours,) = [row for row in table.rows if row.section == "this harness"]
+    named = {column.name: entry for column, entry in zip(suite.columns, ours.entries, strict=False)}
+    assert all(entry is not None and entry.notes == () for entry in ours.entries)
+    assert ours.entries[-1].value == pytest.approx(sum(named[name].value for name in suite.averages[0].of) / 9)
+
+
+def test_retrieval_runs_to_six_scores_and_counts_what_it_dropped(tmp_path: Path) -> None:
+    record, folder = execute("retrieval-2k", tmp_path)
+    cells = {cell.task: cell for cell in record.cells}
+    assert cells["jrt_swde"].documents == {"rows": 3, "dropped": 1, "cut": 0, "without_answer": 0}
+    assert {cell.context_prefix for cell in record.cells} == {"none"}
+    assert {cell.truncated for cell in record.cells} == {0}
+    assert cells["jrt_nq"].scores["contains"].n == 1
+    (samples,) = folder.glob("samples_gdn2_jrt_swde_2048_*.jsonl")
+    document = json.loads(samples.read_text().splitlines()[0])["doc"]
+    assert (document["is_cut"], document["source_rows"], document["dropped_rows"]) == (False, 3, 1)
+    table = build_table(load_suite("retrieval-2k"), [(folder, record)])
+    assert next(row for row in table.rows if row.section == "this harness").entries[-1] is not None
+
+
+def test_a_suite_without_its_data_says_all_that_is_missing(
+    tmp_path: Path, staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("based_swde.jsonl", "based_squad.jsonl"):
+        (tmp_path / "data" / name).write_bytes((staged / name).read_bytes())
+    monkeypatch.setenv("GDN2_DATA", str(tmp_path / "data"))
+    missing = "based_fda.jsonl, based_triviaqa.jsonl, based_nq_2048.jsonl, based_drop.jsonl not staged in "
+    with pytest.raises(DataNotStaged, match=missing + r".*run `python run_eval\.py stage retrieval-2k`"):
+        execute("retrieval-2k", tmp_path)
