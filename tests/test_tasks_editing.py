@@ -32,7 +32,7 @@ from tasks.needle.planting import join_prompt
 from tasks.registry import list_tasks, load_suite, resolve
 from tasks.tokenizers import encode
 
-TASKS = ("edit_overwrite", "edit_overwrite_4", "edit_retention", "edit_forget", "mqar")
+TASKS = ("edit_overwrite", "edit_overwrite_4", "edit_retention", "edit_forget", "mqar", "mqar_64")
 STATEMENT = re.compile(
     r"The special magic number for (\S+) (?:is (\d+)|has changed, it is now (\d+)|has been (withdrawn))"
 )
