@@ -62,7 +62,8 @@ class NeedleProblems:
             outputs=outputs,
             evidence=needles,
             depths=[depth / 100 for depth in depths],
-            two=self._haystack is None,
+            # The single-answer tasks in noise and essays keep the samples of their version 1.0.
+            two=self._haystack is None or len(outputs) > 1,
             facts={
                 "keys": keys,
                 "values": values,

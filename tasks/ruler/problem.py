@@ -14,8 +14,8 @@ from tasks.ruler.haystack import Stretch
 
 MIN_HAYSTACK_TOKENS = 16
 MIN_FILL = 0.98
-OVERESTIMATED = (1, 2, 4)
-"""How many times too high the estimates of words may be, tried in turn."""
+OVERESTIMATED = ((1, False), (1, True), (2, True), (4, True))
+"""How many times too high the estimates of words may be, and whether two words may be left out, tried in turn."""
 NOT_FILLED = ("", 0)
 
 
@@ -70,7 +70,7 @@ class HaystackProblem:
     depths: list[float] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     two: bool = False
-    """Whether two words may be left out to fill the prompt."""
+    """Whether two words may be left out to fill the prompt; they may anyhow where it stays far from full otherwise."""
     _frame: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def frame_tokens(self, counter: PieceCounter) -> int:
@@ -92,7 +92,7 @@ class HaystackProblem:
             return last[num_words, omitted]
 
         found, costs = None, list[int]()
-        for factor in OVERESTIMATED:
+        for factor, two in OVERESTIMATED:
             _extend(costs, stretch, counter, factor * (budget - frame_tokens))
             found = fill(
                 costs=costs,
@@ -100,9 +100,9 @@ class HaystackProblem:
                 frame_tokens=frame_tokens,
                 budget=budget,
                 measure=lambda num_words, omitted: counter.count(text(num_words, omitted)),
-                two=self.two,
+                two=self.two or two,
             )
-            if counter.adds_up or (found and found.num_tokens > MIN_FILL * budget):
+            if found and found.num_tokens > MIN_FILL * budget:
                 break
         return NOT_FILLED if found is None else (text(found.num_words, found.omitted), found.num_tokens)
 
