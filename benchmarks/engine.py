@@ -34,7 +34,7 @@ from harness.backend import GDN2LM
 from harness.machine import describe
 from harness.progress import NullProgress
 from tasks import data
-from tasks.ruler.niah import Generator, NiahSpec
+from tasks.ruler.build import make_generator
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "gdn2" / "zoo"
@@ -65,7 +65,7 @@ def choices(tokenizer: Any, documents: int) -> list[Instance]:
 
 def needles(tokenizer: Any, count: int) -> list[Instance]:
     """S-NIAH-1: prompts of 2048 tokens, 128 to generate."""
-    generator = Generator(NiahSpec.parse({"task": "niah_single_1", "length": 2048 + 128}), tokenizer)
+    generator = make_generator({"task": "niah_single_1", "length": 2048 + 128}, tokenizer)
     docs = [generator.sample(i) for i in range(count)]
     arguments = [(f"{doc['input']} {doc['gen_prefix']}", {"until": [], "max_gen_toks": 128}) for doc in docs]
     return [Instance("generate_until", {}, argument, i) for i, argument in enumerate(arguments)]

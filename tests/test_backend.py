@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness import plan
 from harness.backend import GDN2LM
 from harness.errors import UserError
 from harness.plan import Limits
+from tasks.scoring import string_match_all
 
 AGREEMENT = 1e-4  # nats of a whole request, float32
 WORDS = TEXT.replace("\n", " ").split()
@@ -176,3 +178,59 @@ def test_lm_eval_command_line_knows_the_model(folder: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit) as stopped:
         lm_eval_cli.main()
     assert stopped.value.code == 0
+
+
+def test_requests_that_cannot_be_scored_are_named(folder: Path) -> None:
+    model = GDN2LM(str(folder))
+    named = "needs at least one token of context and one to score; the context ends in 'A fox'"
+    with pytest.raises(UserError, match=named):
+        model.loglikelihood(instances("loglikelihood", [("A fox", "")]), disable_tqdm=True)
+    long = " ".join(WORDS * 12)
+    with pytest.raises(UserError, match=r"a continuation of \d+ tokens does not fit into max_length 256"):
+        model.loglikelihood(instances("loglikelihood", [("A fox", " " + long)]), disable_tqdm=True)
+
+
+def test_one_call_shares_contexts_between_tasks_and_kinds_of_choice(folder: Path) -> None:
+    context = " ".join(WORDS * 2)
+    requests = instances("loglikelihood", [(context, f" {end}") for end in ("one", "two", "three four", "five")])
+    model = GDN2LM(str(folder), max_length=2048)
+    scores = model.loglikelihood(requests, disable_tqdm=True)
+    read = model.engine.executor.reader.tokens_read
+    assert read < 1.2 * len(model.tok_encode(context))
+    assert model.engine.num_shared > 2.9 * len(model.tok_encode(context))
+    alone = [GDN2LM(str(folder), max_length=2048).loglikelihood([each], disable_tqdm=True)[0] for each in requests]
+    assert_same_scores(scores, alone)
+
+
+def test_stopping_at_references_changes_no_score_and_saves_tokens(folder: Path) -> None:
+    rng = random.Random(11)
+    arguments = [(words(rng, 5, 40), {"until": [], "max_gen_toks": 40}) for _ in range(8)]
+    whole = GDN2LM(str(folder)).generate_until(instances("generate_until", arguments))
+    found = [re.findall("[a-z]{2,}", text)[:2] for text in whole[:6]]
+    docs: list[dict] = [{"outputs": [name.upper() for name in names]} for names in found]
+    docs += [{"outputs": ["absent"]}, {}]
+    requests = [
+        Instance(request_type="generate_until", doc=doc, arguments=a, idx=i)
+        for i, (doc, a) in enumerate(zip(docs, arguments, strict=True))
+    ]
+    sooner = GDN2LM(str(folder), stop_at_references=True).generate_until(requests)
+    assert sum(map(len, sooner[:6])) < sum(map(len, whole[:6]))
+    assert sooner[6:] == whole[6:]
+    for doc, short, long in zip(docs[:6], sooner, whole, strict=False):
+        assert long.startswith(short)
+        assert string_match_all(short, doc["outputs"]) == string_match_all(long, doc["outputs"]) == 1.0
+    assert GDN2LM(str(folder)).generate_until(requests) == whole
+
+
+def test_a_journal_of_plain_lm_eval_calls_answers_again(folder: Path, tmp_path: Path) -> None:
+    requests = instances("loglikelihood", pairs()[:6])
+    path = str(tmp_path / "journal.jsonl")
+    first = GDN2LM(str(folder), journal=path)
+    scores = first.loglikelihood(requests, disable_tqdm=True)
+    first.engine.journal.close()
+    again = GDN2LM(str(folder), journal=path)
+    assert again.loglikelihood(requests, disable_tqdm=True) == scores
+    assert again.engine.executor.reader.tokens_read == 0
+    again.engine.journal.close()
+    with pytest.raises(UserError, match="another dtype"):
+        GDN2LM(str(folder), dtype="bfloat16", journal=path)
