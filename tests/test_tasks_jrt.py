@@ -99,6 +99,10 @@ class TestCut:
             assert found.end - found.start <= length - 50
             assert found.text.split() == [w for w in (["<s>"] * bos + words)[found.start : found.end] if w != "<s>"]
 
+    def test_a_tokenizer_without_tokens_is_refused(self) -> None:
+        with pytest.raises(TaskError, match="gives no tokens"):
+            cut("a document", lambda _text: {"input_ids": []}, 70, around=["document"])
+
     def test_an_answer_of_one_character_drops_the_document(self) -> None:
         assert is_dropped(["7"])
         assert is_dropped(["key", ""])

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.errors import TaskError
+
 ANSWER_LENGTH = 50
 """Tokens that the cut leaves for the answer, out of the context length."""
 SHORTEST_ANSWER = 2
@@ -57,6 +59,9 @@ def cut(
         otherwise: further answers, tried in order when none of `around` is there.
         token_position: where the data set says that the answer is; used when no answer is found and it lies beyond
             the window.
+
+    Raises:
+        TaskError: a tokenizer that gives no tokens.
     """
     text = text.strip()
     width = context_length - ANSWER_LENGTH
@@ -67,6 +72,8 @@ def cut(
     if not around:
         place = 0
     ids = tokenizer(text)["input_ids"]
+    if text and not ids:
+        raise TaskError("the tokenizer gives no tokens for a document; give one that fits the model and the language")
     # Not found: the text without its last character, as the source does, so that the document's end is kept.
     token = len(tokenizer(text[:place])["input_ids"])
     if place < 0 and token_position is not None and token > width:
