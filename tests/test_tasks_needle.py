@@ -159,6 +159,16 @@ def test_a_sample_does_not_depend_on_its_neighbours(tokenizer: Any) -> None:
         assert generator(tokenizer, **shape, seed=9).sample(3)["sample_hash"] != forwards[3]["sample_hash"]
 
 
+def test_keys_give_way_to_listed_values(tokenizer: Any) -> None:
+    """`tin` and `red` stand inside many a word pair; the key is then drawn again."""
+    made = generator(tokenizer, value=["tin", "red"], keys=2, haystack="noise", needle="{key}: {value}.")
+    for index in range(40):
+        prompt = prompt_of(made.sample(index)).lower()
+        assert [prompt.count(value) for value in ("tin", "red")] == [1, 1]
+    with pytest.raises(TaskError, match="mine: key: cannot draw 2 different listed keys"):
+        generator(tokenizer, value=["tin", "red"], key=["rating", "bread"], keys=2, haystack="noise").sample(0)
+
+
 def test_depths_are_as_written(tokenizer: Any) -> None:
     grid = generator(tokenizer, keys=2, depths={"grid": 5}, haystack="noise")
     for index in range(7):

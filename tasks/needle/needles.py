@@ -157,9 +157,13 @@ class NeedleGenerator:
         """Everything random about sample `index`."""
         spec = self.spec
         rng = self._rng(index)
-        keys = self._distinct(rng, spec.key, spec.keys + spec.distractors, ())
-        num_real = spec.keys * spec.values
-        values = self._distinct(rng, spec.value, num_real + spec.distractors, keys)
+        num_keys, num_values = spec.keys + spec.distractors, spec.keys * spec.values + spec.distractors
+        if spec.value.items:  # few to choose from: the keys give way
+            values = self._distinct(rng, "value", num_values, ())
+            keys = self._distinct(rng, "key", num_keys, values)
+        else:
+            keys = self._distinct(rng, "key", num_keys, ())
+            values = self._distinct(rng, "value", num_values, keys)
         owners = [key for key in keys[: spec.keys] for _ in range(spec.values)] + keys[spec.keys :]
         asked = rng.sample(range(spec.keys), spec.queries)
         first = asked[0] * spec.values
@@ -183,12 +187,13 @@ class NeedleGenerator:
         ordered = sorted(order, key=lambda needle: places[needle])
         return {"order": tuple(ordered), "places": tuple(places[needle] for needle in ordered)}
 
-    def _distinct(self, rng: random.Random, kind: Kind, count: int, taken: Sequence[str]) -> list[str]:
+    def _distinct(self, rng: random.Random, field: str, count: int, taken: Sequence[str]) -> list[str]:
         """Keys or values; keys of a list may occur in the haystack, values never do."""
+        kind: Kind = getattr(self.spec, field)
         corpora = () if kind.items else self._corpora
-        field = "value" if taken else "key"
+        what = f"listed {field}s" if kind.items else kind.name
         try:
-            return draw_distinct(rng, kind.draw, count, what=kind.name, absent_from=corpora, taken=taken)
+            return draw_distinct(rng, kind.draw, count, what=what, absent_from=corpora, taken=taken)
         except TaskError as error:
             raise TaskError(f"{self.spec.task}: {field}: {error}").at(field) from error
 
@@ -257,7 +262,7 @@ class NeedleGenerator:
             if any(corpus.contains(item) for corpus in self._corpora):
                 raise TaskError(
                     f"{self.spec.task}: value {item!r} occurs in the haystack or in a template, so that it is no proof "
-                    "of retrieval; take it from the list"
+                    "of retrieval; remove it from the list"
                 ).at("value")
 
     def _refuse_repetition(self, index: int, prompt: str, draw: Draw) -> None:
