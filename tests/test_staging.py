@@ -242,6 +242,48 @@ def test_other_bytes_at_the_same_commit_are_refused(folder: Path, monkeypatch: p
     assert not (folder / "piqa.jsonl").exists()
 
 
+def test_the_conversion_of_a_script_is_read_again_at_its_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found piqa.py")
+
+    fake_hub(monkeypatch, {}, load=refuse)
+    hub, asked = sys.modules["huggingface_hub"], []
+    api = hub.HfApi()
+    commits = {None: "a" * 40, fetching.PARQUET_BRANCH: "b" * 40}
+    api.dataset_info = lambda _name, revision=None: types.SimpleNamespace(sha=commits.get(revision, revision))
+    api.list_repo_files = lambda *_args, **_kwargs: [f"default/validation/000{n}.parquet" for n in (1, 0)]
+    hub.hf_hub_download = lambda _name, file, revision, **_kwargs: asked.append(revision) or file
+    read = types.SimpleNamespace(from_parquet=lambda paths: PIQA if paths == sorted(paths) else [])
+    monkeypatch.setattr(sys.modules["datasets"], "Dataset", read, raising=False)
+    staging.stage(["piqa"], report=quiet)
+    commits[fetching.PARQUET_BRANCH] = "c" * 40  # the hub converts anew
+    (folder / "piqa.jsonl").unlink()
+    staging.stage(["piqa"], report=quiet)
+    assert asked == ["b" * 40] * 4
+    assert data.read_manifest()["piqa.jsonl"]["route"] == fetching.PARQUET_BRANCH
+
+
+def test_another_machines_manifest_gives_its_commits_and_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub(monkeypatch, {"baber/piqa": PIQA})
+    staging.stage(["piqa"], report=quiet)
+    other = tmp_path / "other.json"
+    other.write_bytes((folder / "manifest.json").read_bytes())
+    asked = fake_hub(monkeypatch, {"baber/piqa": PIQA[:1]}, commit="d" * 40)
+    staging.stage(["piqa"], update=True, report=quiet)
+    with pytest.raises(UserError, match=r"piqa\.jsonl: hub:baber/piqa at commit cccccccccccc gives sha256"):
+        staging.stage(["piqa"], like=other, report=quiet)  # the hub has lost what that commit held
+    asked = fake_hub(monkeypatch, {"baber/piqa": PIQA})
+    staging.stage(["piqa"], like=other, report=quiet)
+    assert asked == ["c" * 40]
+    assert list(data.rows("piqa.jsonl")) == PIQA
+    assert not any(file.fetched for file in staging.stage(["piqa"], like=other, report=quiet))
+    other.write_text("[]")
+    with pytest.raises(UserError, match=r"--like .*other\.json: not a manifest\.json"):
+        staging.stage(["piqa"], like=other, report=quiet)
+
+
 def test_changed_columns_of_the_hub_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, {"baber/piqa": [{"goal": "g", "solutions": ["a", "b"], "label": 0}]})
     with pytest.raises(TaskError, match=r"baber/piqa at commit cccc.* sol1, sol2 missing; expected .* found goal, sol"):
