@@ -12,6 +12,7 @@ from gdn2 import GDN2ForCausalLM
 from gdn2.checkpoints import DTYPES, CheckpointError, fingerprint, read_config
 from harness.census import count, newest_rate
 from harness.errors import UserError
+from harness.imports import import_for_run
 from harness.memory import bytes_per_token, limits_of
 from harness.options import RunOptions, make_plan
 from harness.tables.plan import Estimate, print_plan
@@ -30,7 +31,7 @@ def plan_run(options: RunOptions, rate: float | None, results: Sequence[Path], c
         raise UserError(f"--tokens-per-second must be above 0, got {rate}")
     if options.dtype not in DTYPES:
         raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, got {options.dtype!r}")
-    plan = make_plan(options)
+    plan = import_for_run(make_plan(options), options, console)
     config = read_config(plan.checkpoint)
     with console.status("counting") as status:
         tasks = count(plan, options, config, lambda name: status.update(f"counting {name}"))

@@ -7,6 +7,7 @@ models and its mixers hold the layer's tensors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, make_p
 from gdn2.config import GDN2Config
 
 QUERY_NORM_EPS = 1e-5  # of its attention's q_norm and k_norm, whatever norm_eps is
-GDN2_LAYER = ("attn.w_proj.weight", "attn.f_proj.0.weight", "attn.b_proj.weight")
+GDN2_LAYER = re.compile(r"^model\.layers\.\d+\.attn\.w_proj\.weight$")  # no other mixer has a write gate
 EVERYWHERE = ("fuse_norm", "fuse_swiglu", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp", "attn_mode")
 MAMBA2_TRAINING = ("conv_init", "A_init_range", "dt_min", "dt_max", "dt_init_floor", "rescale_prenorm_residual")
 ASSUMED_OF_MAMBA: dict[str, Any] = {"max_position_embeddings": 2048}  # its configs do not tell the training length
@@ -34,6 +35,8 @@ def _kda(fields: Fields) -> dict[str, Any]:
 
 
 def _gdn2(fields: Fields) -> dict[str, Any]:
+    fields.only("safe_gate", False, default=False)
+    fields.only("lower_bound", None, default=None)
     return {**_heads(fields, head_dim=128, num_heads=16, expand_v=1.0), **_conv(fields)}
 
 
@@ -130,10 +133,11 @@ def kind_of(source: Source) -> str | None:
     kind = source.model_type
     if kind == "mamba2":  # transformers has a model of that name with other fields
         return kind if {"norm_eps", "fuse_norm", "dt_limit"} & source.config.keys() else None
-    if kind in KINDS and kind != "gdn2":
+    if kind in KINDS and kind not in ("gdn2", "kda"):  # a KDA config may well stand around GDN-2 layers
         return kind
-    names = {f"model.layers.0.{name}" for name in GDN2_LAYER} | {f"model.layers.1.{name}" for name in GDN2_LAYER}
-    return "gdn2" if len(names & set(source.tensors)) >= len(GDN2_LAYER) else None
+    if any(GDN2_LAYER.match(name) for name in source.tensors):
+        return "gdn2"
+    return kind if kind == "kda" else None
 
 
 def matches(source: Source) -> bool:

@@ -1,0 +1,69 @@
+"""`run` on a foreign checkpoint: imported once, found again by content, evaluated like any other."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import small_model, small_tokenizer
+from rich.console import Console
+from test_import_official import official_layout
+
+from gdn2.checkpoints import fingerprint
+from gdn2.checkpoints.importers import import_checkpoint
+from harness.cli import main
+from harness.imports import cached_import
+from harness.options import RunOptions
+from harness.runner import run
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A .pth with its tokenizer beside it; imports go below the temporary folder."""
+    monkeypatch.setenv("GDN2_DATA", str(tmp_path / "cache" / "data"))
+    (tmp_path / "trained").mkdir()
+    small_tokenizer().save_pretrained(tmp_path / "trained")
+    torch.save({"model": official_layout(small_model())}, tmp_path / "trained" / "iter-9.pth")
+    return tmp_path / "trained" / "iter-9.pth"
+
+
+def test_a_run_imports_on_the_way(foreign: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    options = RunOptions(
+        checkpoint=str(foreign), tasks=("niah_single_1@512",), samples=1, device="cpu", output=tmp_path / "runs"
+    )
+    record, _ = run(options, Console(file=said, width=200))
+    import_checkpoint(foreign, tmp_path / "by hand")
+    assert record.name == "iter-9"
+    assert record.model["checkpoint_sha256"] == fingerprint(tmp_path / "by hand")
+    assert "output_gate = sigmoid  (assumed" in said.getvalue()
+
+
+def test_an_import_is_found_again_by_content(foreign: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    first = cached_import(foreign, None, console)
+    assert first.parent == tmp_path / "cache" / "imported"
+    moved = foreign.with_name("iter-9.pth").rename(foreign.parent / "iter-9.pth")
+    made = (first / "import.json").stat().st_mtime_ns
+    assert cached_import(moved, None, console) == first
+    assert (first / "import.json").stat().st_mtime_ns == made
+    assert "imported earlier" in said.getvalue()
+    torch.save({"model": official_layout(small_model(seed=1))}, foreign)
+    assert cached_import(foreign, None, console) != first
+
+
+def test_the_import_command(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["import", str(foreign), str(tmp_path / "new")]
+    assert main([*command, "--set", "output_gate=silu"]) == 0
+    printed = capsys.readouterr().out
+    assert "format official, 2 layers: gdn2" in printed
+    assert "output_gate = silu  (set)" in printed
+    assert main(command) == 2
+    assert "exists already and is not overwritten" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "nothing"), str(tmp_path / "other")]) == 2
+    assert main(["import", str(foreign), str(tmp_path / "other"), "--tokenizer", str(tmp_path)]) == 2
+    assert "no tokenizer in it" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
