@@ -101,7 +101,7 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("checkpoint", help="a folder with config.json and weights, or a name of the zoo (gdn2-tiny)")
+    run.add_argument("checkpoint", help="a folder (a foreign one is imported), a .pth, or a name of the zoo")
     what = run.add_mutually_exclusive_group()
     what.add_argument("--suite", default="quick", help="a suite by name, or a YAML file (default: quick)")
     what.add_argument(

@@ -45,6 +45,7 @@ def import_for_run(plan: Plan, options: RunOptions, console: Console) -> Plan:
 
 def cached_import(source: Path, tokenizer: Path | None, console: Console) -> Path:
     """The import of these very files: made once, found again by the hash of their content."""
+    from gdn2.checkpoints import CheckpointError
     from gdn2.checkpoints.importers import plan_import
     from gdn2.checkpoints.importers.writing import content_key, tokenizer_files, write_import
     from harness.tables.checkpoint import print_import
@@ -57,7 +58,12 @@ def cached_import(source: Path, tokenizer: Path | None, console: Console) -> Pat
     if folder.is_dir():
         console.print(f"imported earlier: {folder}", highlight=False, soft_wrap=True)
         return folder
-    with console.status(f"importing {source}"):
-        write_import(plan, folder, tokenizer)
+    try:
+        with console.status(f"importing {source}"):
+            write_import(plan, folder, tokenizer)
+    except CheckpointError:
+        if not folder.is_dir():
+            raise
+        return folder  # another run made the same one meanwhile
     print_import(plan, folder, console)
     return folder

@@ -12,7 +12,7 @@ from rich.console import Console
 from test_import_official import official_layout
 
 from gdn2.checkpoints import fingerprint
-from gdn2.checkpoints.importers import import_checkpoint
+from gdn2.checkpoints.importers import ImportPlan, import_checkpoint
 from harness.cli import main
 from harness.imports import cached_import
 from harness.options import RunOptions
@@ -53,6 +53,22 @@ def test_an_import_is_found_again_by_content(foreign: Path, tmp_path: Path) -> N
     assert "imported earlier" in said.getvalue()
     torch.save({"model": official_layout(small_model(seed=1))}, foreign)
     assert cached_import(foreign, None, console) != first
+
+
+def test_an_import_that_another_run_makes_meanwhile_is_used(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdn2.checkpoints.importers import writing
+
+    plan_of, console = writing._config, Console(file=io.StringIO())
+
+    def config_after_the_other(plan: ImportPlan) -> dict[str, object]:
+        monkeypatch.setattr(writing, "_config", plan_of)
+        cached_import(foreign, None, console)
+        return plan_of(plan)
+
+    monkeypatch.setattr(writing, "_config", config_after_the_other)
+    folder = cached_import(foreign, None, console)
+    assert (folder / "import.json").is_file()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_the_import_command(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from gdn2.checkpoints.importers.plan import Source, model_shapes
 from gdn2.checkpoints.importers.writing import IMPORT_FILE, content_key
 from gdn2.checkpoints.loading import read_config
 from gdn2.checkpoints.tensors import Tensors, read_json
+from gdn2.checkpoints.variants import GATED
 from gdn2.config import ATTENTION_LAYERS, SSM_LAYERS, GDN2Config
 from gdn2.matching import state_floats
 from gdn2.model import GDN2ForCausalLM
@@ -131,7 +132,8 @@ def what_it_is(config: GDN2Config, mixer: str) -> str:
     if mixer in SSM_LAYERS:
         shared = f", {config.ssm_groups} groups share B and C" if config.ssm_groups > 1 else ""
         return sizes + shared + (f", rank {config.ssm_rank}" if mixer == "mamba3_mimo" else "")
-    gate = f", {config.output_gate} gate" if config.output_gate else ""
+    chosen = config.output_gate or GATED.get(mixer, "none")
+    gate = f", {chosen} gate" if chosen != "none" else ", no gate"
     doubled = ", erase gate up to 2" if config.erase_range == 2 and mixer != "gla" else ""
     return sizes + gate + doubled
 
