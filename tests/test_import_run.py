@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from fakes import small_model, small_tokenizer
+from fakes import TEXT, small_model, small_tokenizer
 from rich.console import Console
 from test_import_official import official_layout
 
 from gdn2.checkpoints import fingerprint
 from gdn2.checkpoints.importers import ImportPlan, import_checkpoint
+from gdn2.checkpoints.loss import mean_loss, windows
 from harness.cli import main
 from harness.imports import cached_import
 from harness.options import RunOptions
@@ -53,6 +55,17 @@ def test_an_import_is_found_again_by_content(foreign: Path, tmp_path: Path) -> N
     assert "imported earlier" in said.getvalue()
     torch.save({"model": official_layout(small_model(seed=1))}, foreign)
     assert cached_import(foreign, None, console) != first
+
+
+def test_a_foreign_checkpoint_is_checked_without_a_command_before(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    command = ["check", str(foreign), "--text", str(tmp_path / "text.txt"), "--length", "32", "--no-hints", "--json"]
+    assert main([*command, "--expect-loss", "1"]) == 1
+    loss = json.loads(capsys.readouterr().out)["loss"]
+    ids = small_tokenizer().encode(TEXT)
+    assert loss == pytest.approx(mean_loss(small_model(), ids, windows(len(ids), 32)).mean, abs=1e-5)
 
 
 def test_an_import_that_another_run_makes_meanwhile_is_used(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
