@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness import cells
@@ -136,10 +136,28 @@ def find_checkpoint(name: str) -> Path:
 
 
 def find_tokenizer(name: str) -> str:
-    """A folder, a checkpoint of the zoo, or a name that is left to the hub."""
+    """A folder, a checkpoint of the zoo, a staged tokenizer, or a name that is left to the hub."""
     if not Path(name).expanduser().is_dir() and (ZOO / name / "tokenizer.json").is_file():
         return str(ZOO / name)
-    return name
+    staged = data.tokenizer_dir(name)
+    return str(staged) if not Path(name).expanduser().is_dir() and staged.is_dir() else name
+
+
+def with_local_tokenizer(options: RunOptions) -> RunOptions:
+    """The options with the folder of their tokenizer: its files are hashed into the protocol.
+
+    Raises:
+        UserError: a tokenizer that is not here.
+    """
+    if options.tokenizer is None:
+        return options
+    found = find_tokenizer(options.tokenizer)
+    if not Path(found).expanduser().is_dir():
+        raise UserError(
+            f"tokenizer {options.tokenizer!r}: no such folder, and not staged; give a folder with tokenizer.json, or "
+            f"run `python run_eval.py stage --tokenizer {options.tokenizer}` on a connected machine"
+        )
+    return replace(options, tokenizer=found)
 
 
 def label(task: ResolvedTask) -> str:

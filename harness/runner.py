@@ -16,7 +16,7 @@ from harness import cells, machine
 from harness.imports import import_for_run
 from harness.lm_eval_run import evaluate_task, merge, quiet_lm_eval, write_results
 from harness.memory import PeakMemory
-from harness.options import Plan, RunOptions, label, make_plan
+from harness.options import Plan, RunOptions, label, make_plan, with_local_tokenizer
 from harness.progress import RichProgress
 from harness.protocol import Protocol, TaskProtocol, digest, package_versions
 from harness.record import Cell, RunRecord, cell_from_dict
@@ -44,6 +44,7 @@ def run(
     """
     started = time.time()
     machine.git_state()  # as it is now, not when the run ends
+    options = with_local_tokenizer(options)
     plan = import_for_run(make_plan(options), options, console)
     quiet_lm_eval()
     progress = RichProgress(console)

@@ -14,10 +14,13 @@ from rich.console import Console
 from test_tasks_commonsense import TASKS
 from test_tasks_jrt import ROWS
 
-from harness.options import RunOptions
+from gdn2.checkpoints import tokenizer_fingerprint
+from harness.errors import UserError
+from harness.options import RunOptions, with_local_tokenizer
 from harness.record import RunRecord
 from harness.runner import run
 from harness.tables.leaderboard import build_table
+from tasks import data
 from tasks.data import DataNotStaged
 from tasks.registry import load_suite
 
@@ -82,3 +85,22 @@ def test_a_suite_without_its_data_says_all_that_is_missing(
     missing = "based_fda.jsonl, based_triviaqa.jsonl, based_nq_2048.jsonl, based_drop.jsonl not staged in "
     with pytest.raises(DataNotStaged, match=missing + r".*run `python run_eval\.py stage retrieval-2k`"):
         execute("retrieval-2k", tmp_path)
+
+
+def test_a_staged_tokenizer_is_found_by_its_name_and_hashed(
+    tmp_path: Path, staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = small_checkpoint(tmp_path / "small")
+    options = RunOptions(checkpoint=str(checkpoint), tokenizer="some/model", output=tmp_path)
+    with pytest.raises(UserError, match=r"not staged; .*run `python run_eval\.py stage --tokenizer some/model`"):
+        run(options, Console(file=io.StringIO()))
+    monkeypatch.setenv("GDN2_DATA", str(tmp_path / "data"))
+    folder = data.tokenizer_dir("some/model")
+    folder.mkdir(parents=True)
+    for file in checkpoint.glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    found = with_local_tokenizer(options)
+    assert found.tokenizer == str(folder)
+    assert tokenizer_fingerprint(folder) == tokenizer_fingerprint(checkpoint)
+    assert with_local_tokenizer(RunOptions(checkpoint="x")).tokenizer is None
+    assert staged
