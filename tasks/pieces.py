@@ -41,6 +41,7 @@ class PieceCounter:
         self._words = _Costs(lambda word: self._pieces[f" {word}"])
         self._last: tuple[str, list[int]] = "", []
         """The text counted last, with what `_ends` found."""
+        self._lines: dict[str, tuple[str, int]] = {}
         self._lists: dict[int, tuple[list[str], list[int], int]] = {}
         self.adds_up = _no_token_crosses_a_space(tokenizer)
         self.adds_up = self.verified(PROBE)
@@ -67,6 +68,23 @@ class PieceCounter:
             self.adds_up = False
             self._last = "", []
         return self.adds_up
+
+    def shortened(self, line: str) -> tuple[str, int]:
+        """A line without its inner words, and their tokens: what a text loses when the line stands in it so.
+
+        Only where words add up. The first and the last word stay, for they may touch what stands around the line.
+        """
+        known = self._lines.get(line)
+        if known is None:
+            if len(self._lines) >= MAX_WORDS:
+                self._lines.clear()
+            words = line.split(" ")
+            if len(words) < 3 or "" in words:
+                known = line, 0
+            else:
+                known = f"{words[0]} {words[-1]}", sum(map(self._words.__getitem__, words[1:-1]))
+            self._lines[line] = known
+        return known
 
     def word_cost(self, word: str) -> int:
         """Tokens that a word, given with its leading separator, adds to a text. An estimate unless words add up."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from tasks.pieces import PieceCounter
-from tasks.ruler.problem import NOT_FILLED
+from tasks.ruler.problem import NOT_FILLED, Filled
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import CODED_WORDS_ASKED, FREQUENT_WORDS
 
@@ -63,16 +63,16 @@ class CodedProblem:
         """Tokens of the shortest prompt with one right answer, and of what fills it."""
         return counter.count(self._prompt(self._counts(LEAST_WORDS))) + SPARE_TOKENS
 
-    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
-        """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
+    def filled(self, counter: PieceCounter, budget: int) -> Filled:
+        """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
         costs = [counter.word_cost(f" {word}") for word in self.vocabulary]
         frame = counter.count(self._prompt([0] * len(costs)))
         best, aim = NOT_FILLED, budget
         for _ in range(MAX_MEASUREMENTS):
             prompt = self._prompt(self._counts_of(costs, aim - frame))
             tokens = counter.count(prompt)
-            if best[1] < tokens <= budget:
-                best = prompt, tokens
+            if best.num_tokens < tokens <= budget:
+                best = Filled(prompt, tokens)
             if tokens == budget:
                 break
             aim += budget - tokens

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.pieces import PieceCounter
-from tasks.ruler.problem import NOT_FILLED
+from tasks.ruler.problem import NOT_FILLED, Filled
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import COMMON_WORDS, COMMON_WORDS_ASKED, numbered
 from tasks.ruler.words import all_words
@@ -76,8 +76,8 @@ class ListProblem:
         """Tokens of the prompt with nothing but the words asked for."""
         return counter.count(self._prompt(0, ()))
 
-    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
-        """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
+    def filled(self, counter: PieceCounter, budget: int) -> Filled:
+        """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
         best = NOT_FILLED
         frame = self.frame_tokens(counter)
         aim = budget
@@ -85,8 +85,8 @@ class ListProblem:
             count, singles = self._choice(counter, aim - frame)
             prompt = self._prompt(count, singles)
             tokens = counter.count(prompt)
-            if best[1] < tokens <= budget:
-                best = prompt, tokens
+            if best.num_tokens < tokens <= budget:
+                best = Filled(prompt, tokens)
             if tokens == budget:
                 break
             aim += budget - tokens if budget != tokens else 0

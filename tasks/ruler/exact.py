@@ -17,7 +17,7 @@ from tasks.pieces import PieceCounter, piece_counter
 from tasks.ruler.coded import CodedProblems
 from tasks.ruler.common import CommonProblems
 from tasks.ruler.niah import NeedleProblems
-from tasks.ruler.problem import MIN_FILL, MIN_HAYSTACK_TOKENS, Problem, Problems
+from tasks.ruler.problem import MIN_FILL, MIN_HAYSTACK_TOKENS, Filled, Problem, Problems
 from tasks.ruler.qa import QuestionProblems
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import QUESTION_SOURCES
@@ -47,16 +47,20 @@ class Generator:
         budget = spec.length - spec.generated_tokens - self._prefix_tokens
         if problem.frame_tokens(self._counter) + MIN_HAYSTACK_TOKENS > budget:
             raise self._too_short()
-        prompt, num_tokens = problem.filled(self._counter, budget)
-        if index % VERIFIED == 0 and self._counter.adds_up and not self._counter.verified(prompt):
+        filled = problem.filled(self._counter, budget)
+        if index % VERIFIED == 0 and self._counter.adds_up and not self._is_right(filled):
             return self.sample(index)
-        num_tokens += self._prefix_tokens
+        num_tokens = filled.num_tokens + self._prefix_tokens
         if (num_tokens + spec.generated_tokens) / spec.length <= MIN_FILL:
             raise TaskError(
                 f"{spec.task}@{spec.length}: sample {index} stops at {num_tokens} prompt tokens; this tokenizer's "
                 "words are too coarse for this length: use a longer one"
             )
-        return self._document(index, problem, prompt, num_tokens)
+        return self._document(index, problem, filled)
+
+    def _is_right(self, filled: Filled) -> bool:
+        """Whether the whole prompt has the tokens that were counted; if not, all texts are counted as a whole now."""
+        return self._counter.verified(filled.prompt) and self._counter.count(filled.prompt) == filled.num_tokens
 
     def samples(self, count: int) -> list[dict[str, Any]]:
         """The first `count` samples."""
@@ -89,10 +93,13 @@ class Generator:
             f"this tokenizer; the least length that works is {length}"
         )
 
-    def _document(self, index: int, problem: Problem, prompt: str, num_tokens: int) -> dict[str, Any]:
-        spec, end = self.spec, len(problem.prefix)
-        starts = [prompt.rindex(text) for text in problem.evidence]
-        positions = [self._prefix_tokens + place for place in self._counter.positions(prompt, starts)]
+    def _document(self, index: int, problem: Problem, filled: Filled) -> dict[str, Any]:
+        spec, end, prompt = self.spec, len(problem.prefix), filled.prompt
+        num_tokens = filled.num_tokens + self._prefix_tokens
+        found = filled.evidence_tokens
+        if found is None:
+            found = self._counter.positions(prompt, [prompt.rindex(text) for text in problem.evidence])
+        positions = [self._prefix_tokens + place for place in found]
         return {
             "input": prompt[:-end],
             "gen_prefix": problem.prefix.removeprefix(" "),

@@ -62,6 +62,7 @@ class NeedleProblems:
             outputs=outputs,
             evidence=needles,
             depths=[depth / 100 for depth in depths],
+            lines_before=lambda num_lines: [num_lines * depth // 100 for depth in depths],
             # The single-answer tasks in noise and essays keep the samples of their version 1.0.
             two=self._haystack is None or len(outputs) > 1,
             facts={

@@ -16,7 +16,19 @@ MIN_HAYSTACK_TOKENS = 16
 MIN_FILL = 0.98
 OVERESTIMATED = ((1, False), (1, True), (2, True), (4, True))
 """How many times too high the estimates of words may be, and whether two words may be left out, tried in turn."""
-NOT_FILLED = ("", 0)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A prompt and its tokens."""
+
+    prompt: str
+    num_tokens: int
+    evidence_tokens: list[int] | None = None
+    """The token at which each evidence begins, if that is known already."""
+
+
+NOT_FILLED = Filled("", 0)
 
 
 class Problem(Protocol):
@@ -45,8 +57,8 @@ class Problem(Protocol):
     def frame_tokens(self, counter: PieceCounter) -> int:
         """Tokens of the prompt without haystack."""
 
-    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
-        """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
+    def filled(self, counter: PieceCounter, budget: int) -> Filled:
+        """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
 
 
 class Problems(Protocol):
@@ -69,6 +81,8 @@ class HaystackProblem:
     evidence: Sequence[str]
     depths: list[float] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    lines_before: Callable[[int], list[int]] | None = None
+    """Of so many lines those in front of each evidence, if the prompt holds all lines in order and as they are."""
     two: bool = False
     """Whether two words may be left out to fill the prompt; they may anyhow where it stays far from full otherwise."""
     _frame: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -79,17 +93,17 @@ class HaystackProblem:
             self._frame.append(counter.count(self.prompt(self.stretch(), [])))
         return self._frame[0]
 
-    def filled(self, counter: PieceCounter, budget: int) -> tuple[str, int]:
-        """The prompt of `budget` tokens, or as near below as can be, and its tokens; NOT_FILLED if there is none."""
+    def filled(self, counter: PieceCounter, budget: int) -> Filled:
+        """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
         stretch = self.stretch()
         frame_tokens = self.frame_tokens(counter)
-        last: dict[tuple[int, tuple[int, ...]], str] = {}
 
-        def text(num_words: int, omitted: tuple[int, ...]) -> str:
-            if (num_words, omitted) not in last:
-                last.clear()
-                last[num_words, omitted] = self.prompt(stretch, stretch.lines(num_words, omitted))
-            return last[num_words, omitted]
+        def measure(num_words: int, omitted: tuple[int, ...]) -> int:
+            lines = stretch.lines(num_words, omitted)
+            if self.lines_before is None or not counter.adds_up:
+                return counter.count(self.prompt(stretch, lines))
+            short = [counter.shortened(line) for line in lines]
+            return counter.count(self.prompt(stretch, [line for line, _ in short])) + sum(lost for _, lost in short)
 
         found, costs = None, list[int]()
         for factor, two in OVERESTIMATED:
@@ -99,12 +113,26 @@ class HaystackProblem:
                 unit_starts=stretch.unit_starts,
                 frame_tokens=frame_tokens,
                 budget=budget,
-                measure=lambda num_words, omitted: counter.count(text(num_words, omitted)),
+                measure=measure,
                 two=self.two or two,
             )
             if found and found.num_tokens > MIN_FILL * budget:
                 break
-        return NOT_FILLED if found is None else (text(found.num_words, found.omitted), found.num_tokens)
+        if found is None:
+            return NOT_FILLED
+        lines = stretch.lines(found.num_words, found.omitted)
+        positions = self._positions(counter, stretch, lines)
+        return Filled(self.prompt(stretch, lines), found.num_tokens, positions)
+
+    def _positions(self, counter: PieceCounter, stretch: Stretch, lines: list[str]) -> list[int] | None:
+        """Where evidence begins, by the prompt with shortened lines."""
+        if self.lines_before is None or not counter.adds_up:
+            return None
+        short = [counter.shortened(line) for line in lines]
+        prompt = self.prompt(stretch, [line for line, _ in short])
+        positions = counter.positions(prompt, [prompt.rindex(text) for text in self.evidence])
+        lost = [0, *itertools.accumulate(tokens for _, tokens in short)]
+        return [place + lost[before] for place, before in zip(positions, self.lines_before(len(lines)), strict=True)]
 
 
 def _extend(costs: list[int], stretch: Stretch, counter: PieceCounter, wanted_tokens: int) -> None:

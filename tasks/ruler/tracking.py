@@ -46,6 +46,7 @@ class ChainProblems:
             evidence=chain,
             two=True,
             depths=[depth / 100 for depth in depths],
+            lines_before=lambda num_lines: [num_lines * depth // 100 for depth in depths],
             facts={"query": value},
         )
 
