@@ -68,6 +68,7 @@ class TextModel(TemplateLM):
         self.max_length = int(max_length or config.max_position_embeddings)
         self.num_truncated = 0
         self.stop_at_references = False
+        self._encoded: dict[tuple[str, bool | None], list[int]] | None = None
 
     @property
     def eot_token_id(self) -> int:
@@ -87,6 +88,14 @@ class TextModel(TemplateLM):
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids; a text that spells out the prefix token does not get it a second time."""
+        if self._encoded is None:
+            return self._encode(string, add_special_tokens)
+        key = (string, add_special_tokens)
+        if key not in self._encoded:
+            self._encoded[key] = self._encode(string, add_special_tokens)
+        return list(self._encoded[key])
+
+    def _encode(self, string: str, add_special_tokens: bool | None) -> list[int]:
         if add_special_tokens is not None:
             return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
         if string.startswith(self.tokenizer.decode(self.prefix_token_id)):
@@ -104,6 +113,14 @@ class TextModel(TemplateLM):
             continue_final_message=not add_generation_prompt,
         )
         return text
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As lm-eval's; a context that several choices have is encoded once."""
+        self._encoded = {}
+        try:
+            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self._encoded = None
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, every token once, in windows of `max_length` as lm-eval cuts them."""
