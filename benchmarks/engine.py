@@ -13,6 +13,7 @@ import contextlib
 import json
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from lm_eval.models.huggingface import HFLM
 from rich.console import Console
 from rich.table import Table
 
-import gdn2  # noqa: F401 (registers the model type)
+from gdn2 import GDN2Config, GDN2ForCausalLM
 from harness.backend import GDN2LM
 from harness.machine import describe
 from harness.progress import NullProgress
@@ -79,6 +80,17 @@ def prompts(tokenizer: Any, count: int, *, questions: int = 1, length: int = 204
         (contexts[i // questions] + " " + ask, {"until": [], "max_gen_toks": 128}) for i, ask in enumerate(asked)
     ]
     return [Instance("generate_until", {}, argument, i) for i, argument in enumerate(arguments)]
+
+
+def with_vocabulary(checkpoint: str, rows: int, folder: Path) -> str:
+    """A random model of the checkpoint's sizes, with its tokenizer and an embedding and head of `rows` rows."""
+    config = GDN2Config.from_pretrained(checkpoint, vocab_size=rows, tie_word_embeddings=False)
+    torch.manual_seed(0)
+    GDN2ForCausalLM(config).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (Path(checkpoint) / file).is_file():
+            shutil.copy(Path(checkpoint) / file, folder / file)
+    return str(folder)
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
@@ -240,6 +252,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=50)
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--vocabulary", type=int, help="a random model of these sizes with so many rows of the head")
     parser.add_argument("--million", action="store_true", help="memory of a text of 1M tokens too (minutes)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -248,6 +261,8 @@ def main() -> None:
         score_one(args.peak[0], args.checkpoint, int(args.peak[1]))
         return
     console = Console(width=140)
+    if args.vocabulary:
+        args.checkpoint = with_vocabulary(args.checkpoint, args.vocabulary, Path(tempfile.mkdtemp()))
     found: dict[str, Any] = {"checkpoint": args.checkpoint, "machine": describe(), "torch": torch.__version__}
     if rows := compare(args):
         found["time"] = rows
