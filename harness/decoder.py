@@ -94,7 +94,7 @@ class Decoder:
         pool: Ready | None = None
         steps = 0
         while True:
-            pool = self._refilled(pool, prompts)
+            pool = self._refilled(pool, prompts, lambda rows: under_way(rows, texts.ids))
             if pool is None:
                 return
             steps += 1
@@ -105,8 +105,11 @@ class Decoder:
                 pool = self._advance(pool, tokens, look=steps % WATCH_STEPS == 0)
                 under_way([pool, *self._waiting], texts.ids)
 
-    def _refilled(self, pool: Ready | None, prompts: Iterator[Ready]) -> Ready | None:
-        """The pool with new prompts in its empty places, when there are enough of these to be worth the move."""
+    def _refilled(
+        self, pool: Ready | None, prompts: Iterator[Ready], under_way: Callable[[list[Ready]], None]
+    ) -> Ready | None:
+        """The pool with new prompts in its empty places, when there are enough of these to be worth the move;
+        `under_way` is told what has been read so far."""
         alive = pool.alive if pool is not None else []
         if pool is not None and len(alive) > self.places * (1 - FREE):
             return pool if len(alive) > len(pool.requests) * (1 - FREE) else pool.select(alive)
@@ -118,6 +121,7 @@ class Decoder:
             free -= taken
             if taken < len(waiting.requests):
                 self._waiting.append(waiting.select(range(taken, len(waiting.requests))))
+            under_way([*parts, *self._waiting])
         if pool is not None and len(parts) == 1 and len(alive) > len(pool.requests) * (1 - FREE):
             return pool  # nothing came, and little is empty
         return Ready.join(parts) if parts else None

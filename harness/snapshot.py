@@ -1,7 +1,7 @@
 """Generations that are under way, on disk now and then: a run that is killed goes on in the middle of its texts.
 
 One safetensors file beside the journal: the states and outputs of all rows, and in its metadata the keys of their
-requests, the ids so far, and whose they are. It is written so seldom that writing takes at most a hundredth of the
+requests, the ids so far, and whose they are. It is written so seldom that writing takes at most a fiftieth of the
 time, and replaced in one step.
 """
 
@@ -23,8 +23,8 @@ from harness.decoder import Ready
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.01  # of the time, spent on writing
-FIRST_SECONDS = 5.0  # before the first one
+SHARE = 0.02  # of the time, spent on writing
+FIRST_SECONDS = 1.0  # before the first one, and between two at least
 MOST_BYTES = 16 << 30
 HIDDEN, ROWS, IDENTITY = "hidden", "rows", "identity"
 
