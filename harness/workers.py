@@ -232,9 +232,9 @@ def _start_ray(workers: int, spec: WorkerSpec) -> Any:
         )
     name = "GPU" if spec.device.startswith("cuda") else "CPU"
     needed = workers * (1 if name == "GPU" else spec.threads or 1)
-    there = int(ray.cluster_resources().get(name, 0))
-    if needed > there:
-        raise UserError(f"--workers {workers} needs {needed} {name}s, Ray has {there}; use fewer workers")
+    free = int(ray.available_resources().get(name, 0))  # a worker without one would be waited for without end
+    if needed > free:
+        raise UserError(f"--workers {workers} needs {needed} {name}s, Ray has {free} free; use fewer workers")
     return ray
 
 

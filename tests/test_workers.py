@@ -119,5 +119,5 @@ def test_what_a_worker_refuses_reaches_the_user(crew: RayExecutor) -> None:
 def test_more_workers_than_cores_are_refused(crew: RayExecutor, checkpoint: Path) -> None:
     del crew  # Ray is running
     spec = WorkerSpec(checkpoint=str(checkpoint), tokenizer="", dtype="float32", device="cpu", threads=1)
-    with pytest.raises(UserError, match=r"--workers 4096 needs 4096 CPUs, Ray has \d+; use fewer workers"):
+    with pytest.raises(UserError, match=r"--workers 4096 needs 4096 CPUs, Ray has \d+ free; use fewer workers"):
         RayExecutor(spec, 4096)
