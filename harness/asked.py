@@ -16,12 +16,13 @@ class Asked(Generic[Request]):
 
     Attributes:
         distinct: the requests without repetition, in their first order; results are kept by their index in it.
+        keys: theirs, in the same order.
         found: results that the journal has.
     """
 
     def __init__(self, requests: Sequence[Request], journal: Journal, done: Callable[[int, Any], None]) -> None:
         self._journal, self._done, self._count = journal, done, len(requests)
-        self._keys: list[str] = []
+        self.keys: list[str] = []
         self._owners: list[list[int]] = []
         self.distinct: list[Request] = []
         place: dict[str, int] = {}
@@ -30,15 +31,15 @@ class Asked(Generic[Request]):
             if key not in place:
                 place[key] = len(self.distinct)
                 self.distinct.append(request)
-                self._keys.append(key)
+                self.keys.append(key)
                 self._owners.append([])
             self._owners[place[key]].append(index)
-        self.found = {i: journal.get(key) for i, key in enumerate(self._keys) if key in journal}
+        self.found = {i: journal.get(key) for i, key in enumerate(self.keys) if key in journal}
         self._results: dict[int, Any] = {}
 
     def finish(self, results: Mapping[int, Any]) -> int:
         """Keep results, on disk first, then tell who asked; returns how many requests that were."""
-        self._journal.add({self._keys[i]: result for i, result in results.items() if i not in self.found})
+        self._journal.add({self.keys[i]: result for i, result in results.items() if i not in self.found})
         told = 0
         for i, result in results.items():
             for owner in self._owners[i]:

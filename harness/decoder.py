@@ -77,7 +77,7 @@ class Decoder:
         prompts: Iterator[Ready],
         done: Callable[[int, list[int]], None],
         stepped: Callable[[int], None],
-        under_way: Callable[[list[Ready], Mapping[int, list[int]]], None] = _nobody,
+        under_way: Callable[[list[Ready], Mapping[int, list[int]]], None] | None = None,
         begun: Mapping[int, list[int]] | None = None,
     ) -> None:
         """Continue every prompt to its end.
@@ -90,11 +90,12 @@ class Decoder:
             under_way: called after each step with all rows that have been read and the ids generated so far.
             begun: ids that were generated before, of requests that go on.
         """
+        tell = under_way or _nobody
         texts = _Texts(requests, self.stop_rule, done, begun or {})
         pool: Ready | None = None
         steps = 0
         while True:
-            pool = self._refilled(pool, prompts, lambda rows: under_way(rows, texts.ids))
+            pool = self._refilled(pool, prompts, lambda rows: tell(rows, texts.ids))
             if pool is None:
                 return
             steps += 1
@@ -103,7 +104,7 @@ class Decoder:
                 stepped(len(pool.alive))
             if pool.alive:
                 pool = self._advance(pool, tokens, look=steps % WATCH_STEPS == 0)
-                under_way([pool, *self._waiting], texts.ids)
+                tell([pool, *self._waiting], texts.ids)
 
     def _refilled(
         self, pool: Ready | None, prompts: Iterator[Ready], under_way: Callable[[list[Ready]], None]

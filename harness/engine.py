@@ -38,7 +38,7 @@ class Executor(Protocol):
         snapshots: Snapshots | None = None,
     ) -> None: ...
 
-    def take_up(self, snapshots: Snapshots, wanted: Mapping[str, int]) -> dict[int, int]: ...
+    def take_up(self, snapshots: Snapshots) -> dict[int, int]: ...
 
     def describe(self) -> dict[str, Any]: ...
 
@@ -82,10 +82,10 @@ class Engine:
     def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
         """For each request the ids of its greedy continuation, the one that ended it included."""
         asked = Asked(requests, self.journal, done)
-        snapshots = self.journal.snapshots()
-        wanted = {request.key(): i for i, request in enumerate(asked.distinct) if i not in asked.found}
-        begun = self.executor.take_up(snapshots, wanted) if snapshots else {}
-        missing = [i for i in wanted.values() if i not in begun]
+        wanted = [i for i in range(len(asked.distinct)) if i not in asked.found]
+        snapshots = self.journal.snapshots({i: asked.keys[i] for i in wanted})
+        begun = self.executor.take_up(snapshots) if snapshots else {}
+        missing = [i for i in wanted if i not in begun]
         inputs = [asked.distinct[i].input_ids for i in missing]
         plan = make_plan(inputs, list(map(len, inputs)), self.executor.limits, go_on=True)
         for unit in plan.units:
@@ -100,7 +100,7 @@ class Engine:
             unused = asked.distinct[index].max_tokens - len(ids)
             self.meter.advance(asked.finish({index: ids}), 1, unused + begun.get(index, 0))
 
-        requests_left = {i: asked.distinct[i] for i in wanted.values()}
+        requests_left = {i: asked.distinct[i] for i in wanted}
         self.executor.run_generations(plan.units, requests_left, finished, snapshots)
         self.meter.end()
         return asked.results()

@@ -81,18 +81,17 @@ class LocalExecutor:
         snapshots: Snapshots | None = None,
     ) -> None:
         """Continue all prompts of the units, and what was taken up; `done(request, ids)` as soon as one is finished."""
-        keys = {index: request.key() for index, request in requests.items()} if snapshots else {}
-        keep = (lambda rows, ids: snapshots.save_if_due(rows, ids, keys)) if snapshots else _nothing
-        self.generate_units(units, requests, done, keep)
+        self.generate_units(units, requests, done, snapshots.save_if_due if snapshots else None)
         if snapshots:
             snapshots.clear()
 
-    def take_up(self, snapshots: Snapshots, wanted: Mapping[str, int]) -> dict[int, int]:
-        """Go on with generations that were under way, at the next `run_generations`; `wanted` numbers requests by
-        their keys. Returns how many tokens each of those found had."""
+    def take_up(self, snapshots: Snapshots) -> dict[int, int]:
+        """Go on with generations that were under way, at the next `run_generations`. Returns how many tokens each of
+        those found had, by the numbers of `snapshots.keys`."""
         found = snapshots.load(self.model.device)
         if found is None:
             return {}
+        wanted = {key: number for number, key in snapshots.keys.items()}
         rows = [row for row, key in enumerate(found.keys) if key in wanted]
         ready = found.ready.select(rows)
         ready.requests = [wanted[found.keys[row]] for row in rows]
@@ -126,7 +125,7 @@ class LocalExecutor:
         decoder = Decoder(self.model, self.stop_rule, self.watch, self.limits.rows)
         taken_up, begun, self._taken_up, self._begun = self._taken_up, self._begun, [], {}
         prompts = (ready for unit in units for ready in self._prompts(unit))
-        decoder.run(requests, chain(taken_up, prompts), done, self.on_tokens, under_way or _nothing, begun)
+        decoder.run(requests, chain(taken_up, prompts), done, self.on_tokens, under_way, begun)
 
     def _prompts(self, unit: Unit) -> Iterator[Ready]:
         """The unit's prompts, a batch at a time, read when they are asked for."""
@@ -189,7 +188,3 @@ class LocalExecutor:
         """The batches of some nodes, the first one last: a stack."""
         packed = pack([len(unit.nodes[node].tokens) for node in nodes], self.limits)
         return [_Batch([nodes[i] for i in part], behind, [rows[i] for i in part]) for part in reversed(packed)]
-
-
-def _nothing(*_: object) -> None:
-    """Keeps nothing."""

@@ -74,11 +74,12 @@ class Journal:
         self._append([[key, result] for key, result in results.items()])
         self._entries.update(results)
 
-    def snapshots(self) -> Snapshots | None:
-        """Where generations that are under way are kept: beside the file, if there is one."""
+    def snapshots(self, keys: Mapping[int, str]) -> Snapshots | None:
+        """Where generations that are under way are kept, of requests with these keys: beside the file, if there is
+        one."""
         if self.path is None:
             return None
-        return Snapshots(self.path.with_suffix(".under_way.safetensors"), self._identity)
+        return Snapshots(self.path.with_suffix(".under_way.safetensors"), self._identity, keys)
 
     def close(self) -> None:
         """Everything on disk."""

@@ -44,10 +44,11 @@ class Snapshots:
     Args:
         path: the file.
         identity: whose they are: checkpoint, dtype, protocol.
+        keys: of the requests that may be under way, by their numbers.
     """
 
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path, self.identity = path, identity
+    def __init__(self, path: Path, identity: str, keys: Mapping[int, str]) -> None:
+        self.path, self.identity, self.keys = path, identity, keys
         self._due = time.monotonic() + FIRST_SECONDS
 
     def load(self, device: torch.device) -> UnderWay | None:
@@ -72,7 +73,7 @@ class Snapshots:
             [key for key, _ in rows], [ids for _, ids in rows], Ready(list(range(len(rows))), hidden, state)
         )
 
-    def save_if_due(self, rows: list[Ready], ids: Mapping[int, list[int]], keys: Mapping[int, str]) -> None:
+    def save_if_due(self, rows: list[Ready], ids: Mapping[int, list[int]]) -> None:
         """Keep the rows that are not finished, if the last time is long enough ago. A disk that cannot take them is
         no reason to stop."""
         if time.monotonic() < self._due:
@@ -80,7 +81,7 @@ class Snapshots:
         started = time.monotonic()
         alive = [part.select(part.alive) for part in rows if part.alive]
         if alive and sum(part.state.num_bytes for part in alive) <= MOST_BYTES:
-            self._write(Ready.join(alive), ids, keys)
+            self._write(Ready.join(alive), ids)
         self._due = time.monotonic() + max(FIRST_SECONDS, (time.monotonic() - started) / SHARE)
 
     def clear(self) -> None:
@@ -88,10 +89,10 @@ class Snapshots:
         with contextlib.suppress(OSError):
             self.path.unlink()
 
-    def _write(self, rows: Ready, ids: Mapping[int, list[int]], keys: Mapping[int, str]) -> None:
+    def _write(self, rows: Ready, ids: Mapping[int, list[int]]) -> None:
         from safetensors.torch import save_file
 
-        about = {IDENTITY: self.identity, ROWS: json.dumps([[keys[i], ids.get(i, [])] for i in rows.requests])}
+        about = {IDENTITY: self.identity, ROWS: json.dumps([[self.keys[i], ids.get(i, [])] for i in rows.requests])}
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             save_file({HIDDEN: rows.hidden.contiguous(), **rows.state.to_tensors()}, temporary, metadata=about)

@@ -158,9 +158,9 @@ class RayExecutor:
             for index, ids in results.items():
                 done(index, ids)
 
-    def take_up(self, snapshots: Snapshots, wanted: Mapping[str, int]) -> dict[int, int]:
+    def take_up(self, snapshots: Snapshots) -> dict[int, int]:
         """Nothing: workers keep no snapshots."""
-        del snapshots, wanted
+        del snapshots
         return {}
 
     def close(self) -> None:

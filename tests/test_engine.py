@@ -292,12 +292,12 @@ def test_a_resumed_call_gives_the_same_and_does_hardly_anything_twice(
 def test_what_is_under_way_of_another_model_or_damaged_is_not_taken_up(model: GDN2ForCausalLM, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     ready = Ready([0], torch.zeros(1, 32), model.model.empty_state(1))
-    mine = snapshot.Snapshots(path, "me")
-    mine._write(ready, {0: [5]}, {0: "key"})
+    mine = snapshot.Snapshots(path, "me", {0: "key"})
+    mine._write(ready, {0: [5]})
     found = mine.load(torch.device("cpu"))
     assert found is not None
     assert (found.keys, found.ids) == (["key"], [[5]])
-    assert snapshot.Snapshots(path, "other").load(torch.device("cpu")) is None
+    assert snapshot.Snapshots(path, "other", {}).load(torch.device("cpu")) is None
     path.write_bytes(path.read_bytes()[:-9])
     assert mine.load(torch.device("cpu")) is None
     mine.clear()
