@@ -8,6 +8,7 @@ SentencePiece); a text is then counted by looking its words up. What does not pa
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -20,9 +21,10 @@ MODELS = ("BPE", "Unigram", "WordPiece", "WordLevel")
 PROBE = (
     "The grass is green. The sky is blue.\nOne of the special magic numbers for wide-eyed-café is: 1234567.\n\n"
     'Document 12:\nJalapeño \u2014 the 3rd, U.S. "quoted" (it\'s) http://x.org/a?b=1&c=2 ... VAR ABCDE = VAR XYZ; '
-    "ce5a1b2c-0d3e-4f5a-8b6c-7d8e9f0a1b2c. 31. word 32. word\nQuestion: What? Answer: they are: "
+    "ce5a1b2c-0d3e-4f5a-8b6c-7d8e9f0a1b2c. 31. word 32.  word \n Question:   What? Answer: they are: "
 )
 MAX_WORDS = 200_000
+_RUN = re.compile(" +")
 
 
 @lru_cache(maxsize=4)
@@ -52,12 +54,13 @@ class PieceCounter:
         return ends[-1] if ends else self._whole.count(text)
 
     def _ends(self, text: str) -> list[int]:
-        """Tokens up to the end of each word; none where words do not add up: a space at an end, or two in a row."""
+        """Tokens up to the end of each word, the spaces in front of it and behind the last included; none where words
+        do not add up, or the text begins with a space."""
         if text != self._last[0]:
             first, *words = text.split(" ")
             ends: list[int] = []
-            if self.adds_up and first and "" not in words:
-                costs = map(self._words.__getitem__, words)
+            if self.adds_up and first:
+                costs = map(self._words.__getitem__, words if "" not in words else _with_spaces(words))
                 ends = list(itertools.accumulate(costs, initial=self._whole.count(first)))
             self._last = text, ends
         return self._last[1]
@@ -104,7 +107,7 @@ class PieceCounter:
     def positions(self, text: str, characters: Iterable[int]) -> list[int]:
         """Index of the token that covers each character of `text`."""
         places = list(characters)
-        starts = [text.rfind(" ", 0, place) for place in places]
+        starts = [len(text[: text.rfind(" ", 0, place) + 1].rstrip(" ")) for place in places]
         ends = self._ends(text)
         if not ends or min(starts, default=1) < 1:
             return self._whole.positions(text, places)
@@ -113,7 +116,7 @@ class PieceCounter:
             end = text.find(" ", place)
             piece = PROBE[0] + text[start : end if end > 0 else len(text)]
             within = self._whole.positions(piece, [1 + place - start])[0] - self._whole.count(PROBE[0])
-            found.append(ends[text.count(" ", 0, start)] + within)
+            found.append(ends[len(_RUN.findall(text, 0, start))] + within)
         return found
 
 
@@ -129,6 +132,18 @@ class _Costs(dict[str, int]):
             self.clear()
         cost = self[word] = self._count(word)
         return cost
+
+
+def _with_spaces(words: list[str]) -> list[str]:
+    """Words of a text that was split at every space: further spaces in front of a word are part of it."""
+    merged, spaces = [], ""
+    for word in words[:-1]:
+        if word:
+            merged.append(spaces + word)
+            spaces = ""
+        else:
+            spaces += " "
+    return [*merged, spaces + words[-1]]
 
 
 def _no_token_crosses_a_space(tokenizer: Any) -> bool:

@@ -52,5 +52,6 @@ def _hotpotqa(rng: random.Random) -> list[dict[str, Any]]:
     for number in range(40):
         context = [[f"Title {number}-{place}", _sentences(rng, 3)] for place in range(10)]
         items.append({"_id": f"h{number}", "question": f"Who saw number {number}?", "answer": f"yes {number}"})
-        items[-1] |= {"context": context, "supporting_facts": [], "type": "bridge", "level": "hard"}
+        facts = [[context[place][0], 0] for place in (2, 7)]
+        items[-1] |= {"context": context, "supporting_facts": facts, "type": "bridge", "level": "hard"}
     return items

@@ -46,14 +46,24 @@ def test_words_add_up_to_the_tokens_of_the_text(tokenizer: Any) -> None:
         start, length = rng.randrange(len(words)), rng.randrange(1, 400)
         text = rng.choice([" ", "\n"]).join([" ".join(words[start : start + length]), PROBE])
         assert counter.count(text) == whole.count(text)
-    for text in ("", " ", "a", " a", "a ", "a  b c", "\n\n", "é"):
+        gaps = rng.choices([" ", "  ", "   ", "\n", " \n", "\n ", "\t "], weights=[6, 1, 1, 1, 1, 1, 1], k=length)
+        text = "".join(word + gap for word, gap in zip(words[start : start + length], gaps, strict=False))
+        assert counter.count(text) == whole.count(text)
+    assert counter.adds_up
+    for text in ("", " ", "a", " a", "a ", "a  b c", "a   ", "\n\n", "é"):
         assert counter.count(text) == whole.count(text)
 
 
 def test_positions_are_those_of_the_whole_text(tokenizer: Any) -> None:
     counter, whole = PieceCounter(tokenizer), TokenCounter(tokenizer)
     rng = random.Random(1)
-    for text in (TEXT[:4000], TEXT[:2000].replace(". ", ".\n"), "two  spaces here", "start"):
+    for text in (
+        TEXT[:4000],
+        TEXT[:2000].replace(". ", ".\n"),
+        TEXT[:999].replace(". ", ".  "),
+        "two  spaces here ",
+        "start",
+    ):
         places = [place for place in rng.sample(range(len(text)), min(60, len(text))) if text[place] != " "]
         assert counter.positions(text, places) == whole.positions(text, places)
 

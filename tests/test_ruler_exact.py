@@ -17,9 +17,10 @@ from tasks.ruler.build import build, make_generator
 from tasks.ruler.exact import Generator
 from tasks.ruler.spec import RulerSpec
 from tasks.scoring import score_any, score_needles
-from tasks.tokenizers import encode
+from tasks.tokenizers import TokenCounter, encode
 
 LENGTHS = dict.fromkeys(TASKS, (1024, 3000)) | {"cwe": (1200, 4500), "qa_2": (2048, 4500)}
+MILLION = 1 << 20
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +56,61 @@ def test_every_task_is_filled_to_the_token_and_never_beyond(tokenizer: Any, task
         assert used == [length] * 8
         assert [doc["prompt_tokens"] + generated for doc in docs] == used
         assert {doc["fill"] for doc in docs} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("task", "length"),
+    [*((task, length) for task in TASKS for length in (512, 65536)), ("cwe", MILLION), ("niah_multikey_2", MILLION)],
+)
+def test_every_task_works_from_512_tokens_to_a_million(task: str, length: int) -> None:
+    tokenizer = train_tokenizer("metaspace")
+    samples = 40 if length == 512 else 1
+    made = generator(tokenizer, task, length, samples=samples)
+    made.check()
+    for doc in made.samples(samples):
+        assert len(encode(tokenizer, prompt_of(doc))) + made.spec.generated_tokens == length
+        assert all(answer in doc["input"] for answer in doc["outputs"][:1]) or task == "qa_2"
+
+
+@pytest.mark.parametrize("task", ["cwe", "vt", "fwe", "qa_1", "niah_single_2"])
+def test_the_work_of_a_sample_grows_with_its_length_only(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in characters that are tokenised, for a sample whose words are known: few times its own."""
+    tokenizer = train_tokenizer("bytes")
+    counted = 0
+
+    def count(counter: TokenCounter, text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return len(counter._backend.encode(text, add_special_tokens=False))
+
+    monkeypatch.setattr(TokenCounter, "count", count)
+    for length in (1 << 14, 1 << 18):
+        made = generator(tokenizer, task, length)
+        made.sample(1)
+        counted = 0
+        assert counted < 2 * len(made.sample(2)["input"])
+
+
+def test_a_short_list_has_no_example_and_a_longer_one_rulers(tokenizer: Any) -> None:
+    forms = {}
+    for length in (512, 1000, 2000, 6000):
+        docs = generator(tokenizer, "cwe", length).samples(20)
+        forms[length] = {(doc["often"], doc["seldom"], doc["input"].count("Below is a numbered list")) for doc in docs}
+    assert forms == {512: {(3, 1, 1)}, 1000: {(4, 1, 2)}, 2000: {(6, 1, 2)}, 6000: {(30, 3, 2)}}
+    for length, example in ((512, False), (2000, True)):
+        assert {doc["example"] for doc in generator(tokenizer, "vt", length).samples(9)} == {example}
+
+
+def test_documents_that_a_length_does_not_hold_give_way(tokenizer: Any) -> None:
+    """First those of a HotpotQA question that its answer does not follow from, then the question itself."""
+    full, short = (generator(tokenizer, "qa_2", length).samples(20) for length in (2500, 640))
+    for one, other in zip(full, short, strict=True):
+        assert (len(one["depth"]), len(other["depth"])) == (10, 2)
+        assert one["query"] == other["query"]
+        named = [other["input"].count(f"\nTitle {one['query'].split()[-1].rstrip('?')}-{place}\n") for place in (2, 7)]
+        assert named == [1, 1]
+    long_ones = {doc["query"] for doc in generator(tokenizer, "qa_1", 3000).samples(60) if len(doc["input"]) > 0}
+    assert {doc["query"] for doc in generator(tokenizer, "qa_1", 512).samples(60)} <= long_ones
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -21,6 +21,7 @@ NOISE_WORD = "..."
 LEAST_WORDS = 53
 """The least total at which ranks 2 to 5 have four different counts."""
 SPARE_TOKENS = 24
+SPARE_WORDS = 8
 MAX_MEASUREMENTS = 16
 
 
@@ -33,9 +34,16 @@ class CodedProblems:
     def problem(self, index: int, rng: random.Random) -> CodedProblem:  # noqa: ARG002
         """A draw of the vocabulary, most frequent first, and of the order in which its words are shown."""
         words: dict[str, None] = {}
-        while len(words) < self._num_words:
-            words["".join(rng.choices(string.ascii_lowercase, k=WORD_LENGTH))] = None
-        return CodedProblem(vocabulary=[NOISE_WORD, *words], order=rng.getrandbits(64))
+        _draw(rng, words, self._num_words)
+        order = rng.getrandbits(64)
+        _draw(rng, words, self._num_words + SPARE_WORDS)
+        vocabulary, spare = list(words)[: self._num_words], list(words)[self._num_words :]
+        return CodedProblem(vocabulary=[NOISE_WORD, *vocabulary], spare=spare, order=order)
+
+
+def _draw(rng: random.Random, words: dict[str, None], count: int) -> None:
+    while len(words) < count:
+        words["".join(rng.choices(string.ascii_lowercase, k=WORD_LENGTH))] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,8 @@ class CodedProblem:
     """A vocabulary whose counts are yet to be found."""
 
     vocabulary: Sequence[str]
+    spare: Sequence[str]
+    """More words, which stand once if nothing else fills the prompt."""
     order: int
     """Seed of the order in which the words are shown."""
     prefix: str = FREQUENT_WORDS.answer_prefix
@@ -65,7 +75,7 @@ class CodedProblem:
 
     def filled(self, counter: PieceCounter, budget: int) -> Filled:
         """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
-        costs = [counter.word_cost(f" {word}") for word in self.vocabulary]
+        costs = [counter.word_cost(f" {word}") for word in (*self.vocabulary, *self.spare)]
         frame = counter.count(self._prompt([0] * len(costs)))
         best, aim = NOT_FILLED, budget
         for _ in range(MAX_MEASUREMENTS):
@@ -89,8 +99,13 @@ class CodedProblem:
                 high = middle - 1
         counts = self._counts(low)
         left = room - _total(counts, costs)
+        counts += [0] * len(self.spare)
         rare = [rank for rank in range(CODED_WORDS_ASKED + 1, len(counts)) if counts[rank] + 1 < counts[3]]
-        for rank in _smallest_change(left, costs[0], {rank: costs[rank] for rank in rare}):
+        known = {rank: costs[rank] for rank in rare if rank < len(self.vocabulary)}
+        change = _smallest_change(left, costs[0], known)
+        if not change and left % costs[0]:
+            change = _smallest_change(left, costs[0], {rank: costs[rank] for rank in rare})
+        for rank in change:
             counts[rank] += 1
             left -= costs[rank]
         counts[0] += max(0, left) // costs[0]
@@ -100,13 +115,15 @@ class CodedProblem:
         return [int(num_words * rank**-2.0 / ZETA_OF_2) for rank in range(1, len(self.vocabulary) + 1)]
 
     def _prompt(self, counts: Sequence[int]) -> str:
-        words = [word for word, times in zip(self.vocabulary, counts, strict=True) for _ in range(times)]
+        shown = zip((*self.vocabulary, *self.spare), counts, strict=False)
+        words = [word for word, times in shown for _ in range(times)]
         random.Random(self.order).shuffle(words)
         return FREQUENT_WORDS.prompt.format(context=" ".join(words)) + self.prefix
 
 
 def _total(counts: Sequence[int], costs: Sequence[int]) -> int:
-    return sum(times * cost for times, cost in zip(counts, costs, strict=True))
+    """Tokens of the words that have a count."""
+    return sum(times * cost for times, cost in zip(counts, costs, strict=False))
 
 
 def _smallest_change(left: int, noise_cost: int, rare: dict[int, int]) -> list[int]:

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import bisect
-import itertools
+import copy
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from tasks.pieces import PieceCounter
-from tasks.ruler.problem import NOT_FILLED, Filled
+from tasks.ruler.problem import NOT_FILLED, Filled, first_that_fits
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import COMMON_WORDS, COMMON_WORDS_ASKED, numbered
 from tasks.ruler.words import all_words
 
-MAX_SINGLES = 24
+SPARE_SINGLES = 24
 MAX_MEASUREMENTS = 16
 SHORT = 4096
+PROBES = 64
+PROBE_MARGIN = 1.06
+
+
+@dataclass(frozen=True)
+class Form:
+    """A list and the example in front of it."""
+
+    often: int
+    """Times that the words asked for stand in the list."""
+    seldom: int
+    example: tuple[int, int, int] | None
+    """Different words of the example, and how often its common words and its others stand; None: no example."""
+
+
+FORMS = (Form(30, 3, (40, 10, 3)), Form(6, 1, (20, 3, 1)), Form(4, 1, (14, 2, 1)), Form(3, 1, None))
+"""RULER's two, the first from SHORT on; then those for lengths that hold neither."""
 
 
 class CommonProblems:
     """The problems of common words: how often a word stands follows RULER, times more where words run out."""
 
-    def __init__(self, spec: RulerSpec) -> None:
-        self._short = spec.length < SHORT
-        often, seldom = (6, 1) if self._short else (30, 3)
+    def __init__(self, spec: RulerSpec, counter: PieceCounter, room: int) -> None:
         # An entry of the list has three tokens or more; the factor leaves a third of the words for the end.
         times = 1
-        while not self._short and spec.length > 2 * len(all_words()) * seldom * times:
+        while spec.length >= SHORT and spec.length > 2 * len(all_words()) * FORMS[0].seldom * times:
             times += 1
-        self._often, self._seldom = often * times, seldom * times
+        long = replace(FORMS[0], often=FORMS[0].often * times, seldom=FORMS[0].seldom * times)
+        self._counter, self._room = counter, room
+        forms = [form for form in (long, *FORMS[1:]) if form is not long or spec.length >= SHORT]
+        while len(forms) > 1 and not self._holds(forms[0]):
+            forms.pop(0)
+        self._forms = forms
+
+    def _holds(self, form: Form) -> bool:
+        """Whether probes of a form fit with something to spare, so that a cell's samples have one form."""
+        probes = (_draw(random.Random(seed), form) for seed in range(PROBES))
+        return max(probe.frame_tokens(self._counter) for probe in probes) * PROBE_MARGIN <= self._room
 
     def problem(self, index: int, rng: random.Random) -> ListProblem:  # noqa: ARG002
         """A draw of the example, of all words in the order of their use, and of the order in which they are shown."""
-        if self._short:
-            example, answers = _list(rng, 20, 3, 1)
-        else:
-            example, answers = _list(rng, 40, 10, 3)
-        prefix = COMMON_WORDS.answer_prefix
-        words = rng.sample(all_words(), len(all_words()))
+        return first_that_fits((_draw(copy.copy(rng), form) for form in self._forms), self._counter, self._room)
+
+
+def _draw(rng: random.Random, form: Form) -> ListProblem:
+    solved, prefix = "", COMMON_WORDS.answer_prefix
+    if form.example is not None:
+        example, answers = _list(rng, *form.example)
         solved = COMMON_WORDS.prompt.format(context=numbered(example)) + f"{prefix} {numbered(answers)}\n"
-        return ListProblem(
-            solved=solved,
-            outputs=words[:COMMON_WORDS_ASKED],
-            others=words[COMMON_WORDS_ASKED:],
-            often=self._often,
-            seldom=self._seldom,
-            order=rng.getrandbits(64),
-        )
+    words = rng.sample(all_words(), len(all_words()))
+    return ListProblem(
+        solved=solved,
+        outputs=words[:COMMON_WORDS_ASKED],
+        others=words[COMMON_WORDS_ASKED:],
+        often=form.often,
+        seldom=form.seldom,
+        order=rng.getrandbits(64),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +84,7 @@ class ListProblem:
     """A list of words, without its others."""
 
     solved: str
-    """The example with its answers."""
+    """The example with its answers; empty if there is none."""
     outputs: Sequence[str]
     others: Sequence[str]
     often: int
@@ -69,8 +97,8 @@ class ListProblem:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How often the words asked for stand in the list, and the others."""
-        return {"often": self.often, "seldom": self.seldom}
+        """How often the words asked for stand in the list, and the others; whether a solved example stands before."""
+        return {"often": self.often, "seldom": self.seldom, "example": bool(self.solved)}
 
     def frame_tokens(self, counter: PieceCounter) -> int:
         """Tokens of the prompt with nothing but the words asked for."""
@@ -101,30 +129,45 @@ class ListProblem:
         """How many other words stand `seldom` times, and which stand once, so that they have `room` tokens."""
         first = len(self.outputs) * self.often
         costs = [counter.word_cost(f" {word}") for word in self.others]
-        numbers = list(itertools.accumulate(_number_costs(counter, first, room), initial=0))
+        numbers = _numbers(counter)
         totals = [0]
         for count, cost in enumerate(costs, start=1):
-            entries = count * self.seldom
-            if entries >= len(numbers):
+            if totals[-1] > room:
                 break
-            totals.append(totals[-1] + cost * self.seldom + numbers[entries] - numbers[entries - self.seldom])
+            entries = first + count * self.seldom
+            total = totals[-1] + cost * self.seldom + numbers.up_to(entries) - numbers.up_to(entries - self.seldom)
+            totals.append(total)
         most = max(0, bisect.bisect_right(totals, room) - 1)
         for count in range(most, max(-1, most - 4), -1):
-            entries = count * self.seldom
+            entries = first + count * self.seldom
             spare: dict[int, list[str]] = {}
             for word, cost in zip(self.others[count:], costs[count:], strict=True):
                 spare.setdefault(cost, []).append(word)
-            for num_singles in range(min(MAX_SINGLES, len(numbers) - 1 - entries) + 1):
-                left = room - totals[count] - (numbers[entries + num_singles] - numbers[entries])
+            for num_singles in range(self.seldom + SPARE_SINGLES):
+                left = room - totals[count] - (numbers.up_to(entries + num_singles) - numbers.up_to(entries))
                 singles = _with_sum(spare, num_singles, left)
                 if singles is not None:
                     return count, singles
         return most, []
 
 
-def _number_costs(counter: PieceCounter, first: int, room: int) -> list[int]:
-    """Tokens of the numbers behind `first`, as many as could be needed."""
-    return [counter.word_cost(f" {number}.") for number in range(first + 1, first + 2 + max(0, room) // 2)]
+class _Numbers:
+    """Tokens of "1. 2. 3. …" up to any number, counted as far as they were asked for."""
+
+    def __init__(self, counter: PieceCounter) -> None:
+        self._counter = counter
+        self._sums = [0]
+
+    def up_to(self, last: int) -> int:
+        """Tokens of the numbers from 1 to `last`."""
+        while len(self._sums) <= last:
+            self._sums.append(self._sums[-1] + self._counter.word_cost(f" {len(self._sums)}."))
+        return self._sums[last]
+
+
+@lru_cache(maxsize=4)
+def _numbers(counter: PieceCounter) -> _Numbers:
+    return _Numbers(counter)
 
 
 def _with_sum(spare: dict[int, list[str]], count: int, total: int) -> list[str] | None:

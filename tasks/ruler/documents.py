@@ -21,6 +21,8 @@ class Question:
     """Documents that hold the answer, or, of HotpotQA, all that came with the question."""
     more: tuple[int, ...] = ()
     """The other documents of the same article."""
+    needed: tuple[int, ...] = ()
+    """Of `gold`, what the answer follows from: of HotpotQA the documents of its supporting facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def _squad(file: Path) -> Questions:
             for asked in paragraph["qas"]:
                 if not asked["is_impossible"]:
                     answers = tuple(answer["text"] for answer in asked["answers"])
-                    questions.append(Question(asked["question"], answers, (gold,), more))
+                    questions.append(Question(asked["question"], answers, (gold,), more, (gold,)))
     return Questions(tuple(documents), tuple(questions))
 
 
@@ -66,8 +68,10 @@ def _hotpotqa(file: Path) -> Questions:
     texts = [[f"{title}\n{''.join(sentences)}" for title, sentences in item["context"]] for item in items]
     documents = sorted({text for group in texts for text in group})
     index = {text: number for number, text in enumerate(documents)}
-    questions = [
-        Question(item["question"], (item["answer"],), tuple(index[text] for text in group))
-        for item, group in zip(items, texts, strict=True)
-    ]
+    questions = []
+    for item, group in zip(items, texts, strict=True):
+        gold = tuple(index[text] for text in group)
+        named = {title for title, _ in item["supporting_facts"]}
+        needed = tuple(number for number, (title, _) in zip(gold, item["context"], strict=True) if title in named)
+        questions.append(Question(item["question"], (item["answer"],), gold, needed=needed or gold))
     return Questions(tuple(documents), tuple(questions))

@@ -38,16 +38,20 @@ class Generator:
         self._context_prefix = context_prefix
         self._counter = piece_counter(tokenizer)
         self._prefix_tokens = len(prefix_ids(tokenizer, context_prefix))
-        self._problems = _problems(spec, self._counter)
+        self._problems = _problems(spec, self._counter, self._room - MIN_HAYSTACK_TOKENS)
+
+    @property
+    def _room(self) -> int:
+        """Tokens that a prompt may have, without the context prefix."""
+        return self.spec.length - self.spec.generated_tokens - self._prefix_tokens
 
     def sample(self, index: int) -> dict[str, Any]:
         """Sample `index` as a document; raises TaskError if the length does not hold the template."""
         spec = self.spec
         problem = self.problem(index)
-        budget = spec.length - spec.generated_tokens - self._prefix_tokens
-        if problem.frame_tokens(self._counter) + MIN_HAYSTACK_TOKENS > budget:
+        if problem.frame_tokens(self._counter) + MIN_HAYSTACK_TOKENS > self._room:
             raise self._too_short()
-        filled = problem.filled(self._counter, budget)
+        filled = problem.filled(self._counter, self._room)
         if index % VERIFIED == 0 and self._counter.adds_up and not self._is_right(filled):
             return self.sample(index)
         num_tokens = filled.num_tokens + self._prefix_tokens
@@ -68,7 +72,7 @@ class Generator:
 
     def check(self) -> None:
         """See that the length holds the template of every sample, without making them; raises TaskError if not."""
-        room = self.spec.length - self.spec.generated_tokens - self._prefix_tokens - MIN_HAYSTACK_TOKENS
+        room = self._room - MIN_HAYSTACK_TOKENS
         if any(self.problem(index).frame_tokens(self._counter) > room for index in range(self.spec.samples)):
             raise self._too_short()
 
@@ -118,11 +122,12 @@ class Generator:
         }
 
 
-def _problems(spec: RulerSpec, counter: PieceCounter) -> Problems:
+def _problems(spec: RulerSpec, counter: PieceCounter, room: int) -> Problems:
+    """The problems of a task; those with several forms take one whose frame has at most `room` tokens."""
     if spec.variant is not None:
         return NeedleProblems(spec.variant)
     if spec.task in QUESTION_SOURCES:
-        return QuestionProblems(spec)
+        return QuestionProblems(spec, counter, room)
     if spec.task == "vt":
-        return ChainProblems(spec, counter)
-    return CommonProblems(spec) if spec.task == "cwe" else CodedProblems(spec)
+        return ChainProblems(spec, counter, room)
+    return CommonProblems(spec, counter, room) if spec.task == "cwe" else CodedProblems(spec)

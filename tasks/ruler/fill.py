@@ -3,7 +3,8 @@
 Costs of single words predict the prompt's length up to a small constant, which the first full measurement corrects.
 When no number of words hits the target (the next word costs two tokens and one is left), some more words are taken and
 one of the last, which costs exactly the surplus, is left out. If that fails as well, costly words near the end (a URL
-of thirty tokens) are left out too, or, on request, two words.
+of thirty tokens) are left out too, or, on request, two words; and at last as few of the last words as add up to the
+surplus.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MAX_MEASUREMENTS = 16
 EXTRA_WORDS = 64
 _TAIL_WORDS = 80
 _COSTLY_TOKENS = 4
+_MOST_SURPLUS = 64
 
 Choice = tuple[int, tuple[int, ...]]
 """The first so many words, without these."""
@@ -81,11 +83,12 @@ def _choices(
     at_most = max(0, bisect.bisect_right(cumulative, wanted) - 1)
     yield from _leaving_out_one(costs, range(len(costs)), cumulative, opens, wanted)
     tail = at_most - _TAIL_WORDS
-    kept = [index for index, cost in enumerate(costs) if index < tail or cost < _COSTLY_TOKENS]
+    kept = [i for i, cost in enumerate(costs) if i < tail or cost < _COSTLY_TOKENS or i in opens]
     of_kept = [0, *itertools.accumulate(costs[index] for index in kept)]
     yield from _leaving_out_one(costs, kept, of_kept, opens, wanted)
     if two:
         yield from _leaving_out_two(costs, cumulative, at_most, wanted)
+    yield from _leaving_out_few(costs, cumulative, opens, at_most, wanted)
     for num_words in range(at_most, max(-1, at_most - MAX_MEASUREMENTS), -1):
         yield num_words, ()
 
@@ -123,3 +126,21 @@ def _leaving_out_two(costs: Sequence[int], cumulative: Sequence[int], at_most: i
                 yield count, (index, other)
                 break
             seen.setdefault(costs[index], index)
+
+
+def _leaving_out_few(
+    costs: Sequence[int], cumulative: Sequence[int], opens: frozenset[int], at_most: int, wanted: int
+) -> Iterator[Choice]:
+    """Ways to reach `wanted` tokens without as few of the last words as can be, none of which opens a unit."""
+    for count in range(at_most + 1, min(at_most + 1 + EXTRA_WORDS, len(costs) + 1)):
+        surplus = cumulative[count] - wanted
+        if surplus > _MOST_SURPLUS:
+            break
+        ways: dict[int, tuple[int, ...]] = {0: ()}
+        for index in range(count - 2, max(-1, count - _TAIL_WORDS), -1):
+            for total, chosen in list(ways.items()) if index not in opens else ():
+                more = total + costs[index]
+                if more <= surplus and len(ways.get(more, costs)) > len(chosen) + 1:
+                    ways[more] = (index, *chosen)
+        if surplus in ways:
+            yield count, ways[surplus]

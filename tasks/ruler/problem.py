@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tasks.pieces import PieceCounter
 from tasks.ruler.fill import EXTRA_WORDS, fill
@@ -61,11 +61,24 @@ class Problem(Protocol):
         """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
 
 
+ProblemT = TypeVar("ProblemT", bound=Problem)
+
+
 class Problems(Protocol):
     """The problems of one task."""
 
     def problem(self, index: int, rng: random.Random) -> Problem:
         """Problem `index`; `rng` depends on task, length, seed and index."""
+
+
+def first_that_fits(forms: Iterable[ProblemT], counter: PieceCounter, room: int) -> ProblemT:
+    """The first form of a problem whose frame has at most `room` tokens, or the last: fullest forms come first."""
+    problem = None
+    for problem in forms:
+        if problem.frame_tokens(counter) <= room:
+            break
+    assert problem is not None
+    return problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +118,9 @@ class HaystackProblem:
             short = [counter.shortened(line) for line in lines]
             return counter.count(self.prompt(stretch, [line for line, _ in short])) + sum(lost for _, lost in short)
 
-        found, costs = None, list[int]()
+        found, costs, more = None, list[int](), 0
         for factor, two in OVERESTIMATED:
-            _extend(costs, stretch, counter, factor * (budget - frame_tokens))
+            _extend(costs, stretch, counter, factor * (budget - frame_tokens) + more)
             found = fill(
                 costs=costs,
                 unit_starts=stretch.unit_starts,
@@ -116,7 +129,10 @@ class HaystackProblem:
                 measure=measure,
                 two=self.two or two,
             )
-            if found and found.num_tokens > MIN_FILL * budget:
+            lacking = budget - found.num_tokens if found else budget
+            if found and found.num_words == len(costs) and lacking:  # each word cost a little less than estimated
+                more += 2 * lacking
+            elif lacking < (1 - MIN_FILL) * budget:
                 break
         if found is None:
             return NOT_FILLED

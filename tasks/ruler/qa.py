@@ -4,33 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
+from tasks.pieces import PieceCounter
 from tasks.ruler import documents
 from tasks.ruler.documents import Question, Questions
 from tasks.ruler.haystack import Stretch
-from tasks.ruler.problem import HaystackProblem
+from tasks.ruler.problem import HaystackProblem, first_that_fits
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import DOCUMENT, QUESTION, QUESTION_SOURCES
 
+STRIDE = 2503
+"""Places between a question and the one that is asked instead where the length does not hold the first: more than a
+cell's samples, so that few questions are asked twice."""
+TRIES = 32
+
 
 class QuestionProblems:
-    """The problems of one question task: sample i asks the same question at every length."""
+    """The problems of one question task: sample i asks the same question at every length that holds its documents.
 
-    def __init__(self, spec: RulerSpec) -> None:
+    Where a length does not, of all that came with the question only those stay that its answer follows from, the others
+    becoming distractors; where they do not fit either, another question is asked.
+    """
+
+    def __init__(self, spec: RulerSpec, counter: PieceCounter, room: int) -> None:
         self._data = documents.load(QUESTION_SOURCES[spec.task])
         self._order = _order(spec.task, spec.seed, len(self._data.questions))
+        self._counter, self._room = counter, room
 
     def problem(self, index: int, rng: random.Random) -> HaystackProblem:
         """A question, the order of its distractors, and the order in which all documents are shown."""
-        question = self._data.questions[self._order[index % len(self._order)]]
-        gold = [self._data.documents[number] for number in question.gold]
         distractors, shown = rng.getrandbits(64), rng.getrandbits(64)
+        places = [self._order[(index + STRIDE * more) % len(self._order)] for more in range(TRIES)]
+        forms = (
+            self._draw(number, question, distractors, shown)
+            for number in dict.fromkeys(places)
+            for question in _forms(self._data.questions[number])
+        )
+        return first_that_fits(forms, self._counter, self._room)
+
+    def _draw(self, number: int, question: Question, distractors: int, shown: int) -> HaystackProblem:
+        gold = [self._data.documents[each] for each in question.gold]
 
         def prompt(stretch: Stretch, lines: list[str]) -> str:  # noqa: ARG001
             texts = gold + [line.split("\n", 1)[-1] for line in lines]
             random.Random(shown).shuffle(texts)
-            listed = (DOCUMENT.format(number=number, text=text) for number, text in enumerate(texts, start=1))
+            listed = (DOCUMENT.format(number=place, text=text) for place, text in enumerate(texts, start=1))
             return QUESTION.prompt.format(context="\n\n".join(listed), query=question.text) + QUESTION.answer_prefix
 
         return HaystackProblem(
@@ -40,8 +61,16 @@ class QuestionProblems:
             outputs=question.answers,
             evidence=gold,
             two=True,
-            facts={"query": question.text, "question": self._order[index % len(self._order)]},
+            facts={"query": question.text, "question": number},
         )
+
+
+def _forms(question: Question) -> Iterator[Question]:
+    """A question with all its documents, and with those that it needs."""
+    yield question
+    if question.needed != question.gold:
+        others = tuple(number for number in question.gold if number not in question.needed)
+        yield replace(question, gold=question.needed, more=(*others, *question.more))
 
 
 class _Distractors:

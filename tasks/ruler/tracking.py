@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import string
 
 from tasks.pieces import PieceCounter
 from tasks.ruler import haystack
 from tasks.ruler.haystack import Stretch
-from tasks.ruler.problem import HaystackProblem
+from tasks.ruler.problem import HaystackProblem, first_that_fits
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import DEPTHS, HOPS, NOISE, VARIABLES
 
 EXAMPLE_TOKENS = 500
 EXAMPLE_BLOCKS = (20, 15, 10, 5)
-"""Noise blocks of the example: the first that has at most EXAMPLE_TOKENS and a quarter of the length, or the last."""
+"""Noise blocks of the example: the first that has at most EXAMPLE_TOKENS and a quarter of the length, or the last; a
+length that does not hold that one has no example."""
 
 
 class ChainProblems:
     """The problems of variable tracking."""
 
-    def __init__(self, spec: RulerSpec, counter: PieceCounter) -> None:
+    def __init__(self, spec: RulerSpec, counter: PieceCounter, room: int) -> None:
         most = min(EXAMPLE_TOKENS, spec.length // 4)
         fitting = (n for n in EXAMPLE_BLOCKS if counter.count(_example(random.Random(0), n)) <= most)
         self._blocks = next(fitting, EXAMPLE_BLOCKS[-1])
         self._haystack = haystack.load("noise")
+        self._counter, self._room = counter, room
 
     def problem(self, index: int, rng: random.Random) -> HaystackProblem:  # noqa: ARG002
         """A draw of the example, the chain and the depths of its lines."""
-        example = _example(rng, self._blocks)
+        forms = (self._draw(copy.copy(rng), blocks) for blocks in (self._blocks, 0))
+        return first_that_fits(forms, self._counter, self._room)
+
+    def _draw(self, rng: random.Random, blocks: int) -> HaystackProblem:
+        example = _example(rng, blocks) if blocks else ""
         names, chain, value = _chain(rng, 5)
         depths = sorted(rng.sample(DEPTHS, len(chain)))
         prefix = VARIABLES.answer_prefix.format(count=len(names), query=value)
@@ -47,7 +54,7 @@ class ChainProblems:
             two=True,
             depths=[depth / 100 for depth in depths],
             lines_before=lambda num_lines: [num_lines * depth // 100 for depth in depths],
-            facts={"query": value},
+            facts={"query": value, "example": bool(blocks)},
         )
 
 
