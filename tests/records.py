@@ -12,7 +12,7 @@ def cell(task: str = "niah_single_1", length: int | None = 1024, value: float = 
         "task": task,
         "length": length,
         "lm_eval_name": f"gdn2_{task}_{length}",
-        "version": 1.0,
+        "version": 2.0,
         "samples": 500,
         "seed": 42,
         "context_prefix": "tokenizer",

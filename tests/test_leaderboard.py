@@ -62,7 +62,7 @@ def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
         "seed 7 instead of 42",
         "generator nvidia instead of exact",
         "context prefix none instead of tokenizer",
-        "task version 0.5 instead of 1",
+        "task version 0.5 instead of 2",
         "3 requests lost their beginning (max_length 1024)",
     ]
     assert table.rows[0].entries[1].notes == ()
