@@ -27,6 +27,7 @@ def make_cell(
     shared_tokens: int,
     seconds: float,
     peak_memory_mb: float | None,
+    together: Sequence[str] = (),
 ) -> Cell:
     """The cell of a task from its lm-eval result (with samples)."""
     samples: Sequence[Mapping[str, Any]] = result["samples"][task.lm_eval_name]
@@ -43,6 +44,7 @@ def make_cell(
         max_length=max_length,
         data=data_hashes(task),
         generator=generator_of(task),
+        shots=task.shots,
         spec=spec_hash(task),
         scores={metric: _score(task, result, samples, metric) for metric in task.metrics},
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
@@ -53,6 +55,7 @@ def make_cell(
         shared_tokens=shared_tokens,
         seconds=round(seconds, 2),
         peak_memory_mb=peak_memory_mb,
+        together=tuple(together),
     )
 
 
@@ -76,7 +79,7 @@ def data_hashes(task: ResolvedTask) -> dict[str, str]:
     """
     manifest = data.read_manifest()
     hashes = {}
-    for name in task.info.data:
+    for name in task.data:
         path = data.path(name)
         hashes[name] = data.file_sha256(path)
         if manifest.get(name, {}).get("sha256", hashes[name]) != hashes[name]:

@@ -113,6 +113,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--generator", choices=GENERATORS, help="of RULER's tasks (default: as the suite says, else exact)"
     )
+    run.add_argument("--shots", type=int, help="solved examples before a question, where a task takes any (default: 0)")
     run.add_argument("--batch-size", type=int, help="the most rows read together (default: what memory holds)")
     run.add_argument("--batch-tokens", type=int, help="the most tokens a step (default: from the free memory)")
     run.add_argument("--workers", type=int, default=0, help="processes with a copy of the model each, by Ray")
@@ -166,7 +167,7 @@ def _show_staged(args: argparse.Namespace) -> None:
     from tasks.registry import list_suites
 
     if args.list:
-        suites = {suite.name: {name for task in suite.resolve() for name in task.info.data} for suite in list_suites()}
+        suites = {suite.name: {name for task in suite.resolve() for name in task.data} for suite in list_suites()}
         listed = states(args.names or None)
         used = {state.name: [suite for suite, read in suites.items() if state.name in read] for state in listed}
         print_states(listed, used, _console())
@@ -222,6 +223,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         output=args.output,
         name=args.name,
         generator=args.generator,
+        shots=args.shots,
         command=_without_output(args.typed),
     )
 

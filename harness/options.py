@@ -47,6 +47,8 @@ class RunOptions:
     name: str | None = None
     generator: str | None = None
     """Of RULER's tasks, instead of the suite's."""
+    shots: int | None = None
+    """Solved examples in front of questions, for the tasks that take any, instead of the suite's."""
     command: tuple[str, ...] = ()
 
 
@@ -73,16 +75,16 @@ def make_plan(options: RunOptions) -> Plan:
     suite: Suite | None = None
     if options.tasks:
         names = [spelling for name in options.tasks for spelling in spellings(name)]
-        tasks = [
-            resolve(name, samples=options.samples, seed=options.seed, generator=options.generator) for name in names
-        ]
+        tasks = [_by_name(name, options) for name in names]
     else:
         suite = load_suite(options.suite)
         tasks = _of_suite(suite, options)
     unique = {task.lm_eval_name: task for task in tasks}
     if options.generator and not any(task.generator for task in unique.values()):
         raise UserError(f"--generator {options.generator}: none of these tasks is one of RULER's; leave it out")
-    _check_data(unique.values(), options.suite if suite else None)
+    if options.shots and not any(task.shots for task in unique.values()):
+        raise UserError(f"--shots {options.shots}: none of these tasks takes solved examples; leave it out")
+    _check_data(unique.values(), options.suite if suite and not options.shots else None)
     ensure_folder(options.output)
     prefix = options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer")
     name = options.name or (checkpoint.resolve().name if checkpoint.is_dir() else checkpoint.stem)
@@ -92,6 +94,18 @@ def make_plan(options: RunOptions) -> Plan:
     return Plan(checkpoint, name, suite.name if suite else "tasks", tuple(unique.values()), prefix, max_length)
 
 
+def _by_name(name: str, options: RunOptions) -> ResolvedTask:
+    task = resolve(name, samples=options.samples, seed=options.seed, generator=options.generator)
+    return _with_shots(task, options)
+
+
+def _with_shots(task: ResolvedTask, options: RunOptions) -> ResolvedTask:
+    """The task with as many solved examples as the options say, if it takes any."""
+    if options.shots is None or task.info.examples is None:
+        return task
+    return resolve(task.info.name, samples=task.samples, seed=task.seed, shots=options.shots)
+
+
 def _of_suite(suite: Suite, options: RunOptions) -> list[ResolvedTask]:
     """The suite's tasks with what the options say otherwise. Another generator than the suite's has its own seed."""
     generator = options.generator or suite.protocol.generator
@@ -99,17 +113,24 @@ def _of_suite(suite: Suite, options: RunOptions) -> list[ResolvedTask]:
     tasks = []
     for column in suite.columns:
         samples = column.samples if options.samples is None else options.samples
-        task = resolve(column.task, column.length, samples, seed, generator)
+        shots = suite.protocol.shots if column.shots is None else column.shots
+        task = _with_shots(resolve(column.task, column.length, samples, seed, generator, shots), options)
         if task.generator and options.seed is None and generator != suite.protocol.generator:
             task = resolve(column.task, column.length, samples, generator=generator)
         tasks.append(task)
     return tasks
 
 
+def max_length_of(task: ResolvedTask, plan: Plan, options: RunOptions, own: int) -> int:
+    """Tokens beyond which a task's requests are cut. A recurrent model has no context limit: unless --max-length or
+    the suite say otherwise, a task gets at least its length, and `own`, what the checkpoint's config says."""
+    return options.max_length or plan.max_length or max(own, task.max_length)
+
+
 def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:
     """Everything that is missing at once, with the command that stages it. Raises DataNotStaged."""
     listed = list(tasks)
-    names = dict.fromkeys(name for task in listed for name in task.info.data)
+    names = dict.fromkeys(name for task in listed for name in task.data)
     if missing := [name for name in names if not (data.data_dir() / name).is_file()]:
         wanted = suite or " ".join(name.rsplit(".", 1)[0] for name in missing)
         raise data.DataNotStaged(

@@ -1,8 +1,8 @@
 """The protocol of a run: what fixes the meaning of its numbers, and the hash that names it.
 
-In the hash: suite and tasks (versions, lengths, samples, seeds, generators), data, context prefix, window, tokenizer,
-dtype, greedy decoding, and the version of lm-eval. Not in it, because results do not depend on them: batch size,
-device, threads, and the versions of other packages; the record lists those beside it.
+In the hash: suite and tasks (versions, lengths, samples, seeds, generators, shots), data, context prefix, window,
+tokenizer, dtype, greedy decoding, and the version of lm-eval. Not in it, because results do not depend on them: batch
+size, device, threads, and the versions of other packages; the record lists those beside it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class TaskProtocol:
     data: Mapping[str, str]
     spec: str | None = None
     """What identifies the definition of a task of the user's own; not written for ours."""
+    shots: int = 0
+    """Solved examples in front of a question, as lm-eval draws them (seed 1234)."""
     stops_at_references: bool = False
     """Whether a generation may end when every reference has appeared."""
 
@@ -54,8 +56,9 @@ class Protocol:
         for task in plain["tasks"]:
             if task["spec"] is None:
                 del task["spec"]
-            if not task["stops_at_references"]:  # as in protocols from before there was a choice
-                del task["stops_at_references"]
+            for choice in ("shots", "stops_at_references"):
+                if not task[choice]:  # as in protocols from before there was a choice
+                    del task[choice]
         return plain
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "record.json"
 
 T = TypeVar("T")
@@ -50,6 +50,8 @@ class Cell:
     data: Mapping[str, str]
     """SHA-256 of the staged files that it read."""
     generator: str | None = None
+    shots: int = 0
+    """Solved examples in front of a question."""
     spec: str | None = None
     """What identifies the definition of a task of the user's own; None for ours."""
     scores: Mapping[str, Score] = field(default_factory=dict)
@@ -67,6 +69,9 @@ class Cell:
     seconds: float = 0.0
     peak_memory_mb: float | None = None
     """Of the GPU's allocator, or of the process on a CPU, while the task ran."""
+    together: tuple[str, ...] = ()
+    """lm-eval's names of tasks that were run in one call with it, because they begin alike: seconds and tokens of the
+    call are divided among them by the tokens of each, and the peak of memory is that of the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,7 @@ def cell_from_dict(raw: Any, where: str) -> Cell:
     if not isinstance(raw, dict) or not isinstance(raw.get("scores"), dict):
         raise UserError(f"{where}: field 'scores' is missing")
     scores = {name: _build(Score, score, f"{where}: scores.{name}") for name, score in raw["scores"].items()}
-    return _build(Cell, {**raw, "scores": scores}, where)
+    return _build(Cell, {**raw, "scores": scores, "together": tuple(raw.get("together", ()))}, where)
 
 
 def _build(kind: type[T], raw: Any, where: str) -> T:

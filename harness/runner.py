@@ -14,13 +14,15 @@ from rich.console import Console
 
 from harness import cells, machine
 from harness.imports import import_for_run
-from harness.lm_eval_run import evaluate_task, merge, quiet_lm_eval, write_results
+from harness.lm_eval_run import evaluate_tasks, merge, of_task, quiet_lm_eval, texts_of, write_results
 from harness.memory import PeakMemory
-from harness.options import Plan, RunOptions, label, make_plan, with_local_tokenizer
+from harness.options import Plan, RunOptions, label, make_plan, max_length_of, with_local_tokenizer
 from harness.progress import RichProgress
 from harness.protocol import Protocol, TaskProtocol, digest, package_versions
 from harness.record import Cell, RunRecord, cell_from_dict
 from harness.store import FinishedTasks, new_run_folder
+from harness.text_model import Terms
+from harness.together import groups
 from tasks.registry import ResolvedTask
 from tasks.scoring import appear_only
 
@@ -73,23 +75,37 @@ def _run_tasks(
     finished: FinishedTasks,
     progress: RichProgress,
 ) -> list[tuple[Cell, Mapping[str, Any]]]:
-    """Each task's cell and lm-eval result; what an interrupted run had finished is not run again."""
-    done = []
-    for number, (task, task_protocol) in enumerate(zip(plan.tasks, protocol.tasks, strict=True), start=1):
-        saved = finished.load(task.lm_eval_name)
-        note = "" if saved is None else "  (from an interrupted run)"
-        if saved is None:
-            progress.title = f"{number}/{len(plan.tasks)} {label(task)}"
-            model.max_length = task_protocol.max_length
-            model.stop_at_references = task_protocol.stops_at_references
-            saved = _run_task(model, task, plan, progress, _tokenizer_of(plan, options))
-            finished.save(task.lm_eval_name, saved, _default)
-            saved = finished.load(task.lm_eval_name) or saved
-        cell = cell_from_dict(saved["cell"], task.lm_eval_name)
-        line = f"{number}/{len(plan.tasks)} {summary_line(cell)}{note}"
-        progress.console.print(line, highlight=False, soft_wrap=True)
-        done.append((cell, saved["result"]))
-    return done
+    """Each task's cell and lm-eval result; what an interrupted run had finished is not run again. Tasks that begin
+    alike are run together: their groups follow from the plan alone, so the same command has the same ones."""
+    metadata = _metadata(plan, options)
+    found: dict[int, tuple[Cell, Mapping[str, Any]]] = {}
+    for members in groups([texts_of(task.config, metadata) for task in plan.tasks]):
+        names = [plan.tasks[i].lm_eval_name for i in members]
+        saved = {name: finished.load(name) for name in names}
+        note = "  (from an interrupted run)"
+        if None in saved.values():
+            note = ""
+            numbers = "+".join(str(i + 1) for i in members)
+            progress.title = f"{numbers}/{len(plan.tasks)} {', '.join(label(plan.tasks[i]) for i in members)}"
+            for i, name in zip(members, names, strict=True):
+                said = protocol.tasks[i]
+                model.terms[name] = Terms(max_length=said.max_length, stop_at_references=said.stops_at_references)
+            for name, result in _run_group(model, [plan.tasks[i] for i in members], metadata, progress).items():
+                finished.save(name, result, _default)
+                saved[name] = finished.load(name) or result
+        for i, name in zip(members, names, strict=True):
+            content = saved[name] or {}
+            cell = cell_from_dict(content["cell"], name)
+            line = f"{i + 1}/{len(plan.tasks)} {summary_line(cell)}{note}"
+            progress.console.print(line, highlight=False, soft_wrap=True)
+            found[i] = (cell, content["result"])
+    return [found[i] for i in range(len(plan.tasks))]
+
+
+def _metadata(plan: Plan, options: RunOptions) -> dict[str, Any]:
+    """What document builders are given."""
+    tokenizer = _tokenizer_of(plan, options)
+    return {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
 
 
 def summary_line(cell: Cell) -> str:
@@ -153,10 +169,8 @@ def _check_lengths(plan: Plan, options: RunOptions) -> None:
 
 
 def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:
-    """A recurrent model has no context limit: unless --max-length says otherwise, a task gets at least its length."""
     tasks = []
     for task in plan.tasks:
-        max_length = options.max_length or plan.max_length or max(base_length, task.max_length)
         generation = {
             key: value for key, value in (task.config.get("generation_kwargs") or {}).items() if key != "do_sample"
         }
@@ -167,8 +181,9 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
                 version=float(task.config["metadata"]["version"]),
                 samples=task.samples,
                 seed=task.seed,
-                max_length=max_length,
+                max_length=max_length_of(task, plan, options, base_length),
                 generator=cells.generator_of(task),
+                shots=task.shots,
                 generation=generation,
                 data=cells.data_hashes(task),
                 spec=cells.spec_hash(task),
@@ -185,25 +200,37 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
     )
 
 
-def _run_task(model: GDN2LM, task: ResolvedTask, plan: Plan, progress: RichProgress, tokenizer: str) -> dict[str, Any]:
-    started, tokens, truncated = time.monotonic(), progress.tokens, model.num_truncated
-    shared = model.engine.num_shared
+def _run_group(
+    model: GDN2LM, tasks: Sequence[ResolvedTask], metadata: Mapping[str, Any], progress: RichProgress
+) -> dict[str, dict[str, Any]]:
+    """Cell and result of each of some tasks that are run in one call, by name."""
+    started, tokens = time.monotonic(), progress.tokens
+    model.engine.accounts.clear()
+    model.truncated.clear()
     peak = PeakMemory(model.device)
     peak.start()
-    metadata = {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
-    result = evaluate_task(model, task.config, metadata)
-    cell = cells.make_cell(
-        task,
-        result,
-        context_prefix=plan.context_prefix,
-        max_length=model.max_length,
-        truncated=model.num_truncated - truncated,
-        tokens=progress.tokens - tokens,
-        shared_tokens=model.engine.num_shared - shared,
-        seconds=time.monotonic() - started,
-        peak_memory_mb=peak.mb(),
-    )
-    return {"cell": asdict(cell), "result": result}
+    result = evaluate_tasks(model, [task.config for task in tasks], metadata)
+    seconds, tokens, peak_mb = time.monotonic() - started, progress.tokens - tokens, peak.mb()
+    names = [task.lm_eval_name for task in tasks]
+    accounts = model.engine.accounts
+    portions = accounts.portions(names)
+    found = {}
+    for name, task in zip(names, tasks, strict=True):
+        own = of_task(result, name)
+        cell = cells.make_cell(
+            task,
+            own,
+            context_prefix=model.context_prefix,
+            max_length=model.terms[name].max_length,
+            truncated=model.truncated[name],
+            tokens=round(tokens * portions[name]),
+            shared_tokens=accounts[name].shared,
+            seconds=seconds * portions[name],
+            peak_memory_mb=peak_mb,
+            together=[other for other in names if other != name],
+        )
+        found[name] = {"cell": asdict(cell), "result": own}
+    return found
 
 
 def _default(value: Any) -> Any:

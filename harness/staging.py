@@ -130,7 +130,7 @@ def select(names: Sequence[str] | None) -> list[str]:
         if (file := name if name in files else by_stem.get(name)) is not None:
             wanted.add(file)
         else:
-            wanted |= {file for task in tasks_of(name) for file in task.info.data}
+            wanted |= {file for task in tasks_of(name) for file in task.data}
     wanted |= {files[name]["derived_from"] for name in wanted if "derived_from" in files[name]}
     return [name for name in files if name in wanted]
 

@@ -25,6 +25,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.add_argument("--index", type=int, default=0, help="which sample, from 0")
     show.add_argument("--seed", type=int)
     show.add_argument("--generator", choices=GENERATORS, help="of RULER's tasks (default: exact)")
+    show.add_argument("--shots", type=int, help="solved examples before the question, where the task takes any")
     show.add_argument("--context-prefix", default="tokenizer")
     show.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
     show.set_defaults(command=_show)
@@ -64,6 +65,7 @@ def _show(args: argparse.Namespace) -> None:
         seed=args.seed,
         context_prefix=args.context_prefix,
         generator=args.generator,
+        shots=args.shots,
     )
     print_sample(name, sample, _console(), full=args.full)
 

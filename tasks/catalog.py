@@ -46,6 +46,8 @@ class TaskInfo:
     file: Path
     is_own: bool = False
     """Whether a file of the user's defines it."""
+    examples: str | None = None
+    """The staged file that solved examples are drawn from; None: the task takes none."""
     room: tuple[int, int] = (1, 0)
     """A request of a task with a length has at most room[0] lengths and room[1] tokens."""
 
@@ -79,6 +81,16 @@ class ResolvedTask:
         return self.length * lengths + tokens if self.length is not None else 0
 
     @property
+    def shots(self) -> int:
+        """Solved examples in front of a question."""
+        return int(self.config.get("num_fewshot") or 0)
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Names of the staged files that it reads, those of solved examples included."""
+        return (*self.info.data, *([self.info.examples] if self.info.examples and self.shots else []))
+
+    @property
     def generator(self) -> str | None:
         """How the samples of a RULER task are made; None for other tasks."""
         spec = self.config["dataset_kwargs"]["spec"]
@@ -106,6 +118,7 @@ def resolve(
     samples: int | None = None,
     seed: int | None = None,
     generator: str | None = None,
+    shots: int | None = None,
 ) -> ResolvedTask:
     """Turn a name into a complete lm-eval task configuration.
 
@@ -145,6 +158,7 @@ def resolve(
     if generator is not None and info.family == "ruler":
         spec |= {"generator": check_generator(generator, f"task {info.name!r}"), "seed": DEFAULT_SEEDS[generator]}
     spec |= {"seed": seed} if seed is not None else {}
+    _set_shots(raw, info, shots or 0)
     lm_eval_name = f"{PREFIX}{info.name}" + (f"_{length}" if length is not None else "")
     config: dict[str, Any] = _with_functions(raw)
     config.pop("tag", None)
@@ -159,6 +173,19 @@ def resolve(
         lm_eval_name=lm_eval_name,
         config=config,
     )
+
+
+def _set_shots(raw: dict[str, Any], info: TaskInfo, shots: int) -> None:
+    """Put the number of solved examples into a configuration; without any, what draws them is left out."""
+    if shots < 0:
+        raise TaskError(f"task {info.name!r}: shots must be at least 0, got {shots}")
+    if shots and info.examples is None:
+        raise TaskError(f"task {info.name!r} takes no solved examples in front of its question: leave shots at 0")
+    if shots:
+        raw["num_fewshot"] = shots
+    elif info.examples is not None:
+        raw["dataset_kwargs"]["spec"].pop("examples")
+        raw.pop("fewshot_config")
 
 
 class FunctionName(str):
@@ -205,6 +232,7 @@ def _tasks() -> dict[str, TaskInfo]:
             data=tuple(metadata["data"]),
             samples=config["dataset_kwargs"]["spec"]["samples"],
             file=file,
+            examples=config["dataset_kwargs"]["spec"].get("examples"),
             room=tuple(metadata.get("room", (1, 0))),
         )
     return infos

@@ -122,6 +122,9 @@ def _check(raw: Mapping[str, Any], file: Path) -> list[Problem]:
             *problems,
             Problem(("custom_dataset",), f"{builder or 'missing'}: not a family of this project; {hint}"),
         ]
+    if raw.get("num_fewshot"):
+        message = "documents fill their length, so there is no room for solved examples: leave it out"
+        problems.append(Problem(("num_fewshot",), message))
     problems += [problem.below("dataset_kwargs", "spec") for problem in _check_spec(builder, raw, file)]
     return problems + _check_generation(raw)
 

@@ -21,6 +21,7 @@ def show_sample(
     seed: int | None = None,
     context_prefix: str = "tokenizer",
     generator: str | None = None,
+    shots: int | None = None,
 ) -> dict[str, Any]:
     """Document `index` of a task, with `prompt` (the text as sent, or scored) and its `prompt_tokens`.
 
@@ -28,12 +29,12 @@ def show_sample(
         TaskError: an unknown task, no such index, or a tokenizer that cannot be loaded.
         DataNotStaged: its data are not staged.
     """
-    task = catalog.resolve(name, length, seed=seed, generator=generator)
+    task = catalog.resolve(name, length, seed=seed, generator=generator, shots=shots)
     maker = find_generator(task.config, load_tokenizer(tokenizer_path), context_prefix=context_prefix)
     if maker is not None:
         doc = maker.sample(index)
     else:
-        task = catalog.resolve(name, length, samples=index + 1, seed=seed)
+        task = catalog.resolve(name, length, samples=index + 1, seed=seed, shots=shots)
         metadata = {"tokenizer": tokenizer_path, "context_prefix": context_prefix}
         docs = task.config["custom_dataset"](**task.config["dataset_kwargs"], **metadata)["test"]
         if index >= len(docs):
@@ -53,9 +54,11 @@ def _rendered(config: Mapping[str, Any], doc: Mapping[str, Any]) -> tuple[dict[s
     """A document of a task whose text lm-eval puts together, with `outputs`; its prompt with the choices below it."""
     from lm_eval.api.task import ConfigurableTask
 
-    task = ConfigurableTask(config={**config, "num_fewshot": 0})
+    shots = config.get("num_fewshot") or 0
+    task = ConfigurableTask(config={**config, "num_fewshot": shots})
+    task.set_fewshot_seed(seed=1234)
     found = next(item for item in task.eval_docs if item.get("index") == doc["index"])
-    made = task.construct_requests(found, task.fewshot_context(found, 0), metadata=(config["task"], 0, 1))
+    made = task.construct_requests(found, task.fewshot_context(found, shots), metadata=(config["task"], 0, 1))
     arguments = [request.args for request in (made if isinstance(made, list) else [made])]
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
         return dict(found), str(arguments[0][0])

@@ -28,7 +28,7 @@ class SuiteProtocol:
     max_length: int | None = None
     """Tokens of a request and of a window of perplexity; None: as long as a task asks for."""
     shots: int = 0
-    """Solved examples in front of a question; only 0 until training rows are staged."""
+    """Solved examples in front of a question, of columns that do not say otherwise."""
     generator: str | None = None
     """Of RULER's tasks; None: `exact`."""
 
@@ -46,6 +46,8 @@ class Column:
     length: int | None = None
     samples: int | None = None
     """None: the task's default."""
+    shots: int | None = None
+    """Solved examples in front of a question; None: the protocol's."""
     name: str | None = None
     """What averages and the papers' tables call this column."""
 
@@ -99,7 +101,8 @@ FIELDS = ("suite", "description", "protocol", "columns", "averages", "published"
 def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> catalog.ResolvedTask:
     """The task behind a column."""
     samples = column.samples if samples is None else samples
-    return catalog.resolve(column.task, column.length, samples, protocol.seed, protocol.generator)
+    shots = protocol.shots if column.shots is None else column.shots
+    return catalog.resolve(column.task, column.length, samples, protocol.seed, protocol.generator, shots)
 
 
 def suite_names() -> list[str]:
@@ -142,8 +145,8 @@ def _read(file: Path) -> Suite:
         raise TaskError(f"{file}: protocol: context_prefix must be one of {', '.join(CONTEXT_PREFIXES)}")
     if protocol.generator is not None:
         check_generator(protocol.generator, f"{file}: protocol")
-    if protocol.shots != 0:
-        raise TaskError(f"{file}: protocol: shots must be 0: no training rows are staged to draw examples from")
+    if protocol.shots < 0:
+        raise TaskError(f"{file}: protocol: shots must be at least 0, got {protocol.shots}")
     if protocol.max_length is not None and protocol.max_length < 1:
         raise TaskError(f"{file}: protocol: max_length must be at least 1, got {protocol.max_length}")
     columns = tuple(
@@ -215,7 +218,7 @@ def _column(entry: Any, protocol: SuiteProtocol, where: str, folder: Path) -> Co
 
 
 def _check_columns(columns: tuple[Column, ...], file: Path) -> None:
-    samples: dict[tuple[str, int | None], int | None] = {}
+    asked: dict[tuple[str, int | None], Column] = {}
     names = [column.name for column in columns if column.name is not None]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise TaskError(f"{file}: two columns are called {twice!r}")
@@ -225,8 +228,9 @@ def _check_columns(columns: tuple[Column, ...], file: Path) -> None:
         if (*cell, column.metric) in seen:
             raise TaskError(f"{file}: columns[{index}]: {column.task} with {column.metric} stands there twice")
         seen.add((*cell, column.metric))
-        if samples.setdefault(cell, column.samples) != column.samples:
-            raise TaskError(f"{file}: columns[{index}]: samples of {column.task} differ between two columns")
+        for field in ("samples", "shots"):
+            if getattr(asked.setdefault(cell, column), field) != getattr(column, field):
+                raise TaskError(f"{file}: columns[{index}]: {field} of {column.task} differ between two columns")
 
 
 def _record(kind: type[Record], raw: Any, where: str) -> Record:

@@ -54,13 +54,14 @@ def test_a_suite_that_the_papers_do_not_share_has_no_published_rows(tmp_path: Pa
 
 
 def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
-    odd = cell(samples=50, seed=7, generator="nvidia", context_prefix="none", truncated=3, version=0.5)
+    odd = cell(samples=50, seed=7, generator="nvidia", context_prefix="none", truncated=3, version=0.5, shots=5)
     table = build_table(SUITE, [place(record(cells=(odd, cell(length=2048))))], published=False)
     notes = [table.notes[number - 1] for number in table.rows[0].entries[0].notes]
     assert notes == [
         "50 samples instead of 500",
         "seed 7 instead of 42",
         "generator nvidia instead of exact",
+        "5 solved examples instead of 0",
         "context prefix none instead of tokenizer",
         "task version 0.5 instead of 2",
         "3 requests lost their beginning (max_length 1024)",

@@ -304,7 +304,7 @@ def test_suites_tasks_and_files_name_the_same_data() -> None:
 
 def test_every_file_has_a_source_and_every_source_a_reader() -> None:
     files = data.sources()["files"]
-    read = {name for info in list_tasks() for name in info.data}
+    read = {name for info in list_tasks() for name in (*info.data, info.examples)}
     assert set(files) - read == {"wiki_train.jsonl"}
     for name, entry in files.items():
         assert entry["description"], name

@@ -10,6 +10,7 @@ from records import cell, place, record
 
 from harness.errors import UserError
 from harness.record import Score
+from harness.staging import select
 from harness.tables.leaderboard import build_table
 from harness.tables.published import FOLDER, table_rows
 from tasks.errors import TaskError
@@ -78,6 +79,26 @@ def test_lengths_are_one_column_each(small: Path) -> None:
     assert {(c.samples, c.metric, c.group) for c in columns[:3]} == {(500, "acc", "N")}
 
 
+def test_shots_are_the_suites_unless_a_column_says_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "few.yaml"
+    columns = """
+      - {task: piqa, metric: acc, label: acc, group: PIQA}
+      - {task: piqa, metric: acc_norm, label: norm, group: PIQA}
+      - {task: arc_challenge, metric: acc_norm, shots: 25, label: norm, group: ARC}
+      - {task: wikitext, metric: word_perplexity, shots: 0, label: ppl, group: Wiki}"""
+    file.write_text(f"suite: few\nprotocol: {{shots: 5}}\ncolumns:{columns}\n")
+    tasks = load_suite(file).resolve()
+    assert [(task.info.name, task.shots) for task in tasks] == [("piqa", 5), ("arc_challenge", 25), ("wikitext", 0)]
+    assert [task.config.get("num_fewshot") for task in tasks] == [5, 25, None]
+    files = ["wikitext.jsonl", "piqa.jsonl", "arc_challenge.jsonl", "piqa_train.jsonl", "arc_challenge_train.jsonl"]
+    assert select([str(file)]) == files
+    file.write_text(
+        f"suite: few\ncolumns:{columns.replace('metric: acc_norm, label', 'metric: acc_norm, shots: 1, label')}\n"
+    )
+    with pytest.raises(TaskError, match=r"columns\[1\]: shots of piqa differ between two columns"):
+        load_suite(file)
+
+
 def recall(task: str, length: int | None, value: float, **changes: object):
     scores = {"contains": Score(value=value, n=500)}
     usual = {"max_length": 2048, "context_prefix": "tokenizer", "version": 1.0}
@@ -114,7 +135,10 @@ def test_an_average_carries_the_notes_of_its_parts(small: Path) -> None:
         ("of: [squad, dev]", "of: []", r"averages\[0\]: field 'of' must be a list of texts"),
         ("of: [squad, dev]", "of: squad", r"averages\[0\]: field 'of' must be a list of texts, got 'squad'"),
         ("name: dev", "name: squad", "two columns are called 'squad'"),
-        ("max_length: 2048", "shots: 5", "protocol: shots must be 0"),
+        ("max_length: 2048", "shots: -1", "protocol: shots must be at least 0, got -1"),
+        ("max_length: 2048", "shots: 5", r"columns\[0\]: task 'niah_single_1' takes no solved examples"),
+        ("max_length: 2048", "shots: '5'", "protocol: field 'shots' must be a whole number, got '5'"),
+        ("name: dev", "shots: 2, name: dev", r"columns\[2\]: task 'jrt_squad_dev' takes no solved examples"),
         ("max_length: 2048", "max_length: 0", "max_length must be at least 1, got 0"),
         ("averages: [", "averages: {", None),
         ("averages:", "published: {tables: gdn}\naverages:", "published: field 'tables' must be a list of texts"),

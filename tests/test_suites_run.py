@@ -7,11 +7,12 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import small_checkpoint
 from rich.console import Console
-from test_tasks_commonsense import TASKS
+from test_tasks_commonsense import TASKS, TRAINING
 from test_tasks_jrt import ROWS
 
 from gdn2.checkpoints import tokenizer_fingerprint
@@ -28,17 +29,18 @@ from tasks.registry import load_suite
 @pytest.fixture(scope="module", autouse=True)
 def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("staged")
-    for name, rows in {**{f"{name}.jsonl": rows for name, (_, rows) in TASKS.items()}, **ROWS}.items():
+    training = {f"{name}_train.jsonl": rows for name, rows in TRAINING.items()}
+    for name, rows in {**{f"{name}.jsonl": rows for name, (_, rows) in TASKS.items()}, **training, **ROWS}.items():
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GDN2_DATA", str(folder))
         yield folder
 
 
-def execute(suite: str, folder: Path) -> tuple[RunRecord, Path]:
-    checkpoint = small_checkpoint(folder / "small")
-    options = RunOptions(checkpoint=str(checkpoint), suite=suite, output=folder / "out", batch_size=4, device="cpu")
-    return run(options, Console(file=io.StringIO(), width=200))
+def execute(suite: str, folder: Path, **options: Any) -> tuple[RunRecord, Path]:
+    checkpoint = str(small_checkpoint(folder / "small"))
+    fields = {"suite": suite, "output": folder / "out", "batch_size": 4, "device": "cpu", **options}
+    return run(RunOptions(checkpoint=checkpoint, **fields), Console(file=io.StringIO(), width=200))
 
 
 def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> None:
@@ -59,6 +61,26 @@ def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> N
     named = {column.name: entry for column, entry in zip(suite.columns, ours.entries, strict=False)}
     assert all(entry is not None and entry.notes == () for entry in ours.entries)
     assert ours.entries[-1].value == pytest.approx(sum(named[name].value for name in suite.averages[0].of) / 9)
+
+
+def test_shots_are_part_of_the_protocol_and_never_share_a_column_unmarked(tmp_path: Path) -> None:
+    few, folder = execute("commonsense-gdn2", tmp_path, shots=2)
+    shots = {cell.task: cell.shots for cell in few.cells}
+    assert shots == {name: 2 if name in TRAINING else 0 for name in shots}
+    assert {task["name"]: task.get("shots", 0) for task in few.protocol["tasks"]} == shots
+    assert all("shots" not in task for task in few.protocol["tasks"] if not shots[task["name"]])
+    piqa = next(task for task in few.protocol["tasks"] if task["name"] == "piqa")
+    assert set(piqa["data"]) == {"piqa.jsonl", "piqa_train.jsonl"}
+    none, _ = execute("commonsense-gdn2", tmp_path / "zero", tasks=("piqa",))
+    some, _ = execute("commonsense-gdn2", tmp_path / "some", tasks=("piqa",), shots=1)
+    assert len({record.protocol_hash for record in (few, none, some)}) == 3
+    (samples,) = folder.glob("samples_gdn2_piqa_*.jsonl")
+    asked = json.loads(samples.read_text().splitlines()[0])["arguments"]["gen_args_0"]["arg_0"]
+    assert asked.count("Question: ") == 3
+    table = build_table(load_suite("commonsense-gdn2"), [(folder, few)])
+    assert "2 solved examples instead of 0" in table.notes
+    with pytest.raises(UserError, match="--shots 2: none of these tasks takes solved examples"):
+        execute("retrieval-2k", tmp_path, shots=2)
 
 
 def test_retrieval_runs_to_six_scores_and_counts_what_it_dropped(tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ TASKS: dict[str, tuple[str, list[dict[str, Any]]]] = {
 }
 for _row in TASKS["hellaswag"][1]:
     _row["endings"] = ENDINGS
+MARKED = ("goal", "ctx_a", "question", "passage", "question_stem", "sentence")
+TRAINING = {  # of every four rows one is a row that is asked as well, several times
+    name: [
+        {key: f"{value} ({place})" if key in MARKED and place % 4 else value for key, value in row.items()}
+        for place, row in enumerate([*rows * 4, *rows[::-1] * 3])
+    ]
+    for name, (_, rows) in TASKS.items()
+    if name not in ("wikitext", "lambada_openai")
+}
 RECALL = {"swde": "SWDE", "fda": "FDA", "squad_completion": "SQUADCompletion"}
 RECALL_ROWS = [
     {"text": " \nA page. {{x}} Year:\n ", "key": "year", "value": " 1999\n", "context": "c", "question": "q"},
@@ -80,6 +89,7 @@ ROUTE = {"task", "tag", "dataset_path", "dataset_name", "dataset_kwargs", "custo
     "training_split",
     "validation_split",
     "test_split",
+    "num_fewshot",
     "should_decontaminate",
     "doc_to_decontamination_query",
     "metric_list",  # compared as lm-eval understands it
@@ -92,10 +102,11 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("staged")
     files = {name: rows for name, (_, rows) in TASKS.items()}
     files |= {file.removesuffix(".jsonl"): RECALL_ROWS for file in ("based_swde.jsonl", "based_fda.jsonl")}
+    files |= {f"{name}_train": rows for name, rows in TRAINING.items()}
     for name, rows in {**files, "based_squad": RECALL_ROWS}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         table = datasets.Dataset.from_list(rows)
-        if name in ("piqa", "boolq"):
+        if name.removesuffix("_train") in ("piqa", "boolq"):
             table = table.cast_column("label", LABEL)
         table.to_parquet(folder / f"{name}.parquet")
     with pytest.MonkeyPatch.context() as patch:
@@ -104,25 +115,28 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def theirs(name: str, folder: Path) -> ConfigurableTask:
+def theirs(name: str, folder: Path, shots: int = 0) -> ConfigurableTask:
     """lm-eval's task of this name, its data set read from parquet instead of the hub."""
     config = load_yaml(UPSTREAM / TASKS[name][0], resolve_func=True)
     split = config.get("test_split") or config["validation_split"]
-    config |= {"dataset_path": "parquet", "dataset_name": None, "training_split": None}
-    config |= {"dataset_kwargs": {"data_files": {split: str(folder / f"{name}.parquet")}}}
+    files = {split: str(folder / f"{name}.parquet")}
+    if shots:
+        files["train"] = str(folder / f"{name}_train.parquet")
+    config |= {"dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
+    config |= {"training_split": "train" if shots else None, "num_fewshot": shots}
     config |= {} if split == "test" else {"test_split": None}
     config |= {"validation_split": None} if split == "test" else {}
     config.pop("tag", None)
     return ConfigurableTask(config=config)
 
 
-def ours(name: str) -> ConfigurableTask:
-    return ConfigurableTask(config=resolve(name).config)
+def ours(name: str, shots: int = 0, **options: Any) -> ConfigurableTask:
+    return ConfigurableTask(config=resolve(name, shots=shots, **options).config)
 
 
 def requests(task: ConfigurableTask, key: str) -> dict[Any, list[tuple[Any, ...]]]:
     """Per row the requests; `key` names the column that says which row a document is."""
-    task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=1234)
     task.build_all_requests(limit=None, rank=0, world_size=1)
     found: dict[Any, list[tuple[Any, ...]]] = {}
     for instance in task.instances:
@@ -156,6 +170,49 @@ def test_requests_are_lm_evals_byte_for_byte(name: str, staged: Path) -> None:
         results = [-1.5] if own.OUTPUT_TYPE == "loglikelihood_rolling" else [(-1.0 - i, i == 0) for i in range(count)]
         results = results[:1] if own.OUTPUT_TYPE == "loglikelihood" else results
         assert own.process_results(doc, results) == upstream.process_results(twin, results)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("name", TRAINING)
+def test_solved_examples_are_lm_evals_byte_for_byte(name: str, shots: int, staged: Path) -> None:
+    """Whatever documents are asked, and in whatever order: each has the examples of lm-eval's whole evaluation."""
+    expected = requests(theirs(name, staged, shots), "no such column")
+    assert requests(ours(name, shots), "row") == expected
+    for seed in range(4):
+        alone = requests(ours(name, shots, samples=1, seed=seed), "row")
+        assert len(alone) == 1
+        assert alone.items() <= expected.items()
+    first = expected[0][0][1]
+    assert first.count("\n\n") >= shots
+    assert first != requests(theirs(name, staged), "no such column")[0][0][1]
+
+
+def test_plain_lm_eval_draws_the_same_solved_examples(staged: Path) -> None:
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(Path(data.__file__).parent), include_defaults=False)
+    (task,) = manager.load(["gdn2_piqa"])["tasks"].values()
+    task.set_config(key="num_fewshot", value=3)
+    assert requests(task, "row") == requests(theirs("piqa", staged, 3), "no such column")
+
+
+def test_solved_examples_need_training_rows_and_a_task_that_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TaskError, match="'wikitext' takes no solved examples in front of its question"):
+        resolve("wikitext", shots=1)
+    with pytest.raises(TaskError, match="shots must be at least 0, got -1"):
+        resolve("piqa", shots=-1)
+    with pytest.raises(TaskError, match=r"piqa_train\.jsonl has 14 rows: 14 solved examples cannot be drawn"):
+        requests(ours("piqa", 14), "row")
+    assert (resolve("piqa", shots=2).data, resolve("piqa").data) == (
+        ("piqa.jsonl", "piqa_train.jsonl"),
+        ("piqa.jsonl",),
+    )
+    monkeypatch.setenv("GDN2_DATA", str(tmp_path))
+    (tmp_path / "piqa.jsonl").write_text(json.dumps(TASKS["piqa"][1][0]) + "\n")
+    with pytest.raises(data.DataNotStaged, match=r"piqa_train\.jsonl is not staged; run .* stage piqa_train"):
+        requests(ours("piqa", 1), "row")
 
 
 @pytest.mark.parametrize("name", RECALL)
@@ -215,6 +272,10 @@ def test_every_file_declares_the_columns_that_its_task_reads() -> None:
     declared = data.sources()["files"]
     for name, (_, rows) in TASKS.items():
         assert set(declared[f"{name}.jsonl"]["columns"]) <= set(rows[0])
+    for name in TRAINING:
+        columns, hub = (declared[f"{name}.jsonl"][part] for part in ("columns", "hub"))
+        assert declared[f"{name}_train.jsonl"]["columns"] == columns
+        assert declared[f"{name}_train.jsonl"]["hub"] == {**hub, "split": "train"}
 
 
 def test_wrong_rows_and_fields_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,3 +299,7 @@ def test_a_sample_can_be_shown(name: str) -> None:
     shown = show_sample(name, str(Path(__file__).parent.parent / "gdn2/zoo/gdn2-tiny"))
     assert shown["prompt"]
     assert shown["prompt_tokens"] > 0
+    if name in TRAINING:
+        more = show_sample(name, str(Path(__file__).parent.parent / "gdn2/zoo/gdn2-tiny"), shots=3)
+        assert more["prompt"].endswith(shown["prompt"]) or name == "winogrande"
+        assert more["prompt_tokens"] > 2 * shown["prompt_tokens"]

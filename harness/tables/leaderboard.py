@@ -159,6 +159,8 @@ def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list
         found.append(f"seed {cell.seed} instead of {task.seed}")
     if task.generator and cell.generator and cell.generator != task.generator:
         found.append(f"generator {cell.generator} instead of {task.generator}")
+    if cell.shots != task.shots:
+        found.append(f"{cell.shots} solved examples instead of {task.shots}")
     if cell.context_prefix != suite.protocol.context_prefix:
         found.append(f"context prefix {cell.context_prefix} instead of {suite.protocol.context_prefix}")
     if cell.version != float(task.config["metadata"]["version"]):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def build(
     spec: Mapping[str, Any], *, max_samples: int | None = None, **_lm_eval_metadata: Any
 ) -> dict[str, datasets.Dataset]:
-    """The documents, called by lm-eval with `dataset_kwargs` and its metadata; `spec: file:` names the staged rows.
+    """The documents, called by lm-eval with `dataset_kwargs` and its metadata; `spec: file:` names the staged rows, and
+    `examples:` those of solved examples, which are read only if some are asked for.
 
     Each row gets `row` (its place in the data set), `index`, `seed` and `sample_hash`. Raises TaskError for a wrong
     field or changed columns, and DataNotStaged when the file is missing.
@@ -27,10 +28,11 @@ def build(
     if not isinstance(spec.get("file"), str):
         raise TaskError("spec: field 'file' is missing")
     name = spec["file"]
-    parsed = SubsetSpec.parse({key: value for key, value in spec.items() if key != "file"})
+    examples = {"source": name, "examples": spec["examples"]} if "examples" in spec else {}
+    parsed = SubsetSpec.parse({key: value for key, value in spec.items() if key not in ("file", "examples")})
     chosen = choose(name, list(enumerate(data.rows(name))), parsed, max_samples)
     docs = [
-        {**row, "row": place, "index": index, "seed": parsed.seed}
+        {**row, **examples, "row": place, "index": index, "seed": parsed.seed}
         | {"sample_hash": text_hash(json.dumps(row, sort_keys=True, ensure_ascii=False))}
         for index, (place, row) in enumerate(chosen)
     ]
