@@ -21,7 +21,8 @@ class Asked(Generic[Request]):
     """
 
     def __init__(self, requests: Sequence[Request], journal: Journal, done: Callable[[int, Any], None]) -> None:
-        self._journal, self._done, self._count = journal, done, len(requests)
+        self._journal, self._done = journal, done
+        self._requests: Sequence[Request] = requests
         self.keys: list[str] = []
         self._owners: list[list[int]] = []
         self.distinct: list[Request] = []
@@ -37,6 +38,10 @@ class Asked(Generic[Request]):
         self.found = {i: journal.get(key) for i, key in enumerate(self.keys) if key in journal}
         self._results: dict[int, Any] = {}
 
+    def askers(self, index: int) -> list[Request]:
+        """All requests that are equal to a distinct one."""
+        return [self._requests[owner] for owner in self._owners[index]]
+
     def finish(self, results: Mapping[int, Any]) -> int:
         """Keep results, on disk first, then tell who asked; returns how many requests that were."""
         self._journal.add({self.keys[i]: result for i, result in results.items() if i not in self.found})
@@ -50,4 +55,4 @@ class Asked(Generic[Request]):
 
     def results(self) -> list[Any]:
         """All results in the order of the requests."""
-        return [self._results[index] for index in range(self._count)]
+        return [self._results[index] for index in range(len(self._requests))]

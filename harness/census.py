@@ -3,17 +3,21 @@ configuration, no weights and no GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gdn2.config import GDN2Config
-from harness.lm_eval_run import evaluate_task, quiet_lm_eval
-from harness.options import Plan, RunOptions, label
+from harness.accounts import Accounts
+from harness.asked import Asked
+from harness.journal import Journal
+from harness.lm_eval_run import evaluate_tasks, quiet_lm_eval, texts_of
+from harness.options import Plan, RunOptions, label, max_length_of
 from harness.plan import Limits, make_plan
 from harness.requests import GenerateRequest, ScoreRequest
-from harness.text_model import TextModel
+from harness.text_model import Terms, TextModel
+from harness.together import groups
 
 
 @dataclass(slots=True)
@@ -45,32 +49,37 @@ class TaskCensus:
 class Counting:
     """Counts requests in place of running them, and answers with nothing."""
 
-    def __init__(self, task: TaskCensus) -> None:
-        self.task = task
+    def __init__(self, tasks: Mapping[str, TaskCensus]) -> None:
+        self.tasks, self.accounts = tasks, Accounts()
 
     def score(
         self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, tuple[float, bool]], None]
     ) -> list[tuple[float, bool]]:
         del kind
-        self._count([request.input_ids for request in requests])
+        self._count(requests)
         for index in range(len(requests)):
             done(index, (-1.0, False))
         return [(-1.0, False)] * len(requests)
 
     def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
-        self._count([request.input_ids for request in requests])
-        self.task.generated_tokens += sum(request.max_tokens for request in requests)
+        self._count(requests)
         for index, request in enumerate(requests):
-            self.task.longest = max(self.task.longest, len(request.context_ids) + request.max_tokens)
+            task = self.tasks[request.task]
+            task.longest = max(task.longest, len(request.context_ids) + request.max_tokens)
             done(index, [])
         return [[]] * len(requests)
 
-    def _count(self, inputs: Sequence[list[int]]) -> None:
-        plan = make_plan(inputs, list(map(len, inputs)), Limits())
-        self.task.requests += len(inputs)
-        self.task.prompt_tokens += sum(map(len, inputs))
-        self.task.shared_tokens += plan.num_shared
-        self.task.longest = max([self.task.longest, *map(len, inputs)])
+    def _count(self, requests: Sequence[ScoreRequest] | Sequence[GenerateRequest]) -> None:
+        asked: Asked[Any] = Asked(requests, Journal(), lambda *_: None)
+        inputs = [request.input_ids for request in asked.distinct]
+        self.accounts.charge_reading(asked, make_plan(inputs, list(map(len, inputs)), Limits()))
+        for request in asked.distinct:
+            self.tasks[request.task].generated_tokens += getattr(request, "max_tokens", 0)
+        for request in requests:
+            task, size = self.tasks[request.task], len(request.input_ids)
+            task.requests += 1
+            task.prompt_tokens += size
+            task.longest = max(task.longest, size)
 
 
 def count(plan: Plan, options: RunOptions, config: GDN2Config, told: Callable[[str], Any]) -> list[TaskCensus]:
@@ -82,17 +91,21 @@ def count(plan: Plan, options: RunOptions, config: GDN2Config, told: Callable[[s
     quiet_lm_eval()
     tokenizer = options.tokenizer or str(plan.checkpoint)
     metadata = {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
-    found = []
-    for task in plan.tasks:
-        told(label(task))
-        max_length = options.max_length or max(config.max_position_embeddings, task.max_length)
-        model = TextModel(config, tokenizer, plan.context_prefix, max_length)
-        census = TaskCensus(label(task))
-        model.engine = Counting(census)
-        evaluate_task(model, task.config, metadata)
-        census.truncated = model.num_truncated
-        found.append(census)
-    return found
+    found = {task.lm_eval_name: TaskCensus(label(task)) for task in plan.tasks}
+    told("what tasks share")
+    for members in groups([texts_of(task.config, metadata) for task in plan.tasks]):
+        tasks = [plan.tasks[i] for i in members]
+        told(", ".join(map(label, tasks)))
+        model = TextModel(config, tokenizer, plan.context_prefix, options.max_length)
+        for task in tasks:
+            max_length = max_length_of(task, plan, options, config.max_position_embeddings)
+            model.terms[task.lm_eval_name] = Terms(max_length=max_length)
+        model.engine = counting = Counting(found)
+        evaluate_tasks(model, [task.config for task in tasks], metadata)
+        for task in tasks:
+            found[task.lm_eval_name].truncated = model.truncated[task.lm_eval_name]
+            found[task.lm_eval_name].shared_tokens = counting.accounts[task.lm_eval_name].shared
+    return list(found.values())
 
 
 def newest_rate(results: Sequence[Path], checkpoint_sha256: str, device: str) -> tuple[float, str] | None:

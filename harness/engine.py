@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from harness.accounts import Accounts
 from harness.asked import Asked
 from harness.journal import Journal
 from harness.plan import Limits, Unit, make_plan
@@ -38,8 +39,6 @@ class Executor(Protocol):
         snapshots: Snapshots | None = None,
     ) -> None: ...
 
-    def take_up(self, snapshots: Snapshots) -> dict[int, int]: ...
-
     def describe(self) -> dict[str, Any]: ...
 
 
@@ -52,14 +51,14 @@ class Engine:
         journal: keeps what is finished, and knows what was.
 
     Attributes:
-        num_shared: tokens that requests had in common and that were not read again.
+        accounts: what each task has been charged with.
     """
 
     def __init__(self, executor: Executor, progress: ProgressSink, journal: Journal | None = None) -> None:
         self.executor = executor
         self.meter = Meter(progress)
         self.journal = journal or Journal()
-        self.num_shared = 0
+        self.accounts = Accounts()
         executor.on_tokens = lambda tokens: self.meter.advance(0, tokens)
 
     def score(self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, Score], None]) -> list[Score]:
@@ -71,7 +70,7 @@ class Engine:
         inputs = [request.input_ids for request in asked.distinct]
         firsts = [len(request.context_ids) - 1 for request in asked.distinct]
         plan = make_plan(inputs, firsts, self.executor.limits)
-        self.num_shared += plan.num_shared
+        self.accounts.charge_reading(asked, plan)
         self.meter.begin(kind, len(requests), plan.num_tokens)
         self.meter.advance(asked.finish(asked.found), 0)
         for results in self.executor.run_scores(plan.units, asked.distinct, asked.found):
@@ -82,25 +81,26 @@ class Engine:
     def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
         """For each request the ids of its greedy continuation, the one that ended it included."""
         asked = Asked(requests, self.journal, done)
-        wanted = [i for i in range(len(asked.distinct)) if i not in asked.found]
-        snapshots = self.journal.snapshots({i: asked.keys[i] for i in wanted})
-        begun = self.executor.take_up(snapshots) if snapshots else {}
-        missing = [i for i in wanted if i not in begun]
-        inputs = [asked.distinct[i].input_ids for i in missing]
+        known: dict[int, list[int]] = {i: [] for i, request in enumerate(asked.distinct) if request.max_tokens == 0}
+        known.update(asked.found)
+        inputs = [request.input_ids for request in asked.distinct]
         plan = make_plan(inputs, list(map(len, inputs)), self.executor.limits, go_on=True)
-        for unit in plan.units:
-            unit.renumber(missing)
-        self.num_shared += plan.num_shared
+        self.accounts.charge_reading(asked, plan)
         tokens = plan.num_tokens + sum(request.max_tokens for request in asked.distinct)
         self.meter.begin("generating", len(requests), tokens)
-        for index, ids in asked.found.items():
-            self.meter.advance(asked.finish({index: ids}), 0, asked.distinct[index].max_tokens)
 
         def finished(index: int, ids: list[int]) -> None:
-            unused = asked.distinct[index].max_tokens - len(ids)
-            self.meter.advance(asked.finish({index: ids}), 1, unused + begun.get(index, 0))
+            first = asked.askers(index)[0]
+            self.accounts[first.task].tokens += len(ids)
+            self.meter.advance(asked.finish({index: ids}), len(ids) > 0, first.max_tokens - len(ids))
 
-        requests_left = {i: asked.distinct[i] for i in wanted}
-        self.executor.run_generations(plan.units, requests_left, finished, snapshots)
+        for index, ids in known.items():
+            self.accounts[asked.askers(index)[0].task].tokens += len(ids)
+            self.meter.advance(asked.finish({index: ids}), 0, asked.distinct[index].max_tokens)
+        left = {i: request for i, request in enumerate(asked.distinct) if i not in known}
+        snapshots = self.journal.snapshots(dict(enumerate(asked.keys)))
+        self.executor.run_generations(plan.units, left, finished, snapshots)
+        if snapshots:
+            snapshots.clear()
         self.meter.end()
         return asked.results()

@@ -16,7 +16,7 @@ from harness.plan import Limits, Unit, pack
 from harness.reader import Reader
 from harness.requests import GenerateRequest, ScoreRequest
 from harness.scorer import Scorer
-from harness.snapshot import Snapshots
+from harness.snapshot import Snapshots, UnderWay
 from harness.stops import StopRule
 from harness.trunks import Trunks
 from harness.watch import StateWatch
@@ -54,8 +54,6 @@ class LocalExecutor:
         self.reader = Reader(model, limits, self.watch)
         self.trunks = trunks or Trunks()
         self.on_tokens: Callable[[int], None] = lambda _: None
-        self._begun: dict[int, list[int]] = {}
-        self._taken_up: list[Ready] = []
 
     def describe(self) -> dict[str, Any]:
         """For the record: what a step held, and the largest state that was seen."""
@@ -80,24 +78,22 @@ class LocalExecutor:
         done: Callable[[int, list[int]], None],
         snapshots: Snapshots | None = None,
     ) -> None:
-        """Continue all prompts of the units, and what was taken up; `done(request, ids)` as soon as one is finished."""
-        self.generate_units(units, requests, done, snapshots.save_if_due if snapshots else None)
-        if snapshots:
-            snapshots.clear()
-
-    def take_up(self, snapshots: Snapshots) -> dict[int, int]:
-        """Go on with generations that were under way, at the next `run_generations`. Returns how many tokens each of
-        those found had, by the numbers of `snapshots.keys`."""
-        found = snapshots.load(self.model.device)
-        if found is None:
-            return {}
-        wanted = {key: number for number, key in snapshots.keys.items()}
-        rows = [row for row, key in enumerate(found.keys) if key in wanted]
-        ready = found.ready.select(rows)
-        ready.requests = [wanted[found.keys[row]] for row in rows]
-        self._begun = {wanted[found.keys[row]]: found.ids[row] for row in rows}
-        self._taken_up = [ready] if rows else []
-        return {number: len(ids) for number, ids in self._begun.items()}
+        """Continue the prompts of the units that are in `requests`, and what `snapshots` have of them; `done(request,
+        ids)` as soon as one is finished."""
+        found = snapshots.load(self.model.device, requests) if snapshots else UnderWay()
+        for number, ids in found.finished.items():
+            done(number, ids)
+        there = {*found.finished, *found.ids}
+        known = {i for unit in units for i in unit.requests if i not in requests or i in there}
+        prompts = (ready for unit in units for ready in self._prompts(unit, known))
+        taken_up = [] if found.ready is None else [found.ready]
+        decoder = Decoder(self.model, self.stop_rule, self.watch, self.limits.rows)
+        under_way = snapshots.save_if_due if snapshots else None
+        try:
+            decoder.run(requests, chain(taken_up, prompts), done, self.on_tokens, under_way, found.ids)
+        finally:
+            if snapshots:
+                snapshots.wait()
 
     def score_unit(
         self, unit: Unit, requests: Mapping[int, ScoreRequest], known: Container[int] = ()
@@ -114,21 +110,9 @@ class LocalExecutor:
             if ending:
                 yield {index: scorer.result(index) for index in ending}
 
-    def generate_units(
-        self,
-        units: Sequence[Unit],
-        requests: Mapping[int, GenerateRequest],
-        done: Callable[[int, list[int]], None],
-        under_way: Callable[[list[Ready], Mapping[int, list[int]]], None] | None = None,
-    ) -> None:
-        """Continue all prompts of some units; `done` as in `run_generations`, `under_way` as in `Decoder.run`."""
-        decoder = Decoder(self.model, self.stop_rule, self.watch, self.limits.rows)
-        taken_up, begun, self._taken_up, self._begun = self._taken_up, self._begun, [], {}
-        prompts = (ready for unit in units for ready in self._prompts(unit))
-        decoder.run(requests, chain(taken_up, prompts), done, self.on_tokens, under_way, begun)
-
-    def _prompts(self, unit: Unit) -> Iterator[Ready]:
-        """The unit's prompts, a batch at a time, read when they are asked for."""
+    def _prompts(self, unit: Unit, known: Container[int]) -> Iterator[Ready]:
+        """The unit's prompts that are not `known`, a batch at a time, read when they are asked for. Batches are those
+        of the whole unit, as in `score_unit`."""
         last: dict[int, Tensor] = {}
 
         def visit(nodes: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor) -> None:
@@ -136,8 +120,9 @@ class LocalExecutor:
                 if offset + length == len(unit.nodes[node].tokens) and unit.nodes[node].ending:
                     last[node] = hidden[row, length - 1].clone()
 
-        for batch, state in self._read(unit, visit):
-            pairs = [(row, node, i) for row, node in enumerate(batch.nodes) for i in unit.nodes[node].ending]
+        for batch, state in self._read(unit, visit, known):
+            ends = [(row, node, i) for row, node in enumerate(batch.nodes) for i in unit.nodes[node].ending]
+            pairs = [end for end in ends if end[2] not in known]
             if pairs and state is not None:
                 with torch.inference_mode():
                     hidden = torch.stack([last[node] for _, node, _ in pairs])

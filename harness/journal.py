@@ -75,8 +75,8 @@ class Journal:
         self._entries.update(results)
 
     def snapshots(self, keys: Mapping[int, str]) -> Snapshots | None:
-        """Where generations that are under way are kept, of requests with these keys: beside the file, if there is
-        one."""
+        """Where generations that are under way are kept, of requests with these keys by their numbers: beside the
+        file, if there is one."""
         if self.path is None:
             return None
         return Snapshots(self.path.with_suffix(".under_way.safetensors"), self._identity, keys)

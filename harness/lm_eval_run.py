@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +34,51 @@ def evaluate_task(model: Any, config: Mapping[str, Any], metadata: Mapping[str, 
         config: a complete task configuration, as `tasks.registry.resolve` makes it.
         metadata: what document builders are given: tokenizer and context prefix.
     """
+    return evaluate_tasks(model, [config], metadata)
+
+
+def evaluate_tasks(model: Any, configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's result of tasks whose requests are asked in one call; arguments as for `evaluate_task`."""
     from lm_eval.evaluator import evaluate
 
-    loaded = _load(config, metadata)
+    loaded = _load(configs, metadata)
     result: dict[str, Any] = evaluate(lm=model, task_dict=loaded, bootstrap_iters=BOOTSTRAP_ITERS, log_samples=True)
     return result
 
 
 def load_task(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
     """lm-eval's task object of a configuration, its documents drawn; nothing is asked yet."""
-    (task,) = _load(config, metadata)["tasks"].values()
+    (task,) = _load([config], metadata)["tasks"].values()
     return task
 
 
-def _load(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def texts_of(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind, what its input begins with) of each request that a task would ask."""
+    task = load_task(config, metadata)
+    task.build_all_requests(limit=None, rank=0, world_size=1)
+    for request in task.instances:
+        yield str(request.request_type), str(request.args[0])
+
+
+def _load(configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_defaults=False, metadata=dict(metadata))
-    loaded: dict[str, Any] = manager.load([dict(config)])
+    loaded: dict[str, Any] = manager.load([dict(config) for config in configs])
     for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=1234)
     return loaded
+
+
+def of_task(result: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The part of a result that is about one of its tasks, as if it had been evaluated alone."""
+    parts = {
+        key: {task: value[task]} if key in MERGED and isinstance(value, Mapping) and task in value else value
+        for key, value in result.items()
+    }
+    return {**parts, "group_subtasks": {task: []}} if "group_subtasks" in result else parts
 
 
 def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

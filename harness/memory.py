@@ -14,7 +14,7 @@ from harness.plan import Limits
 
 SHARE_OF_TOKENS, SHARE_OF_STATES = 0.25, 0.25  # of free memory
 LEAST_TOKENS, MOST_TOKENS = 1024, 65536
-MOST_TOKENS_ON_CPU = 4096  # 96 choices, gdn2-tiny, one thread: 2k/4k/16k -> 2.0/2.0/2.1 CPU seconds (2026-11)
+MOST_TOKENS_ON_CPU = 2048  # 128 choices, gdn2-tiny, one thread: 1k/2k/4k -> 1.39/1.36/1.52 CPU seconds (2026-11)
 MOST_ROWS, MOST_ROWS_ON_CPU = 512, 128
 UNKNOWN = 4 << 30  # bytes, where the system does not say
 

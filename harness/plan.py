@@ -98,11 +98,13 @@ class Plan:
     Attributes:
         num_tokens: tokens to read, each trunk once.
         num_shared: tokens that requests have in common and that are not read again.
+        reads: of each request the tokens that are read for it; what several share is read for the first of them.
     """
 
     units: list[Unit]
     num_tokens: int
     num_shared: int
+    reads: list[int]
 
 
 def make_plan(inputs: Sequence[Sequence[int]], firsts: Sequence[int], limits: Limits, *, go_on: bool = False) -> Plan:
@@ -125,7 +127,17 @@ def make_plan(inputs: Sequence[Sequence[int]], firsts: Sequence[int], limits: Li
         for batch in pack(lengths, limits):
             units.append(_unit(tree, trunk, [members[i] for i in batch], firsts, go_on=go_on))
     units.sort(key=lambda unit: -max(len(node.tokens) for node in unit.nodes))
-    return Plan(units, tree.num_tokens, tree.num_shared)
+    return Plan(units, tree.num_tokens, tree.num_shared, _reads(tree, len(inputs)))
+
+
+def _reads(tree: PrefixTree, count: int) -> list[int]:
+    """Of each request the tokens of the nodes whose first request it is."""
+    reads, first = [0] * count, [count] * len(tree.nodes)
+    for index in reversed(range(len(tree.nodes))):
+        node = tree.nodes[index]
+        first[index] = min([*node.ending, *(first[child] for child in node.children)])
+        reads[first[index]] += node.end - node.start
+    return reads
 
 
 def pack(lengths: Sequence[int], limits: Limits) -> list[list[int]]:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Score `target_ids` behind `context_ids`; neither is empty."""
+    """Score `target_ids` behind `context_ids`; neither is empty.
+
+    Attributes:
+        task: who asks; its result does not depend on it.
+    """
 
     context_ids: list[int]
     target_ids: list[int]
+    task: str = field(default="", compare=False)
 
     @property
     def input_ids(self) -> list[int]:
@@ -34,6 +39,7 @@ class GenerateRequest:
         end_ids: tokens that end it; the one that did is part of the result.
         stops: strings that end it as soon as the generated text contains one.
         references: if not empty, it also ends when each of them has appeared in the text, case ignored.
+        task: who asks; its result does not depend on it.
     """
 
     context_ids: list[int]
@@ -41,6 +47,7 @@ class GenerateRequest:
     end_ids: frozenset[int]
     stops: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    task: str = field(default="", compare=False)
 
     @property
     def input_ids(self) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -42,14 +43,27 @@ class RequestRunner(Protocol):
     ) -> list[list[int]]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which terms requests are asked.
+
+    Attributes:
+        max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
+        stop_at_references: whether a generation may end when every reference of its document has appeared. For
+            scores that only ask whether they appear; the generated text is shorter, the score the same.
+    """
+
+    max_length: int
+    stop_at_references: bool = False
+
+
 class TextModel(TemplateLM):
     """An lm-eval model without the model: tokenizer, windows, stop strings.
 
     Attributes:
-        max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
-        num_truncated: requests that did.
-        stop_at_references: whether a generation may end when every reference of its document has appeared. For
-            scores that only ask whether they appear; the generated text is shorter, the score the same.
+        max_length, stop_at_references: the terms of requests, see `Terms`.
+        terms: those of some tasks, by lm-eval's name.
+        truncated: requests that lost their beginning, by task ("" where lm-eval does not say).
     """
 
     backend = "causal"
@@ -66,9 +80,20 @@ class TextModel(TemplateLM):
         if max_length is not None and int(max_length) < 1:
             raise UserError(f"max_length must be at least 1, got {max_length}")
         self.max_length = int(max_length or config.max_position_embeddings)
-        self.num_truncated = 0
         self.stop_at_references = False
+        self.terms: dict[str, Terms] = {}
+        self.truncated: Counter[str] = Counter()
         self._encoded: dict[tuple[str, bool | None], list[int]] | None = None
+        self._asking: list[str] = []
+
+    @property
+    def num_truncated(self) -> int:
+        """Requests that lost their beginning."""
+        return self.truncated.total()
+
+    def _terms(self, task: str) -> Terms:
+        own = Terms(max_length=self.max_length, stop_at_references=self.stop_at_references)
+        return self.terms.get(task, own)
 
     @property
     def eot_token_id(self) -> int:
@@ -116,11 +141,11 @@ class TextModel(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As lm-eval's; a context that several choices have is encoded once."""
-        self._encoded = {}
+        self._encoded, self._asking = {}, [request.task_name or "" for request in requests]
         try:
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         finally:
-            self._encoded = None
+            self._encoded, self._asking = None, []
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, every token once, in windows of `max_length` as lm-eval cuts them."""
@@ -131,9 +156,10 @@ class TextModel(TemplateLM):
         owners: list[int] = []
         for index, request in enumerate(requests):
             (text,) = cast("tuple[str]", request.args)
-            ids = self.tok_encode(text, add_special_tokens)
-            for pair in get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1):
-                windows.append(ScoreRequest(*make_disjoint_window(pair)))
+            ids, task = self.tok_encode(text, add_special_tokens), request.task_name or ""
+            for pair in get_rolling_token_windows(ids, self.prefix_token_id, self._terms(task).max_length, 1):
+                context_ids, target_ids = make_disjoint_window(pair)
+                windows.append(ScoreRequest(context_ids, target_ids, task))
                 owners.append(index)
         totals, left = [0.0] * len(requests), Counter(owners)
         logprobs: dict[int, dict[int, float]] = {index: {} for index in left}
@@ -155,17 +181,19 @@ class TextModel(TemplateLM):
         self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         parsed = []
-        for pair, context_ids, target_ids in requests:
+        tasks = self._asking if len(self._asking) == len(requests) else [""] * len(requests)
+        for task, (pair, context_ids, target_ids) in zip(tasks, requests, strict=True):
             if not context_ids or not target_ids:
                 where = f"; the context ends in {pair[0][-40:]!r}" if pair else ""
                 raise UserError(f"a log-likelihood needs at least one token of context and one to score{where}")
-            if len(target_ids) > self.max_length:
+            max_length = self._terms(task).max_length
+            if len(target_ids) > max_length:
                 raise UserError(
-                    f"a continuation of {len(target_ids)} tokens does not fit into max_length {self.max_length}; "
+                    f"a continuation of {len(target_ids)} tokens does not fit into max_length {max_length}; "
                     "give a larger max_length"
                 )
-            ids = self._truncate(context_ids + target_ids, self.max_length + 1)
-            parsed.append(ScoreRequest(ids[: -len(target_ids)], target_ids))
+            ids = self._truncate(context_ids + target_ids, max_length + 1, task)
+            parsed.append(ScoreRequest(ids[: -len(target_ids)], target_ids, task))
 
         def done(index: int, result: tuple[float, bool]) -> None:
             if requests[index][0] is not None:
@@ -206,15 +234,17 @@ class TextModel(TemplateLM):
         kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_GENERATED_TOKENS)
         if kwargs.get("do_sample"):
             raise UserError(f"the model gdn2 generates greedily only; a task asks for sampling: {gen_kwargs}")
-        max_tokens = kwargs["max_gen_toks"]
-        if max_tokens >= self.max_length:
+        max_tokens, task = kwargs["max_gen_toks"], request.task_name or ""
+        terms = self._terms(task)
+        if max_tokens >= terms.max_length:
             raise UserError(
-                f"max_gen_toks {max_tokens} leaves no room for a prompt in max_length {self.max_length}; "
+                f"max_gen_toks {max_tokens} leaves no room for a prompt in max_length {terms.max_length}; "
                 "give a larger max_length"
             )
-        ids = self._truncate(self.tok_encode(context) or [self.prefix_token_id], self.max_length - max_tokens)
-        references = tuple(request.doc.get(REFERENCES) or ()) if self.stop_at_references else ()
-        return GenerateRequest(ids, max_tokens, self._end_ids, tuple(stops), references)
+        ids = self.tok_encode(context) or [self.prefix_token_id]
+        ids = self._truncate(ids, terms.max_length - max_tokens, task)
+        references = tuple(request.doc.get(REFERENCES) or ()) if terms.stop_at_references else ()
+        return GenerateRequest(ids, max_tokens, self._end_ids, tuple(stops), references, task)
 
     @cached_property
     def _end_ids(self) -> frozenset[int]:
@@ -226,16 +256,16 @@ class TextModel(TemplateLM):
         """The end of text as the model has it, besides the tokenizer's."""
         return self.config.eos_token_id
 
-    def _truncate(self, ids: list[int], limit: int) -> list[int]:
+    def _truncate(self, ids: list[int], limit: int, task: str) -> list[int]:
         if len(ids) <= limit:
             return ids
-        self.num_truncated += 1
+        self.truncated[task] += 1
         if self.num_truncated == 1:
             log.warning(
                 "a request of %d tokens loses its beginning: it does not fit into max_length %d; later ones are "
                 "counted, not shown",
                 len(ids),
-                self.max_length,
+                self._terms(task).max_length,
             )
         return ids[-limit:]
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 DEATHS = 3  # of workers over one unit, before the unit is taken for the cause
-JOBS_A_WORKER = 4  # of generation, so that the last ones end together
+DECODED = 128  # tokens of a prompt, for which a generation counts when jobs are made equal
 Score = tuple[float, bool]
 
 
@@ -61,6 +61,8 @@ class Worker:
         self._self_test = operator_self_test(model, spec.dtype)
         limits = limits_of(model, batch_size=spec.batch_size, tokens=spec.batch_tokens)
         self._executor = LocalExecutor(model, limits, StopRule(load_tokenizer(spec.tokenizer)))
+        self._executor.on_tokens = self._count
+        self._tokens = 0
 
     def ready(self) -> tuple[Limits, dict[str, Any]]:
         """What a step of this worker holds, and the self-test of the operator on its device."""
@@ -74,19 +76,24 @@ class Worker:
         self, unit: Unit, requests: dict[int, ScoreRequest], known: frozenset[int]
     ) -> tuple[dict[int, Score], int, dict[str, Any]]:
         """(results, tokens read, the executor's description) of a unit."""
-        before = self._executor.reader.tokens_read
+        self._tokens = 0
         results: dict[int, Score] = {}
         for part in self._executor.score_unit(unit, requests, known):
             results.update(part)
-        return results, self._executor.reader.tokens_read - before, self._executor.describe()
+        return results, self._tokens, self._executor.describe()
 
     def generate(
-        self, units: list[Unit], requests: dict[int, GenerateRequest]
+        self, units: list[Unit], requests: dict[int, GenerateRequest], snapshots: Snapshots | None
     ) -> tuple[dict[int, list[int]], int, dict[str, Any]]:
-        """As `score`, of several units."""
-        before, found = self._executor.reader.tokens_read, dict[int, list[int]]()
-        self._executor.generate_units(units, requests, found.__setitem__)
-        return found, self._executor.reader.tokens_read - before, self._executor.describe()
+        """As `score`, of several units; goes on with what `snapshots` have of them."""
+        self._tokens, found = 0, dict[int, list[int]]()
+        if snapshots:
+            snapshots.finished = found
+        self._executor.run_generations(units, requests, found.__setitem__, snapshots)
+        return found, self._tokens, self._executor.describe()
+
+    def _count(self, tokens: int) -> None:
+        self._tokens += tokens
 
 
 @dataclass(slots=True)
@@ -146,22 +153,17 @@ class RayExecutor:
         done: Callable[[int, list[int]], None],
         snapshots: Snapshots | None = None,
     ) -> None:
-        """Continue all prompts of the units; `done(request, ids)` for each one of a finished job. What is under way
-        is not kept: a worker's job is."""
-        del snapshots
+        """Continue the prompts of the units that are in `requests`, `done(request, ids)` for each one of a finished
+        job. Every worker keeps what it has under way in a file of its job, in a folder that all of them see."""
         jobs = []
-        for part in _parts(units, self.limits.rows, JOBS_A_WORKER * len(self._free)):
-            numbers = [i for unit in part for i in unit.requests]
-            jobs.append(_Job("generate", (list(part), {i: requests[i] for i in numbers})))
+        for part in _parts(units, self.limits.rows, len(self._free)):
+            numbers = [i for unit in part for i in unit.requests if i in requests]
+            if numbers:
+                kept = snapshots.part([i for unit in part for i in unit.requests]) if snapshots else None
+                jobs.append(_Job("generate", (part, {i: requests[i] for i in numbers}, kept)))
         for results in self._run(jobs):
-            self.on_tokens(sum(len(ids) - 1 for ids in results.values()))
             for index, ids in results.items():
                 done(index, ids)
-
-    def take_up(self, snapshots: Snapshots) -> dict[int, int]:
-        """Nothing: workers keep no snapshots."""
-        del snapshots
-        return {}
 
     def close(self) -> None:
         """End the workers."""
@@ -238,18 +240,18 @@ def _start_ray(workers: int, spec: WorkerSpec) -> Any:
     return ray
 
 
-def _parts(units: Sequence[Unit], rows: int, jobs: int) -> Iterator[list[Unit]]:
-    """Units in runs of at most `rows` requests, at least `jobs` of them where there are as many units."""
+def _parts(units: Sequence[Unit], rows: int, workers: int) -> list[list[Unit]]:
+    """Units in jobs of about equal size: as few as hold at most about `rows` requests each, and as many for every
+    worker. A job of one worker's rows ends together."""
     total = sum(len(unit.requests) for unit in units)
-    most = max(1, min(rows, -(-total // jobs)))
-    part: list[Unit] = []
-    for unit in units:
-        part.append(unit)
-        if sum(len(each.requests) for each in part) >= most:
-            yield part
-            part = []
-    if part:
-        yield part
+    jobs = workers * -(-total // (rows * workers))
+    parts: list[list[Unit]] = [[] for _ in range(jobs)]
+    size = [0] * jobs
+    for unit in sorted(units, key=lambda unit: (-len(unit.requests), -unit.num_tokens)):
+        smallest = size.index(min(size))
+        parts[smallest].append(unit)
+        size[smallest] += unit.num_tokens + len(unit.requests) * DECODED
+    return [part for part in parts if part]
 
 
 def _own_error(error: Any) -> Exception:

@@ -197,7 +197,7 @@ def test_one_call_shares_contexts_between_tasks_and_kinds_of_choice(folder: Path
     scores = model.loglikelihood(requests, disable_tqdm=True)
     read = model.engine.executor.reader.tokens_read
     assert read < 1.2 * len(model.tok_encode(context))
-    assert model.engine.num_shared > 2.9 * len(model.tok_encode(context))
+    assert model.engine.accounts.shared > 2.9 * len(model.tok_encode(context))
     alone = [GDN2LM(str(folder), max_length=2048).loglikelihood([each], disable_tqdm=True)[0] for each in requests]
     assert_same_scores(scores, alone)
 

@@ -254,8 +254,8 @@ def test_a_resumed_call_gives_the_same_and_does_hardly_anything_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(snapshot, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(snapshot, "SHARE", 1e9)  # after every step
+    monkeypatch.setattr(snapshot, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "SHARE", 1e9)  # as soon as the last one is written
     limits = Limits(tokens=128, rows=4)
 
     def run(stop_at: float, name: str) -> tuple[object, int]:
@@ -289,16 +289,27 @@ def test_a_resumed_call_gives_the_same_and_does_hardly_anything_twice(
     assert not list(tmp_path.glob("*under_way*"))
 
 
-def test_what_is_under_way_of_another_model_or_damaged_is_not_taken_up(model: GDN2ForCausalLM, tmp_path: Path) -> None:
+def test_what_is_under_way_of_another_model_or_damaged_is_not_taken_up(
+    model: GDN2ForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.safetensors"
     ready = Ready([0], torch.zeros(1, 32), model.model.empty_state(1))
-    mine = snapshot.Snapshots(path, "me", {0: "key"})
-    mine._write(ready, {0: [5]})
-    found = mine.load(torch.device("cpu"))
-    assert found is not None
-    assert (found.keys, found.ids) == (["key"], [[5]])
-    assert snapshot.Snapshots(path, "other", {}).load(torch.device("cpu")) is None
+    monkeypatch.setattr(snapshot, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "SHARE", 1e9)
+    mine = snapshot.Snapshots(path, "me", {0: "key", 1: "done"})
+    mine.finished = {1: [7]}
+    mine.save_if_due([ready], {0: [5]})
+    mine.wait()
+    cpu = torch.device("cpu")
+    found = mine.load(cpu, {0, 1})
+    assert (found.ids, found.finished) == ({0: [5]}, {1: [7]})
+    assert found.ready is not None
+    assert snapshot.Snapshots(path, "me", {3: "done", 4: "key"}).load(cpu, {3, 4}).ids == {4: [5]}
+    nothing = snapshot.UnderWay()
+    assert mine.load(cpu, set()) == nothing
+    assert snapshot.Snapshots(path, "other", mine.keys).load(cpu, {0, 1}) == nothing
     path.write_bytes(path.read_bytes()[:-9])
-    assert mine.load(torch.device("cpu")) is None
+    assert mine.load(cpu, {0, 1}) == nothing
     mine.clear()
-    assert mine.load(torch.device("cpu")) is None
+    assert mine.load(cpu, {0, 1}) == nothing
+    assert not list(tmp_path.iterdir())

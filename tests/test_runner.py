@@ -37,15 +37,16 @@ def execute(options: RunOptions) -> tuple[RunRecord, Path, str]:
 
 def die_in_the_second_task(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Interrupt a run once, in its second task; returns the list to which every task that is begun is added."""
-    original, asked = runner.evaluate_task, []
+    original, asked = runner.evaluate_tasks, []
 
-    def evaluate_or_die(model, config, metadata):
+    def evaluate_or_die(model, configs, metadata):
+        (config,) = configs
         asked.append(config["task"])
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return original(model, config, metadata)
+        return original(model, configs, metadata)
 
-    monkeypatch.setattr(runner, "evaluate_task", evaluate_or_die)
+    monkeypatch.setattr(runner, "evaluate_tasks", evaluate_or_die)
     return asked
 
 
