@@ -11,6 +11,7 @@ from typing import Any
 from tasks import catalog
 from tasks.errors import TaskError
 from tasks.located import Located, SyntaxProblem, locate
+from tasks.needle.scoring import metrics_of
 from tasks.problems import Problem, unknown_fields
 
 ENDINGS = (".yaml", ".yml")
@@ -24,6 +25,7 @@ LM_EVAL_FIELDS = (
 )
 """What lm-eval's TaskConfig takes."""
 NEEDLE, EDITING = "tasks.needle.needles.build", "tasks.editing.edits.build"
+NEEDLE_SCORE = "tasks.needle.scoring.score"
 _infos: dict[str, catalog.TaskInfo] = {}
 
 
@@ -126,7 +128,7 @@ def _check(raw: Mapping[str, Any], file: Path) -> list[Problem]:
         message = "documents fill their length, so there is no room for solved examples: leave it out"
         problems.append(Problem(("num_fewshot",), message))
     problems += [problem.below("dataset_kwargs", "spec") for problem in _check_spec(builder, raw, file)]
-    return problems + _check_generation(raw)
+    return problems + _check_generation(raw) + ([] if problems else _check_metrics(raw))
 
 
 def _check_spec(builder: str, raw: Mapping[str, Any], file: Path) -> list[Problem]:
@@ -171,6 +173,26 @@ def _check_generation(raw: Mapping[str, Any]) -> list[Problem]:
         return []
     where = ("generation_kwargs", "max_gen_toks")
     return [Problem(where, f"is {given}, but the spec's generated_tokens is {wanted}: write the same number in both")]
+
+
+def _check_metrics(raw: Mapping[str, Any]) -> list[Problem]:
+    """The metrics that lm-eval is told are those that the scoring gives, each a mean."""
+    given = raw.get("metric_list")
+    if not isinstance(given, list) or not given or any(not isinstance(entry, Mapping) for entry in given):
+        return [Problem(("metric_list",), f"must be a list such as [{_metric_entry('acc')}], got {given!r}")]
+    if str(raw["custom_dataset"]) != NEEDLE or str(raw.get("process_results")) != NEEDLE_SCORE:
+        lacking = [index for index, entry in enumerate(given) if not isinstance(entry.get("metric"), str)]
+        return [Problem(("metric_list", index), "lacks the field 'metric'") for index in lacking]
+    wanted = metrics_of(raw["dataset_kwargs"]["spec"].get("scoring", "all"))
+    complete = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in wanted]
+    if sorted(map(str, given)) == sorted(map(str, complete)):
+        return []
+    listed = ", ".join(map(_metric_entry, wanted))
+    return [Problem(("metric_list",), f"is not what the spec's scoring gives; write metric_list: [{listed}]")]
+
+
+def _metric_entry(name: str) -> str:
+    return f"{{metric: {name}, aggregation: mean, higher_is_better: true}}"
 
 
 def _info(task: OwnTask) -> catalog.TaskInfo:

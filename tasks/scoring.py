@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +36,23 @@ def contains(prediction: str, references: Sequence[str]) -> float:
     Source: the recall tasks of Just Read Twice (HazyResearch/prefix-linear-attention). Nothing else is normalised.
     """
     return float(any(re.search(re.escape(reference), prediction, re.IGNORECASE) for reference in references))
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """F1 of the words of two texts as SQuAD counts them: lower case, no punctuation, no articles; 0 to 1.
+
+    Source: arXiv:1606.05250 and its evaluation; two texts without words are equal.
+    """
+    given, wanted = _words(prediction), _words(reference)
+    if not given or not wanted:
+        return float(given == wanted)
+    common = sum((given & wanted).values())
+    return 2 * common / (given.total() + wanted.total())
+
+
+def _words(text: str) -> Counter[str]:
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return Counter(word for word in plain.split() if word not in ("a", "an", "the"))
 
 
 def score_needles(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from rich.console import Console
 from test_tasks_niah import train_tokenizer, write_data
 
 from harness import cli
+from harness.lm_eval_run import evaluate_task
 from harness.options import RunOptions
 from harness.runner import run
 from harness.tables.leaderboard import build_table
@@ -231,10 +232,65 @@ def test_patterns_are_drawn_so_that_they_match() -> None:
         ("exact", " 11.\nmore", 1.0),
         ("exact", "it is 11", 0.0),
         ("exact", "", 0.0),
+        ("exact_match", "11 ", 1.0),
+        ("string_match_all", "22\x00 11", 1.0),
+        ("string_match_part", "no\n\n22", 1.0),
+        ("contains", "is 22", 1.0),
+        ("contains", "2 2", 0.0),
+        ("f1", "\nthe 11, and 22.\n33", 2 * 2 / (3 + 2)),
+        ("f1", "33", 0.0),
+        ("f1", "", 0.0),
     ],
 )
 def test_scoring_is_as_named(rule: str, answer: str, expected: float) -> None:
     assert scoring.score({"scoring": rule, "outputs": ["11", "22"]}, [answer]) == {"acc": expected}
+    assert scoring.score({"scoring": [rule], "outputs": ["11", "22"]}, [answer]) == {rule: expected}
+
+
+def test_several_rules_are_metrics_of_lm_eval(tmp_path: Path, tokenizer_folder: str) -> None:
+    rules = ["f1", "exact_match", "string_match_all", "contains"]
+    entries = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in rules]
+    file = write_task(tmp_path, scoring=rules)
+    (error,) = check_file(file, tokenizer_folder).errors
+    assert "metric_list: is not what the spec's scoring gives; write metric_list: [{metric: f1, aggreg" in error
+    file.write_text(file.read_text() + f"metric_list: {json.dumps(entries)}\n")
+    assert check_file(file, tokenizer_folder).errors == ()
+    task = resolve(f"{file}@700")
+    assert task.metrics == tuple(rules)
+
+    class Answers(LM):
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any: ...
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any: ...
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
+            return [" ".join(["no", *request.doc["outputs"]][place % 2 :]) for place, request in enumerate(requests)]
+
+    result = evaluate_task(Answers(), task.config, {"tokenizer": tokenizer_folder, "max_samples": 4})
+    found = {key: value for key, value in result["results"][task.lm_eval_name].items() if key.endswith(",none")}
+    assert found == {
+        "f1,none": (2 / 3 + 1) / 2,
+        "exact_match,none": 0.5,
+        "string_match_all,none": 1.0,
+        "contains,none": 1.0,
+        **{key: value for key, value in found.items() if "stderr" in key},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("metric_list: acc", r"metric_list: must be a list such as \[\{metric: acc, aggregation: mean, .*got 'acc'"),
+        ("metric_list: []", r"metric_list: must be a list such as"),
+        ("metric_list: [{metric: f1}]", r":4:1: metric_list: is not what the spec's scoring gives; write"),
+        ("num_fewshot: 2", r":4:1: num_fewshot: documents fill their length, so there is no room"),
+    ],
+)
+def test_metrics_and_examples_that_a_task_cannot_have_are_refused(
+    tmp_path: Path, tokenizer_folder: str, text: str, message: str
+) -> None:
+    file = write_task(tmp_path)
+    file.write_text(file.read_text() + text + "\n")
+    (error,) = check_file(file, tokenizer_folder).errors
+    assert re.search(message.replace(":4:", r":\d+:"), error), error
 
 
 def test_several_keys_are_named_as_in_a_sentence() -> None:
@@ -268,6 +324,11 @@ def test_several_keys_are_named_as_in_a_sentence() -> None:
         ({"queries": 2, "question": "{keys}?", "answer_prefix": ""}, ("queries",), "asks 2 keys, but there are 1"),
         ({"scoring": "exact", "values": 2}, ("scoring",), "exact needs a single answer"),
         ({"scoring": "al"}, ("scoring",), "no such scoring 'al'; did you mean"),
+        ({"scoring": ["all", "f2"]}, ("scoring",), "no such scoring 'f2'; "),
+        ({"scoring": ["any", "string_match_part"]}, ("scoring",), "names the same rule twice"),
+        ({"scoring": []}, ("scoring",), "names no rule; known: string_match_all, "),
+        ({"scoring": 1}, ("scoring",), "no such scoring 1; "),
+        ({"scoring": ["f1", "exact_match"], "values": 2}, ("scoring",), "exact_match needs a single answer"),
         ({"keys": "four"}, ("keys",), "must be a whole number, 1 or more, got 'four'"),
         ({"lengths": [700, "x"]}, ("lengths", 1), "must be a whole number of tokens"),
         ({"lengths": None}, (), "field 'lengths' is missing"),

@@ -14,10 +14,11 @@ from harness.cells import spec_hash
 from harness.record import Cell, RunRecord, Score
 from harness.tables.published import PublishedRow, ruler_rows, table_rows
 from tasks.editing import scoring as editing
+from tasks.needle.scoring import RULES
 from tasks.registry import Average, Column, Published, Suite, resolve_column
 
 OUTCOMES = {"recall", *(name for names in editing.OUTCOMES.values() for name in names)}
-PERCENT = frozenset({"acc", "acc_norm", "contains", *OUTCOMES})
+PERCENT = frozenset({"acc", "acc_norm", "contains", *OUTCOMES, *RULES})
 MIN_SHARE_PUBLISHED = 0.5  # of a suite's columns, for published rows to be shown beside ours
 PUBLISHED_NOTE = (
     "published figures, as printed in {source}: other tokenizers, NVIDIA's generator in a version that the paper does "

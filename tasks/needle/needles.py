@@ -132,7 +132,7 @@ class NeedleGenerator:
             "input": planted.input,
             "gen_prefix": frame.answer_prefix,
             "outputs": draw.outputs,
-            "scoring": spec.scoring,
+            "scoring": spec.scoring if isinstance(spec.scoring, str) else list(spec.scoring),
             "task": spec.task,
             "length": spec.length,
             "prompt_tokens": planted.num_tokens,

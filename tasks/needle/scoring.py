@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tasks.scoring import string_match_all
+from tasks.scoring import contains, string_match_all, string_match_part, token_f1
+
+Rule = Callable[[str, Sequence[str]], float]
+
+
+def first_line(answer: str) -> str:
+    """The first line that is not empty, without white space at its ends."""
+    return next((line.strip() for line in answer.splitlines() if line.strip()), "")
+
+
+def exact_match(answer: str, references: Sequence[str]) -> float:
+    """1 if the first line, without white space and a full stop at its ends, is the answer, case ignored."""
+    return float(first_line(answer).rstrip(".").strip().lower() == references[0].lower())
+
+
+RULES: dict[str, Rule] = {
+    "string_match_all": string_match_all,
+    "string_match_part": string_match_part,
+    "contains": contains,
+    "first_line": lambda answer, references: string_match_all(first_line(answer), references),
+    "exact_match": exact_match,
+    "f1": lambda answer, references: token_f1(first_line(answer), " ".join(references)),
+}
+RULES |= {"all": RULES["string_match_all"], "any": RULES["string_match_part"], "exact": RULES["exact_match"]}
+"""By name: the share of answers that occur (RULER); 1 if any of them does (RULER's questions); the same to the letter
+(Just Read Twice); the share in the first line; that line is the answer; SQuAD's F1 of that line and all answers."""
+SINGLE = ("exact", "exact_match")
+"""Rules for tasks with one answer."""
 
 
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """lm-eval's `process_results`: metric `acc` by the document's `scoring`.
+    """lm-eval's `process_results` by the document's `scoring`: one rule gives `acc`, a list a metric for each name."""
+    scoring, answer, references = doc["scoring"], results[0], doc["outputs"]
+    if isinstance(scoring, str):
+        return {"acc": RULES[scoring](answer, references)}
+    return {name: RULES[name](answer, references) for name in scoring}
 
-    `all`: the fraction of answers that occur, case ignored (RULER's string_match_all). `any`: 1 if one of them does.
-    `first_line`: as `all`, in the first line that is not empty. `exact`: 1 if the first line, without white space and a
-    full stop at its ends, is the answer.
-    """
-    answer = results[0]
-    scoring = doc["scoring"]
-    if scoring in ("first_line", "exact"):
-        answer = next((line.strip() for line in answer.splitlines() if line.strip()), "")
-    if scoring == "exact":
-        return {"acc": float(answer.rstrip(".").strip().lower() == doc["outputs"][0].lower())}
-    found = string_match_all(answer, doc["outputs"])
-    return {"acc": float(found > 0) if scoring == "any" else found}
+
+def metrics_of(scoring: str | Sequence[str]) -> tuple[str, ...]:
+    """The metrics that a task's `scoring` gives."""
+    return ("acc",) if isinstance(scoring, str) else tuple(scoring)

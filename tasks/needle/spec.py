@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal, get_args
+from typing import Any
 
 from tasks.errors import TaskError
 from tasks.needle.haystacks import Source, parse_source
 from tasks.needle.kinds import Kind, parse_kind
+from tasks.needle.scoring import RULES, SINGLE
 from tasks.problems import Problem, nearest, raise_first, unknown_fields
 
-Scoring = Literal["all", "any", "exact", "first_line"]
 COUNTS = {"length": 1, "samples": 1, "keys": 1, "values": 1, "queries": 1, "distractors": 0, "generated_tokens": 1}
 """Whole numbers with the least that makes sense."""
 PLACEHOLDERS = {
@@ -61,7 +61,8 @@ class NeedleSpec:
     distractors: int = 0
     """False needles, with keys and values that nobody asks for."""
     depths: Depths = Depths()
-    scoring: Scoring = "all"
+    scoring: str | tuple[str, ...] = "all"
+    """A rule of scoring.RULES, whose metric is `acc`; or several, a metric each."""
     generated_tokens: int = 128
     samples: int = 100
     seed: int = 42
@@ -105,6 +106,8 @@ def check(spec: Any, folder: Path) -> tuple[NeedleSpec | None, list[Problem]]:
     if problems:
         return None, problems
     plain = {name: value for name, value in spec.items() if name not in ("length", "lengths")}
+    if isinstance(plain.get("scoring"), list):
+        plain["scoring"] = tuple(plain["scoring"])
     parsed = NeedleSpec(**{**plain, **made, "length": lengths_of(spec)[0]})
     problems = _together(parsed)
     return (None if problems else parsed), problems
@@ -140,11 +143,23 @@ def _lengths(spec: Mapping[str, Any]) -> list[Problem]:
 
 def _choices(spec: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    scoring = spec.get("scoring", "all")
-    if scoring not in get_args(Scoring):
-        problems.append(Problem(("scoring",), f"no such scoring {scoring!r}; {nearest(scoring, get_args(Scoring))}"))
+    problems += _scoring(spec.get("scoring", "all"))
     if not isinstance(spec.get("task", ""), str) or not str(spec.get("task", "x")).replace("_", "").isalnum():
         problems.append(Problem(("task",), f"must be a name of letters, digits and _, got {spec['task']!r}"))
+    return problems
+
+
+def _scoring(raw: Any) -> list[Problem]:
+    names = raw if isinstance(raw, list) else [raw]
+    problems = [
+        Problem(("scoring", *([index] if names is raw else [])), f"no such scoring {name!r}; {nearest(name, RULES)}")
+        for index, name in enumerate(names)
+        if not isinstance(name, str) or name not in RULES
+    ]
+    if not names:
+        problems.append(Problem(("scoring",), f"names no rule; known: {', '.join(RULES)}"))
+    elif not problems and len({RULES[name] for name in names}) < len(names):
+        problems.append(Problem(("scoring",), f"names the same rule twice: {', '.join(names)}"))
     return problems
 
 
@@ -224,8 +239,9 @@ def _together(spec: NeedleSpec) -> list[Problem]:
                 "list more of them, or write uniform",
             )
         )
-    if spec.scoring == "exact" and spec.queries * spec.values != 1:
-        problems.append(Problem(("scoring",), "exact needs a single answer; use all or first_line"))
+    rules = (spec.scoring,) if isinstance(spec.scoring, str) else spec.scoring
+    if (single := next((name for name in rules if name in SINGLE), None)) and spec.queries * spec.values != 1:
+        problems.append(Problem(("scoring",), f"{single} needs a single answer; use all, first_line or f1"))
     asked = (("key", spec.key, spec.keys + spec.distractors), ("value", spec.value, needles))
     for name, kind, count in asked:
         if kind.items and len(kind.items) < count:

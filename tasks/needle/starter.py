@@ -46,7 +46,7 @@ dataset_kwargs:
     question: "Which number?"
     answer_prefix: "The number of {{key}} is"
 
-    scoring: first_line        # all, any, first_line (of the answer), exact
+    scoring: first_line        # string_match_all, string_match_part, contains, first_line, exact_match, f1
     generated_tokens: 32
 generation_kwargs: {{until: ["\\n"], do_sample: false, max_gen_toks: 32}}
 """
