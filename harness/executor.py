@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from gdn2 import GDN2ForCausalLM, RecurrentState
 from harness.decoder import Decoder, Ready
-from harness.plan import Limits, Unit, pack
+from harness.plan import Limits, Trunk, Unit, UnitNode
 from harness.reader import Reader
 from harness.requests import GenerateRequest, ScoreRequest
+from harness.schedule import needed_batches, schedule
 from harness.scorer import Scorer
 from harness.snapshot import Snapshots, UnderWay
 from harness.stops import StopRule
@@ -26,13 +27,8 @@ Visit = Callable[[Sequence[int], int, Sequence[int], Tensor], None]
 """As `harness.reader.Visitor`, with the unit's nodes in place of a batch's rows."""
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Nodes of a unit to read together, each behind a row of a state."""
-
-    nodes: list[int]
-    behind: RecurrentState | None
-    rows: list[int]
+Place = tuple[RecurrentState, int]
+"""A state and one of its rows."""
 
 
 class LocalExecutor:
@@ -106,7 +102,7 @@ class LocalExecutor:
             scorer.visit([unit.nodes[node] for node in nodes], offset, lengths, hidden)
 
         for batch, _ in self._read(unit, visit, known):
-            ending = [i for node in batch.nodes for i in unit.nodes[node].ending if i not in known]
+            ending = [i for node in batch for i in unit.nodes[node].ending if i not in known]
             if ending:
                 yield {index: scorer.result(index) for index in ending}
 
@@ -121,55 +117,60 @@ class LocalExecutor:
                     last[node] = hidden[row, length - 1].clone()
 
         for batch, state in self._read(unit, visit, known):
-            ends = [(row, node, i) for row, node in enumerate(batch.nodes) for i in unit.nodes[node].ending]
+            ends = [(row, node, i) for row, node in enumerate(batch) for i in unit.nodes[node].ending]
             pairs = [end for end in ends if end[2] not in known]
             if pairs and state is not None:
                 with torch.inference_mode():
                     hidden = torch.stack([last[node] for _, node, _ in pairs])
                     ready = Ready([i for _, _, i in pairs], hidden, state.select([row for row, _, _ in pairs]))
                 yield ready
-            for node in batch.nodes:
+            for node in batch:
                 last.pop(node, None)
 
     def _read(
         self, unit: Unit, visit: Visit, known: Container[int] = ()
-    ) -> Iterator[tuple[_Batch, RecurrentState | None]]:
-        """Read a unit's nodes in batches, children right after their parents, and give each batch with its state;
-        batches below which all requests are `known` are left out."""
-        needed = [any(i not in known for i in node.ending) for node in unit.nodes]
-        for index, node in reversed(list(enumerate(unit.nodes))):  # children first
-            if needed[index] and node.parent is not None:
-                needed[node.parent] = True
-        if not any(needed):
-            return
-        before = self.reader.tokens_read
-        trunk = self.trunks.state(unit.trunk, self.reader)
-        self.on_tokens(self.reader.tokens_read - before)
-        firsts = unit.firsts()
-        stack = self._batches(unit, firsts, trunk, [0] * len(firsts))
-        while stack:
-            batch = stack.pop()
-            if not any(needed[node] for node in batch.nodes):
-                continue
+    ) -> Iterator[tuple[list[int], RecurrentState | None]]:
+        """Read a unit's nodes, and give each batch of them with the states behind it; batches that nobody needs
+        because of what is `known` are left out."""
+        batches = needed_batches(unit, schedule(unit, self.limits), known)
+        states: dict[int, Place] = {}  # of nodes with children still to be read
+        trunks: dict[Trunk, Place] = {}
+        to_come = Counter(unit.nodes[node].parent for batch in batches for node in batch)
+        for batch in batches:
 
             def visit_batch(
-                rows: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor, batch: _Batch = batch
+                rows: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor, batch: list[int] = batch
             ) -> None:
-                visit([batch.nodes[row] for row in rows], offset, lengths, hidden)
+                visit([batch[row] for row in rows], offset, lengths, hidden)
                 self.on_tokens(sum(lengths))
 
-            tokens = [unit.nodes[node].tokens for node in batch.nodes]
-            keep = any(unit.nodes[node].keeps_state for node in batch.nodes)
+            nodes = [unit.nodes[node] for node in batch]
             with torch.inference_mode():
-                behind = None if batch.behind is None else batch.behind.select(batch.rows)
-                state = self.reader.read(tokens, behind, visit_batch, keep=keep)
+                places = [self._trunk(node, trunks) if node.parent is None else states[node.parent] for node in nodes]
+                behind = _gathered(places) if any(place[0].lengths.any() for place in places) else None
+                keep = any(node.keeps_state for node in nodes)
+                state = self.reader.read([node.tokens for node in nodes], behind, visit_batch, keep=keep)
+            for row, (node, index) in enumerate(zip(nodes, batch, strict=True)):
+                to_come[node.parent] -= 1
+                if node.parent is not None and not to_come[node.parent]:
+                    del states[node.parent]
+                if state is not None and to_come[index]:
+                    states[index] = (state, row)
             yield batch, state
-            children = [(child, row) for row, node in enumerate(batch.nodes) for child in unit.nodes[node].children]
-            stack += self._batches(unit, [child for child, _ in children], state, [row for _, row in children])
 
-    def _batches(
-        self, unit: Unit, nodes: Sequence[int], behind: RecurrentState | None, rows: Sequence[int]
-    ) -> list[_Batch]:
-        """The batches of some nodes, the first one last: a stack."""
-        packed = pack([len(unit.nodes[node].tokens) for node in nodes], self.limits)
-        return [_Batch([nodes[i] for i in part], behind, [rows[i] for i in part]) for part in reversed(packed)]
+    def _trunk(self, node: UnitNode, trunks: dict[Trunk, Place]) -> Place:
+        """The state behind which a node without a parent is read."""
+        if node.trunk not in trunks:
+            before = self.reader.tokens_read
+            state = self.trunks.state(node.trunk, self.reader)
+            self.on_tokens(self.reader.tokens_read - before)
+            trunks[node.trunk] = (self.model.model.empty_state(1) if state is None else state, 0)
+        return trunks[node.trunk]
+
+
+def _gathered(places: Sequence[Place]) -> RecurrentState:
+    """One state with these rows of others."""
+    parts = list({id(state): state for state, _ in places}.values())
+    starts = dict(zip(map(id, parts), accumulate([part.batch_size for part in parts], initial=0), strict=False))
+    whole = parts[0] if len(parts) == 1 else RecurrentState.concat(parts)
+    return whole.select([starts[id(state)] + row for state, row in places])

@@ -12,8 +12,9 @@ from harness.prefixes import PrefixTree, build_tree
 
 CHUNK = 64  # tokens; the operator's chunk: segments end at its multiples, so that chunks do not depend on segments
 SEGMENT = 1024  # tokens of a row that are read at a time, or more where a batch has few rows
-TRUNK_REQUESTS = 64  # a prefix with more requests below it is read for itself, not together with them
+TRUNK_REQUESTS = 32  # a prefix with more requests below it is read for itself, so that several workers can go on
 PADDING = 0.05  # of a step; rows that end earlier are not filled up beyond it
+Trunk = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,9 @@ class UnitNode:
     Attributes:
         tokens: what is read.
         start: tokens before them, from the beginning of the text.
-        parent: index in the unit; None where it stands behind the unit's trunk or begins a text.
+        parent: index in the unit; None where it stands behind a trunk or begins a text.
+        trunk: the runs of tokens before a node without a parent, from the beginning of the text on; shared with other
+            units.
         ending: requests whose input ends here.
         scored: requests that score tokens in here.
         keeps_state: whether somebody goes on from its end.
@@ -54,6 +57,7 @@ class UnitNode:
     tokens: list[int]
     start: int
     parent: int | None
+    trunk: Trunk = ()
     children: list[int] = field(default_factory=list)
     ending: list[int] = field(default_factory=list)
     scored: list[int] = field(default_factory=list)
@@ -65,26 +69,17 @@ class Unit:
     """Work that depends on nothing else: it can go to any process.
 
     Attributes:
-        trunk: the runs of tokens before its first nodes, from the beginning of the text on; shared with other units.
         nodes: parents first.
         requests: all requests that end in it.
     """
 
-    trunk: tuple[tuple[int, ...], ...]
     nodes: list[UnitNode]
     requests: list[int]
 
     @property
     def num_tokens(self) -> int:
-        """Tokens to read, without the trunk."""
+        """Tokens to read, without the trunks."""
         return sum(len(node.tokens) for node in self.nodes)
-
-    def renumber(self, numbers: Sequence[int]) -> None:
-        """Request i becomes numbers[i]."""
-        for node in self.nodes:
-            node.ending = [numbers[i] for i in node.ending]
-            node.scored = [numbers[i] for i in node.scored]
-        self.requests = [numbers[i] for i in self.requests]
 
     def firsts(self) -> list[int]:
         """The nodes without a parent in the unit."""
@@ -119,13 +114,14 @@ def make_plan(inputs: Sequence[Sequence[int]], firsts: Sequence[int], limits: Li
     trunk_of, tops = _split_trunks(tree, firsts)
     groups: dict[tuple[int, ...], list[int]] = {}
     for top in tops:
-        groups.setdefault(trunk_of[top], []).append(top)
+        groups.setdefault(trunk_of[top][:1], []).append(top)  # that leave the same text, wherever
+    runs = {path[-1]: tuple(tree.tokens(path[-1])) for path in trunk_of.values() if path}
+    trunks = {top: tuple(runs[node] for node in path) for top, path in trunk_of.items()}
     units = []
-    for path, members in groups.items():
-        trunk = tuple(tuple(tree.tokens(node)) for node in path)
+    for members in groups.values():
         lengths = [tree.nodes[top].end - tree.nodes[top].start for top in members]
         for batch in pack(lengths, limits):
-            units.append(_unit(tree, trunk, [members[i] for i in batch], firsts, go_on=go_on))
+            units.append(_unit(tree, trunks, [members[i] for i in batch], firsts, go_on=go_on))
     units.sort(key=lambda unit: -max(len(node.tokens) for node in unit.nodes))
     return Plan(units, tree.num_tokens, tree.num_shared, _reads(tree, len(inputs)))
 
@@ -192,13 +188,13 @@ def _split_trunks(tree: PrefixTree, firsts: Sequence[int]) -> tuple[dict[int, tu
 
 
 def _unit(
-    tree: PrefixTree, trunk: tuple[tuple[int, ...], ...], tops: Sequence[int], firsts: Sequence[int], *, go_on: bool
+    tree: PrefixTree, trunks: dict[int, Trunk], tops: Sequence[int], firsts: Sequence[int], *, go_on: bool
 ) -> Unit:
-    unit = Unit(trunk, [], [])
+    unit = Unit([], [])
     queue: list[tuple[int, int | None]] = [(top, None) for top in tops]
     for index, parent in queue:
         at = tree.nodes[index]
-        node = UnitNode(tree.tokens(index), at.start, parent, ending=list(at.ending))
+        node = UnitNode(tree.tokens(index), at.start, parent, trunks.get(index, ()), ending=list(at.ending))
         node.keeps_state = bool(at.children) or (go_on and bool(at.ending))
         unit.nodes.append(node)
         place = len(unit.nodes) - 1

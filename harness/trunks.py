@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 IN_MEMORY = 8  # states of one row
 ON_DISK_TOKENS = 2048  # a shorter prefix is read again sooner than its state is loaded
-Trunk = Sequence[Sequence[int]]
+Runs = Sequence[Sequence[int]]
 
 
 class Trunks:
@@ -39,7 +39,7 @@ class Trunks:
         self.folder, self.identity, self.budget = folder, identity, budget
         self._states: OrderedDict[str, RecurrentState] = OrderedDict()
 
-    def state(self, trunk: Trunk, reader: Reader) -> RecurrentState | None:
+    def state(self, trunk: Runs, reader: Reader) -> RecurrentState | None:
         """The state behind the runs of a trunk, read by `reader` unless it is known; None behind none.
 
         It is always read run after run, one row at a time, so it does not depend on who asks first.
@@ -63,7 +63,7 @@ class Trunks:
             self._states.popitem(last=False)
         return state
 
-    def _key(self, trunk: Trunk) -> str:
+    def _key(self, trunk: Runs) -> str:
         digest = hashlib.sha256(self.identity.encode())
         for run in trunk:
             digest.update(len(run).to_bytes(8, "big"))

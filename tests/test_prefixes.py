@@ -9,6 +9,7 @@ import pytest
 from harness import plan as planning
 from harness.plan import Limits, Plan, make_plan, pack, step_width
 from harness.prefixes import MIN_SAVED, MIN_SHARED, PrefixTree, build_tree
+from harness.schedule import needed_batches, schedule
 
 LIMITS = Limits(tokens=256, rows=6)
 
@@ -79,10 +80,11 @@ def check_plan(plan: Plan, inputs: list[list[int]], firsts: list[int]) -> None:
     read = 0
     for unit in plan.units:
         texts: list[list[int]] = []
-        trunks |= {unit.trunk[: n + 1] for n in range(len(unit.trunk))}
-        trunk = [token for run in unit.trunk for token in run]
         read += unit.num_tokens
         for node in unit.nodes:
+            trunks |= {node.trunk[: n + 1] for n in range(len(node.trunk))}
+            assert node.parent is None or not node.trunk
+            trunk = [token for run in node.trunk for token in run]
             before = trunk if node.parent is None else texts[node.parent]
             assert node.start == len(before)
             texts.append(before + node.tokens)
@@ -116,12 +118,52 @@ def test_what_many_begin_with_is_a_trunk_unless_it_is_scored() -> None:
     behind = [len(context)] * len(inputs)
     plan = make_plan(inputs, behind, LIMITS)
     check_plan(plan, inputs, behind)
-    assert {unit.trunk for unit in plan.units} == {(tuple(context),)}
+    assert {node.trunk for unit in plan.units for node in unit.nodes} == {(tuple(context),)}
     assert len(plan.units) > 1
     inside = [len(context) - 1] * len(inputs)
     plan = make_plan(inputs, inside, LIMITS)
     check_plan(plan, inputs, inside)
-    assert [unit.trunk for unit in plan.units] == [()]
+    assert [node.trunk for unit in plan.units for node in unit.nodes if node.parent is None] == [()]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_schedule_reads_each_node_once_and_parents_first(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "TRUNK_REQUESTS", 4)
+    rng = random.Random(seed)
+    inputs = random_inputs(rng)
+    for unit in make_plan(inputs, list(map(len, inputs)), LIMITS).units:
+        batches = schedule(unit, LIMITS)
+        order = [node for batch in batches for node in batch]
+        assert sorted(order) == list(range(len(unit.nodes)))
+        read: set[int | None] = {None}
+        for batch in batches:
+            assert all(unit.nodes[node].parent in read for node in batch)
+            read.update(batch)
+        known = set(rng.sample(unit.requests, rng.randint(0, len(unit.requests))))
+        kept = needed_batches(unit, batches, known)
+        there = {node for batch in kept for node in batch}
+        assert [batch for batch in batches if batch in kept] == kept
+        assert all(unit.nodes[node].parent in {None, *there} for node in there)
+        assert {i for node in there for i in unit.nodes[node].ending} | known == set(unit.requests)
+    assert needed_batches(unit, batches, set(unit.requests)) == []
+
+
+def test_prompts_that_leave_a_text_at_different_places_are_read_together() -> None:
+    """As needles at other depths of the same haystack: their rests share steps, before and behind the trunk's end."""
+    text = list(range(4000))
+    inputs = [[*text[: 60 * i + 60], 5000 + i, *range(6000, 6400)] for i in range(planning.TRUNK_REQUESTS + 12)]
+    limits = Limits(tokens=8192, rows=64)
+    plan = make_plan(inputs, list(map(len, inputs)), limits)
+    check_plan(plan, inputs, list(map(len, inputs)))
+    sizes = [
+        len(batch)
+        for unit in plan.units
+        for batch in schedule(unit, limits)
+        if not any(unit.nodes[node].children for node in batch)
+    ]
+    assert max(sizes) >= 16
+    assert sum(sizes) == len(inputs)
+    assert len(sizes) <= len(inputs) / 5
 
 
 @pytest.mark.parametrize("seed", range(20))
