@@ -9,6 +9,7 @@ import itertools
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ from tasks.tokenizers import encode
 
 TASKS = ("edit_overwrite", "edit_overwrite_4", "edit_retention", "edit_forget", "mqar", "mqar_64")
 STATEMENT = re.compile(
-    r"The special magic number for (\S+) (?:is (\d+)|has changed, it is now (\d+)|has been (withdrawn))"
+    r"The special magic number for ([^.]+?) (?:is (\d+)|has changed, it is now (\d+)|has been (withdrawn))"
 )
 SPECS: dict[str, dict[str, Any]] = {
     "overwrite": {"probe": "overwrite", "keys": 3, "updates": 2},
@@ -73,12 +74,12 @@ def history(prompt: str) -> list[tuple[str, str | None]]:
 
 
 def asked_key(prompt: str) -> str:
-    return re.findall(r"(\S+)(?: mentioned in the provided text is|:)$", prompt)[0]
+    return re.findall(r"(?:magic number for |\n)([^.?\n]+?)(?: mentioned in the provided text is|:)$", prompt)[0]
 
 
 def perfect(prompt: str) -> str:
     if "magic" not in prompt:
-        return dict(re.findall(r"(\S+): (\d+)\.", prompt))[asked_key(prompt)]
+        return dict(statements(prompt))[asked_key(prompt)]
     return dict(history(prompt))[asked_key(prompt)] or "none"
 
 
@@ -298,6 +299,70 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
                 "recall": 4,
                 "swapped": 8,
             }
+
+
+def statements(prompt: str) -> list[tuple[str, str | None]]:
+    """Those of a block of pairs as well."""
+    pairs = re.findall(r"([^.:\n]+): (\d+)\.", prompt)
+    asked = asked_key(prompt)  # a sentence that was cut may stand in front of the first key
+    return history(prompt) or [(asked if key.endswith(f" {asked}") else key.strip(), value) for key, value in pairs]
+
+
+def first_writes(prompt: str) -> str:
+    """As `never_erasing`, for pairs as well."""
+    values: dict[str, str] = {}
+    for key, value in statements(prompt):
+        if value:
+            values.setdefault(key, value)
+    return values[asked_key(prompt)]
+
+
+def last_write_only(prompt: str) -> str:
+    """A memory that every write empties first."""
+    key, value = statements(prompt)[-1]
+    return (key == asked_key(prompt) and value) or "I do not remember"
+
+
+def at_random(prompt: str) -> str:
+    """Any value of the text."""
+    return random.Random(prompt).choice(sorted({value for _, value in statements(prompt) if value}))
+
+
+CHANCE = {"edit_overwrite": 1 / 8, "edit_retention": 1 / 12, "edit_forget": 1 / 4, "mqar": 1 / 16}
+NOTHING_TO_ERASE = ("edit_retention", "mqar")
+"""Where the asked key is written once: who never erases is right there, and who erases too much is not."""
+
+
+@pytest.mark.parametrize("task", CHANCE)
+def test_each_task_tells_the_ways_to_fail_apart(tokenizer: Any, task: str) -> None:
+    resolved = resolve(f"{task}@1024", samples=96)
+    docs = build(**resolved.config["dataset_kwargs"], tokenizer=tokenizer)["test"]
+    models = {
+        "perfect": perfect,
+        "never erases": first_writes,
+        "erases too much": last_write_only,
+        "random": at_random,
+        "mute": lambda _: "",
+    }
+    shares = {name: Counter(f"{doc['question']} {ask(answer, doc)}" for doc in docs) for name, answer in models.items()}
+    same = {("perfect", "never erases")} if task in NOTHING_TO_ERASE else set()
+    for one, other in itertools.combinations(models, 2):
+        assert (shares[one] == shares[other]) == ((one, other) in same), (task, one, other)
+    question = "forget_kept" if task == "edit_forget" else docs[0]["question"]
+    asked = sum(doc["question"] == question for doc in docs)
+    right = {name: found[f"{question} right"] / asked for name, found in shares.items()}
+    assert right["perfect"] == 1.0
+    assert right["mute"] == 0.0
+    assert right["erases too much"] < 0.5
+    assert right["never erases"] == (0.0 if task == "edit_overwrite" else 1.0)
+    chance = CHANCE[task]
+    assert abs(right["random"] - chance) < 4 * math.sqrt(chance * (1 - chance) / asked)
+    if task == "edit_overwrite":
+        assert shares["never erases"]["overwrite stale"] == 96
+        assert shares["erases too much"]["overwrite stale"] == 0
+    if task == "edit_forget":
+        assert shares["never erases"]["forget_withdrawn leaked"] == 48
+        assert shares["erases too much"]["forget_withdrawn leaked"] == 0
 
 
 def test_plain_lm_eval_scores_pairs_as_the_harness_does(tokenizer: Any) -> None:
