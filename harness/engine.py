@@ -57,7 +57,7 @@ class Engine:
     def __init__(self, executor: Executor, progress: ProgressSink, journal: Journal | None = None) -> None:
         self.executor = executor
         self.meter = Meter(progress)
-        self.journal = journal or Journal()
+        self.journal = Journal() if journal is None else journal  # an empty one counts as false
         self.accounts = Accounts()
         executor.on_tokens = lambda tokens: self.meter.advance(0, tokens)
 

@@ -57,13 +57,17 @@ class Snapshots:
         path: the file.
         identity: whose they are: checkpoint, dtype, protocol.
         keys: of the requests that may be under way, by their numbers.
+        pace: (SHARE, LEAST_SECONDS), here and in the process that it is sent to.
 
     Attributes:
         finished: results to keep as well, because they are not in a journal yet.
     """
 
-    def __init__(self, path: Path, identity: str, keys: Mapping[int, str]) -> None:
+    def __init__(
+        self, path: Path, identity: str, keys: Mapping[int, str], pace: tuple[float, float] | None = None
+    ) -> None:
         self.path, self.identity, self.keys = path, identity, dict(keys)
+        self.pace = pace or (SHARE, LEAST_SECONDS)
         self.finished: Mapping[int, list[int]] = {}
         self._last, self._seconds_a_byte = time.monotonic(), SECONDS_A_BYTE
         self._writer: threading.Thread | None = None
@@ -72,10 +76,10 @@ class Snapshots:
         """Those of some of the requests, in a file of their own."""
         keys = {number: self.keys[number] for number in numbers}
         name = hashlib.sha256("".join(keys.values()).encode()).hexdigest()[:16]
-        return Snapshots(self.path.with_name(f"{self.path.stem}.{name}.safetensors"), self.identity, keys)
+        return Snapshots(self.path.with_name(f"{self.path.stem}.{name}.safetensors"), self.identity, keys, self.pace)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Snapshots, (self.path, self.identity, self.keys)
+        return Snapshots, (self.path, self.identity, self.keys, self.pace)
 
     def load(self, device: torch.device, wanted: Container[int]) -> UnderWay:
         """What was saved of the wanted requests; a file that cannot be read, or is another's, counts as empty."""
@@ -112,10 +116,11 @@ class Snapshots:
         """Keep the rows that are not finished, if the last time is long enough ago. A disk that cannot take them is
         no reason to stop."""
         passed = time.monotonic() - self._last
-        if passed < LEAST_SECONDS or (self._writer and self._writer.is_alive()):
+        share, least_seconds = self.pace
+        if passed < least_seconds or (self._writer and self._writer.is_alive()):
             return
         size = sum(part.state.num_bytes * len(part.alive) // max(len(part.requests), 1) for part in rows)
-        if size > MOST_BYTES or passed < size * self._seconds_a_byte / SHARE:
+        if size > MOST_BYTES or passed < size * self._seconds_a_byte / share:
             return
         started = time.monotonic()
         alive = [part.select(part.alive) for part in rows if part.alive]  # copies: states may be written to later

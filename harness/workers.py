@@ -175,25 +175,28 @@ class RayExecutor:
         """The results of each job, as they come."""
         waiting = deque(jobs)
         running: dict[Any, tuple[_Job, Any]] = {}
-        while waiting or running:
-            while waiting and self._free:
-                job, worker = waiting.popleft(), self._free.pop()
-                running[getattr(worker, job.method).remote(*job.arguments)] = (job, worker)
-            (finished,), _ = self._ray.wait(list(running), num_returns=1)
-            job, worker = running.pop(finished)
-            try:
-                results, tokens, description = self._ray.get(finished)
-            except self._ray.exceptions.RayActorError as error:
-                waiting.appendleft(self._mourned(job, error))
-                self._free.append(self._replaced())
-            except self._ray.exceptions.RayTaskError as error:
-                self._free.append(worker)
-                raise _own_error(error) from error
-            else:
+        try:
+            while waiting or running:
+                while waiting and self._free:
+                    job, worker = waiting.popleft(), self._free.pop()
+                    running[getattr(worker, job.method).remote(*job.arguments)] = (job, worker)
+                (finished,), _ = self._ray.wait(list(running), num_returns=1)
+                job, worker = running.pop(finished)
+                try:
+                    results, tokens, description = self._ray.get(finished)
+                except self._ray.exceptions.RayActorError as error:
+                    waiting.appendleft(self._mourned(job, error))
+                    self._free.append(self._replaced())
+                    continue
+                except self._ray.exceptions.RayTaskError as error:
+                    self._free.append(worker)
+                    raise _own_error(error) from error
                 self._free.append(worker)
                 self._descriptions[id(worker)] = description
                 self.on_tokens(tokens)
                 yield results
+        finally:
+            self._free += [worker for _, worker in running.values()]  # where somebody does not want the rest
 
     def _mourned(self, job: _Job, error: Exception) -> _Job:
         """The job of a worker that died, for another one."""

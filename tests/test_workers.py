@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,16 @@ import torch
 from fakes import small_checkpoint
 
 from gdn2.checkpoints import load_checkpoint
+from harness import snapshot
 from harness.engine import Engine
 from harness.errors import UserError
 from harness.executor import LocalExecutor
-from harness.plan import Limits
+from harness.journal import Journal
+from harness.plan import Limits, make_plan
 from harness.progress import NullProgress
 from harness.requests import GenerateRequest, ScoreRequest
 from harness.stops import StopRule
-from harness.workers import DEATHS, RayExecutor, WorkerSpec
+from harness.workers import DEATHS, RayExecutor, WorkerSpec, _parts
 from tasks.tokenizers import load_tokenizer
 
 ray = pytest.importorskip("ray")
@@ -32,6 +34,18 @@ SCORES = [
     for _ in range(40)
 ]
 GENERATIONS = [GenerateRequest(request.context_ids, 12, frozenset({0}), ("e",)) for request in SCORES[:24]]
+
+LONG = [GenerateRequest(request.context_ids, 90, frozenset({0})) for request in SCORES[:8]]
+
+
+class Total(NullProgress):
+    """Adds up tokens."""
+
+    tokens = 0
+
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+        del requests, saved
+        self.tokens += tokens
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +135,48 @@ def test_more_workers_than_cores_are_refused(crew: RayExecutor, checkpoint: Path
     spec = WorkerSpec(checkpoint=str(checkpoint), tokenizer="", dtype="float32", device="cpu", threads=1)
     with pytest.raises(UserError, match=r"--workers 4096 needs 4096 CPUs, Ray has \d+ free; use fewer workers"):
         RayExecutor(spec, 4096)
+
+
+def test_texts_of_workers_go_on_after_the_command_was_killed(
+    crew: RayExecutor, alone: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ends with the first job; what the other worker has under way, or finished, is not done again."""
+    monkeypatch.setattr(snapshot, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "SHARE", 1e9)
+    sink = Total()
+
+    def run(done: Callable[[int, list[int]], None]) -> list[list[int]]:
+        ours = Engine(crew, sink, Journal(tmp_path / "journal.jsonl", {}))
+        try:
+            return ours.generate(LONG, done)
+        finally:
+            ours.journal.close()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    expected = alone.generate(LONG, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    crew._ray.get([worker.ready.remote() for worker in crew._free])  # they have ended what they had
+    under_way = list(tmp_path.glob("*under_way*"))
+    assert under_way
+    assert not list(tmp_path.glob("journal.under_way.safetensors"))
+    before = sink.tokens
+    assert run(lambda *_: None) == expected
+    after = sink.tokens - before
+    sink.tokens = 0
+    Engine(crew, sink).generate(LONG, lambda *_: None)
+    assert after < 0.6 * sink.tokens
+    assert not list(tmp_path.glob("*under_way*"))
+
+
+def test_jobs_are_about_equal_and_as_few_as_the_rows_allow() -> None:
+    inputs = [request.context_ids for request in SCORES]
+    units = make_plan(inputs, list(map(len, inputs)), LIMITS, go_on=True).units
+    for rows, workers, jobs in ((64, 2, 2), (20, 2, 2), (16, 2, 4), (10, 3, 6)):
+        parts = _parts(units, rows, workers)
+        assert len(parts) == jobs
+        assert sorted(i for part in parts for unit in part for i in unit.requests) == list(range(len(SCORES)))
+        sizes = [sum(unit.num_tokens for unit in part) for part in parts]
+        assert max(sizes) - min(sizes) < 2 * LIMITS.tokens
