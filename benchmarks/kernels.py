@@ -14,8 +14,10 @@ same GPU model; with --measured nothing is run, and an earlier file stands for t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -39,6 +41,7 @@ if importlib.util.find_spec("transformers") is None:  # the operator needs torch
 import triton  # noqa: E402
 
 from gdn2.ops import gated_delta_rule_2  # noqa: E402
+from gdn2.ops.overwriting import overwriting_states  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
 IDENTITY = ("shape [B, T, H, d_k, d_v]", "dtype", "decode [N, H, d]")  # what makes two rows the same measurement
@@ -107,6 +110,40 @@ def _gradients(
     return [o.detach(), last.detach(), *[x.grad for x in leaves]]
 
 
+def long_operators(fla: Any) -> dict[str, Callable[..., torch.Tensor]]:
+    """What reads long inputs, by name: ours and fla's two settings."""
+
+    def ours(*x: torch.Tensor) -> torch.Tensor:
+        return gated_delta_rule_2(*x, backend="triton")[0]
+
+    operators = {"ours": ours}
+    for safe in (False, True) if fla else ():
+        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(
+            q=q, k=k, v=v, g=g, b=b, w=w, scale=q.shape[-1] ** -0.5, safe_gate=safe
+        )[0]
+    return operators
+
+
+def decode_operators(N: int, H: int, d: int, dtype: torch.dtype, fla: Any) -> dict[str, Callable[[], Any]]:
+    """A step of N sequences: ours, ours writing the state where it was, and fla's."""
+    q, k, v, g, b, w = make_inputs(N, 1, H, d, d, dtype)
+    state = torch.randn(N, H, d, d, device=DEVICE)
+
+    def ours() -> Any:
+        return gated_delta_rule_2(q, k, v, g, b, w, initial_state=state, output_final_state=True, backend="triton")
+
+    def in_place() -> Any:
+        with overwriting_states():
+            return ours()
+
+    operators = {"ours": ours, "ours in place": in_place}
+    if fla:
+        operators["fla"] = lambda: fla.fused_recurrent_gdn2(
+            q=q, k=k, v=v, g=g, b=b, w=w, scale=d**-0.5, initial_state=state, output_final_state=True
+        )
+    return operators
+
+
 def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: float | None) -> dict[str, Any]:
     """Forward, forward and backward, and their memory."""
     inputs = make_inputs(*shape, dtype)
@@ -118,14 +155,7 @@ def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: fl
         for leaf in leaves:
             leaf.grad = None
 
-    def ours(*x: torch.Tensor) -> torch.Tensor:
-        return gated_delta_rule_2(*x, backend="triton")[0]
-
-    operators = {"ours": ours}
-    for safe in (False, True) if fla else ():
-        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(
-            q=q, k=k, v=v, g=g, b=b, w=w, scale=q.shape[-1] ** -0.5, safe_gate=safe
-        )[0]
+    operators = long_operators(fla)
     row: dict[str, Any] = {"shape [B, T, H, d_k, d_v]": list(shape), "dtype": str(dtype)[6:]}
     if bandwidth:
         row["floor forward ms"] = sum(x.nbytes for x in (*inputs, inputs[2])) / bandwidth * 1e3
@@ -145,16 +175,7 @@ def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: fl
 
 def decode_row(N: int, H: int, d: int, fla: Any, bandwidth: float | None) -> dict[str, Any]:
     """One token for N sequences; eager, and as a CUDA graph."""
-    q, k, v, g, b, w = make_inputs(N, 1, H, d, d, torch.bfloat16 if CUDA else torch.float32)
-    state = torch.randn(N, H, d, d, device=DEVICE)
-    operators: dict[str, Callable[[], Any]] = {
-        "ours": lambda: gated_delta_rule_2(q, k, v, g, b, w, initial_state=state, output_final_state=True,
-                                           backend="triton"),
-    }  # fmt: skip
-    if fla:
-        operators["fla"] = lambda: fla.fused_recurrent_gdn2(
-            q=q, k=k, v=v, g=g, b=b, w=w, scale=d**-0.5, initial_state=state, output_final_state=True
-        )
+    operators = decode_operators(N, H, d, torch.bfloat16 if CUDA else torch.float32, fla)
     row: dict[str, Any] = {"decode [N, H, d]": [N, H, d]}
     with torch.no_grad():
         for name, operator in operators.items():
@@ -162,9 +183,35 @@ def decode_row(N: int, H: int, d: int, fla: Any, bandwidth: float | None) -> dic
             if CUDA:
                 row[f"{name} graph us"] = 1000 * float(triton.testing.do_bench_cudagraph(operator))
     if bandwidth:
-        row["floor us"] = 2 * state.nbytes / bandwidth * 1e6
+        row["floor us"] = 2 * N * H * d * d * 4 / bandwidth * 1e6
         row["share of copy bandwidth"] = row["floor us"] / row["ours graph us"]
     return row
+
+
+def compile_ahead(jobs: list[tuple[str, tuple[int, ...], torch.dtype]]) -> None:
+    """Compile what will be timed in as many processes as there are cores: the compilers keep their work on disk."""
+    if not CUDA:
+        return
+    started = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1)) as pool:
+        pool.starmap(_compile, jobs, chunksize=1)
+    print(f"compiled in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _compile(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    B, T, H, K, V = shape
+    shape, fla = (B, min(T, 20000), H, K, V), None
+    if name != "ours":
+        from fla.ops import gdn2 as fla
+    with contextlib.suppress(Exception):  # what does not run is said where it is timed
+        if T == 1:
+            decode_operators(B, H, K, dtype, fla)[name]()
+            return
+        leaves = [x.requires_grad_() for x in make_inputs(*shape, dtype)]
+        operator = long_operators(fla)[name]
+        with torch.no_grad():
+            operator(*leaves)
+        operator(*leaves).sum().backward()
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
@@ -261,6 +308,11 @@ def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[int]]:
     return shapes, [1, 32, 256]
 
 
+def _kinds(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The longest of each head size and number of heads: lengths are not compiled in."""
+    return list({(shape[2:]): shape for shape in sorted(shapes, key=lambda shape: shape[1])}.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", choices=["targets", "full"], default="targets")
@@ -285,11 +337,17 @@ def main() -> None:
     machine = describe(version)
     print(json.dumps(machine, indent=1), flush=True)
     shapes = [(2, 200, 3, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 256, 128)] if CUDA else [(1, 70, 2, 16, 8)]
-    checks = check(shapes, [torch.bfloat16, torch.float16, torch.float32] if CUDA else [torch.float32])
+    dtypes = [torch.bfloat16, torch.float16, torch.float32] if CUDA else [torch.float32]
+    lengths, batches = grid_of(arguments.grid)
+    compile_ahead(
+        [("ours", shape, dtype) for shape in shapes for dtype in dtypes]
+        + [(name, shape, torch.bfloat16) for name in long_operators(fla) for shape in _kinds(lengths)]
+        + [(name, (N, 1, 16, 128, 128), torch.bfloat16) for name in ("ours", "fla")[: 2 if fla else 1] for N in batches]
+    )
+    checks = check(shapes, dtypes)
     if not all(row["right"] for row in checks):
         sys.exit("results are wrong: nothing was timed")
     rows = []
-    lengths, batches = grid_of(arguments.grid)
     bandwidth = machine.get("copy bytes/s")
     for shape in lengths:
         rows.append(long_row(shape, torch.bfloat16 if CUDA else torch.float32, fla, bandwidth))

@@ -128,7 +128,7 @@ class GDN2Model(GDN2PreTrainedModel):
         state = self.empty_state(B) if past_key_values is None else past_key_values
         if state.batch_size != B:
             raise ValueError(f"past_key_values holds {state.batch_size} rows but the input has {B}")
-        continues = past_key_values is not None and bool((state.lengths > 0).any())
+        continues = attention_mask is not None and past_key_values is not None and bool((state.lengths > 0).any())
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
         uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
         positions = Positions.after(state.lengths, T, padding) if uses_positions else None

@@ -1,15 +1,23 @@
 """The small layers around and inside a mixer: RMSNorm, SwiGLU, the short convolution with its state, rotary embedding.
 
+PyTorch's operations are the specification; where `fuses` says so a kernel does the same in one pass.
+
 Letters: B batch, T tokens, D channels, W taps, H heads, d channels of a head.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, silu
 
+from gdn2.ops.fused import fuses
+from gdn2.padding import Padding
+
 L2_EPS = 1e-6
+MAX_NORM = 16384  # channels that one program of the kernel takes
 
 
 def wide(x: Tensor) -> Tensor:
@@ -34,11 +42,26 @@ class RMSNorm(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._fuses(x):
+            from gdn2.ops.triton.norm import rms_norm
+
+            return rms_norm(x, self.weight, self.eps, self.groups)
         exact = wide(x)
         if self.groups > 1:
             exact = exact.unflatten(-1, (self.groups, -1))
         normed = exact * (exact.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return (normed.reshape(x.shape) * self.weight).to(x.dtype)
+
+    def gated(self, x: Tensor, gate: Tensor, activation: str) -> Tensor:
+        """`self(x) * activation(gate)`, by "sigmoid" or "silu"; x and gate of one shape."""
+        if self._fuses(x, gate):
+            from gdn2.ops.triton.norm import rms_norm
+
+            return rms_norm(x, self.weight, self.eps, self.groups, gate, activation)
+        return self(x) * (silu(gate) if activation == "silu" else torch.sigmoid(gate))
+
+    def _fuses(self, x: Tensor, gate: Tensor | None = None) -> bool:
+        return self.weight.numel() // self.groups <= MAX_NORM and fuses(x, self.weight, gate)
 
 
 class SwiGLU(nn.Module):
@@ -51,7 +74,12 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        if fuses(gate, up):
+            from gdn2.ops.triton.norm import swiglu
+
+            return self.down_proj(swiglu(gate, up))
+        return self.down_proj(silu(gate) * up)
 
 
 class ShortConvolution(nn.Module):
@@ -61,6 +89,25 @@ class ShortConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, 1, taps))  # the layout of nn.Conv1d with groups = channels
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, padding: Padding | None, *, activate: bool = True
+) -> tuple[Tensor, Tensor]:
+    """`short_convolution` of x [B, T, D] with padding counted as zeros, and the tail for what comes next."""
+    if fuses(x, weight, bias, tail) and x.dtype == tail.dtype:
+        from gdn2.ops.triton.mixing import convolve as by_kernel
+
+        next_tail, head = torch.empty_like(tail), math.gcd(x.shape[-1], 128)
+        bounds = None if padding is None else padding.bounds
+        y = by_kernel(
+            x, weight, bias, tail, next_tail, head, activate=activate, unit_length=False, eps=L2_EPS, bounds=bounds
+        )
+        return y, next_tail
+    if padding is not None:
+        x = x.masked_fill(padding.is_pad, 0.0)
+    next_tail = last_inputs(x, tail, None if padding is None else padding.ends)
+    return short_convolution(x, weight, tail, bias, activate=activate), next_tail
 
 
 def short_convolution(
@@ -87,12 +134,14 @@ def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:
         tail: the previous tail [B, W - 1, D].
         ends: index behind each row's last real token, int64 [B], or None when that is T everywhere.
     """
-    size = tail.shape[1]
-    both = torch.cat([tail.to(x.dtype), x], dim=1)
+    size, T, tail = tail.shape[1], x.shape[1], tail.to(x.dtype)
     if ends is None:
-        return both[:, both.shape[1] - size :].clone()  # a view would keep all of x
-    index = ends[:, None] + torch.arange(size, device=x.device)
-    return both.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+        return torch.cat([tail, x[:, max(T - size, 0) :]], dim=1)[:, -size:].clone() if size else tail
+    index = (ends[:, None] + torch.arange(size, device=x.device))[..., None].expand(-1, -1, x.shape[2])
+    if not size or not T:
+        return tail
+    new, old = x.gather(1, (index - size).clamp(min=0)), tail.gather(1, index.clamp(max=size - 1))
+    return torch.where(index >= size, new, old)
 
 
 def rotate_halves(x: Tensor, angle: Tensor) -> Tensor:

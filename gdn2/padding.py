@@ -18,6 +18,11 @@ class Padding:
     ends: Tensor
     lengths: Tensor
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The columns of each row's first token and behind its last one, int64 [B] each."""
+        return self.ends - self.lengths, self.ends
+
     @staticmethod
     def from_mask(mask: Tensor | None, shape: tuple[int, int], *, continues: bool) -> Padding | None:
         """Read an attention mask [B, T] (1 = token, 0 = padding); None means that every position holds a token.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gdn2 import GDN2ForCausalLM, RecurrentState
+from gdn2.decoding import decoding_of
 from harness.memory import is_out_of_memory, out_of_memory, release
 from harness.requests import GenerateRequest
 from harness.stops import StopRule
@@ -146,15 +146,14 @@ class Decoder:
         """The pool after its rows have read their tokens. If memory does not suffice, one half of the rows waits
         until the other half is finished."""
         try:
-            outputs: Any = self.model.model(input_ids=tokens[:, None], past_key_values=pool.state, use_cache=True)
+            hidden, state = decoding_of(self.model.model).step(tokens, pool.state)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         else:
-            state: RecurrentState = outputs.past_key_values
             if look:
                 self.watch.check(state, lambda _: state, 1)
-            return Ready(list(pool.requests), outputs.last_hidden_state[:, -1], state)
+            return Ready(list(pool.requests), hidden, state)
         release()
         alive = pool.alive
         if len(alive) == 1:

@@ -27,6 +27,7 @@ VARIANTS: dict[str, GDN2Config] = {
     "mamba3 groups": mixer_config("mamba3", num_heads=4, ssm_groups=2, value_head_dim=8, ssm_output_norm=True),
     "mamba3_mimo norm": mixer_config("mamba3_mimo", ssm_output_norm=True, ssm_rope_fraction=1.0),
     "attention plain": mixer_config("attention", rope_theta=None, attention_qk_norm=True, attention_bias=True),
+    "gdn2 grouped": mixer_config("gdn2", num_value_heads=4, erase_range=2.0, value_head_dim=8),
     "gdn2 + attention": mixer_config("gdn2", "attention", "gdn2", "attention"),
     "mamba3_mimo + swa": mixer_config("mamba3_mimo", "swa"),
     "kda + swa + attention": mixer_config("kda", "swa", "attention"),
@@ -194,7 +195,9 @@ def test_tensors_that_are_no_state_are_refused() -> None:
 
 @torch.no_grad()
 @pytest.mark.skipif(not triton_is_installed(), reason="needs triton")
-@pytest.mark.parametrize("name", ["kda grouped", "mamba3_mimo norm"])
+@pytest.mark.parametrize(
+    "name", ["gdn2", "gdn2 grouped", "kda grouped", "gated_deltanet", "mamba2", "mamba3_mimo norm"]
+)
 def test_the_kernels_take_what_mixers_give_them(name: str, ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gates that are expanded views, padding, the state handed on: Triton (here interpreted) against PyTorch."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

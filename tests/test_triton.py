@@ -52,9 +52,13 @@ def assert_gradients(inputs: list[Tensor], tolerance: float = BACKWARD, **option
     ours = all_gradients(inputs, "triton", **options)
     theirs = all_gradients(inputs, "naive", torch.float64, **options)
     for name, a, e in zip(NAMES, ours, theirs, strict=True):
+        size = e.norm().clamp_min(1e-30)
         if name == "g":  # a decay beyond exp(-20) is cut there, and has no gradient
             a, e = (torch.where(inputs[3] < -20, 0, x) for x in (a, e))
-        error = (a.double() - e).norm() / e.norm().clamp_min(1e-30)
+            # dg is a sum of terms like q dq, and inherits their rounding: with nearly everything forgotten at each
+            # step it is a small difference of almost equal ones.
+            size = torch.maximum(e.norm(), (inputs[0] * theirs[0]).norm())
+        error = (a.double() - e).norm() / size
         assert error <= tolerance, f"d{name}: {error:.2e}"
 
 
@@ -70,8 +74,7 @@ def test_outputs_and_states_match_the_definition(decay, T):
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
 def test_every_gradient_matches_autograd_of_the_recurrence(decay):
-    # With nearly everything forgotten at each step, dg is a small difference of almost equal sums.
-    assert_gradients(rounded(1, 70, 2, 8, 6, decay=decay), 2e-5 if decay == "extreme" else BACKWARD)
+    assert_gradients(rounded(1, 70, 2, 8, 6, decay=decay))
 
 
 @pytest.mark.parametrize(("K", "V"), [(32, 64), (64, 32), (128, 24), (24, 40), (192, 16), (256, 16), (16, 96)])

@@ -15,6 +15,7 @@ import pytest
 
 from gdn2.ops.triton.aot import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, faults, jobs_for, summary
 from gdn2.ops.triton.binaries import FLAGS, Compiled
+from gdn2.ops.triton.layer_binaries import SIZES
 from gdn2.ops.triton.plan import KERNELS
 from gdn2.ops.triton.tiles import CHUNK_SIZE, shared_memory_limit, tiles_for
 
@@ -49,6 +50,16 @@ def test_kernels_compile_without_spills_onto_matrix_units_within_shared_memory(t
         (kernel, arch) for kernel in KERNELS for arch in ARCHITECTURES if kernel in QUICK[arch]
     ]
     assert_sound(rows)
+
+
+def test_the_small_steps_of_a_layer_compile_without_spills():
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "gdn2.ops.triton.aot", "--layers"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert [(row[0], int(row[2])) for row in rows] == [(name, arch) for name in SIZES for arch in ARCHITECTURES]
+    assert {row[4] for row in rows} == {"0"}
 
 
 @pytest.mark.slow

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu, softplus
+from torch.nn.functional import linear, softplus
 
-from gdn2.modules import RMSNorm, ShortConvolution, last_inputs, short_convolution, wide
+from gdn2.modules import L2_EPS, RMSNorm, ShortConvolution, convolve, unit_length, wide
 from gdn2.ops import gated_delta_rule_2
+from gdn2.ops.fused import fuses
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
 if TYPE_CHECKING:
     from gdn2.config import GDN2Config
+
+MAX_HEAD = 1024  # channels of a head that one program of the convolution's kernel takes
 
 
 class Mixer(nn.Module):
@@ -58,6 +61,7 @@ class QKVMixer(Mixer):
         keys, values = self.num_heads * self.key_dim, self.num_value_heads * self.value_dim
         self.channels = (keys, keys, values)
         self.conv_size = config.conv_size if convolution else 1
+        self.fits_kernels = max(self.key_dim, self.value_dim) <= MAX_HEAD
         self.erase_range = config.erase_range
 
         self.q_proj = nn.Linear(D, keys, bias=False)
@@ -87,22 +91,45 @@ class QKVMixer(Mixer):
         return LayerState(matrix, conv)
 
     def project(
-        self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool = True
+        self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """q, k [B, T, H, K] and v [B, T, H * G, V] behind the convolution (and silu, if `activate`), and its tail."""
+        """q, k [B, T, H, K] and v [B, T, H * G, V] behind the convolution (and silu, if `activate`), and its tail; q
+        and k of unit length, if `unit`."""
         B, T, _ = x.shape
-        qkv = linear(x, torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]))
         conv = None
-        if self.convolution:
-            assert state.conv is not None
-            if padding is not None:
-                qkv = qkv.masked_fill(padding.is_pad, 0.0)
-            taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
-            conv = last_inputs(qkv, state.conv, None if padding is None else padding.ends)
-            qkv = short_convolution(qkv, taps, state.conv, activate=activate)
-        q, k, v = qkv.split(self.channels, dim=-1)
+        if self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
+            q, k, v, conv = self._project_by_kernels(x, state, padding, activate=activate, unit=unit)
+            unit = False
+        else:
+            qkv = linear(x, torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]))
+            if self.convolution:
+                assert state.conv is not None
+                taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
+                qkv, conv = convolve(qkv, taps, None, state.conv, padding, activate=activate)
+            q, k, v = qkv.split(self.channels, dim=-1)
         keys = (B, T, self.num_heads, self.key_dim)
-        return q.reshape(keys), k.reshape(keys), v.reshape(B, T, self.num_value_heads, self.value_dim), conv
+        q, k, v = q.reshape(keys), k.reshape(keys), v.reshape(B, T, self.num_value_heads, self.value_dim)
+        return (unit_length(q), unit_length(k), v, conv) if unit else (q, k, v, conv)
+
+    def _project_by_kernels(
+        self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool, unit: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        from gdn2.ops.triton.mixing import convolve as by_kernel
+
+        assert state.conv is not None
+        tail, conv = state.conv.to(x.dtype), torch.empty_like(state.conv, dtype=x.dtype)
+        bounds, parts, first = None if padding is None else padding.bounds, [], 0
+        for name, head in (("q", self.key_dim), ("k", self.key_dim), ("v", self.value_dim)):
+            y, taps = getattr(self, f"{name}_proj")(x), getattr(self, f"{name}_conv1d").weight
+            part = slice(first, first + y.shape[-1])
+            first = part.stop
+            parts.append(
+                by_kernel(
+                    y, taps, None, tail[..., part], conv[..., part], head,
+                    activate=activate, unit_length=unit and name != "v", eps=L2_EPS, bounds=bounds,
+                )
+            )  # fmt: skip
+        return parts[0], parts[1], parts[2], conv
 
     def to_value_heads(self, x: Tensor) -> Tensor:
         """[B, T, H, K] repeated for the value heads of each group, [B, T, H * G, K]."""
@@ -112,11 +139,10 @@ class QKVMixer(Mixer):
     def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
         """o of all value heads, [B, T, ...], normalised a head, gated by x, and brought back to width D."""
         B, T, _ = x.shape
-        o = self.o_norm(o.reshape(B, T, self.num_value_heads, self.value_dim)).flatten(2)
+        o = o.reshape(B, T, self.num_value_heads, self.value_dim)
         if self.gate == "none":
-            return self.o_proj(o)
-        gate = self.g_proj(x)
-        return self.o_proj(o * (silu(gate) if self.gate == "silu" else torch.sigmoid(gate)))
+            return self.o_proj(self.o_norm(o).flatten(2))
+        return self.o_proj(self.o_norm.gated(o, self.g_proj(x).view(o.shape), self.gate).flatten(2))
 
 
 def run_operator(
@@ -140,9 +166,26 @@ def run_operator(
 
 
 def softplus_decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
-    """g = -exp(A_log) softplus(f + dt_bias) in at least float32: a decay of 0.9999 has no bfloat16."""
+    """g = -exp(A_log) softplus(f + dt_bias) in at least float32: a decay of 0.9999 has no bfloat16.
+
+    Args:
+        f: [B, T, C].
+        A_log: [H], each for C / H channels.
+        dt_bias: [C].
+    """
+    if fuses(f, A_log, dt_bias):
+        from gdn2.ops.triton.mixing import decay
+
+        return decay(f, A_log, dt_bias)
     f = wide(f)
-    return -A_log.to(f.dtype).exp() * softplus(f + dt_bias.to(f.dtype))
+    rates = A_log.to(f.dtype).exp().repeat_interleave(f.shape[-1] // len(A_log))
+    return -rates * softplus(f + dt_bias.to(f.dtype))
+
+
+def scaled_sigmoid(x: Tensor, most: float) -> Tensor:
+    """A gate in (0, most)."""
+    gate = torch.sigmoid(x)
+    return gate if most == 1 else most * gate
 
 
 def state_dtype(parameter: Tensor) -> torch.dtype:

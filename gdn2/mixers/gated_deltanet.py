@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
-from gdn2.modules import unit_length, wide
+from gdn2.modules import wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -32,8 +32,8 @@ class GatedDeltaNet(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding)
-        q, k = self.to_value_heads(unit_length(q)), self.to_value_heads(unit_length(k))
+        q, k, v, conv = self.project(x, state, padding, unit=True)
+        q, k = self.to_value_heads(q), self.to_value_heads(k)
         beta = (self.erase_range * torch.sigmoid(wide(self.b_proj(x)))).to(x.dtype)[..., None]
         g = softplus_decay(self.a_proj(x), self.A_log, self.dt_bias)[..., None]
         steps = (q, k, v, g.expand_as(k), beta.expand_as(k), beta.expand_as(v))

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.config import GDN2Config
-from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
-from gdn2.modules import unit_length
+from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -36,18 +35,17 @@ class GatedDeltaNet2(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding)
+        q, k, v, conv = self.project(x, state, padding, unit=True)
         heads = (*q.shape[:3], -1)
-        b = (self.erase_range * torch.sigmoid(self.b_proj(x))).view(heads)
+        b = scaled_sigmoid(self.b_proj(x), self.erase_range).view(heads)
         w = torch.sigmoid(self.w_proj(x)).view(heads)
         g = self.log_decay(x).view(heads)
-        steps = (unit_length(q), unit_length(k), v.reshape(heads), g, b, w)
-        o, matrix = run_operator(*steps, state.matrix, padding)
+        o, matrix = run_operator(q, k, v.reshape(heads), g, b, w, state.matrix, padding)
         return self.gate_and_project(o, x), LayerState(matrix, conv)
 
     def log_decay(self, x: Tensor) -> Tensor:
         """g [B, T, H * K] <= 0."""
-        return softplus_decay(self.f_proj(x), self.A_log.repeat_interleave(self.key_dim), self.dt_bias)
+        return softplus_decay(self.f_proj(x), self.A_log, self.dt_bias)
 
     def initial_values(self) -> dict[str, Tensor]:
         """Rates a head, biases a channel."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
-from gdn2.modules import unit_length, wide
+from gdn2.modules import wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -34,8 +34,8 @@ class KimiDeltaAttention(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding)
-        q, k = self.to_value_heads(unit_length(q)), self.to_value_heads(unit_length(k))
+        q, k, v, conv = self.project(x, state, padding, unit=True)
+        q, k = self.to_value_heads(q), self.to_value_heads(k)
         beta = (self.erase_range * torch.sigmoid(wide(self.b_proj(x)))).to(x.dtype)[..., None]
         steps = (q, k, v, self.log_decay(x).view(k.shape), beta.expand_as(k), beta.expand_as(v))
         o, matrix = run_operator(*steps, state.matrix, padding)
@@ -43,9 +43,10 @@ class KimiDeltaAttention(QKVMixer):
 
     def log_decay(self, x: Tensor) -> Tensor:
         """g [B, T, H * G * K] <= 0."""
-        f, A_log = wide(self.f_proj(x)), self.A_log.repeat_interleave(self.key_dim)
+        f = self.f_proj(x)
         if self.decay_floor is None:
-            return softplus_decay(f, A_log, self.dt_bias)
+            return softplus_decay(f, self.A_log, self.dt_bias)
+        f, A_log = wide(f), self.A_log.repeat_interleave(self.key_dim)
         return self.decay_floor * torch.sigmoid(A_log.to(f.dtype).exp() * (f + self.dt_bias.to(f.dtype)))
 
     def initial_values(self) -> dict[str, Tensor]:

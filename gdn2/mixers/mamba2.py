@@ -11,7 +11,7 @@ from torch.nn.functional import silu, softplus
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer, initial_A_log, initial_dt_bias, run_operator, state_dtype
-from gdn2.modules import RMSNorm, ShortConvolution, last_inputs, short_convolution, wide
+from gdn2.modules import RMSNorm, ShortConvolution, convolve, wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -50,10 +50,7 @@ class Mamba2(Mixer):
         B, T, _ = x.shape
         assert state.conv is not None
         z, xBC, dt = self.in_proj(x).split(self.projections, dim=-1)
-        if padding is not None:
-            xBC = xBC.masked_fill(padding.is_pad, 0.0)
-        conv = last_inputs(xBC, state.conv, None if padding is None else padding.ends)
-        xBC = short_convolution(xBC, self.conv1d.weight, state.conv, self.conv1d.bias)
+        xBC, conv = convolve(xBC, self.conv1d.weight, self.conv1d.bias, state.conv, padding)
         values, k, q = xBC.split(self.conv_channels, dim=-1)
         v = values.reshape(B, T, self.num_heads, self.head_dim)
         q, k = (part.unflatten(-1, (self.groups, -1)) for part in (q, k))

@@ -25,6 +25,7 @@ from pathlib import Path
 import triton
 
 from gdn2.ops.triton.binaries import FLAGS, Compiled, Source, compile_source
+from gdn2.ops.triton.layer_binaries import SIZES, LayerSource, compile_layer_source
 from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
 from gdn2.ops.triton.plan import KERNELS
 from gdn2.ops.triton.tiles import CHUNK_SIZE, allowed_spill, tiles_for
@@ -166,12 +167,26 @@ def faults(rows: list[Row]) -> list[str]:
     return found
 
 
+def layers(archs: Iterable[int], precisions: Iterable[str]) -> None:
+    """Print the table of the kernels of a layer's small steps; exits with 1 if one spills."""
+    print("| kernel | inputs | sm | registers | spilled bytes | shared bytes |\n|---|---|---|---|---|---|")
+    wrong = []
+    for name, precision, arch in itertools.product(SIZES, precisions, archs):
+        binary = compile_layer_source(LayerSource(name, arch, precision))
+        cells = (name, DTYPES[precision], arch, binary.registers, binary.spilled_bytes, binary.shared_bytes)
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        wrong += [f"{name} on sm_{arch} spills"] if binary.spilled_bytes else []
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", type=int, nargs="+", default=list(ARCHITECTURES), help="compute capability x 10")
     parser.add_argument("--all", action="store_true", help="every head size, precision, candidate and kind of call")
     parser.add_argument("--defaults", action="store_true", help="of --all: the default tiles, with states given")
     parser.add_argument("--quick", action="store_true", help="a few kernels of each architecture only")
+    parser.add_argument("--layers", action="store_true", help="the small steps of a layer instead of the operator")
     parser.add_argument("--key-dim", type=int, default=128)
     parser.add_argument("--value-dim", type=int, default=128)
     parser.add_argument("--precision", choices=list(CHUNK_SIZE), nargs="+", help="bf16, or with --all each of them")
@@ -185,6 +200,9 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = _arguments()
     warnings.simplefilter("ignore")  # of Triton, on its own defaults
+    if arguments.layers:
+        layers(arguments.arch, arguments.precision or ["bf16"])
+        return
     everything = arguments.all
     jobs = jobs_for(
         arguments.arch,

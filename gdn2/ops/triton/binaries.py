@@ -90,13 +90,26 @@ class Compiled:
 def compile_source(source: Source) -> Compiled:
     """Compile as a call with inputs of that precision on contiguous, aligned tensors would."""
     ast, options = ast_of(source)
-    binary = triton.compile(ast, target=GPUTarget("cuda", source.arch, 32), options=options)
+    return _compiled(source.kernel, ast, source.arch, dict(source.tile), options)
+
+
+def compile_kernel(
+    name: str, fn: Any, types: dict[str, str], constants: dict[str, Any], arch: int, tile: Tile
+) -> Compiled:
+    """Compile a kernel for arguments of these types ("constexpr" for those in `constants`), pointers aligned."""
+    aligned = {(i,): [["tt.divisibility", 16]] for i, argument in enumerate(types) if types[argument].startswith("*")}
+    options = {option: value for option, value in tile.items() if option in OPTIONS}
+    return _compiled(name, ASTSource(fn, types, constants, aligned), arch, tile, options)
+
+
+def _compiled(name: str, ast: ASTSource, arch: int, tile: Tile, options: dict[str, int]) -> Compiled:
+    binary = triton.compile(ast, target=GPUTarget("cuda", arch, 32), options=options)
     usage, sass = _disassemble(binary.asm["cubin"])
     return Compiled(
-        source.kernel, source.arch, dict(source.tile), int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
+        name, arch, tile, int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
         int(re.search(r"STACK:(\d+)", usage)[1]), binary.metadata.shared,  # type: ignore[index]
         len(re.findall(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b", sass)), len(re.findall(r"\bHGMMA\b", sass)),
-        unwritten_registers(sass) if source.arch == 90 else (), narrow_addresses(binary.asm["ttir"]),
+        unwritten_registers(sass) if arch == 90 else (), narrow_addresses(binary.asm["ttir"]),
     )  # fmt: skip
 
 

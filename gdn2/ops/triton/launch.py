@@ -7,7 +7,13 @@ Triton specialises on stays the same: dtypes, which arguments are None, and poin
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
+
+import torch
+from torch import Tensor
 
 ALIGNMENT = 16  # bytes
 OPTIONS = ("num_warps", "num_stages", "maxnreg")  # of the compiler; whatever else a tile has is an argument
@@ -37,3 +43,24 @@ class Launcher:
         else:
             # The interpreter returns None: then every call goes the long way.
             self.compiled = self.kernel[grid](*arguments, **self.constants, **self.options)
+
+
+@lru_cache(maxsize=1024)
+def launcher_of(kernel: Any, values: tuple[tuple[str, Any], ...], kind: Hashable, device: torch.device) -> Launcher:
+    """The launcher of `kernel` with these compile-time arguments and options, one for each `kind` of call: all that
+    Triton specialises on, dtypes and which arguments are None."""
+    del kind, device  # part of the cache's key
+    tile = {name: value for name, value in values if name in OPTIONS}
+    return Launcher(kernel, {name: value for name, value in values if name not in OPTIONS}, tile)
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager[Any]:
+    """Kernels inside run on the GPU that holds x."""
+    if x.is_cuda and x.device.index != torch.cuda.current_device():
+        return torch.cuda.device(x.device)
+    return nullcontext()
+
+
+def is_aligned(*tensors: Tensor) -> bool:
+    """Whether all begin at an address that Triton takes for aligned."""
+    return all(x.data_ptr() % ALIGNMENT == 0 for x in tensors)

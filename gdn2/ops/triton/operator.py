@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor
 
+from gdn2.ops.overwriting import may_overwrite
 from gdn2.ops.triton.chunkwise import run_forward
 from gdn2.ops.triton.gradients import Chunkwise
+from gdn2.ops.triton.launch import on_device_of
 from gdn2.ops.triton.layout import longest_sequence, segments_of
 from gdn2.ops.triton.plan import Call, launchable, plan_of
 
@@ -45,7 +45,7 @@ def triton_gated_delta_rule_2(
         N = B if offsets is None else len(offsets) - 1
         state = plan.empty_state(N, H).zero_() if initial_state is None else initial_state.clone()
         return torch.zeros_like(v), state
-    with torch.cuda.device(q.device) if q.is_cuda and q.device.index != torch.cuda.current_device() else nullcontext():
+    with on_device_of(q):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
             return Chunkwise.apply(*inputs, scale, plan, segments_of(offsets, B, T, H, plan.C, q.device))
         if longest_sequence(T, offsets) <= SHORT_INPUT:
@@ -58,7 +58,8 @@ def run_recurrent(call: Call, first: Tensor | None, offsets: tuple[int, ...] | N
     """Outputs [B, T, H, V] and the last state [N, H, K, V] by `recurrent_kernel`."""
     plan, (B, T, H, _) = call.plan, call.q.shape
     N = B if offsets is None else len(offsets) - 1
-    o, last = torch.empty_like(call.v), plan.empty_state(N, H)
+    o = torch.empty_like(call.v)
+    last = first if first is not None and may_overwrite() else plan.empty_state(N, H)
     starts = None if offsets is None else torch.tensor(offsets, dtype=torch.int64).to(plan.device, non_blocking=True)
     plan.launch(
         "recurrent", N * H, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,

@@ -1,7 +1,7 @@
 """The recurrence token by token with the state in registers: decode, and inputs too short for chunks.
 
 As the naive loop, but one program owns a block of BV value columns of one sequence and head, reads their state once,
-writes it once, and takes one pass over it a token: with the decayed state S and e = b k,
+writes it once (p_last may be p_first), and takes one pass over it a token: with the decayed state S and e = b k,
 
     u = w v - S^T e,   o = scale (S^T q + (q . k) u),   S <- S + k u^T
 """

@@ -1,0 +1,31 @@
+"""Whether the small steps of a layer (norms, short convolution, decay) run as Triton kernels of one pass each.
+
+They do where the operator itself does, and no gradient is asked for; elsewhere PyTorch's operations run, which are
+their specification (gdn2/modules.py).
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from gdn2.ops.backends import BACKEND_VARIABLE, TRITON_DTYPES, resolve_backend
+
+
+def fuses(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether a step on these tensors runs as a kernel."""
+    if not x.is_cuda and not _interprets():
+        return False
+    tensors = [x, *(other for other in others if other is not None)]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return False
+    if any(tensor.dtype not in TRITON_DTYPES or tensor.device != x.device for tensor in tensors):
+        return False
+    return resolve_backend("auto", 1, x.device, torch.float32, 1) == "triton"
+
+
+def _interprets() -> bool:
+    """Whether a CPU's tensors may go through the kernels at all: in tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1" and os.environ.get(BACKEND_VARIABLE) == "triton"

@@ -1,0 +1,62 @@
+"""The kernels of a layer's small steps (norm.py, mixing.py) compiled without a GPU, in the sizes that models have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gdn2.ops.triton.binaries import Compiled, compile_kernel
+from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
+from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
+
+DTYPES = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
+FLOAT32 = {"p_A_log", "p_dt_bias", "p_g"}
+NORM = {"GROUPS": 1, "HAS_GATE": False, "SILU": False}
+CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
+SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rms_norm, width 2304": (rms_norm_kernel, {"D": 2304, "DP": 4096, "BN": 1, **NORM, "num_warps": 8}),
+    "rms_norm, gated heads of 128": (
+        rms_norm_kernel,
+        {"D": 128, "DP": 128, "BN": 16, **NORM, "HAS_GATE": True, "num_warps": 4},
+    ),
+    "swiglu": (swiglu_kernel, {"SIZE": 1024, "EVEN": True, "num_warps": 4}),
+    "convolution, heads of 128 to unit length": (
+        convolution_kernel,
+        {"D": 128, "DP": 128, "BT": 16, **CONVOLUTION, "UNIT": True, "num_warps": 4},
+    ),
+    "convolution, padded, a step": (
+        convolution_kernel,
+        {"D": 128, "DP": 128, "BT": 1, **CONVOLUTION, "BOUNDED": True, "UNIT": False, "num_warps": 4},
+    ),
+    "decay, 2048 channels": (decay_kernel, {"C": 2048, "HEAD": 128, "CP": 1024, "BN": 2, "num_warps": 4}),
+}
+
+
+@dataclass(frozen=True)
+class LayerSource:
+    """One of SIZES for an architecture (compute capability x 10) and a precision of the inputs."""
+
+    name: str
+    arch: int
+    precision: str
+
+
+def compile_layer_source(source: LayerSource) -> Compiled:
+    """Compile as a call on contiguous, aligned tensors would."""
+    kernel, constants = SIZES[source.name]
+    fn = kernel.fn if not hasattr(kernel, "arg_names") else kernel
+    absent = {"p_bias"} if not constants.get("HAS_BIAS", True) else set()
+    absent |= {"p_first", "p_end"} if not constants.get("BOUNDED", True) else set()
+    absent |= {"p_gate"} if not constants.get("HAS_GATE", True) else set()
+    values = {name: value for name, value in constants.items() if name != "num_warps"} | dict.fromkeys(absent)
+    types = {}
+    for argument in fn.arg_names:
+        if argument in values:
+            types[argument] = "constexpr"
+        elif argument in ("p_first", "p_end"):
+            types[argument] = "*i64"
+        elif argument.startswith("p_"):
+            types[argument] = "*fp32" if argument in FLOAT32 else DTYPES[source.precision]
+        else:
+            types[argument] = "fp32" if argument == "eps" else "i32"
+    return compile_kernel(source.name, fn, types, values, source.arch, {"num_warps": constants["num_warps"]})

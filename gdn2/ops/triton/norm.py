@@ -1,0 +1,88 @@
+"""RMSNorm with a gate behind it, and SwiGLU's product, in one pass each: what PyTorch does in three to eight.
+
+Letters: N rows, D channels of a row, DP those padded to a power of two, BN rows of a program.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gdn2.ops.triton.launch import launcher_of, on_device_of
+from gdn2.ops.triton.plan import launchable
+
+TILE = 2048  # numbers of a program, unless one row has more
+ELEMENTS = 1024  # of a program of SwiGLU
+
+
+def rms_norm(
+    x: Tensor, weight: Tensor, eps: float, groups: int = 1, gate: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """x / rms(x) * weight * activation(gate), in float32 within, without gradients.
+
+    Args:
+        x: [..., groups * D], each group of D channels normalised by itself.
+        weight: [groups * D].
+        gate: of as many numbers as x, in its order; None: no gate.
+        activation: of the gate, "sigmoid" or "silu".
+
+    Returns:
+        The shape and dtype of x.
+    """
+    D = x.shape[-1] // groups
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if x.numel() == 0:
+        return y
+    DP, N = triton.next_power_of_2(D), x.numel() // D
+    BN = max(1, TILE // DP)
+    constants = {"D": D, "DP": DP, "BN": BN, "GROUPS": groups, "HAS_GATE": gate is not None,
+                 "SILU": activation == "silu"}  # fmt: skip
+    x, weight = launchable(x), launchable(weight)
+    gate = None if gate is None else launchable(gate)
+    dtypes = (x.dtype, weight.dtype, None if gate is None else gate.dtype)
+    launch = launcher_of(rms_norm_kernel, (*constants.items(), ("num_warps", 8 if DP > TILE else 4)), dtypes, x.device)
+    with on_device_of(x):
+        launch((triton.cdiv(N, BN), 1, 1), x, weight, gate, y, N, eps)
+    return y
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, in float32 within, without gradients; shapes and dtypes alike."""
+    gate, up = launchable(gate), launchable(up)
+    y, N = torch.empty_like(gate), gate.numel()
+    if N:
+        constants = {"SIZE": ELEMENTS, "EVEN": N % ELEMENTS == 0, "num_warps": 4}
+        launch = launcher_of(swiglu_kernel, tuple(constants.items()), (gate.dtype, up.dtype), gate.device)
+        with on_device_of(gate):
+            launch((triton.cdiv(N, ELEMENTS), 1, 1), gate, up, y, N)
+    return y
+
+
+@triton.jit(do_not_specialize=["N", "eps"])
+def rms_norm_kernel(
+    p_x, p_weight, p_gate, p_y, N, eps,
+    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, GROUPS: tl.constexpr, HAS_GATE: tl.constexpr,
+    SILU: tl.constexpr,
+):  # fmt: skip
+    rows, o_d = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN), tl.arange(0, DP)
+    mask = (rows < N)[:, None] & (o_d < D)[None, :]
+    at = rows[:, None] * D + o_d[None, :]
+    b_x = tl.load(p_x + at, mask=mask, other=0.0).to(tl.float32)
+    b_weight = tl.load(p_weight + (rows % GROUPS)[:, None] * D + o_d[None, :], mask=mask, other=0.0).to(tl.float32)
+    b_y = b_x * tl.rsqrt(tl.sum(b_x * b_x, axis=1) / D + eps)[:, None] * b_weight
+    if HAS_GATE:
+        b_gate = tl.load(p_gate + at, mask=mask, other=0.0).to(tl.float32)
+        b_y *= b_gate * tl.sigmoid(b_gate) if SILU else tl.sigmoid(b_gate)
+    tl.store(p_y + at, b_y.to(p_y.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["N"])
+def swiglu_kernel(p_gate, p_up, p_y, N, SIZE: tl.constexpr, EVEN: tl.constexpr):
+    first, o = tl.program_id(0).to(tl.int64) * SIZE, tl.arange(0, SIZE)
+    # An N that Triton knows nothing of would make it load number by number.
+    mask = None if EVEN else first + o < N
+    b_gate = tl.load(p_gate + first + o, mask=mask).to(tl.float32)
+    b_up = tl.load(p_up + first + o, mask=mask).to(tl.float32)
+    tl.store(p_y + first + o, (b_gate * tl.sigmoid(b_gate) * b_up).to(p_y.dtype.element_ty), mask=mask)

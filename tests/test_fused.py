@@ -1,0 +1,115 @@
+"""A layer's small steps as kernels against PyTorch's operations in float64: on a GPU natively, else interpreted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from gdn2.modules import RMSNorm, SwiGLU, convolve, unit_length
+from gdn2.ops.backends import BACKEND_VARIABLE
+from gdn2.ops.fused import fuses
+from gdn2.ops.triton.mixing import convolve as by_kernel
+from gdn2.ops.triton.mixing import decay
+from gdn2.ops.triton.norm import rms_norm, swiglu
+from gdn2.padding import Padding
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EXACT = 1e-6  # float32: relative L2
+
+
+def random(*shape: int, scale: float = 1.0, seed: int = 0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+
+def run(function, *tensors: Tensor, **options: object) -> Tensor:
+    """The result of a kernel on these numbers in float32, in float64 on the CPU again."""
+    return function(*(x.float().to(DEVICE) for x in tensors), **options).double().cpu()
+
+
+def assert_close(ours: Tensor, exact: Tensor, tolerance: float = EXACT) -> None:
+    assert ours.shape == exact.shape
+    assert float((ours - exact).norm() / exact.norm()) <= tolerance
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((3, 5, 48), 1), ((2, 7, 90), 3), ((1, 1, 2304), 1), ((40, 2, 16), 1)])
+@pytest.mark.parametrize("activation", [None, "sigmoid", "silu"])
+def test_norms_and_their_gates(shape, groups, activation):
+    x, gate, weight = random(*shape), random(*shape, seed=1), random(shape[-1], seed=2)
+    layer = RMSNorm(shape[-1], 1e-5, groups).double().requires_grad_(False)
+    layer.weight.copy_(weight)
+    if activation is None:
+        assert_close(run(rms_norm, x, weight, eps=1e-5, groups=groups), layer(x))
+        return
+    ours = run(lambda a, b, c: rms_norm(a, b, 1e-5, groups, c, activation), x, weight, gate)
+    assert_close(ours, layer.gated(x, gate, activation))
+
+
+def test_the_product_of_swiglu():
+    gate, up = random(3, 700, scale=20), random(3, 700, seed=1)
+    assert_close(run(swiglu, gate, up), torch.nn.functional.silu(gate) * up)
+
+
+@pytest.mark.parametrize(("T", "C", "heads"), [(1, 48, 4), (7, 48, 48), (70, 2100, 3)])
+def test_small_decays_keep_their_digits(T, C, heads):
+    # A memory of a million tokens decays by about 1e-6 a token: the relative error counts, not the absolute one.
+    f, A_log, dt_bias = random(2, T, C, scale=8), random(heads, scale=2, seed=1), random(C, scale=4, seed=2)
+    rates = A_log.exp().repeat_interleave(C // heads)
+    exact = -rates * torch.nn.functional.softplus(f + dt_bias, threshold=1e9)
+    assert exact.abs().min() < 1e-9
+    # exp(x) of a rounded x: 1 + |x| ulps
+    assert float(((run(decay, f, A_log, dt_bias) - exact) / exact).abs().max()) < 5e-6
+
+
+@pytest.mark.parametrize("T", [1, 2, 9, 70])
+@pytest.mark.parametrize("unit", [False, True])
+def test_the_convolution_with_its_state_and_unit_length(T, unit):
+    B, H, D, W = 2, 3, 20, 4
+    x, weight, tail = random(B, T, H * D), random(H * D, 1, W, seed=1), random(B, W - 1, H * D + 8, seed=2)
+    y, next_tail = convolve(x, weight, None, tail[..., 8:], None)
+    if unit:
+        y = unit_length(y.view(B, T, H, D)).view(B, T, -1)
+    xs, weights, tails = (part.float().to(DEVICE) for part in (x, weight, tail))
+    kept = torch.full_like(tails, float("nan"))
+    options = {"activate": True, "unit_length": unit, "eps": 1e-6, "bounds": None}
+    ours = by_kernel(xs, weights, None, tails[..., 8:], kept[..., 8:], D, **options)
+    assert_close(ours.double().cpu(), y)
+    assert torch.equal(kept[..., 8:].cpu(), next_tail.float())
+    assert kept[..., :8].isnan().all()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side, monkeypatch):
+    T, C, W, lengths = 11, 24, 4, (11, 5, 2, 0)
+    mask = torch.zeros(len(lengths), T, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        mask[row, slice(T - length, T) if side == "left" else slice(0, length)] = 1
+    padding = Padding.from_mask(mask.to(DEVICE), mask.shape, continues=False)
+    is_token = mask.bool()
+    x, weight, bias = random(len(lengths), T, C), random(C, 1, W, seed=1), random(C, seed=2)
+    tail = random(len(lengths), W - 1, C, seed=3) * (side == "right")
+    exact, exact_tail = convolve(x, weight, bias, tail, Padding.from_mask(mask, mask.shape, continues=False))
+    monkeypatch.setenv(BACKEND_VARIABLE, "triton")
+    poisoned = torch.where(is_token[..., None], x, 1e30)
+    inputs = [part.float().to(DEVICE) for part in (poisoned, weight, bias, tail)]
+    assert fuses(*inputs)
+    y, next_tail = convolve(*inputs, padding)
+    assert_close(y.double().cpu()[is_token], exact[is_token])
+    assert torch.equal(next_tail.cpu(), exact_tail.float())
+    assert y.isfinite().all()
+
+
+def test_kernels_run_where_no_gradient_is_asked_for(monkeypatch):
+    monkeypatch.setenv(BACKEND_VARIABLE, "triton")
+    layer, x = SwiGLU(16, 24).to(DEVICE), torch.randn(2, 3, 16, device=DEVICE)
+    assert not fuses(layer.gate_proj.weight)
+    layer(x).sum().backward()
+    assert layer.gate_proj.weight.grad is not None
+    with torch.no_grad():
+        assert fuses(layer.gate_proj.weight)
+        assert not fuses(x.double())
+        ours = layer(x)
+    monkeypatch.setenv(BACKEND_VARIABLE, "chunked")
+    assert not fuses(x)
+    torch.testing.assert_close(ours, layer(x), atol=1e-6, rtol=1e-5)
