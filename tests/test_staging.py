@@ -151,7 +151,9 @@ def test_bytes_that_differ_from_the_declared_hash_are_refused(folder: Path, whee
 
 
 def test_wrong_arguments_name_the_choices(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown data file, suite or task 'squat': files are essays\.json"):
+    with pytest.raises(
+        UserError, match=r"unknown data file, suite or task 'squat': did you mean squad, .*\? Suites are "
+    ):
         staging.stage(["squat"], report=quiet)
     with pytest.raises(UserError, match="--source package or --source hub"):
         staging.stage(source="web", report=quiet)
