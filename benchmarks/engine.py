@@ -1,25 +1,26 @@
-"""The engine beside lm-eval's HFLM on one checkpoint, in one run: time, tokens, memory, resume, workers.
+"""The engine beside lm-eval's HFLM on one checkpoint, in one run: time, tokens, memory, resume, workers, sharing.
 
-    python benchmarks/engine.py [CHECKPOINT] [--only choice needle essays questions memory resume workers] [--repeats 3]
+    python benchmarks/engine.py [CHECKPOINT] [--only choice needle essays questions memory resume workers tasks]
+                                [--device cuda] [--repeats 3] [--json FILE]
 
-Each part first checks that both give the same results. Ratios are medians over `--repeats` runs in turn. Needs
-`pip install -e '.[dev]'`; the part `workers` needs `.[ray]` too.
+Each part first checks that both give the same results. Ratios are medians over `--repeats` runs in turn. The figures go
+to `benchmarks/results/{date}_engine_{device}.json`. Needs `pip install -e '.[dev]'`; the part `workers` needs `.[ray]`
+too, and with `--device cuda` a GPU for each of two workers.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import json
-import random
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,86 +30,42 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from rich.console import Console
 from rich.table import Table
+from workloads import choices, needles, prompts, with_vocabulary
 
-from gdn2 import GDN2Config, GDN2ForCausalLM
+from gdn2.checkpoints import read_config
+from harness import together
 from harness.backend import GDN2LM
+from harness.census import count
 from harness.machine import describe
+from harness.options import RunOptions, make_plan
 from harness.progress import NullProgress
-from tasks import data
-from tasks.ruler.build import make_generator
 from tasks.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "gdn2" / "zoo"
+RESULTS = ROOT / "benchmarks" / "results"
+SUITES = ("quick", "ruler_table3", "retrieval-offline")
 WINDOW = 4096
-BATCH = 8  # rows of HFLM: up to 16,384 tokens a step; ours has at most 4,096 on a CPU
-PARTS = ("choice", "needle", "essays", "questions", "memory", "resume", "workers")
-
-
-def texts(tokenizer: Any, length: int, count: int, seed: int = 0) -> list[str]:
-    """`count` pieces of held-out text that have `length` tokens each."""
-    rng = random.Random(seed)
-    ids = tokenizer.encode(" ".join(paragraph.text for paragraph in data.wiki_heldout()), add_special_tokens=False)
-    found: list[str] = []
-    while len(found) < count:
-        start = rng.randrange(len(ids) - length - 8)
-        text = tokenizer.decode(ids[start : start + length])
-        if len(tokenizer.encode(text, add_special_tokens=False)) == length:
-            found.append(text)
-    return found
-
-
-def choices(tokenizer: Any, documents: int) -> list[Instance]:
-    """Multiple choice: contexts of 300 tokens, four continuations of 20 each."""
-    contexts, ends = texts(tokenizer, 300, documents), texts(tokenizer, 20, 4 * documents, seed=1)
-    pairs = [(contexts[i // 4], " " + end.strip()) for i, end in enumerate(ends)]
-    return [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-
-
-def needles(tokenizer: Any, count: int) -> list[Instance]:
-    """S-NIAH-1: prompts of 2048 tokens, 128 to generate."""
-    generator = make_generator({"task": "niah_single_1", "length": 2048 + 128}, tokenizer)
-    docs = [generator.sample(i) for i in range(count)]
-    arguments = [(f"{doc['input']} {doc['gen_prefix']}", {"until": [], "max_gen_toks": 128}) for doc in docs]
-    return [Instance("generate_until", {}, argument, i) for i, argument in enumerate(arguments)]
-
-
-def prompts(tokenizer: Any, count: int, *, questions: int = 1, length: int = 2048) -> list[Instance]:
-    """Prompts of `length` tokens with 128 to generate; `questions` of them on one text."""
-    asked = texts(tokenizer, 16, count, seed=2)
-    contexts = texts(tokenizer, length - 16, -(-count // questions), seed=3)
-    arguments = [
-        (contexts[i // questions] + " " + ask, {"until": [], "max_gen_toks": 128}) for i, ask in enumerate(asked)
-    ]
-    return [Instance("generate_until", {}, argument, i) for i, argument in enumerate(arguments)]
-
-
-def with_vocabulary(checkpoint: str, rows: int, folder: Path) -> str:
-    """A random model of the checkpoint's sizes, with its tokenizer and an embedding and head of `rows` rows."""
-    config = GDN2Config.from_pretrained(checkpoint, vocab_size=rows, tie_word_embeddings=False)
-    torch.manual_seed(0)
-    GDN2ForCausalLM(config).save_pretrained(folder)
-    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if (Path(checkpoint) / file).is_file():
-            shutil.copy(Path(checkpoint) / file, folder / file)
-    return str(folder)
+PARTS = ("choice", "needle", "essays", "questions", "memory", "resume", "workers", "tasks")
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     started = time.perf_counter()
-    return run(), time.perf_counter() - started
+    result = run()  # in tokens and numbers on the CPU: nothing is left to wait for on a GPU
+    return result, time.perf_counter() - started
 
 
 def beside(name: str, asked: list[Instance], ours: GDN2LM, theirs: HFLM, repeats: int) -> dict[str, Any]:
     """Seconds of both, in turn, and how far the results are apart."""
     kind = asked[0].request_type
     seconds: list[tuple[float, float]] = []
-    for _ in range(repeats):
+    for _ in range(repeats + 1):  # the first one is to warm up
         before = ours.engine.executor.reader.tokens_read
         mine, my_seconds = timed(lambda: getattr(ours, kind)(asked, disable_tqdm=True))
         read = ours.engine.executor.reader.tokens_read - before
         other, their_seconds = timed(lambda: getattr(theirs, kind)(asked, disable_tqdm=True))
         seconds.append((my_seconds, their_seconds))
+    seconds = seconds[1:]
     if kind == "generate_until":
         same = f"{sum(a == b for a, b in zip(mine, other, strict=True))} of {len(asked)} texts equal"
     else:
@@ -124,44 +81,56 @@ def beside(name: str, asked: list[Instance], ours: GDN2LM, theirs: HFLM, repeats
     }
 
 
-def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The parts that compare times."""
+def compare(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The parts that compare times, as they are finished."""
     wanted = [part for part in ("choice", "needle", "essays", "questions") if part in args.only]
     if not wanted:
-        return []
-    common = {"pretrained": args.checkpoint, "device": "cpu", "dtype": "float32", "max_length": WINDOW}
-    ours, theirs = GDN2LM(**common), HFLM(batch_size=BATCH, **common)
+        return
+    common = common_arguments(args, WINDOW)
+    ours, theirs = GDN2LM(**common), HFLM(batch_size=args.batch, **common)
     asked = {
         "choice": lambda: choices(ours.tokenizer, args.documents),
         "needle": lambda: needles(ours.tokenizer, args.prompts),
         "essays": lambda: prompts(ours.tokenizer, args.prompts),
         "questions": lambda: prompts(ours.tokenizer, args.prompts, questions=8),
     }
-    return [beside(part, asked[part](), ours, theirs, args.repeats) for part in wanted]
+    for part in wanted:
+        yield beside(part, asked[part](), ours, theirs, args.repeats)
 
 
-def peak_mb(model: str, checkpoint: str, length: int) -> float:
+def common_arguments(args: argparse.Namespace, max_length: int) -> dict[str, Any]:
+    """What ours and HFLM are both given."""
+    given = {"pretrained": args.checkpoint, "device": args.device, "dtype": args.dtype}
+    return {**given, "max_length": max_length}
+
+
+def peak_mb(model: str, args: argparse.Namespace, length: int) -> float:
     """Peak memory of a fresh process that scores one text of `length` tokens."""
-    command = [sys.executable, __file__, checkpoint, "--peak", model, str(length)]
+    command = [sys.executable, __file__, args.checkpoint, "--device", args.device, "--dtype", args.dtype]
+    command += ["--peak", model, str(length)]
     out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return float(out.stdout.split()[-1])
 
 
-def score_one(model: str, checkpoint: str, length: int) -> None:
-    """Score one text and print the process's peak memory in MB (10**6 bytes)."""
-    common = {"pretrained": checkpoint, "device": "cpu", "dtype": "float32", "max_length": length + 1}
+def score_one(model: str, args: argparse.Namespace, length: int) -> None:
+    """Score one text and print the peak memory in MB (10**6 bytes): of the process, or of the GPU's allocator."""
+    common = common_arguments(args, length + 1)
     lm: Any = GDN2LM(**common) if model == "ours" else HFLM(batch_size=1, **common)
     ids = [i % (lm.tokenizer.vocab_size - 10) + 5 for i in range(length)]
+    on_gpu = args.device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     lm._loglikelihood_tokens([(("", ""), ids[:1], ids[1:])], disable_tqdm=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print((torch.cuda.max_memory_allocated() if on_gpu else process) / 1e6)
 
 
 def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Peak memory by length, ours and HFLM's."""
     rows = []
     for length in (2048, 8192, 32768, 131072, *((1048576,) if args.million else ())):
-        theirs = peak_mb("hflm", args.checkpoint, length) if length <= 32768 else None
-        rows.append({"tokens": length, "ours_mb": peak_mb("ours", args.checkpoint, length), "hflm_mb": theirs})
+        theirs = peak_mb("hflm", args, length) if length <= 32768 else None
+        rows.append({"tokens": length, "ours_mb": peak_mb("ours", args, length), "hflm_mb": theirs})
     return rows
 
 
@@ -199,7 +168,7 @@ def resume(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def one_run(args: argparse.Namespace, name: str, journal: str | None, stop_at: float) -> tuple[int, Any]:
     """(tokens through the model, results or None) of a run that is stopped after `stop_at` tokens."""
-    ours = GDN2LM(args.checkpoint, max_length=WINDOW, batch_tokens=2048, journal=journal)
+    ours = GDN2LM(**common_arguments(args, WINDOW), journal=journal)
     kind = "loglikelihood" if name == "choice" else "generate_until"
     if name == "choice":
         asked = choices(ours.tokenizer, 8 * args.documents)
@@ -226,17 +195,21 @@ class Total(NullProgress):
 
 
 def workers(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Two Ray workers of one thread each against one."""
+    """Two Ray workers of one thread, or one GPU, each against one; the first run of each is to warm up."""
     rows = []
     tokenizer = load_tokenizer(args.checkpoint)
-    asked = {"choice": choices(tokenizer, 4 * args.documents), "needle": needles(tokenizer, 2 * args.prompts)}
+    asked = {
+        "choice": choices(tokenizer, 4 * args.documents),
+        "needle": needles(tokenizer, 2 * args.prompts),
+        "essays": prompts(tokenizer, 2 * args.prompts),
+    }
     seconds: dict[tuple[str, int], list[float]] = {}
     answers: dict[tuple[str, int], Any] = {}
     for n in (1, 2):
-        model = GDN2LM(args.checkpoint, workers=n, max_length=WINDOW, batch_tokens=2048, batch_size=16)
+        model = GDN2LM(**common_arguments(args, WINDOW), workers=n)
         for name, requests in asked.items():
             run = partial(getattr(model, requests[0].request_type), requests, disable_tqdm=True)
-            run()  # warm
+            run()
             found = [timed(run) for _ in range(args.repeats)]
             answers[name, n], seconds[name, n] = found[0][0], [taken for _, taken in found]
         executor: Any = model.engine.executor
@@ -250,40 +223,72 @@ def workers(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
+def tasks(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Prompt tokens of suites: as they are asked, task by task without what each shares, and as a run reads them."""
+    rows = []
+    usual = together.SHARE
+    for suite in SUITES:
+        with tempfile.TemporaryDirectory() as folder:
+            options = RunOptions(checkpoint=args.checkpoint, suite=suite, samples=100, output=Path(folder))
+            plan, config = make_plan(options), read_config(Path(args.checkpoint))
+            read = {}
+            for share in (2.0, usual):  # no two tasks have twice their text in common
+                together.SHARE = share
+                found = count(plan, options, config, lambda _: None)
+                read[share] = sum(task.prompt_tokens - task.shared_tokens for task in found)
+        row = {"suite": suite, "tasks": len(found), "prompt_tokens": sum(task.prompt_tokens for task in found)}
+        rows.append({**row, "task_by_task": read[2.0], "as_run": read[usual], "ratio": read[usual] / read[2.0]})
+    return rows
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("checkpoint", nargs="?", default=str(ZOO / "gdn2-tiny"))
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--documents", type=int, default=50)
     parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=8, help="rows of HFLM; ours has what memory holds")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vocabulary", type=int, help="a random model of these sizes with so many rows of the head")
     parser.add_argument("--million", action="store_true", help="memory of a text of 1M tokens too (minutes)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="default: benchmarks/results/{date}_engine_{device}.json")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     if args.peak:
-        score_one(args.peak[0], args.checkpoint, int(args.peak[1]))
+        score_one(args.peak[0], args, int(args.peak[1]))
         return
     console = Console(width=140)
     if args.vocabulary:
         args.checkpoint = with_vocabulary(args.checkpoint, args.vocabulary, Path(tempfile.mkdtemp()))
-    found: dict[str, Any] = {"checkpoint": args.checkpoint, "machine": describe(), "torch": torch.__version__}
-    if rows := compare(args):
-        found["time"] = rows
-        show(console, f"Time beside HFLM at batch {BATCH}, medians of {args.repeats}", rows)
-    if "memory" in args.only:
-        found["memory"] = memory(args)
-        show(console, "Peak memory of a process that scores one text", found["memory"])
-    if "resume" in args.only:
-        found["resume"] = resume(args)
-        show(console, "Work of a run that is stopped at half and given again", found["resume"])
-    if "workers" in args.only:
-        found["workers"] = workers(args)
-        show(console, f"Ray workers of one thread each, medians of {args.repeats}", found["workers"])
-    console.print(f"{found['machine']['cpu']}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    device = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else describe()["cpu"]
+    name = args.device.split(":")[0] + (f"_{args.vocabulary}" if args.vocabulary else "")
+    file = args.json or RESULTS / f"{datetime.date.today()}_engine_{name}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    told = {key: value for key, value in vars(args).items() if key not in ("only", "json", "peak", "checkpoint")}
+    found |= {"checkpoint": Path(args.checkpoint).name, "machine": describe(), "device": device}
+    found |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "arguments": told}
+    parts: dict[str, tuple[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]] = {
+        "memory": ("Peak memory of a process that scores one text", memory),
+        "resume": ("Work of a run that is stopped at half and given again", resume),
+        "workers": (f"Ray workers of one thread or GPU each, medians of {args.repeats}", workers),
+        "tasks": ("Prompt tokens of suites at 100 samples", tasks),
+    }
+    for row in compare(args):
+        found.setdefault("time", {})[row["part"]] = row
+        show(console, f"Time beside HFLM at batch {args.batch}, medians of {args.repeats}", [row])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for part, (title, run) in parts.items():
+        if part in args.only:
+            found[part] = run(args)
+            show(console, title, found[part])
+        file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    console.print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; figures in {file}")
 
 
 def show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
