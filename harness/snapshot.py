@@ -1,8 +1,9 @@
 """Generations that are under way, on disk now and then: a run that is killed goes on in the middle of its texts.
 
-One safetensors file beside the journal, one a job where workers generate: the states and outputs of all rows, and in
-its metadata the keys of their requests, the ids so far, and whose they are. It is written by a thread, so seldom that
-copying and writing take at most a fiftieth of the time, and replaced in one step.
+A safetensors file beside the journal, one a job where workers generate: the states and outputs of all rows, and in its
+metadata the keys of their requests, the ids so far, and whose they are. Prompts that were read since then are in files
+of their own, so that each is written once before it goes on. All are written by a thread, so seldom that copying and
+writing take at most a fiftieth of the time, and appear in one step.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 SHARE = 0.02  # of the time, spent on copying and writing
 LEAST_SECONDS = 0.25  # between two
 SECONDS_A_BYTE = 1e-9  # of writing, until it has been measured
-MOST_BYTES = 16 << 30
+LEAST_BYTES, MOST_BYTES = 4 << 20, 16 << 30  # less says nothing about the speed, more is not kept
 HIDDEN, ROWS, FINISHED, IDENTITY = "hidden", "rows", "finished", "identity"
 
 
@@ -69,7 +70,9 @@ class Snapshots:
         self.path, self.identity, self.keys = path, identity, dict(keys)
         self.pace = pace or (SHARE, LEAST_SECONDS)
         self.finished: Mapping[int, list[int]] = {}
-        self._last, self._seconds_a_byte = time.monotonic(), SECONDS_A_BYTE
+        self._last = self._last_whole = time.monotonic()
+        self._seconds_a_byte = SECONDS_A_BYTE
+        self._kept: set[int] = set()
         self._writer: threading.Thread | None = None
 
     def part(self, numbers: list[int]) -> Snapshots:
@@ -83,10 +86,27 @@ class Snapshots:
 
     def load(self, device: torch.device, wanted: Container[int]) -> UnderWay:
         """What was saved of the wanted requests; a file that cannot be read, or is another's, counts as empty."""
+        found, parts = UnderWay(), []
+        for file in [self.path, *self._additions()]:
+            one = self._load(file, device, wanted)
+            found.finished |= one.finished
+            if one.ready is not None:
+                new = one.ready.select(
+                    [row for row, number in enumerate(one.ready.requests) if number not in found.ids]
+                )
+                parts += [new] if new.requests else []
+                found.ids = {**one.ids, **found.ids}
+        found.ready = Ready.join(parts) if parts else None
+        return found
+
+    def _additions(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}-*.safetensors"))
+
+    def _load(self, path: Path, device: torch.device, wanted: Container[int]) -> UnderWay:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(self.path, framework="pt", device=str(device)) as file:
+            with safe_open(path, framework="pt", device=str(device)) as file:
                 about = file.metadata() or {}
                 if about.get(IDENTITY) != self.identity:
                     return UnderWay()
@@ -96,7 +116,7 @@ class Snapshots:
         except FileNotFoundError:
             return UnderWay()
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            log.warning("%s: not readable (%s); the texts in it are generated again", self.path, error)
+            log.warning("%s: not readable (%s); the texts in it are generated again", path, error)
             return UnderWay()
 
     def _found(
@@ -115,27 +135,45 @@ class Snapshots:
     def save_if_due(self, rows: list[Ready], ids: Mapping[int, list[int]]) -> None:
         """Keep the rows that are not finished, if the last time is long enough ago. A disk that cannot take them is
         no reason to stop."""
-        passed = time.monotonic() - self._last
-        share, least_seconds = self.pace
-        if passed < least_seconds or (self._writer and self._writer.is_alive()):
+        now = time.monotonic()
+        if now - self._last < self.pace[1] or (self._writer and self._writer.is_alive()):
             return
-        size = sum(part.state.num_bytes * len(part.alive) // max(len(part.requests), 1) for part in rows)
-        if size > MOST_BYTES or passed < size * self._seconds_a_byte / share:
+        alive = [(part, part.alive) for part in rows if part.alive]
+        goes_on = any(ids.get(part.requests[row]) for part, chosen in alive for row in chosen) or self.finished
+        if goes_on and self._is_due(alive, now - self._last_whole):
+            self._save(alive, ids, self.path, self._additions())
+            self._last_whole = now
             return
+        new = [
+            (part, [row for row in chosen if not ids.get(part.requests[row]) and part.requests[row] not in self._kept])
+            for part, chosen in alive
+        ]
+        new = [(part, chosen) for part, chosen in new if chosen]
+        if new and self._is_due(new, now - self._last):
+            self._save(new, ids, self.path.with_name(f"{self.path.stem}-{time.time_ns()}.safetensors"), [])
+
+    def _is_due(self, chosen: list[tuple[Ready, list[int]]], passed: float) -> bool:
+        size = sum(part.state.num_bytes * len(rows) // max(len(part.requests), 1) for part, rows in chosen)
+        return size <= MOST_BYTES and passed >= size * self._seconds_a_byte / self.pace[0]
+
+    def _save(
+        self, chosen: list[tuple[Ready, list[int]]], ids: Mapping[int, list[int]], path: Path, instead_of: list[Path]
+    ) -> None:
         started = time.monotonic()
-        alive = [part.select(part.alive) for part in rows if part.alive]  # copies: states may be written to later
         tensors: dict[str, Tensor] = {}
-        if alive:
-            joined = Ready.join(alive)
+        numbers = [part.requests[row] for part, rows in chosen for row in rows]
+        if chosen:
+            joined = Ready.join([part.select(rows) for part, rows in chosen])  # copies: states may be written to later
             tensors = {HIDDEN: joined.hidden, **joined.state.to_tensors()}
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        numbers = [number for part in alive for number in part.requests]
+        self._kept.update(numbers)
         about = {
             IDENTITY: self.identity,
             ROWS: json.dumps([[self.keys[number], ids.get(number, [])] for number in numbers]),
             FINISHED: json.dumps({self.keys[number]: done for number, done in self.finished.items()}),
         }
-        self._writer = threading.Thread(target=self._write, args=(tensors, about, started), daemon=True)
+        arguments = (tensors, about, path, instead_of, time.monotonic() - started)
+        self._writer = threading.Thread(target=self._write, args=arguments, daemon=True)
         self._writer.start()
 
     def wait(self) -> None:
@@ -146,23 +184,28 @@ class Snapshots:
     def clear(self) -> None:
         """Nothing is under way any more, in no part either."""
         self.wait()
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-        for file in self.path.parent.glob(f"{glob.escape(self.path.stem)}.*.safetensors"):
+        parts = self.path.parent.glob(f"{glob.escape(self.path.stem)}.*.safetensors")
+        for file in [self.path, *self._additions(), *parts]:
             with contextlib.suppress(OSError):
                 file.unlink()
 
-    def _write(self, tensors: dict[str, Tensor], about: dict[str, str], started: float) -> None:
+    def _write(
+        self, tensors: dict[str, Tensor], about: dict[str, str], path: Path, instead_of: list[Path], seconds: float
+    ) -> None:
+        """Write a file in place of others; `seconds` it took to copy what is in it."""
         from safetensors.torch import save_file
 
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        started = time.thread_time()  # of this thread: others do not wait for the disk
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             save_file(tensors, temporary, metadata=about)
-            os.replace(temporary, self.path)
+            os.replace(temporary, path)
+            for file in instead_of:
+                file.unlink()
         except Exception as error:  # whatever it is: what is not kept is generated again
-            log.warning("%s: texts that are under way are not kept (%s)", self.path, error)
+            log.warning("%s: texts that are under way are not kept (%s)", path, error)
             with contextlib.suppress(OSError):
                 temporary.unlink()
         size = sum(tensor.nbytes for tensor in tensors.values())
         self._last = time.monotonic()
-        self._seconds_a_byte = (self._last - started) / max(size, 1)
+        self._seconds_a_byte = (seconds + time.thread_time() - started) / max(size, LEAST_BYTES)

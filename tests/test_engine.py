@@ -313,3 +313,33 @@ def test_what_is_under_way_of_another_model_or_damaged_is_not_taken_up(
     mine.clear()
     assert mine.load(cpu, {0, 1}) == nothing
     assert not list(tmp_path.iterdir())
+
+
+def test_each_prompt_is_kept_once_before_it_goes_on(
+    model: GDN2ForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "SHARE", 1e9)
+    cpu, wanted = torch.device("cpu"), set(range(4))
+    mine = snapshot.Snapshots(tmp_path / "x.safetensors", "me", {i: f"key{i}" for i in wanted})
+
+    def rows(*numbers: int) -> Ready:
+        hidden = torch.tensor(numbers, dtype=torch.float64)[:, None].expand(-1, 32)
+        return Ready(list(numbers), hidden, model.model.empty_state(len(numbers)))
+
+    def kept(parts: list[Ready], ids: dict[int, list[int]]) -> tuple[int, dict[int, float]]:
+        mine.save_if_due(parts, ids)
+        mine.wait()
+        found = mine.load(cpu, wanted)
+        assert found.ready is not None
+        values = found.ready.hidden[:, 0].tolist()
+        return len(list(tmp_path.iterdir())), dict(zip(found.ready.requests, values, strict=True))
+
+    assert kept([rows(0, 1)], {}) == (1, {0: 0.0, 1: 1.0})
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert kept([rows(0, 1), rows(2)], {}) == (2, {0: 0.0, 1: 1.0, 2: 2.0})
+    assert all(file.stat().st_mtime_ns == at for file, at in before.items())
+    assert kept([rows(0, -1), rows(2, 3)], {0: [7]}) == (1, {0: 0.0, 2: 2.0, 3: 3.0})  # one file in place of all
+    assert mine.load(cpu, wanted).ids == {0: [7], 2: [], 3: []}
+    mine.clear()
+    assert not list(tmp_path.iterdir())
