@@ -1,6 +1,6 @@
 """The Triton kernels: correctness first, then time and memory beside flash-linear-attention, in one run.
 
-    python benchmarks/kernels.py [--grid targets|full] [--json FILE] [--without-fla]
+    python benchmarks/kernels.py [--grid targets|full] [--json FILE] [--without-fla] [--compiled]
     python benchmarks/kernels.py --compare OLD.json [--threshold 0.1] [--measured NEW.json]
 
 Needs a GPU for figures that mean something; without one it runs tiny shapes in Triton's interpreter, to show that it
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ DEVICE = "cuda" if CUDA else "cpu"
 IDENTITY = ("shape [B, T, H, d_k, d_v]", "dtype", "decode [N, H, d]")  # what makes two rows the same measurement
 TOLERANCES = {torch.bfloat16: (8e-3, 1.3e-2), torch.float16: (3e-3, 6e-3), torch.float32: (2e-6, 5e-6)}
 Inputs = tuple[torch.Tensor, ...]
+Job = tuple[str, tuple[int, ...], torch.dtype]
 
 
 def make_inputs(B: int, T: int, H: int, K: int, V: int, dtype: torch.dtype, decay: float = 0.1) -> Inputs:
@@ -110,14 +113,15 @@ def _gradients(
     return [o.detach(), last.detach(), *[x.grad for x in leaves]]
 
 
-def long_operators(fla: Any) -> dict[str, Callable[..., torch.Tensor]]:
-    """What reads long inputs, by name: ours and fla's two settings."""
+def long_operators(fla: Any, d: int = 128) -> dict[str, Callable[..., torch.Tensor]]:
+    """What reads long inputs, by name: ours and fla's two settings; beside head sizes other than 128 only the one that
+    is faster for long inputs, since compiling the candidates of each takes minutes."""
 
     def ours(*x: torch.Tensor) -> torch.Tensor:
         return gated_delta_rule_2(*x, backend="triton")[0]
 
     operators = {"ours": ours}
-    for safe in (False, True) if fla else ():
+    for safe in () if not fla else (False, True) if d == 128 else (True,):
         operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(
             q=q, k=k, v=v, g=g, b=b, w=w, scale=q.shape[-1] ** -0.5, safe_gate=safe
         )[0]
@@ -155,7 +159,7 @@ def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: fl
         for leaf in leaves:
             leaf.grad = None
 
-    operators = long_operators(fla)
+    operators = long_operators(fla, shape[-1])
     row: dict[str, Any] = {"shape [B, T, H, d_k, d_v]": list(shape), "dtype": str(dtype)[6:]}
     if bandwidth:
         row["floor forward ms"] = sum(x.nbytes for x in (*inputs, inputs[2])) / bandwidth * 1e3
@@ -188,14 +192,28 @@ def decode_row(N: int, H: int, d: int, fla: Any, bandwidth: float | None) -> dic
     return row
 
 
-def compile_ahead(jobs: list[tuple[str, tuple[int, ...], torch.dtype]]) -> None:
-    """Compile what will be timed in as many processes as there are cores: the compilers keep their work on disk."""
+def compile_ahead(jobs: list[Job]) -> None:
+    """Compile what will be timed in as many processes as there are cores: the compilers keep their work on disk. What
+    fla chooses from is compiled, and chosen later, with the GPU to itself."""
     if not CUDA:
         return
     started = time.perf_counter()
+    os.environ["FLA_CACHE_RESULTS"] = "0"
     with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1)) as pool:
         pool.starmap(_compile, jobs, chunksize=1)
+    del os.environ["FLA_CACHE_RESULTS"]
     print(f"compiled in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def jobs_of(
+    shapes: list[tuple[int, ...]], dtypes: list[torch.dtype], lengths: list[tuple[int, ...]],
+    steps: list[tuple[int, int]], fla: Any,
+) -> list[Job]:  # fmt: skip
+    """Every kind of call that is checked or timed, those that take longest to compile first."""
+    long = [(name, shape, torch.bfloat16) for shape in _kinds(lengths) for name in long_operators(fla, shape[-1])]
+    decode = [(name, (N, 1, 16, d, d), torch.bfloat16) for name in ("ours", "fla")[: 2 if fla else 1] for N, d in steps]
+    checked = [("ours", shape, dtype) for shape in shapes for dtype in dtypes]
+    return sorted(long, key=lambda job: job[0] == "ours") + decode + checked
 
 
 def _compile(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -208,7 +226,7 @@ def _compile(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
             decode_operators(B, H, K, dtype, fla)[name]()
             return
         leaves = [x.requires_grad_() for x in make_inputs(*shape, dtype)]
-        operator = long_operators(fla)[name]
+        operator = long_operators(fla, K)[name]
         with torch.no_grad():
             operator(*leaves)
         operator(*leaves).sum().backward()
@@ -289,7 +307,8 @@ def _identity(row: dict[str, Any]) -> str:
 def describe(fla_version: str | None) -> dict[str, Any]:
     machine = {"gpu": torch.cuda.get_device_name() if CUDA else "none: Triton's interpreter, says nothing of speed",
                "torch": torch.__version__, "triton": triton.__version__, "flash-linear-attention": fla_version,
-               "date": time.strftime("%Y-%m-%d"), "command": " ".join(sys.argv)}  # fmt: skip
+               "date": time.strftime("%Y-%m-%d"),
+               "command": " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *map(_short, sys.argv[1:])])}  # fmt: skip
     if CUDA:
         machine["driver"] = os.popen("nvidia-smi --query-gpu=driver_version --format=csv,noheader").read().strip()
         source = torch.empty(2**29, device=DEVICE)
@@ -298,14 +317,24 @@ def describe(fla_version: str | None) -> dict[str, Any]:
     return machine
 
 
-def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[int]]:
+def _short(argument: str) -> str:
+    """An argument without the folders of the machine that it was given on."""
+    return Path(argument).name if os.sep in argument else argument
+
+
+def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
+    """Shapes [B, T, H, d_k, d_v] of long inputs and (N, d) of decoding steps."""
     if not CUDA:
-        return [(1, 70, 2, 16, 16)], [1]
+        return [(1, 70, 2, 16, 16)], [(1, 16)]
     shapes = [(1, T, 16, 128, 128) for T in (2048, 8192, 32768, 131072)]
+    steps = [(N, 128) for N in (1, 32, 256)]
     if name == "full":
-        shapes += [(1, T, 16, 128, 128) for T in (512, 1024)] + [(B, 8192, 16, 128, 128) for B in (4, 16)]
-        shapes += [(1, T, 16, d, d) for d in (64, 256) for T in (2048, 32768)]
-    return shapes, [1, 32, 256]
+        most = {64: 2**21, 128: 2**21, 256: 2**20}  # tokens times heads that fit with what fla keeps for gradients
+        for d, B, T in itertools.product((128, 64, 256), (1, 4, 16), (512, 2048, 8192, 32768, 131072)):
+            if most[d] >= B * T * 16 and (B, T, 16, d, d) not in shapes:
+                shapes.append((B, T, 16, d, d))
+        steps += [(N, d) for d in (64, 256) for N in (1, 32, 256)]
+    return shapes, steps
 
 
 def _kinds(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -321,6 +350,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.1, help="of --compare: how much slower, as a fraction")
     parser.add_argument("--measured", type=Path, metavar="NEW.json", help="compare this file, measure nothing")
     parser.add_argument("--without-fla", action="store_true")
+    parser.add_argument("--compiled", action="store_true", help="everything has been compiled by an earlier run")
     arguments = parser.parse_args()
     if arguments.measured:
         if not arguments.compare:
@@ -338,27 +368,25 @@ def main() -> None:
     print(json.dumps(machine, indent=1), flush=True)
     shapes = [(2, 200, 3, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 256, 128)] if CUDA else [(1, 70, 2, 16, 8)]
     dtypes = [torch.bfloat16, torch.float16, torch.float32] if CUDA else [torch.float32]
-    lengths, batches = grid_of(arguments.grid)
-    compile_ahead(
-        [("ours", shape, dtype) for shape in shapes for dtype in dtypes]
-        + [(name, shape, torch.bfloat16) for name in long_operators(fla) for shape in _kinds(lengths)]
-        + [(name, (N, 1, 16, 128, 128), torch.bfloat16) for name in ("ours", "fla")[: 2 if fla else 1] for N in batches]
-    )
+    lengths, steps = grid_of(arguments.grid)
+    if not arguments.compiled:
+        compile_ahead(jobs_of(shapes, dtypes, lengths, steps, fla))
     checks = check(shapes, dtypes)
     if not all(row["right"] for row in checks):
         sys.exit("results are wrong: nothing was timed")
     rows = []
     bandwidth = machine.get("copy bytes/s")
-    for shape in lengths:
-        rows.append(long_row(shape, torch.bfloat16 if CUDA else torch.float32, fla, bandwidth))
+    record: dict[str, Any] = {"machine": machine, "checks": checks, "rows": rows}
+    for measure in (
+        *(partial(decode_row, N, 16 if CUDA else 2, d, fla, bandwidth) for N, d in steps),
+        *(partial(long_row, s, torch.bfloat16 if CUDA else torch.float32, fla, bandwidth) for s in lengths),
+    ):
+        rows.append(measure())
         print(json.dumps(rows[-1]), flush=True)
-    for N in batches:
-        rows.append(decode_row(N, 16 if CUDA else 2, 128 if CUDA else 16, fla, bandwidth))
-        print(json.dumps(rows[-1]), flush=True)
-    record = {"machine": machine, "checks": checks, "rows": rows, "verdicts": verdicts(rows)}
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record["verdicts"] = verdicts(rows)
+        if arguments.json:  # after each row: a run that is stopped leaves what it had
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     finish(record, arguments)
 
 
