@@ -23,6 +23,8 @@ from tasks.ruler.generators import DEFAULT_SEEDS, check_generator
 
 ROOT = Path(__file__).parent
 PREFIX = "gdn2_"
+MAX_LENGTH = 1 << 24
+"""Tokens; a longer document is a slip of the pen that would take hours to make."""
 OVERSHOOT = 64
 """Tokens by which a prompt of the official generators can exceed its length: BOS, and an answer prefix not counted."""
 
@@ -147,6 +149,9 @@ def resolve(
         if value is not None and value < 1:
             raise TaskError(f"task {info.name!r}: {field} must be at least 1, got {value}")
 
+    if length is not None and length > MAX_LENGTH:
+        raise TaskError(f"task {info.name!r}: length must be at most {MAX_LENGTH:,} tokens, got {length:,}")
+
     raw = deepcopy(load_yaml(info.file))
     if info.is_own:
         from tasks import own  # it reads its files by functions of this module
@@ -192,16 +197,23 @@ class FunctionName(str):
     """A dotted name that stood behind `!function`."""
 
 
-def load_yaml(file: Path) -> dict[str, Any]:
+def load_yaml(file: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A task YAML with its `include` merged, as lm-eval merges it; functions stay names. Raises TaskError."""
     try:
         loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise TaskError(f"{file}: cannot be read ({error})") from error
     if not isinstance(loaded, dict):
         raise TaskError(f"{file}: must be a mapping of fields")
     included = loaded.pop("include", None)
-    return {**load_yaml(file.parent / included), **loaded} if included else loaded
+    if not included:
+        return loaded
+    if not isinstance(included, str):
+        raise TaskError(f"{file}: include must be the path of one YAML file, got {included!r}")
+    chain = (*_chain, file.resolve())
+    if (file.parent / included).resolve() in chain:
+        raise TaskError(f"{file}: include {included!r} leads back to itself")
+    return {**load_yaml(file.parent / included, chain), **loaded}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -261,12 +273,16 @@ def _spellings(info: TaskInfo) -> list[str]:
 def _with_functions(value: Any) -> Any:
     """The same with imported functions in place of their names."""
     if isinstance(value, FunctionName):
-        return _import(value)
+        return import_function(value)
     if isinstance(value, dict):
         return {key: _with_functions(item) for key, item in value.items()}
     return [_with_functions(item) for item in value] if isinstance(value, list) else value
 
 
-def _import(name: str) -> Any:
+def import_function(name: str) -> Any:
+    """What stands behind `!function`. Raises TaskError."""
     module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TaskError(f"!function {name}: cannot be imported ({error}); write module.function") from error

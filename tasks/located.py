@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 Trail = tuple[str | int, ...]
+PLAIN = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def locate(file: Path) -> Located:
         raise SyntaxProblem(f"{place}: not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise SyntaxProblem(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    _refuse_tags(root, file)
     places: dict[Trail, Place] = {}
     repeated: list[Trail] = []
     for trail, node in _walk(root, ()):
@@ -63,6 +65,20 @@ def locate(file: Path) -> Located:
             repeated.append(trail)
         places[trail] = Place(node.start_mark.line + 1, node.start_mark.column + 1)
     return Located(file, places, tuple(repeated))
+
+
+def _refuse_tags(node: Any, file: Path) -> None:
+    """Only lm-eval's `!function` and plain YAML are understood."""
+    if node is None:
+        return
+    if node.tag != "!function" and (not node.tag.startswith(PLAIN) or node.tag.startswith(f"{PLAIN}python")):
+        mark = node.start_mark
+        raise SyntaxProblem(
+            f"{file}:{mark.line + 1}:{mark.column + 1}: no such tag {node.tag}; only !function is known"
+        )
+    for below in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for each in below if isinstance(below, tuple) else (below,):
+            _refuse_tags(each, file)
 
 
 def _walk(node: Any, trail: Trail) -> Iterator[tuple[Trail, Any]]:

@@ -26,6 +26,20 @@ LM_EVAL_FIELDS = (
 """What lm-eval's TaskConfig takes."""
 NEEDLE, EDITING = "tasks.needle.needles.build", "tasks.editing.edits.build"
 NEEDLE_SCORE = "tasks.needle.scoring.score"
+KEPT = {
+    "output_type": "generate_until",
+    "doc_to_text": "input",
+    "gen_prefix": "{{gen_prefix}}",
+    "target_delimiter": " ",
+    "test_split": "test",
+}
+METADATA: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("version", (int, float), "a number"),
+    ("description", str, "text"),
+    ("data", list, "a list of staged files"),
+    ("family", str, "text"),
+    ("metric", str, "text"),
+)
 _infos: dict[str, catalog.TaskInfo] = {}
 
 
@@ -118,6 +132,7 @@ def _check(raw: Mapping[str, Any], file: Path) -> list[Problem]:
     builder = str(raw.get("custom_dataset", ""))
     if not isinstance(raw.get("dataset_kwargs"), Mapping) or "spec" not in raw["dataset_kwargs"]:
         return [*problems, Problem(("dataset_kwargs",), "must be a mapping with 'spec'")]
+    problems += _check_kept(raw)
     if builder not in (NEEDLE, EDITING) and not builder.startswith("tasks.ruler."):
         hint = "include tasks/needle/_base.yaml"
         return [
@@ -129,6 +144,29 @@ def _check(raw: Mapping[str, Any], file: Path) -> list[Problem]:
         problems.append(Problem(("num_fewshot",), message))
     problems += [problem.below("dataset_kwargs", "spec") for problem in _check_spec(builder, raw, file)]
     return problems + _check_generation(raw) + ([] if problems else _check_metrics(raw))
+
+
+def _check_kept(raw: Mapping[str, Any]) -> list[Problem]:
+    """Fields that documents are counted with, and those whose shape everything else relies on."""
+    problems = [
+        Problem((name,), f"is {raw[name]!r}, but prompts are made and counted with {value!r}: leave it out")
+        for name, value in KEPT.items()
+        if name in raw and raw[name] != value
+    ]
+    for name, value in raw.items():
+        if isinstance(value, catalog.FunctionName):
+            try:
+                catalog.import_function(value)
+            except TaskError as error:
+                problems.append(Problem((name,), str(error)))
+    for name in ("metadata", "generation_kwargs"):
+        if not isinstance(raw.get(name) or {}, Mapping):
+            problems.append(Problem((name,), f"must be a mapping of fields, got {raw[name]!r}"))
+    metadata = raw.get("metadata") or {}
+    for name, kinds, shape in METADATA:
+        if isinstance(metadata, Mapping) and name in metadata and not isinstance(metadata[name], kinds):
+            problems.append(Problem(("metadata", name), f"must be {shape}, got {metadata[name]!r}"))
+    return problems
 
 
 def _check_spec(builder: str, raw: Mapping[str, Any], file: Path) -> list[Problem]:
@@ -167,6 +205,8 @@ def _check_generation(raw: Mapping[str, Any]) -> list[Problem]:
     if str(raw["custom_dataset"]) != NEEDLE:
         return []
     spec, generation = raw["dataset_kwargs"]["spec"], raw.get("generation_kwargs") or {}
+    if not isinstance(generation, Mapping):
+        return []
     wanted = spec.get("generated_tokens", 128) if isinstance(spec, Mapping) else 128
     given = generation.get("max_gen_toks")
     if given == wanted:

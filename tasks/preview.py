@@ -29,6 +29,8 @@ def show_sample(
         TaskError: an unknown task, no such index, or a tokenizer that cannot be loaded.
         DataNotStaged: its data are not staged.
     """
+    if index < 0:
+        raise TaskError(f"index must be at least 0, got {index}")
     task = catalog.resolve(name, length, seed=seed, generator=generator, shots=shots)
     maker = find_generator(task.config, load_tokenizer(tokenizer_path), context_prefix=context_prefix)
     if maker is not None:

@@ -332,6 +332,9 @@ def test_several_keys_are_named_as_in_a_sentence() -> None:
         ({"keys": "four"}, ("keys",), "must be a whole number, 1 or more, got 'four'"),
         ({"lengths": [700, "x"]}, ("lengths", 1), "must be a whole number of tokens"),
         ({"lengths": None}, (), "field 'lengths' is missing"),
+        ({"lengths": [700, 700]}, ("lengths", 1), r"lengths\[1\]: 700 stands there twice"),
+        ({"lengths": [10**9]}, ("lengths", 0), "must be at most 16,777,216 tokens, got 1,000,000,000"),
+        ({"haystack": {"file": "."}}, ("haystack", "file"), "the ending must be one of .txt"),
         ({"task": "mine", "seed": "x"}, ("seed",), "must be a whole number"),
     ],
 )
@@ -371,6 +374,23 @@ def test_a_mistake_names_file_line_and_field(
             r"mine.yaml:3:1: metrics: unknown field",
         ),
         ("task: mine\ndataset_kwargs: {spec: {}}", r"custom_dataset: missing: not a family of this project"),
+        ("include: mine.yaml\ntask: mine", r"mine.yaml:1:1: include 'mine.yaml' leads back to itself"),
+        ("include: [a, b]\ntask: mine", r"mine.yaml:1:1: include must be the path of one YAML file, got \['a', 'b'\]"),
+        ("task: mine\nx: !new y", r"mine.yaml:2:4: no such tag !new; only !function is known"),
+        ("task: !!python/name:os.system ''", r"mine.yaml:1:7: no such tag tag:yaml.org,2002:python/name:os.system"),
+        ("task: mine\n\tx: 1", r"mine.yaml:2:1: not YAML: "),
+        *(
+            (f"include: {BASE}\ntask: mine\n{line}\ndataset_kwargs: {{spec: {{}}}}", rf"mine.yaml:3:\d+: {message}")
+            for line, message in (
+                ("metadata: 5", "metadata: must be a mapping of fields, got 5"),
+                ("metadata: {data: 7}", r"metadata\.data: must be a list of staged files, got 7"),
+                ("metadata: {version: x}", r"metadata\.version: must be a number, got 'x'"),
+                ("generation_kwargs: 5", "generation_kwargs: must be a mapping of fields, got 5"),
+                ("process_results: !function no.such", "process_results: !function no.such: cannot be imported"),
+                ("doc_to_text: '{{inptu}}'", "doc_to_text: is '{{inptu}}', but prompts are made and counted with"),
+                ("target_delimiter: ''", "target_delimiter: is '', but prompts are made and counted with ' '"),
+            )
+        ),
     ],
 )
 def test_a_file_that_is_no_task_says_why(tmp_path: Path, tokenizer_folder: str, text: str, message: str) -> None:
@@ -379,6 +399,19 @@ def test_a_file_that_is_no_task_says_why(tmp_path: Path, tokenizer_folder: str, 
     assert re.search(message, "\n".join(check_file(file, tokenizer_folder).errors))
     with pytest.raises(TaskError):
         resolve(f"{file}@700")
+
+
+def test_a_text_of_one_endless_word_is_refused(tmp_path: Path, tokenizer_folder: str) -> None:
+    (tmp_path / "word.txt").write_text("x" * 5000)
+    (error,) = check_file(write_task(tmp_path, haystack={"file": "word.txt"}), tokenizer_folder).errors
+    assert "words are too coarse for this length: use a longer one" in error
+
+
+def test_lengths_and_places_beyond_reason_are_refused(tokenizer_folder: str) -> None:
+    with pytest.raises(TaskError, match=r"'vt': length must be at most 16,777,216 tokens, got 99,999,999"):
+        resolve("vt@99999999")
+    with pytest.raises(TaskError, match="index must be at least 0, got -1"):
+        show_sample("niah_single_1@700", tokenizer_folder, -1)
 
 
 def test_the_room_for_the_answer_is_what_the_model_may_generate(tmp_path: Path, tokenizer_folder: str) -> None:

@@ -18,8 +18,8 @@ def print_states(states: Sequence[FileState], used_by: dict[str, list[str]], con
     """One line a data file: its state, size, source, and the suites that read it."""
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for title in ("file", "state", "size", "source", "suites"):
-        justify = "right" if title == "size" else "left"
-        drawn.add_column(title, justify=justify, overflow="fold", no_wrap=title in ("file", "state"))
+        whole = title in ("file", "state")
+        drawn.add_column(title, justify="right" if title == "size" else "left", overflow="fold", no_wrap=whole)
     for state in states:
         drawn.add_row(
             state.name,

@@ -90,7 +90,11 @@ def parse_source(raw: Any, folder: Path) -> Source | list[Problem]:
 
 def _parse_file(file: Path, column: str | None) -> Source | list[Problem]:
     if file.suffix not in TEXT_ENDINGS + TABLE_ENDINGS:
-        return [Problem(("file",), f"{file.name}: the ending must be one of {', '.join(TEXT_ENDINGS + TABLE_ENDINGS)}")]
+        return [
+            Problem(
+                ("file",), f"{file.name or file}: the ending must be one of {', '.join(TEXT_ENDINGS + TABLE_ENDINGS)}"
+            )
+        ]
     if not file.is_file():
         return [Problem(("file",), f"{file} does not exist; the path is relative to the task's YAML file")]
     if file.suffix in TEXT_ENDINGS and column is not None:
@@ -192,9 +196,10 @@ def _hub_rows(source: Source) -> list[str]:
 
 def _no_column(source: Source, where: str, columns: Any) -> TaskError:
     names = list(columns)
+    hint = nearest(source.field, names) if names else "not a row"
     return TaskError(
-        f"haystack {where}: no column {source.field!r}; {nearest(source.field, names) if names else 'not a row'} "
-        "Name the column with the text: haystack: {file: ..., field: NAME}"
+        f"haystack {where}: no column {source.field!r}; {hint}; name the column with the text: "
+        "haystack: {file: ..., field: NAME}"
     ).at("haystack", "field")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from tasks.catalog import MAX_LENGTH
 from tasks.errors import TaskError
 from tasks.needle.haystacks import Source, parse_source
 from tasks.needle.kinds import Kind, parse_kind
@@ -134,11 +135,16 @@ def _lengths(spec: Mapping[str, Any]) -> list[Problem]:
     given = spec["lengths"]
     if not isinstance(given, list) or not given:
         return [Problem(("lengths",), f"must be a list of lengths in tokens, such as [1024, 2048], got {given!r}")]
-    return [
+    problems = [
         Problem(("lengths", index), f"must be a whole number of tokens, got {value!r}")
         for index, value in enumerate(given)
         if type(value) is not int or value < 1
     ]
+    twice = [index for index, value in enumerate(given) if value in given[:index]]
+    problems += [Problem(("lengths", index), f"{given[index]!r} stands there twice") for index in twice]
+    if not problems and (over := [index for index, value in enumerate(given) if value > MAX_LENGTH]):
+        problems.append(Problem(("lengths", over[0]), f"must be at most {MAX_LENGTH:,} tokens, got {given[over[0]]:,}"))
+    return problems
 
 
 def _choices(spec: Mapping[str, Any]) -> list[Problem]:

@@ -49,28 +49,21 @@ def _keyed(file: str) -> Iterable[Row]:
     """SWDE and FDA: a key's value has to be found; the earlier of key and value is the middle of the window."""
     for row in data.rows(file):
         parts = Parts(text=row["text"], key=row["key"])
-        yield Row(parts=parts, labels=(row["value"],), around=(row["key"], row["value"]), id=_id(row))
+        yield Row(parts=parts, labels=(row["value"],), around=(row["key"], row["value"]), **_more(row))
 
 
 def _completed(file: str) -> Iterable[Row]:
     """SQuAD: the text ends in what has to be completed."""
     for row in data.rows(file):
         parts = Parts(text=row["text"], question=row["question"], context=row["context"])
-        yield Row(parts=parts, labels=(row["value"],), around=(row["value"],), id=_id(row))
+        yield Row(parts=parts, labels=(row["value"],), around=(row["value"],), **_more(row))
 
 
 def _asked(file: str) -> Iterable[Row]:
     """NQ: a question behind its document, cut around the first answer."""
     for row in data.rows(file):
         answers = _answers(row)
-        yield Row(
-            parts=_question(row),
-            labels=answers,
-            around=answers[:1],
-            otherwise=tuple(row.get("alt_answers") or ()),
-            token_position=row.get("tok_pos"),
-            id=_id(row),
-        )
+        yield Row(parts=_question(row), labels=answers, around=answers[:1], **_more(row))
 
 
 def _headed(file: str) -> Iterable[Row]:
@@ -113,6 +106,12 @@ def _question(row: Mapping[str, Any]) -> Parts:
 def _answers(row: Mapping[str, Any]) -> tuple[str, ...]:
     answers: str | Sequence[str] = row["answers"]
     return (answers,) if isinstance(answers, str) else tuple(answers)
+
+
+def _more(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What says where else an answer may be, if the data set has it, and the document's name."""
+    otherwise, position = tuple(row.get("alt_answers") or ()), row.get("tok_pos")
+    return {"otherwise": otherwise, "token_position": position, "id": _id(row)}
 
 
 def _id(row: Mapping[str, Any]) -> str:

@@ -93,6 +93,8 @@ class Stretch:
 
     def lines(self, num_words: int, omitted: Sequence[int] = ()) -> list[str]:
         """The units that the first `num_words` words make, the last one maybe cut; words in `omitted` are left out."""
+        if num_words == 0:
+            return []
         kept = self.pieces[:num_words]
         for index in omitted:
             kept[index] = ""
