@@ -6,13 +6,16 @@ shown behind them; `published` names the tables of papers whose rows stand below
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks import catalog, own
 from tasks.errors import TaskError
+from tasks.located import SyntaxProblem, Trail, locate
+from tasks.problems import dotted
 from tasks.ruler.generators import check_generator
 from tasks.tokenizers import CONTEXT_PREFIXES
 
@@ -123,13 +126,41 @@ def load_suite(name_or_path: str | Path) -> Suite:
     """
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
-        return _read(Path(text))
+        return _read_own(Path(text))
     file = FOLDER / f"{text}.yaml"
     if not file.is_file():
         raise TaskError(
             f"unknown suite {text!r}: choose from {', '.join(suite_names())}, or give the path of a YAML file"
         )
     return _read(file)
+
+
+def _read_own(file: Path) -> Suite:
+    """A suite of the user's own: its mistakes with line and column, and no field twice."""
+    try:
+        located = locate(file)
+    except SyntaxProblem as error:
+        raise TaskError(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{file}: cannot be read ({error})") from error
+    for trail in located.repeated:
+        raise TaskError(f"{located.where(trail)}: {dotted(trail)}: stands here twice")
+    try:
+        return _read(file)
+    except TaskError as error:
+        message = str(error).removeprefix(f"{file}: ")
+        if message == str(error):
+            raise
+        raise TaskError(f"{located.where(_trail(message))}: {message}") from error
+
+
+def _trail(message: str) -> Trail:
+    """The field that a message of this module is about: `columns[2]: unknown field 'metrc'; …`."""
+    place = re.match(r"(\w+)(?:\[(\d+)\])?: ", message)
+    field = re.search(r"field '(\w+)'|task '|metric '|: (\w+) must be", message)
+    trail: Trail = (place[1], *([int(place[2])] if place[2] else [])) if place else ()
+    name = next((group for group in field.groups() if group), None) if field else None
+    return (*trail, name) if name else trail
 
 
 def _read(file: Path) -> Suite:
@@ -140,6 +171,9 @@ def _read(file: Path) -> Suite:
     for field in ("suite", "columns"):
         if not raw.get(field):
             raise TaskError(f"{file}: field {field!r} is missing or empty")
+    for field in ("suite", "description"):
+        if not isinstance(raw.get(field, ""), str):
+            raise TaskError(f"{file}: field {field!r} must be text, got {raw[field]!r}")
     protocol = _record(SuiteProtocol, raw.get("protocol", {}), f"{file}: protocol")
     if protocol.context_prefix not in CONTEXT_PREFIXES:
         raise TaskError(f"{file}: protocol: context_prefix must be one of {', '.join(CONTEXT_PREFIXES)}")
@@ -149,21 +183,22 @@ def _read(file: Path) -> Suite:
         raise TaskError(f"{file}: protocol: shots must be at least 0, got {protocol.shots}")
     if protocol.max_length is not None and protocol.max_length < 1:
         raise TaskError(f"{file}: protocol: max_length must be at least 1, got {protocol.max_length}")
-    columns = tuple(
-        _column(entry, protocol, f"{file}: columns[{index}]", file.parent)
-        for index, listed in enumerate(_list(raw, "columns", file))
-        for entry in _lengths(listed, f"{file}: columns[{index}]")
-    )
-    _check_columns(columns, file)
+    places, columns = [], []
+    for index, listed in enumerate(_list(raw, "columns", file)):
+        place = f"{file}: columns[{index}]"
+        found = [_column(entry, protocol, place, file.parent) for entry in _lengths(listed, place)]
+        places += [place] * len(found)
+        columns += found
+    _check_columns(columns, places, file)
     averages = tuple(
-        _average(entry, columns, f"{file}: averages[{index}]")
+        _average(entry, tuple(columns), f"{file}: averages[{index}]")
         for index, entry in enumerate(_list(raw, "averages", file))
     )
     return Suite(
         name=str(raw["suite"]),
         description=str(raw.get("description", "")),
         protocol=protocol,
-        columns=columns,
+        columns=tuple(columns),
         file=file,
         averages=averages,
         published=_record(Published, raw["published"], f"{file}: published") if "published" in raw else None,
@@ -217,20 +252,20 @@ def _column(entry: Any, protocol: SuiteProtocol, where: str, folder: Path) -> Co
     return column
 
 
-def _check_columns(columns: tuple[Column, ...], file: Path) -> None:
+def _check_columns(columns: Sequence[Column], places: Sequence[str], file: Path) -> None:
     asked: dict[tuple[str, int | None], Column] = {}
     names = [column.name for column in columns if column.name is not None]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise TaskError(f"{file}: two columns are called {twice!r}")
     seen: set[tuple[str, int | None, str]] = set()
-    for index, column in enumerate(columns):
+    for place, column in zip(places, columns, strict=True):
         cell = (column.task, column.length)
         if (*cell, column.metric) in seen:
-            raise TaskError(f"{file}: columns[{index}]: {column.task} with {column.metric} stands there twice")
+            raise TaskError(f"{place}: {column.task} with {column.metric} stands there twice")
         seen.add((*cell, column.metric))
         for field in ("samples", "shots"):
             if getattr(asked.setdefault(cell, column), field) != getattr(column, field):
-                raise TaskError(f"{file}: columns[{index}]: {field} of {column.task} differ between two columns")
+                raise TaskError(f"{place}: {field} of {column.task} differ between two columns")
 
 
 def _record(kind: type[Record], raw: Any, where: str) -> Record:
