@@ -81,9 +81,19 @@ def _select_tokenizer(_kind: str, path: str) -> _Regex | _HuggingFace:
     return _Regex() if path == "regex" else _HuggingFace(path)
 
 
-def _child(
-    wheel: Path, task: str, length: int, samples: int, seed: int, tokenizer: str, folder: str, most_words: int | None
-) -> None:
+def load_script(
+    wheel: Path,
+    task: str,
+    length: int,
+    *,
+    samples: int,
+    folder: str,
+    seed: int = 42,
+    tokenizer: str = "regex",
+    most_words: int | None = None,
+    run_name: str = "script",
+) -> dict[str, Any]:
+    """A script's globals, once what it imports is replaced; with the name `__main__` it writes its samples as well."""
     import nltk.tokenize
     import wonderwords.random_word as lists
 
@@ -119,7 +129,14 @@ def _child(
     }
     script = scripts / f"{declared['task']}.py"
     sys.argv = [str(script), *(part for name, value in arguments.items() for part in (f"--{name}", str(value)))]
-    runpy.run_path(str(script), run_name="__main__")
+    return runpy.run_path(str(script), run_name=run_name)
+
+
+def _child(
+    wheel: Path, task: str, length: int, samples: int, seed: int, tokenizer: str, folder: str, most_words: int | None
+) -> None:
+    options: dict[str, Any] = {"seed": seed, "tokenizer": tokenizer, "most_words": most_words}
+    load_script(wheel, task, length, samples=samples, folder=folder, run_name="__main__", **options)
     used = resource.getrusage(resource.RUSAGE_SELF)
     (Path(folder) / "seconds").write_text(str(used.ru_utime + used.ru_stime))
 
