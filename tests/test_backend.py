@@ -104,6 +104,30 @@ def test_generations_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
         assert GDN2LM(str(folder), batch_size=batch_size).generate_until(requests) == expected
 
 
+def test_texts_whose_characters_span_tokens_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
+    """Bytes of a character in several tokens, special tokens spelt out, and stops inside and across tokens."""
+    rng = random.Random(11)
+    strange = [*WORDS, "naïve", "日本語", "🙂🙃", "<|endoftext|>", "</s>", "\t", "Straße", "a\u0301", "\n"]
+    drawn = [" ".join(rng.choices(strange, k=rng.randint(1, 40))) for _ in range(24)]
+    stops = [["日"], ["🙂"], ["é", "ox j"], ["  "], ["st", "th"], [" number is"]]
+    scored = instances("loglikelihood", [(text, " " + rng.choice(strange).strip() + "!") for text in drawn])
+    asked = [(text, {"until": stops[i % 6], "max_gen_toks": (1, 2, 17, 40)[i % 4]}) for i, text in enumerate(drawn)]
+    requests = instances("generate_until", asked)
+    texts, scores = hflm.generate_until(requests, disable_tqdm=True), hflm.loglikelihood(scored, disable_tqdm=True)
+    for batch_size in (1, 16):
+        ours = GDN2LM(str(folder), batch_size=batch_size)
+        assert ours.generate_until(requests) == texts
+        assert_same_scores(ours.loglikelihood(scored, disable_tqdm=True), scores)
+
+
+def test_no_token_to_generate_is_an_empty_text(folder: Path) -> None:
+    ours = GDN2LM(str(folder))
+    arguments = [("The quick", {"until": [], "max_gen_toks": n}) for n in (0, 1)]
+    nothing, one = ours.generate_until(instances("generate_until", arguments))
+    assert nothing == ""
+    assert len(one) > 0
+
+
 @pytest.mark.parametrize("segment", [1, 7, 64])
 def test_segments_do_not_change_scores(folder: Path, monkeypatch: pytest.MonkeyPatch, segment: int) -> None:
     requests = instances("loglikelihood", pairs()[::3])
