@@ -67,13 +67,19 @@ CANDIDATES: dict[str, list[Tile]] = {
 
 @dataclass(frozen=True)
 class Special:
-    """Candidates instead of those above, on some architectures, precisions and padded key dims."""
+    """Candidates instead of those above, for some architectures, precisions, padded key and value dims (None: all)."""
 
     kernel: str
     tiles: tuple[Tile, ...]
     archs: tuple[int, ...] = (80, 90, 100)
     precisions: tuple[str, ...] = ("bf16", "tf32", "tf32x3")
     key_dims: tuple[int, ...] = (16, 32, 64, 128, 256)
+    value_dims: tuple[int, ...] | None = None
+
+    def fits(self, kernel: str, KP: int, VP: int, precision: str, family: int) -> bool:
+        """Whether these are the candidates of that case; `family` is one of the architectures 80, 90 and 100."""
+        sizes = KP in self.key_dims and (self.value_dims is None or VP in self.value_dims)
+        return kernel == self.kernel and family in self.archs and precision in self.precisions and sizes
 
 
 def _tile(num_warps: int, num_stages: int, **blocks: int) -> Tile:
@@ -84,6 +90,21 @@ def _tile(num_warps: int, num_stages: int, **blocks: int) -> Tile:
 # operands need registers, as in three-part products everywhere.
 THREE = ("tf32x3",)
 SPECIALS = (
+    # Head sizes with d_k other than d_v, and the smallest ones.
+    Special("transition", (_tile(4, 1, BN=64, BK=64),), (80,), THREE, (128,), (256,)),
+    Special("value_gradients", (_tile(8, 1, BK=64, BV=64),), (90,), ("bf16",), (64,), (128,)),
+    Special(
+        "value_gradients", (_tile(8, 1, BK=64, BV=64), _tile(8, 1, BK=64, BV=128)), (90,), ("bf16",), (128,), (256,)
+    ),
+    Special("value_gradients", (_tile(8, 1, BK=64, BV=128),), (90,), ("bf16",), (256,), (128,)),
+    Special("value_gradients", (_tile(8, 1, BK=32, BV=64),), (90,), ("tf32",), (64,), (128,)),
+    Special("value_gradients", (_tile(8, 1, BK=32, BV=16),), (80,), THREE, (128,), (64,)),
+    Special("value_gradients", (_tile(8, 1, BK=32, BV=32),), (90,), THREE, (16, 32)),
+    Special("key_gradients", (_tile(8, 2, BK=32, BV=32),), (80,), ("bf16",), (128,), (64,)),
+    Special("key_gradients", (_tile(8, 1, BK=32, BV=32),), (80, 90, 100), ("tf32",), (128,), (64,)),
+    Special("key_gradients", (_tile(8, 1, BK=16, BV=16),), (90,), THREE, (16, 32)),
+    Special("key_gradients_by_level", (_tile(8, 1, BK=16, BV=32),), precisions=THREE),
+    # All others.
     Special("scores_by_level", (_tile(8, 1, BK=16),), (90, 100), ("tf32",)),
     Special("scan", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
     Special("scan_both_ways", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
@@ -109,20 +130,14 @@ SPILLS: dict[tuple[str, int, str, int], int] = {
     ("key_gradients", 32, "bf16", 90): 88,
     ("key_gradients", 64, "bf16", 90): 72,
     ("key_gradients", 128, "bf16", 90): 80,
-    ("value_gradients", 64, "bf16", 90): 368,
-    ("value_gradients", 128, "bf16", 90): 256,
-    ("value_gradients", 256, "bf16", 90): 8,
-    ("scan_both_ways", 256, "tf32", 80): 48,
-    ("value_gradients", 32, "tf32x3", 90): 16,
-    ("key_gradients", 32, "tf32x3", 90): 24,
+    ("value_gradients", 64, "bf16", 90): 104,
+    ("scan_both_ways", 256, "tf32", 80): 56,
     ("scan", 256, "tf32x3", 80): 1312,
     ("scan", 256, "tf32x3", 90): 648,
     ("scan", 256, "tf32x3", 100): 272,
     ("scan_both_ways", 256, "tf32x3", 80): 1344,
     ("scan_both_ways", 256, "tf32x3", 90): 696,
-    ("key_gradients_by_level", 128, "tf32x3", 80): 56,
-    ("key_gradients_by_level", 128, "tf32x3", 90): 48,
-    ("key_gradients_by_level", 128, "tf32x3", 100): 32,
+    ("scan_both_ways", 256, "tf32x3", 100): 296,
 }  # most bytes of default tiles that spill, for any d_v: kernel, padded d_k, precision, architecture; Triton 3.9.0
 
 
@@ -142,8 +157,7 @@ def tiles_for(kernel: str, KP: int, VP: int, precision: str, arch: int = 90) -> 
     family = 80 if arch < 90 or arch >= 120 else 90 if arch < 100 else 100  # how products get their operands
     candidates: Iterable[Tile] = CANDIDATES[kernel]
     for special in SPECIALS:
-        if (kernel == special.kernel and family in special.archs and precision in special.precisions
-                and KP in special.key_dims):  # fmt: skip
+        if special.fits(kernel, KP, VP, precision, family):
             candidates = special.tiles
             break
     tiles: list[Tile] = []
