@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ MERGED = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-sam
 
 
 def quiet_lm_eval() -> None:
-    """Warnings only, no pools of processes for standard errors, no warning of forked tokenizers."""
+    """Warnings only, no pools of processes for standard errors, no warning of forked tokenizers, no bar beside ours."""
     os.environ.setdefault("DISABLE_MULTIPROC", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    from lm_eval.api import task
+
+    if not isinstance(task.tqdm, partial):
+        task.tqdm = partial(task.tqdm, disable=True)  # TQDM_DISABLE counts only before the first import
     for name in ("lm_eval", "lm-eval"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lm_eval.api.task").setLevel(logging.ERROR)  # it advertises --metadata at every custom data set
