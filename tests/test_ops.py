@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
+from gdn2.ops.chunked import _decay_and_scores, _to_chunks
 
 BACKENDS = ["naive", "chunked"]  # in float64; the kernels' turn in float32 is test_triton.py
 FAST_BACKENDS = ["chunked"]
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 GRADIENT_TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12}
-DECAYS = ["none", "mild", "strong", "mixed", "extreme"]
+DECAYS = ["none", "mild", "strong", "mixed", "extreme", "uneven"]
 
 
 def make_inputs(
@@ -28,12 +29,15 @@ def make_inputs(
     q, k = (torch.nn.functional.normalize(normal(B, T, H, K), dim=-1) for _ in range(2))
     v = normal(B, T, H, V)
     uniform = torch.rand(B, T, H, K, generator=rng, dtype=torch.float64)
+    late_channel = torch.zeros(T, H, K, dtype=torch.bool)
+    late_channel[T // 2 :, 0, 0] = True
     g = {
         "none": 0 * uniform,
         "mild": -0.1 * uniform,
         "strong": -20 * uniform,
         "mixed": torch.where(uniform < 0.3, -50.0, -0.01 * uniform),
         "extreme": -200 * uniform,
+        "uneven": torch.where(late_channel, -5.0, -0.1 * uniform),  # some chunks of one head lose much
     }[decay]
     b, w = normal(B, T, H, K).sigmoid(), normal(B, T, H, V).sigmoid()
     state = normal(B, H, K, V)

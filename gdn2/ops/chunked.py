@@ -49,12 +49,8 @@ def _run_segment(
     q, k, v, g, b, w = (_to_chunks(x.to(dtype)) for x in (q, k, v, g, b, w))
     g = g.clamp(min=NO_DECAY_LEFT)
     erase, write = b * k, w * v
-    G, P, L = _decay_and_scores(q, k, erase, g)
-
-    decay_in = G.exp()
-    decay_out = (G[..., -1:, :] - G).exp().to(dtype)
-    carry = decay_in[..., -1, :, None].to(dtype)  # [B, H, N, K, 1]
-    decay_in = decay_in.to(dtype)
+    decay_in, decay_out, P, L = _decay_and_scores(q, k, erase, g)
+    carry = decay_in[..., -1, :, None]  # [B, H, N, K, 1]
     identity = torch.eye(L.shape[-1], dtype=dtype, device=L.device).expand_as(L)
     inverse = torch.linalg.solve_triangular(L, identity, upper=False, unitriangular=True)
     W = inverse @ (erase * decay_in)
@@ -81,20 +77,48 @@ def _to_chunks(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(B, H, -1, CHUNK_SIZE, d)
 
 
-def _decay_and_scores(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The cumulative log-decay G [B, H, N, C, K] and the masked scores P and L [B, H, N, C, C]."""
+Terms = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _decay_and_scores(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
+    """exp G and exp(G_C - G) [B, H, N, C, K] and the masked scores P and L [B, H, N, C, C].
+
+    Each chunk goes its own way: not even the last bits of its numbers depend on what else is there.
+    """
+    strong = ~(g.sum(-2) >= -MAX_SINGLE_REFERENCE_RANGE).all(-1)  # [B, H, N]; NaN counts as strong
+    num_strong = int(strong.sum())
+    if num_strong == 0:
+        return _single_reference(q, k, erase, g)
+    if num_strong == strong.numel():
+        return _by_level(q, k, erase, g)
+    terms = []
+    for mask, way in ((~strong, _single_reference), (strong, _by_level)):
+        at = mask.flatten().nonzero()[:, 0]
+        terms.append((at, way(*(x.flatten(0, 2).index_select(0, at) for x in (q, k, erase, g)))))
+    (weak_at, weak), (strong_at, other) = terms
+    order = torch.cat([weak_at, strong_at]).argsort()
+    decay_in, decay_out, P, L = (
+        torch.cat(parts).index_select(0, order).unflatten(0, strong.shape) for parts in zip(weak, other, strict=True)
+    )
+    return decay_in, decay_out, P, L
+
+
+def _single_reference(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
+    """One reference in the middle of a chunk's range serves all its pairs: for chunks that lose little."""
     rows = torch.cat([q, erase], dim=-2)
     G = g.cumsum(-2)
     middle = G[..., -1:, :] / 2
-    if bool((middle >= -MAX_SINGLE_REFERENCE_RANGE / 2).all()):
-        up, down = (G - middle).exp(), (middle - G).exp()
-        scores = (rows * torch.cat([up, up], dim=-2)) @ (k * down).transpose(-1, -2)
-        P, L = scores.chunk(2, dim=-2)
-        return G, P.tril(), L.tril(-1)
-    # Differences of large sums: float64 keeps the small ones exact, whatever was lost before them.
+    up, down = (G - middle).exp(), (middle - G).exp()
+    scores = (rows * torch.cat([up, up], dim=-2)) @ (k * down).transpose(-1, -2)
+    P, L = scores.chunk(2, dim=-2)
+    return G.exp(), (G[..., -1:, :] - G).exp(), P.tril(), L.tril(-1)
+
+
+def _by_level(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
+    """For any decay. Differences of large sums: float64 keeps the small ones exact, whatever was lost before them."""
     G = g.double().cumsum(-2)
     P, L = _scores_by_level(q, k, erase, G)
-    return G, P, L
+    return G.exp().to(q.dtype), (G[..., -1:, :] - G).exp().to(q.dtype), P, L
 
 
 def _scores_by_level(q: Tensor, k: Tensor, erase: Tensor, G: Tensor) -> tuple[Tensor, Tensor]:
