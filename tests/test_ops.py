@@ -154,6 +154,14 @@ def test_no_op_steps_leave_state_and_outputs_untouched(backend):
     assert torch.equal(final, final_padded)
 
 
+def test_how_a_chunk_is_computed_does_not_depend_on_what_stands_beside_it():
+    alone, beside = (make_inputs(1, 70, 2, 16, 8, decay=d, dtype=torch.float32)[3] for d in ("mild", "strong"))
+    chunks = [_to_chunks(g) for g in (alone, torch.cat([alone, beside]))]
+    decays = [_decay_and_scores(*torch.rand(3, *g.shape), g)[:2] for g in chunks]
+    for ours, together in zip(*decays, strict=True):
+        assert torch.equal(ours, together[:1])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_identical_keys_with_doubled_erase_stay_accurate(backend):
     *inputs, state = make_inputs(1, 64, 1, 8, 6, "none")
