@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar in
@@ -73,13 +74,13 @@ class RichProgress:
         self._started = self._last_line = time.monotonic()
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                _Counts(),
-                _Rate(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                _Title(),  # gives way where the terminal is narrow, after the bar
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                _Counts(table_column=Column(no_wrap=True)),
+                _Rate(table_column=Column(no_wrap=True)),
+                TimeElapsedColumn(table_column=Column(no_wrap=True)),
+                TextColumn("left", table_column=Column(no_wrap=True)),
+                TimeRemainingColumn(table_column=Column(no_wrap=True)),
                 console=self.console,
                 transient=True,
                 expand=True,
@@ -113,12 +114,24 @@ class RichProgress:
         )
 
 
+class _Title(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class _Counts(ProgressColumn):
     def render(self, task: Task) -> Text:
-        counts = f"{task.fields['requests']} · {int(task.completed):,}/{int(task.total or 0):,} tokens"
-        return Text(counts.replace(" ", "\u00a0"))  # never broken into two lines
+        return Text(f"{task.fields['requests']} · {_short(task.completed)}/{_short(task.total or 0)} tokens")
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+
+
+def _short(number: float) -> str:
+    """12345 as 12.3K."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "K")):
+        if number >= size:
+            return f"{number / (1e3 if unit == 'K' else size):.3g}{unit}"
+    return f"{int(number):,}"
