@@ -30,12 +30,15 @@ class Scorer:
 
     def __init__(self, model: GDN2ForCausalLM, requests: dict[int, ScoreRequest]) -> None:
         self.model, self.requests = model, requests
-        self._logprobs: dict[int, list[Tensor]] = {index: [] for index in requests}
+        # One tensor a request, filled in place: small ones that come and stay with each step would keep the process's
+        # heap from shrinking between steps.
+        dtype = _wide(model.dtype)
+        self._logprobs = {i: torch.empty(len(request.target_ids), dtype=dtype) for i, request in requests.items()}
         self._greedy = dict.fromkeys(requests, True)
 
     def visit(self, nodes: Sequence[UnitNode], offset: int, lengths: Sequence[int], hidden: Tensor) -> None:
         """Score what is scored at tokens [offset, offset + lengths[i]) of nodes[i], whose outputs are hidden[i]."""
-        spans: list[tuple[int, int]] = []  # (request, number of predictions), in the order of the flat lists
+        spans: list[tuple[int, int, int]] = []  # (request, its predictions from, to), in the order of the flat lists
         places, targets = [], []
         width = hidden.shape[1]
         for row, (node, length) in enumerate(zip(nodes, lengths, strict=True)):
@@ -45,7 +48,7 @@ class Scorer:
                 first = len(request.context_ids) - 1
                 low, high = max(first, start), min(end, first + len(request.target_ids))
                 if low < high:
-                    spans.append((index, high - low))
+                    spans.append((index, low - first, high - first))
                     places.append(np.arange(row * width + low - start, row * width + high - start))
                     targets.append(request.target_ids[low - first : high - first])
         if not spans:
@@ -55,11 +58,12 @@ class Scorer:
         unique, inverse = np.unique(flat, return_inverse=True)
         logprobs, greedy = self._predict(hidden, torch.from_numpy(unique), torch.from_numpy(inverse), wanted)
         at = 0
-        for index, count in spans:
+        for index, begin, stop in spans:
+            count = stop - begin
             part = logprobs[at : at + count]
             if not bool(torch.isfinite(part).all()):
                 self._refuse(self.requests[index], part)
-            self._logprobs[index].append(part)
+            self._logprobs[index][begin:stop] = part
             self._greedy[index] &= bool(greedy[at : at + count].all())
             at += count
 
@@ -69,7 +73,7 @@ class Scorer:
         One sum over all targets, in the dtype of the logits: segments cannot show, and lm-eval's HFLM, which sums in
         the same way, is met to the last bit where the log-probabilities are.
         """
-        return float(torch.cat(self._logprobs[index]).sum()), self._greedy[index]
+        return float(self._logprobs[index].sum()), self._greedy[index]
 
     def _predict(self, hidden: Tensor, unique: Tensor, inverse: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """(log-probabilities [N], is argmax [N]) on the CPU, of targets `wanted` [N] at positions unique[inverse]."""
