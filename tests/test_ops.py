@@ -30,7 +30,7 @@ def make_inputs(
     v = normal(B, T, H, V)
     uniform = torch.rand(B, T, H, K, generator=rng, dtype=torch.float64)
     late_channel = torch.zeros(T, H, K, dtype=torch.bool)
-    late_channel[T // 2 :, 0, 0] = True
+    late_channel[T // 2 :, :1, :1] = True
     g = {
         "none": 0 * uniform,
         "mild": -0.1 * uniform,
