@@ -13,7 +13,7 @@ from harness.accounts import Accounts
 from harness.asked import Asked
 from harness.journal import Journal
 from harness.lm_eval_run import evaluate_tasks, quiet_lm_eval, texts_of
-from harness.options import Plan, RunOptions, label, max_length_of
+from harness.options import Plan, RunOptions, label, max_length_of, metadata_of, tokenizer_of
 from harness.plan import Limits, make_plan
 from harness.requests import GenerateRequest, ScoreRequest
 from harness.text_model import Terms, TextModel
@@ -89,8 +89,7 @@ def count(plan: Plan, options: RunOptions, config: GDN2Config, told: Callable[[s
         UserError, TaskError: what a run would stop at: tokenizer, lengths, data.
     """
     quiet_lm_eval()
-    tokenizer = options.tokenizer or str(plan.checkpoint)
-    metadata = {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
+    tokenizer, metadata = tokenizer_of(plan, options), metadata_of(plan, options)
     found = {task.lm_eval_name: TaskCensus(label(task)) for task in plan.tasks}
     told("what tasks share")
     for members in groups([texts_of(task.config, metadata) for task in plan.tasks]):

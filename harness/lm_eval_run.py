@@ -1,4 +1,4 @@
-"""lm-eval, one task at a time: evaluate, merge, and write the result files that its own tools read."""
+"""lm-eval, some tasks at a time: evaluate, merge, and write the result files that its own tools read."""
 
 from __future__ import annotations
 
@@ -30,19 +30,14 @@ def quiet_lm_eval() -> None:
     logging.getLogger("lm_eval.evaluator_utils").setLevel(logging.ERROR)  # some metrics concern some documents only
 
 
-def evaluate_task(model: Any, config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """lm-eval's result of one task, samples included.
+def evaluate_tasks(model: Any, configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's result of tasks whose requests are asked in one call, samples included.
 
     Args:
         model: an lm-eval model.
-        config: a complete task configuration, as `tasks.registry.resolve` makes it.
+        configs: complete task configurations, as `tasks.registry.resolve` makes them.
         metadata: what document builders are given: tokenizer and context prefix.
     """
-    return evaluate_tasks(model, [config], metadata)
-
-
-def evaluate_tasks(model: Any, configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """lm-eval's result of tasks whose requests are asked in one call; arguments as for `evaluate_task`."""
     from lm_eval.evaluator import evaluate
 
     loaded = _load(configs, metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from harness import cells
 from harness.errors import UserError
@@ -125,6 +126,17 @@ def max_length_of(task: ResolvedTask, plan: Plan, options: RunOptions, own: int)
     """Tokens beyond which a task's requests are cut. A recurrent model has no context limit: unless --max-length or
     the suite say otherwise, a task gets at least its length, and `own`, what the checkpoint's config says."""
     return options.max_length or plan.max_length or max(own, task.max_length)
+
+
+def tokenizer_of(plan: Plan, options: RunOptions) -> str:
+    """The folder of the tokenizer: the checkpoint's own, unless the options name another."""
+    return options.tokenizer or str(plan.checkpoint)
+
+
+def metadata_of(plan: Plan, options: RunOptions) -> dict[str, Any]:
+    """What document builders are given."""
+    tokenizer = tokenizer_of(plan, options)
+    return {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
 
 
 def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:

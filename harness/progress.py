@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column
 from rich.text import Text
 
+from harness.counts import short
+
 LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar in
 
 
@@ -121,17 +123,9 @@ class _Title(ProgressColumn):
 
 class _Counts(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['requests']} · {_short(task.completed)}/{_short(task.total or 0)} tokens")
+        return Text(f"{task.fields['requests']} · {short(task.completed)}/{short(task.total or 0)} tokens")
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
-
-
-def _short(number: float) -> str:
-    """12345 as 12.3K."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "K")):
-        if number >= size:
-            return f"{number / (1e3 if unit == 'K' else size):.3g}{unit}"
-    return f"{int(number):,}"

@@ -16,7 +16,16 @@ from harness import cells, machine
 from harness.imports import import_for_run
 from harness.lm_eval_run import evaluate_tasks, merge, of_task, quiet_lm_eval, texts_of, write_results
 from harness.memory import PeakMemory
-from harness.options import Plan, RunOptions, label, make_plan, max_length_of, with_local_tokenizer
+from harness.options import (
+    Plan,
+    RunOptions,
+    label,
+    make_plan,
+    max_length_of,
+    metadata_of,
+    tokenizer_of,
+    with_local_tokenizer,
+)
 from harness.progress import RichProgress
 from harness.protocol import Protocol, TaskProtocol, digest, package_versions
 from harness.record import Cell, RunRecord, cell_from_dict
@@ -77,7 +86,7 @@ def _run_tasks(
 ) -> list[tuple[Cell, Mapping[str, Any]]]:
     """Each task's cell and lm-eval result; what an interrupted run had finished is not run again. Tasks that begin
     alike are run together: their groups follow from the plan alone, so the same command has the same ones."""
-    metadata = _metadata(plan, options)
+    metadata = metadata_of(plan, options)
     found: dict[int, tuple[Cell, Mapping[str, Any]]] = {}
     for members in groups([texts_of(task.config, metadata) for task in plan.tasks]):
         names = [plan.tasks[i].lm_eval_name for i in members]
@@ -100,12 +109,6 @@ def _run_tasks(
             progress.console.print(line, highlight=False, soft_wrap=True)
             found[i] = (cell, content["result"])
     return [found[i] for i in range(len(plan.tasks))]
-
-
-def _metadata(plan: Plan, options: RunOptions) -> dict[str, Any]:
-    """What document builders are given."""
-    tokenizer = _tokenizer_of(plan, options)
-    return {"pretrained": str(plan.checkpoint), "tokenizer": tokenizer, "context_prefix": plan.context_prefix}
 
 
 def summary_line(cell: Cell) -> str:
@@ -148,10 +151,6 @@ def _device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _tokenizer_of(plan: Plan, options: RunOptions) -> str:
-    return options.tokenizer or str(plan.checkpoint)
-
-
 def _check_lengths(plan: Plan, options: RunOptions) -> None:
     """A length that is too short for a sample's template shows now, not after an hour; samples that take long to draw
     are drawn now, by all cores."""
@@ -159,13 +158,13 @@ def _check_lengths(plan: Plan, options: RunOptions) -> None:
     from tasks.ruler.pool import prepare
     from tasks.tokenizers import load_tokenizer
 
-    tokenizer = load_tokenizer(_tokenizer_of(plan, options))
+    tokenizer = load_tokenizer(tokenizer_of(plan, options))
     for task in plan.tasks:
         generator = find_generator(task.config, tokenizer, context_prefix=plan.context_prefix)
         if generator is not None:
             generator.check()
     specs = [task.config["dataset_kwargs"]["spec"] for task in plan.tasks if task.generator]
-    prepare(specs, _tokenizer_of(plan, options), context_prefix=plan.context_prefix)
+    prepare(specs, tokenizer_of(plan, options), context_prefix=plan.context_prefix)
 
 
 def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from harness import progress
+from harness.counts import short
 from harness.progress import RichProgress
 
 
@@ -31,3 +32,10 @@ def test_saved_tokens_move_the_bar_and_not_the_count() -> None:
     sink.advance(1, 5)
     sink.end()
     assert sink.tokens == 65
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (9_999, "9,999"), (12_345, "12.3K"), (457_789, "458K"), (1_234_567, "1.2M")]
+)
+def test_counts_are_exact_while_they_are_short(number: int, text: str) -> None:
+    assert short(number) == text

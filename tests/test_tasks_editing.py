@@ -21,7 +21,7 @@ from lm_eval.tasks import TaskManager
 from test_tasks_niah import train_tokenizer, write_data
 
 from harness.cells import make_cell
-from harness.lm_eval_run import evaluate_task
+from harness.lm_eval_run import evaluate_tasks
 from tasks import catalog
 from tasks.editing import scoring
 from tasks.editing.draws import draw
@@ -285,7 +285,7 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
     answer, expected = EXPECTED[name]
     for task, figures in expected.items():
         resolved = resolve(f"{task}@700", samples=8)
-        run = evaluate_task(Answerer(answer), resolved.config, {"tokenizer": tokenizer})
+        run = evaluate_tasks(Answerer(answer), [resolved.config], {"tokenizer": tokenizer})
         result = run["results"][resolved.lm_eval_name]
         assert {metric: result[f"{metric},none"] for metric in figures} == figures, task
         counts = {"truncated": 0, "tokens": 0, "shared_tokens": 0, "seconds": 0.0, "peak_memory_mb": None}

@@ -22,7 +22,7 @@ from rich.console import Console
 from test_tasks_niah import train_tokenizer, write_data
 
 from harness import cli
-from harness.lm_eval_run import evaluate_task
+from harness.lm_eval_run import evaluate_tasks
 from harness.options import RunOptions
 from harness.runner import run
 from harness.tables.leaderboard import build_table
@@ -264,7 +264,7 @@ def test_several_rules_are_metrics_of_lm_eval(tmp_path: Path, tokenizer_folder: 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
             return [" ".join(["no", *request.doc["outputs"]][place % 2 :]) for place, request in enumerate(requests)]
 
-    result = evaluate_task(Answers(), task.config, {"tokenizer": tokenizer_folder, "max_samples": 4})
+    result = evaluate_tasks(Answers(), [task.config], {"tokenizer": tokenizer_folder, "max_samples": 4})
     found = {key: value for key, value in result["results"][task.lm_eval_name].items() if key.endswith(",none")}
     assert found == {
         "f1,none": (2 / 3 + 1) / 2,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu, normalize, silu
 
 from gdn2.config import GDN2Config
-from gdn2.mixers.base import QKVMixer, run_operator
+from gdn2.mixers.base import QKVMixer, run_operator, scaled_sigmoid
 from gdn2.modules import unit_length, wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
@@ -34,7 +34,7 @@ class DeltaNet(QKVMixer):
         q, k, v, conv = self.project(x, state, padding, activate=self.activation == "silu")
         if self.activation != "silu":
             v = silu(v)
-        beta = (self.erase_range * torch.sigmoid(wide(self.b_proj(x)))).to(x.dtype)[..., None]
+        beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]
         q, k = self.features(q), self.features(k)
         g = torch.zeros((), dtype=wide(x[:0]).dtype, device=x.device)
         steps = (q, k, v, g.expand_as(k), beta.expand_as(k), beta.expand_as(v))

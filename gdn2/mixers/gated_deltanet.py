@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.config import GDN2Config
-from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
+from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.modules import wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
@@ -34,7 +34,7 @@ class GatedDeltaNet(QKVMixer):
         """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
         q, k, v, conv = self.project(x, state, padding, unit=True)
         q, k = self.to_value_heads(q), self.to_value_heads(k)
-        beta = (self.erase_range * torch.sigmoid(wide(self.b_proj(x)))).to(x.dtype)[..., None]
+        beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]
         g = softplus_decay(self.a_proj(x), self.A_log, self.dt_bias)[..., None]
         steps = (q, k, v, g.expand_as(k), beta.expand_as(k), beta.expand_as(v))
         o, matrix = run_operator(*steps, state.matrix, padding)

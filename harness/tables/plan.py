@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.census import TaskCensus
+from harness.counts import short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +34,19 @@ def print_plan(tasks: Sequence[TaskCensus], estimate: Estimate, console: Console
     """A row a task and the sums, then the estimate."""
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("task", footer="all", no_wrap=True)
-    table.add_column("requests", justify="right", no_wrap=True, footer=_short(sum(task.requests for task in tasks)))
-    table.add_column("tokens", justify="right", no_wrap=True, footer=_short(sum(task.prompt_tokens for task in tasks)))
+    table.add_column("requests", justify="right", no_wrap=True, footer=short(sum(task.requests for task in tasks)))
+    table.add_column("tokens", justify="right", no_wrap=True, footer=short(sum(task.prompt_tokens for task in tasks)))
     table.add_column("shared", justify="right", no_wrap=True, footer=_share(tasks))
-    table.add_column(
-        "new ≤", justify="right", no_wrap=True, footer=_short(sum(task.generated_tokens for task in tasks))
-    )
-    table.add_column("longest", justify="right", no_wrap=True, footer=_short(max(task.longest for task in tasks)))
-    table.add_column("cut", justify="right", no_wrap=True, footer=_short(sum(task.truncated for task in tasks)))
+    table.add_column("new ≤", justify="right", no_wrap=True, footer=short(sum(task.generated_tokens for task in tasks)))
+    table.add_column("longest", justify="right", no_wrap=True, footer=short(max(task.longest for task in tasks)))
+    table.add_column("cut", justify="right", no_wrap=True, footer=short(sum(task.truncated for task in tasks)))
     table.add_column(
         "time ≤", justify="right", no_wrap=True, footer=_time(sum(task.tokens for task in tasks), estimate.rate)
     )
     for task in tasks:
         cut = f"[red]{task.truncated:,}[/]" if task.truncated else "0"
-        numbers = (_short(task.requests), _short(task.prompt_tokens), _share([task]), _short(task.generated_tokens))
-        table.add_row(task.name, *numbers, _short(task.longest), cut, _time(task.tokens, estimate.rate))
+        numbers = (short(task.requests), short(task.prompt_tokens), _share([task]), short(task.generated_tokens))
+        table.add_row(task.name, *numbers, short(task.longest), cut, _time(task.tokens, estimate.rate))
     console.print(table)
     rate = f"{estimate.rate:,.0f} tokens/s ({estimate.rate_from})" if estimate.rate else estimate.rate_from
     memory = (estimate.weight_bytes, estimate.state_bytes, estimate.step_bytes)
@@ -58,14 +57,6 @@ def print_plan(tasks: Sequence[TaskCensus], estimate: Estimate, console: Console
     console.print(f"memory  about {sum(memory) / 1e9:.2f} GB: {parts}", highlight=False)
     if any(task.truncated for task in tasks):
         console.print("Requests that are cut lose their beginning; leave --max-length out or raise it.", style="red")
-
-
-def _short(number: int) -> str:
-    """Exact below 10,000, else four characters: a row fits into a terminal of 80."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
-        if number >= size and number >= 10_000:
-            return f"{number / size:.1f}{unit}" if number < 100 * size else f"{number / size:.0f}{unit}"
-    return f"{number:,}"
 
 
 def _share(tasks: Sequence[TaskCensus]) -> str:
