@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ import torch
 from fakes import small_checkpoint
 
 from gdn2.checkpoints import load_checkpoint
-from harness import snapshot
+from harness import journal, snapshot
+from harness.decoder import Ready
 from harness.engine import Engine
 from harness.errors import UserError
 from harness.executor import LocalExecutor
@@ -21,6 +22,7 @@ from harness.journal import Journal
 from harness.plan import Limits, make_plan
 from harness.progress import NullProgress
 from harness.requests import GenerateRequest, ScoreRequest
+from harness.snapshot import Snapshots
 from harness.stops import StopRule
 from harness.workers import DEATHS, RayExecutor, WorkerSpec, _parts
 from tasks.tokenizers import load_tokenizer
@@ -36,6 +38,7 @@ SCORES = [
 GENERATIONS = [GenerateRequest(request.context_ids, 12, frozenset({0}), ("e",)) for request in SCORES[:24]]
 
 LONG = [GenerateRequest(request.context_ids, 90, frozenset({0})) for request in SCORES[:8]]
+KEPT = 70  # tokens up to which a text is kept: some of LONG end before, most behind
 
 
 class Total(NullProgress):
@@ -140,7 +143,23 @@ def test_more_workers_than_cores_are_refused(crew: RayExecutor, checkpoint: Path
 def test_texts_of_workers_go_on_after_the_command_was_killed(
     crew: RayExecutor, alone: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command ends with the first job; what the other worker has under way, or finished, is not done again."""
+    """The command ends with the first job; what the workers have under way, or finished, is not done again."""
+
+    class EveryStep(Snapshots):
+        """Each step is on disk before the next one, and none behind the same token: a slow machine loses no more."""
+
+        def part(self, numbers: list[int]) -> EveryStep:
+            return EveryStep(*super().part(numbers).__reduce__()[1])
+
+        def __reduce__(self) -> tuple:
+            return EveryStep, super().__reduce__()[1]
+
+        def save_if_due(self, rows: list[Ready], ids: Mapping[int, list[int]]) -> None:
+            if max(map(len, ids.values()), default=0) <= KEPT:
+                super().save_if_due(rows, ids)
+                self.wait()
+
+    monkeypatch.setattr(journal, "Snapshots", EveryStep)
     monkeypatch.setattr(snapshot, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(snapshot, "SHARE", 1e9)
     sink = Total()
@@ -159,15 +178,14 @@ def test_texts_of_workers_go_on_after_the_command_was_killed(
     with pytest.raises(KeyboardInterrupt):
         run(killed)
     crew._ray.get([worker.ready.remote() for worker in crew._free])  # they have ended what they had
-    under_way = list(tmp_path.glob("*under_way*"))
-    assert under_way
+    assert len(list(tmp_path.glob("*under_way*"))) == 2  # one a job
     assert not list(tmp_path.glob("journal.under_way.safetensors"))
     before = sink.tokens
     assert run(lambda *_: None) == expected
     after = sink.tokens - before
     sink.tokens = 0
     Engine(crew, sink).generate(LONG, lambda *_: None)
-    assert after < 0.6 * sink.tokens
+    assert len(LONG) < after < 0.2 * sink.tokens  # the last token of a text counts, whoever made it
     assert not list(tmp_path.glob("*under_way*"))
 
 
