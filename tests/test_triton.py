@@ -122,6 +122,23 @@ def test_several_segments_equal_one_forward_and_backward():
     assert_gradients(inputs)
 
 
+@pytest.mark.parametrize("segments", ["one", "several"])
+def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, monkeypatch, request):
+    if segments == "several":
+        request.getfixturevalue("short_segments")
+    inputs = rounded(2, 100, 2, 16, 80)
+    monkeypatch.setattr(chunkwise, "FEW_PROGRAMS", 0)
+    launched = []
+    launch = Plan.launch
+    monkeypatch.setattr(
+        Plan, "launch", lambda self, name, *a, **k: (launched.append(name), launch(self, name, *a, **k))
+    )
+    for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
+        assert_close(ours, theirs, FORWARD)
+    assert "scan_output_wide" in launched
+    assert "scan_output" not in launched
+
+
 def test_pieces_with_carried_state_equal_one_shot():
     *six, state = inputs = rounded(2, 100, 2, 8, 6)
     whole, final = exact(inputs)
@@ -275,7 +292,8 @@ def test_registers_read_before_they_are_written_are_found():
         /*0030*/    HGMMA.64x32x16.F32.BF16 R24, R92, gdesc[UR4], R24 ;
         /*0040*/    UIADD3 UR8, UP1, UR9, 0x2, URZ ;
     """
-    assert unwritten_registers(sass) == (
+    copies = "/*0050*/ LDGSTS.E.BYPASS.128 [R3+UR4], desc[UR5][R4.64] ;\n/*0060*/ LDG.E R2, desc[UR4][R4.64] ;"
+    assert unwritten_registers(sass + copies) == (
         "UR6 in HGMMA.64x32x16.F32.BF16",
         "UR7 in HGMMA.64x32x16.F32.BF16",
         "UR9 in UIADD3",
@@ -284,7 +302,8 @@ def test_registers_read_before_they_are_written_are_found():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "shape", [(2, 300, 4, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 32, 96), (1, 150, 1, 256, 256)]
+    "shape",
+    [(2, 300, 4, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 32, 96), (1, 150, 1, 256, 256), (1, 90, 2, 32, 32)],
 )
 def test_bfloat16_on_a_gpu(shape):
     inputs = rounded(*shape, dtype=torch.bfloat16)
@@ -292,3 +311,14 @@ def test_bfloat16_on_a_gpu(shape):
         assert_close(ours, theirs, 8e-3)
     assert_gradients(inputs, 1.3e-2)
     assert all(torch.equal(a, e) for a, e in zip(run(inputs), run(inputs), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("d", [64, 128])
+def test_a_row_gives_the_same_bits_alone_and_among_others_on_a_gpu(d, dtype):
+    inputs = rounded(24, 300, 4, d, d, dtype=dtype)
+    together = run(inputs)
+    for row in (0, 23):
+        alone = run([x[row : row + 1] for x in inputs])
+        assert all(torch.equal(a[0], t[row]) for a, t in zip(alone, together, strict=True))

@@ -90,8 +90,8 @@ def test_all_means_every_candidate_and_every_kind_of_call_once():
 
 
 def _row(**changes: object) -> Row:
-    job = jobs_for([90], [(128, 128)], ["bf16"], ["scan"])[0]
-    values = {"kernel": "scan", "arch": 90, "tile": dict(job.source.tile), "registers": 64, "spilled_bytes": 0,
+    job = jobs_for([90], [(128, 128)], ["bf16"], ["scan_output"])[0]
+    values = {"kernel": "scan_output", "arch": 90, "tile": dict(job.source.tile), "registers": 64, "spilled_bytes": 0,
               "shared_bytes": 1024, "matrix": 16, "wgmma": 16, "unwritten": (), "narrow": ()}  # fmt: skip
     return Row(Job(job.source, True, job.sizes), Compiled(**(values | changes)))
 
@@ -105,12 +105,15 @@ def test_whatever_must_not_ship_is_named_and_a_sound_binary_is_not():
     candidate = _row(spilled_bytes=8)
     candidate.job.default = False
     assert faults([candidate]) == []
-    assert "| scan | bfloat16 | 90 | 128 x 128 | BV 16 warps 4 stages 4 | 8 |" in summary([_row(spilled_bytes=8)])
+    assert "| scan_output | bfloat16 | 90 | 128 x 128 | BV 16 warps 4 stages 4 | 8 |" in summary(
+        [_row(spilled_bytes=8)]
+    )
 
 
 def test_chips_with_little_shared_memory_get_fewer_stages_and_no_tiles_of_sm_90():
-    assert tiles_for("scan", 128, 128, "bf16", 90)[0]["num_stages"] == 4
+    assert tiles_for("scan_output", 128, 128, "bf16", 90)[0]["num_stages"] == 4
     for arch in (86, 89, 120):
         assert shared_memory_limit(arch) == 99 * 1024
-        assert tiles_for("scan", 128, 128, "bf16", arch)[0]["num_stages"] == 2
+        assert tiles_for("scan_output", 128, 128, "bf16", arch)[0]["num_stages"] == 1
+        assert tiles_for("scan_both_ways", 128, 128, "bf16", arch)[0]["num_stages"] == 2
         assert tiles_for("key_gradients", 128, 128, "bf16", arch) == tiles_for("key_gradients", 128, 128, "bf16", 80)

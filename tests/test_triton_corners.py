@@ -151,9 +151,9 @@ def test_batches_beyond_65535_heads_are_one_axis_of_programs(T, monkeypatch):
 def test_more_programs_than_a_launch_has_are_refused(monkeypatch):
     monkeypatch.setattr(Launcher, "__call__", lambda *_: None)
     plan = Plan(16, 16, "tf32x3", torch.device("cpu"))
-    plan.launch("invert", MAX_PROGRAMS)
+    plan.launch("prepare", MAX_PROGRAMS)
     with pytest.raises(ValueError, match="cut the batch into parts"):
-        plan.launch("invert", MAX_PROGRAMS + 1)
+        plan.launch("prepare", MAX_PROGRAMS + 1)
 
 
 def test_addresses_with_32_bit_offsets_are_found():

@@ -11,26 +11,30 @@ import torch
 from test_ops import make_inputs
 from triton.runtime.errors import OutOfResources
 
-from gdn2.ops.triton import operator, plan, tuning
+from gdn2.ops.triton import choice, operator, plan, tuning
 from gdn2.ops.triton.launch import Launcher
 from gdn2.ops.triton.tiles import CANDIDATES, tiles_for
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 K = V = 16
-SMALL = {"heads": 1, "tokens": 20, "device": CPU}
+SMALL = {"heads": 1, "tokens": 160, "device": CPU}
 
 
 @pytest.fixture(autouse=True)
 def a_gpu_of_our_own(monkeypatch, tmp_path):
     """A chip's name, an empty cache, and two tiles a kernel that fit a small head."""
     monkeypatch.setenv("GDN2_CACHE", str(tmp_path))
-    monkeypatch.setattr(tuning, "_gpu_name", lambda _device: "NVIDIA H200/test")
-    monkeypatch.setattr(tuning, "_arch", lambda _device: 90)
+    monkeypatch.setattr(choice, "gpu_name", lambda _device: "NVIDIA H200/test")
+    monkeypatch.setattr(choice, "architecture", lambda _device: 90)
     monkeypatch.setattr(tuning, "CHECKED_TOKENS", 20)
     monkeypatch.setattr(tuning, "CHECKED_HEADS", 1)
-    tuning._read.cache_clear()
+    choice.read.cache_clear()
     yield
-    tuning._read.cache_clear()
+    choice.read.cache_clear()
+
+
+def default(kernel):
+    return tiles_for(kernel, 128, 128, "bf16", 90)[0]
 
 
 def clock(monkeypatch, milliseconds):
@@ -42,15 +46,18 @@ def clock(monkeypatch, milliseconds):
         create(self, kernel, constants, tile)
         current[:] = [(kernel, tile)]
 
-    names = {}
-    for name, kernel in plan.KERNELS.items():
-        names.setdefault(kernel, name)
+    def name_of(kernel, tile):
+        """The first of those that run this kernel with such a tile."""
+        return next(
+            name for name, k in plan.KERNELS.items() if k is kernel and tile in tiles_for(name, 16, 16, "tf32x3", 90)
+        )
+
     monkeypatch.setattr(Launcher, "__init__", remembered)
 
     def timer(_run):
         kernel, tile = current[0]
-        asked.append((names[kernel], tile))
-        return milliseconds(names[kernel], tile)
+        asked.append((name_of(kernel, tile), tile))
+        return milliseconds(*asked[-1])
 
     return asked, lambda: tuning.tune(K, V, torch.float32, timer=timer, **SMALL)
 
@@ -59,37 +66,37 @@ def last_is_fastest(kernel, tile):
     return 10.0 - tiles_for(kernel, 16, 16, "tf32x3", 90).index(tile)
 
 
-def last_of_scores(kernel, tile):
-    return last_is_fastest(kernel, tile) if kernel == "scores" else 1.0
+def last_of_prepare(kernel, tile):
+    return last_is_fastest(kernel, tile) if kernel == "prepare" else 1.0
 
 
 def test_the_fastest_candidate_is_kept_by_gpu_and_shape_and_read_by_the_next_run(monkeypatch, tmp_path):
     several = {name for name in CANDIDATES if len(tiles_for(name, 16, 16, "tf32x3", 90)) > 1}
-    assert {"scores", "invert", "recurrent"} <= several
+    assert {"prepare", "prepare_backward", "recurrent"} <= several
     asked, tune = clock(monkeypatch, last_is_fastest)
     found = tune()
     assert set(found) == several
-    file = tmp_path / "tiles" / f"NVIDIA-H200-test-triton-{tuning.triton.__version__}.json"
+    file = tmp_path / "tiles" / f"NVIDIA-H200-test-triton-{choice.triton.__version__}.json"
     kept = json.loads(file.read_text())
     for kernel in CANDIDATES:
         tiles = tiles_for(kernel, 16, 16, "tf32x3", 90)
-        assert tuning.tile_for(kernel, 16, 16, "tf32x3", CUDA) == tiles[-1 if kernel in several else 0]
-        assert tuning.tile_for(kernel, 16, 32, "tf32x3", CUDA) == tiles_for(kernel, 16, 32, "tf32x3", 90)[0]
+        assert choice.tile_for(kernel, 16, 16, "tf32x3", CUDA) == tiles[-1 if kernel in several else 0]
+        assert choice.tile_for(kernel, 16, 32, "tf32x3", CUDA) == tiles_for(kernel, 16, 32, "tf32x3", 90)[0]
         assert kept.get(f"{kernel} 16x16 tf32x3") == (tiles[-1] if kernel in several else None)
     number = len(asked)
-    tuning._read.cache_clear()  # as a new process
-    assert tuning.tile_for("scores", 16, 16, "tf32x3", CUDA) == found["scores"][0]
+    choice.read.cache_clear()  # as a new process
+    assert choice.tile_for("prepare", 16, 16, "tf32x3", CUDA) == found["prepare"][0]
     assert len(asked) == number  # reading measures nothing
 
 
 def test_other_shapes_and_dtypes_are_added_to_the_same_file(monkeypatch):
-    _, tune = clock(monkeypatch, last_of_scores)
-    other = {"scores 128x128 bf16": tiles_for("scores", 128, 128, "bf16", 90)[1]}
-    tuning._write(tuning.cache_file(CPU), other)
+    _, tune = clock(monkeypatch, last_of_prepare)
+    other = {"prepare 128x128 bf16": tiles_for("prepare", 128, 128, "bf16", 90)[1]}
+    choice.write(choice.cache_file(CPU), other)
     tune()
-    kept = json.loads(tuning.cache_file(CPU).read_text())
+    kept = json.loads(choice.cache_file(CPU).read_text())
     assert kept.items() > other.items()
-    assert not list(tuning.cache_file(CPU).parent.glob("*.tmp"))
+    assert not list(choice.cache_file(CPU).parent.glob("*.tmp"))
 
 
 def test_the_default_stays_where_nothing_is_faster(monkeypatch):
@@ -99,63 +106,68 @@ def test_the_default_stays_where_nothing_is_faster(monkeypatch):
 
 def test_a_candidate_that_does_not_run_on_the_chip_is_passed_over(monkeypatch, caplog):
     def too_large(kernel, tile):
-        if kernel == "scores" and tile != tiles_for("scores", 16, 16, "tf32x3", 90)[0]:
+        if kernel == "prepare" and tile != tiles_for("prepare", 16, 16, "tf32x3", 90)[0]:
             raise OutOfResources(300_000, 232_448, "shared memory")
         return 1.0
 
     _, tune = clock(monkeypatch, too_large)
     with caplog.at_level(logging.WARNING, "gdn2"):
-        assert tune()["scores"][0] == tiles_for("scores", 16, 16, "tf32x3", 90)[0]
-    assert "scores with" in caplog.text
+        assert tune()["prepare"][0] == tiles_for("prepare", 16, 16, "tf32x3", 90)[0]
+    assert "prepare with" in caplog.text
     assert "does not run on this GPU" in caplog.text
 
 
 def test_a_candidate_that_computes_something_else_is_passed_over(monkeypatch, caplog):
-    wrong = tiles_for("scores", 16, 16, "tf32x3", 90)[-1]
+    wrong = tiles_for("prepare", 16, 16, "tf32x3", 90)[-1]
     call = Launcher.__call__
 
     def broken(self, grid, *arguments):
         call(self, grid, *arguments)
-        if self.kernel is plan.KERNELS["scores"] and self.options["num_warps"] == wrong["num_warps"]:
-            arguments[self.kernel.arg_names.index("p_P")].mul_(1.5)
+        if self.kernel is plan.KERNELS["prepare"] and self.options["num_warps"] == wrong["num_warps"]:
+            o = arguments[self.kernel.arg_names.index("p_o")]
+            _ = None if o is None else o.mul_(1.5)
 
     monkeypatch.setattr(Launcher, "__call__", broken)
-    _, tune = clock(monkeypatch, last_of_scores)
+    _, tune = clock(monkeypatch, last_of_prepare)
     with caplog.at_level(logging.WARNING, "gdn2"):
-        assert tune()["scores"][0] != wrong
+        assert tune()["prepare"][0] != wrong
     assert "computes something else" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "\x00\x01", '"scores"', ""])
+@pytest.mark.parametrize("text", ["{", "[1]", "\x00\x01", '"prepare"', ""])
 def test_a_corrupt_cache_is_left_aside_with_a_warning(text, caplog):
-    file = tuning.cache_file(CUDA)
+    file = choice.cache_file(CUDA)
     file.parent.mkdir(parents=True)
     file.write_text(text)
     with caplog.at_level(logging.WARNING, "gdn2"):
-        assert tuning.tile_for("scan", 128, 128, "bf16", CUDA) == tiles_for("scan", 128, 128, "bf16", 90)[0]
-        tuning.tile_for("scores", 128, 128, "bf16", CUDA)
+        assert choice.tile_for("scan_output", 128, 128, "bf16", CUDA) == default("scan_output")
+        choice.tile_for("prepare", 128, 128, "bf16", CUDA)
     assert caplog.text.count("cannot be read") == 1  # once a process, not once a kernel
     assert str(file) in caplog.text
-    tuning._write(file, {"scan 128x128 bf16": tiles_for("scan", 128, 128, "bf16", 90)[1]})
-    assert tuning.tile_for("scan", 128, 128, "bf16", CUDA) == tiles_for("scan", 128, 128, "bf16", 90)[1]
+    choice.write(file, {"scan_output 128x128 bf16": tiles_for("scan_output", 128, 128, "bf16", 90)[1]})
+    assert choice.tile_for("scan_output", 128, 128, "bf16", CUDA) == tiles_for("scan_output", 128, 128, "bf16", 90)[1]
 
 
 def test_unknown_kernels_and_tiles_in_a_cache_are_left_aside_with_a_warning(caplog):
-    good = tiles_for("scores", 128, 128, "bf16", 90)[1]
-    file = tuning.cache_file(CUDA)
+    good = tiles_for("prepare", 128, 128, "bf16", 90)[1]
+    file = choice.cache_file(CUDA)
     file.parent.mkdir(parents=True)
-    kept = {"former_kernel 128x128 bf16": {"BV": 8}, "scores 128x128 bf16": good, "scan 128x128 bf16": {"BV": 99}}
+    kept = {
+        "former_kernel 128x128 bf16": {"BV": 8},
+        "prepare 128x128 bf16": good,
+        "scan_output 128x128 bf16": {"BV": 99},
+    }
     file.write_text(json.dumps(kept))
     with caplog.at_level(logging.WARNING, "gdn2"):
-        assert tuning.tile_for("scores", 128, 128, "bf16", CUDA) == good
-        assert tuning.tile_for("scan", 128, 128, "bf16", CUDA) == tiles_for("scan", 128, 128, "bf16", 90)[0]
+        assert choice.tile_for("prepare", 128, 128, "bf16", CUDA) == good
+        assert choice.tile_for("scan_output", 128, 128, "bf16", CUDA) == default("scan_output")
     assert "unknown kernels, left aside: former_kernel 128x128 bf16" in caplog.text
-    assert "{'BV': 99} is no candidate of scan 128x128 bf16" in caplog.text
+    assert "{'BV': 99} is no candidate of scan_output 128x128 bf16" in caplog.text
 
 
 def test_no_cache_is_no_warning(caplog):
     with caplog.at_level(logging.WARNING, "gdn2"):
-        assert tuning.tile_for("scan", 128, 128, "bf16", CUDA) == tiles_for("scan", 128, 128, "bf16", 90)[0]
+        assert choice.tile_for("scan_output", 128, 128, "bf16", CUDA) == default("scan_output")
     assert not caplog.records
 
 
@@ -174,7 +186,7 @@ def test_three_hundred_lengths_choose_the_tile_of_each_kernel_once(monkeypatch):
     for T in itertools.chain(range(1, 200), range(200, 8001, 78)):
         operator.triton_gated_delta_rule_2(*[x[:, :T] for x in six], 1.0)
     plan._plan.cache_clear()
-    assert len(asked) == len(set(asked)) == len({kernel for kernel, *_ in asked}) == 7
+    assert len(asked) == len(set(asked)) == len({kernel for kernel, *_ in asked}) == 4
 
 
 def test_the_command_says_so_where_there_is_no_gpu(monkeypatch, capsys):
@@ -183,3 +195,19 @@ def test_the_command_says_so_where_there_is_no_gpu(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         tuning.main()
     assert "tuning measures on a GPU, and there is none here" in capsys.readouterr().err
+
+
+def test_a_tile_that_ships_for_a_gpu_is_its_default_until_the_user_tunes(monkeypatch, tmp_path):
+    shipped, own = tiles_for("prepare", 128, 128, "bf16", 90)[1:3]
+    monkeypatch.setattr(choice, "SHIPPED", tmp_path / "shipped")
+    choice.write(choice.SHIPPED / choice.cache_file(CUDA).name, {"prepare 128x128 bf16": shipped})
+    assert choice.tile_for("prepare", 128, 128, "bf16", CUDA) == shipped
+    choice.write(choice.cache_file(CUDA), {"prepare 128x128 bf16": own})
+    assert choice.tile_for("prepare", 128, 128, "bf16", CUDA) == own
+
+
+def test_what_ships_are_candidates():
+    for file in choice.SHIPPED.glob("*.json"):
+        for key, tile in json.loads(file.read_text(encoding="utf-8")).items():
+            kernel, sizes, precision = key.split(" ")
+            assert tile in tiles_for(kernel, *map(int, sizes.split("x")), precision, 90), (file.name, key)

@@ -34,9 +34,9 @@ ARCHITECTURES = (80, 90, 100)
 HEAD_SIZES = ((32, 32), (64, 64), (128, 128), (256, 256), (64, 128), (128, 64), (128, 256), (256, 128))  # d_k, d_v
 DTYPES = {"bf16": "bfloat16", "tf32": "float16", "tf32x3": "float32"}
 QUICK = {
-    80: ("scores", "key_gradients_by_level"),
-    90: ("scan", "output", "key_gradients"),
-    100: ("transition", "recurrent"),
+    80: ("prepare_by_level", "key_gradients_by_level"),
+    90: ("prepare", "scan_output", "key_gradients"),
+    100: ("scan_output_wide", "recurrent"),
 }  # what `--quick` and the tests of every change compile
 
 

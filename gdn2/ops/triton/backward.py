@@ -1,7 +1,7 @@
-"""Chunkwise backward: two kernels behind those of forward.py, run again to save memory.
+"""Chunkwise backward: two kernels behind `prepare` and `scan`, which run again to save memory.
 
 The equations are those of gdn2/README.md, "Gradients". The adjoint H of the state behind a chunk obeys the affine
-recursion of the forward pass, transposed (`transition_kernel` makes R^T do, `scan_kernel` runs in reverse). Then:
+recursion of the forward pass, transposed (`prepare_kernel` makes R^T do, `scan_kernel` runs in reverse). Then:
 
 1. `value_gradients`: U = M (z - E+ S), dU = P^T do + K- H and Y = M^T dU, the adjoint of the triangular solve;
    dv = w Y, dw = v Y, and the score gradients dP = tril(do U^T), dL = -stril(Y U^T).
@@ -73,7 +73,7 @@ def key_gradients_kernel(
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Chunks with one reference and, in a second launch, those that `scores_kernel` marked."""
+    """Chunks with one reference and, in a second launch, those that `prepare_kernel` marked."""
     slot, i_n, i_h, i_k = place(H, KP // BK)
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
         return

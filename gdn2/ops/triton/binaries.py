@@ -22,10 +22,20 @@ from gdn2.ops.triton.tiles import Tile, shared_memory_limit
 FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_after", "p_before", "p_g", "p_dg"}
 INPUTS = {"p_q", "p_k", "p_b", "p_v", "p_w", "p_o", "p_do", "p_dq", "p_dk", "p_db", "p_dv", "p_dw"}
 INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
-ABSENT = {"transition": ("p_do",), "transition_backward": ("p_o",), "scan": ("p_R", "p_H", "p_after", "p_before")}
+_OUTPUT = ("p_S", "p_H", "p_after", "p_before")
+ABSENT = {
+    "prepare": ("p_do",),
+    "prepare_by_level": ("p_do",),
+    "prepare_backward": ("p_o",),
+    "prepare_backward_by_level": ("p_o",),
+    "scan_output": _OUTPUT,
+    "scan_output_wide": _OUTPUT,
+    "scan_both_ways": ("p_o", "p_starts", "p_lengths"),
+}  # the arguments that are None
 OF_FLAGS = {"HAS_FIRST": "p_first", "HAS_AFTER": "p_after", "PACKED": "p_offsets"}  # None without their flag
 FLAGS: dict[str, tuple[str, ...]] = {
-    "scan": ("HAS_FIRST",),
+    "scan_output": ("HAS_FIRST",),
+    "scan_output_wide": ("HAS_FIRST",),
     "scan_both_ways": ("HAS_FIRST", "HAS_AFTER"),
     "recurrent": ("HAS_FIRST", "PACKED"),
 }  # compile-time arguments that depend on the call: a state before, an adjoint behind, packed sequences
@@ -52,7 +62,7 @@ class Source:
         """The compile-time arguments: two sources with the same ones are the same binary."""
         plan, tile = Plan(self.K, self.V, self.precision, torch.device("cpu")), dict(self.tile)
         flags = {name: name in self.flags for name in OF_FLAGS}
-        if self.kernel == "scan":
+        if self.kernel.startswith("scan_output"):
             flags["HAS_AFTER"] = False
         values = plan.constants(self.kernel, tile) | tile | flags
         constants = {key: value for key, value in values.items() if key in KERNELS[self.kernel].arg_names}
@@ -173,8 +183,9 @@ def unwritten_registers(sass: str) -> tuple[str, ...]:
 
     Some releases of ptxas compute the addresses of wgmma operands from such a register ("A compiler's fault" in
     docs/kernels.md); the kernel then reads foreign shared memory. Registers hold 32 bits: 64-bit operations use two in
-    a row (a wide multiplication for its result and what it adds, not for its factors), the descriptors of a wgmma four,
-    of which it reads the last two where its first operand is in registers.
+    a row (a wide multiplication for its result and what it adds, not for its factors; a descriptor of memory only where
+    its number is even, as pairs are), the descriptors of a wgmma four, of which it reads the last two where its first
+    operand is in registers.
     """
     written: set[int] = set()
     found: list[str] = []
@@ -191,7 +202,7 @@ def unwritten_registers(sass: str) -> tuple[str, ...]:
         for kind, text, number in re.findall(r"(gdesc\[|desc\[)?(UR(\d+))", sources):
             first = 2 if kind == "gdesc[" and re.match(r"R\d+,R\d+", sources) else 0
             plain = width if uniform and (not added or re.search(rf"\b{text}\b", added)) else 1
-            count = {"gdesc[": 4, "desc[": 2, "": plain}[kind]
+            count = {"gdesc[": 4, "desc[": 2 - int(number) % 2, "": plain}[kind]
             missing = {int(number) + i for i in range(first, count)} - written
             found += [f"UR{register} in {operation}" for register in sorted(missing)]
             written |= missing

@@ -1,4 +1,4 @@
-"""The chunkwise forward pass: its five kernels in their order, segment after segment."""
+"""The chunkwise forward pass: `prepare` and `scan_output`, segment after segment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from torch import Tensor
 from gdn2.ops.triton.layout import Segment
 from gdn2.ops.triton.plan import Call
 
+FEW_PROGRAMS = 128  # of 16 value columns: they run at once, one on a multiprocessor, and nothing runs beside them
+
 
 @dataclass
 class ChunkTerms:
-    """What the chunks of a segment contribute before their state is known (forward.py); Q turns into R."""
+    """What the chunks of a segment contribute before their state is known: see prepare.py."""
 
     P: Tensor
     M: Tensor
@@ -26,57 +28,55 @@ class ChunkTerms:
     K: Tensor
     carry: Tensor
     by_level: Tensor
+    A: Tensor
+    B: Tensor
 
 
 def run_forward(
     call: Call, first: Tensor | None, segments: tuple[Segment, ...]
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Outputs [B, T, H, V], the last state [N, H, K, V], and the state at the start of each segment."""
-    plan, H, KP, VP = call.plan, call.H, call.plan.KP, call.plan.VP
+    plan, H = call.plan, call.H
     o = torch.empty_like(call.v)
     state, boundaries = first, []
+    programs = segments[0].N * H * plan.VP // 16
+    scan = "scan_output" if len(segments) == 1 and programs <= FEW_PROGRAMS else "scan_output_wide"
     pipeline = Pipeline(plan.device, enabled=len(segments) > 1)
     for segment in segments:
         boundaries.append(state)
-        slots = segment.num_chunks * H
-        terms = chunk_terms(call, segment)
-        A, S = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP)
-        plan.launch(
-            "transition", slots, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w, A, S,
-            terms.Q, o, None, segment.starts, segment.lengths, H,
-        )  # fmt: skip
+        terms = prepared(call, segment, "prepare", None, None, o)
+        A, S, R, carry = terms.A, terms.B, terms.Q, terms.carry
+        del terms
         last = plan.empty_state(segment.N, H)
-        with pipeline.behind(A, S, terms.Q, terms.carry):
+        with pipeline.behind(A, S, R, carry):
             plan.launch(
-                "scan", segment.N * H, A, S, terms.carry, S, state, last,
-                segment.offsets, H, segment.N, None, None, None, None, HAS_FIRST=state is not None, HAS_AFTER=False,
+                scan, segment.N * H, A, S, carry, None, state, last, segment.offsets, H, segment.N,
+                R, None, None, None, o, segment.starts, segment.lengths, HAS_FIRST=state is not None, HAS_AFTER=False,
             )  # fmt: skip
-            plan.launch(
-                "output", slots, terms.Q, S, o, segment.starts,
-                segment.lengths, H,
-            )  # fmt: skip
+        del A, S, R, carry
         state = last
     pipeline.join()
     assert state is not None
     return o, state, boundaries
 
 
-def chunk_terms(call: Call, segment: Segment) -> ChunkTerms:
-    """Kernels 1 and 2."""
-    plan, H, C, KP = call.plan, call.H, call.plan.C, call.plan.KP
+def prepared(
+    call: Call, segment: Segment, kernel: str, do: Tensor | None, R: Tensor | None, o: Tensor | None
+) -> ChunkTerms:
+    """The terms of a segment's chunks. With the kernel "prepare" O goes to `o`, and R where Q was; with
+    "prepare_backward" R^T do goes to `R`."""
+    plan, H, C, KP, VP = call.plan, call.H, call.plan.C, call.plan.KP, call.plan.VP
     slots = segment.num_chunks * H
-    L = plan.empty(slots, C * C, torch.float32)
-    P, M = plan.empty(slots, C * C), plan.empty(slots, C * C)
+    P, M, L = plan.empty(slots, C * C), plan.empty(slots, C * C), plan.empty(slots, C * C, torch.float32)
     E, Q, Km = plan.empty(slots, C * KP), plan.empty(slots, C * KP), plan.empty(slots, C * KP)
-    carry = plan.empty(slots, KP, torch.float32)
-    by_level = plan.empty(slots, 1, torch.int32)
-    for kernel in ("scores", "scores_by_level"):
+    carry, by_level = plan.empty(slots, KP, torch.float32), plan.empty(slots, 1, torch.int32)
+    A, B = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP)
+    for name in (kernel, f"{kernel}_by_level"):
         plan.launch(
-            kernel, slots, call.q, call.k, call.b, call.g, P, L, E, Q, Km, carry, by_level, segment.starts,
-            segment.lengths, call.scale, H,
+            name, slots, call.q, call.k, call.b, call.g, call.v, call.w, do, P, L, M, E, Q, Km, carry, by_level,
+            A, B, Q if R is None else R, o, segment.starts, segment.lengths, call.scale, H,
         )  # fmt: skip
-    plan.launch("invert", slots, L, M)
-    return ChunkTerms(P, M, E, Q, Km, carry, by_level)
+    return ChunkTerms(P, M, E, Q, Km, carry, by_level, A, B)
 
 
 class Pipeline:

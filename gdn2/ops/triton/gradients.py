@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdn2.ops.triton.chunkwise import chunk_terms, run_forward
+from gdn2.ops.triton.chunkwise import prepared, run_forward
 from gdn2.ops.triton.layout import Segment
 from gdn2.ops.triton.plan import Call, launchable
 
@@ -46,19 +46,16 @@ def segment_gradients(
     """
     plan, H, C, KP, VP = call.plan, call.H, call.plan.C, call.plan.KP, call.plan.VP
     slots = segment.num_chunks * H
-    terms = chunk_terms(call, segment)
-    A, S, adjoints = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP), plan.empty(slots, KP * VP)
-    plan.launch(
-        "transition_backward", slots, terms.M, terms.P, terms.E, terms.Q, terms.K, call.v, call.w,
-        A, S, adjoints, None, do, segment.starts, segment.lengths, H,
-    )  # fmt: skip
+    adjoints = plan.empty(slots, KP * VP)
+    terms = prepared(call, segment, "prepare_backward", do, adjoints, None)
+    A, S = terms.A, terms.B
     before, last = plan.empty_state(segment.N, H), plan.empty_state(segment.N, H)
     plan.launch(
         "scan_both_ways", 2 * segment.N * H, A, S, terms.carry, S,
-        state, last, segment.offsets, H, segment.N, adjoints, adjoints, adjoint, before,
+        state, last, segment.offsets, H, segment.N, adjoints, adjoints, adjoint, before, None, None, None,
         HAS_FIRST=state is not None, HAS_AFTER=adjoint is not None,
     )  # fmt: skip
-    del A
+    del A, terms.A
     dv, dw = _allocate(gradients, v=call.v, w=call.w)
     U, Y = plan.empty(slots, C * VP), plan.empty(slots, C * VP)
     plan.launch(

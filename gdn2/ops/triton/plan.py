@@ -14,32 +14,25 @@ import torch
 from torch import Tensor
 
 from gdn2.ops.triton.backward import key_gradients_kernel, value_gradients_kernel
+from gdn2.ops.triton.choice import tile_for
 from gdn2.ops.triton.decay import LOG2_E
-from gdn2.ops.triton.forward import (
-    invert_kernel,
-    output_kernel,
-    scan_kernel,
-    scores_by_level_kernel,
-    scores_kernel,
-    transition_kernel,
-)
 from gdn2.ops.triton.launch import ALIGNMENT, Launcher
 from gdn2.ops.triton.layout import MAX_KEY_DIM, padded_key_dim, padded_value_dim
+from gdn2.ops.triton.prepare import prepare_kernel
 from gdn2.ops.triton.recurrent import recurrent_kernel
+from gdn2.ops.triton.scan import scan_kernel
 from gdn2.ops.triton.tiles import CHUNK_SIZE, MAX_RANGE, PRECISION, Tile
-from gdn2.ops.triton.tuning import tile_for
 
 MAX_PROGRAMS = 2**31 - 1  # of a launch along its first axis, the only one in use
 
 KERNELS = {
-    "scores": scores_kernel,
-    "scores_by_level": scores_by_level_kernel,
-    "invert": invert_kernel,
-    "transition": transition_kernel,
-    "transition_backward": transition_kernel,
-    "scan": scan_kernel,
+    "prepare": prepare_kernel,
+    "prepare_by_level": prepare_kernel,
+    "prepare_backward": prepare_kernel,
+    "prepare_backward_by_level": prepare_kernel,
+    "scan_output": scan_kernel,
+    "scan_output_wide": scan_kernel,
     "scan_both_ways": scan_kernel,
-    "output": output_kernel,
     "value_gradients": value_gradients_kernel,
     "key_gradients": key_gradients_kernel,
     "key_gradients_by_level": key_gradients_kernel,
@@ -106,24 +99,22 @@ class Plan:
 
     def constants(self, name: str, tile: Tile) -> dict[str, Any]:
         """Every compile-time argument that the kernel `name` could have, but for tile sizes and flags."""
-        precision = self.precision
-        if name == "invert":
-            precision = "tf32" if precision == "bf16" else "tf32x3"  # M is rounded to bfloat16 behind it
+        of_inverse = "tf32" if self.precision == "bf16" else "tf32x3"  # M is rounded to bfloat16 behind it
         constants = {
             "K": self.K, "V": self.V, "KP": self.KP, "VP": self.VP, "C": self.C, "LOG_C": self.C.bit_length() - 1,
-            "KB": min(self.KP, 128), "MAX_RANGE": MAX_RANGE[self.precision] * LOG2_E.value, "PRECISION": precision,
-            "BY_LEVEL": name.endswith("by_level"), "FOR_BACKWARD": name.endswith("backward"),
-            "BOTH_WAYS": name.endswith("both_ways"), "STAGES": tile["num_stages"],
+            "KB": min(self.KP, 128), "MAX_RANGE": MAX_RANGE[self.precision] * LOG2_E.value, "PRECISION": self.precision,
+            "OF_INVERSE": of_inverse,
+            "BY_LEVEL": name.endswith("by_level"), "FOR_BACKWARD": "backward" in name,
+            "BOTH_WAYS": name.endswith("both_ways"), "WITH_OUTPUT": name.startswith("scan_output"),
+            "STAGES": tile["num_stages"],
         }  # fmt: skip
         return constants | {"BLOCKS": self.blocks(name, tile)}
 
     def blocks(self, name: str, tile: Tile) -> int:
         """Programs of a kernel that share one chunk or sequence of a head."""
-        if name.startswith("transition"):
-            return (self.KP + self.VP) // tile["BN"]
         if name.startswith("key_gradients"):
             return self.KP // tile["BK"]
-        if name == "output" or name.startswith("scan"):
+        if name.startswith("scan"):
             return self.VP // tile["BV"]
         return -(-self.V // tile["BV"]) if name == "recurrent" else 1
 

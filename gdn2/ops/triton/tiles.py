@@ -1,7 +1,7 @@
 """Tile sizes of every kernel: the few that are considered, and the choice among them.
 
 A tile is a dict of launch options (`num_warps`, `num_stages`) and block sizes. The first one that fits a shape is its
-default; `tuning.py` measures the others on a GPU and remembers the best.
+default; `tuning.py` measures the others on a GPU, `choice.py` knows which was best.
 """
 
 from __future__ import annotations
@@ -20,35 +20,29 @@ MAX_RANGE = {"bf16": -120.0, "tf32": -40.0, "tf32x3": -40.0}  # nats a chunk may
 PRECISION = {torch.bfloat16: "bf16", torch.float16: "tf32", torch.float32: "tf32x3"}
 
 CANDIDATES: dict[str, list[Tile]] = {
-    "scores": [
-        {"BK": 32, "num_warps": 4, "num_stages": 2},
-        {"BK": 32, "num_warps": 4, "num_stages": 1},
-        {"BK": 64, "num_warps": 8, "num_stages": 1},
+    "prepare": [
+        {"BK": 32, "BN": 128, "BT": 64, "num_warps": 4, "num_stages": 2},
+        {"BK": 32, "BN": 128, "BT": 64, "num_warps": 4, "num_stages": 2, "maxnreg": 168},
+        {"BK": 32, "BN": 64, "BT": 64, "num_warps": 4, "num_stages": 2, "maxnreg": 168},
     ],
-    "scores_by_level": [{"BK": 32, "num_warps": 8, "num_stages": 1}],
-    "invert": [
-        {"num_warps": 2, "num_stages": 1},
-        {"num_warps": 4, "num_stages": 1},
+    "prepare_by_level": [{"BK": 32, "BN": 64, "BT": 64, "num_warps": 8, "num_stages": 1}],
+    "prepare_backward": [
+        {"BK": 32, "BN": 128, "BT": 64, "num_warps": 4, "num_stages": 2},
+        {"BK": 32, "BN": 64, "BT": 64, "num_warps": 4, "num_stages": 2},
     ],
-    "transition": [
-        {"BN": 128, "BK": 64, "num_warps": 4, "num_stages": 1},
-        {"BN": 64, "BK": 64, "num_warps": 4, "num_stages": 1},
-    ],
-    "transition_backward": [
-        {"BN": 64, "BK": 64, "num_warps": 4, "num_stages": 1},
-        {"BN": 128, "BK": 64, "num_warps": 4, "num_stages": 1},
-    ],
-    "scan": [
+    "prepare_backward_by_level": [{"BK": 32, "BN": 64, "BT": 64, "num_warps": 8, "num_stages": 1}],
+    "scan_output": [
         {"BV": 16, "num_warps": 4, "num_stages": 4},
+        {"BV": 16, "num_warps": 4, "num_stages": 3},
+    ],
+    "scan_output_wide": [
+        {"BV": 64, "num_warps": 4, "num_stages": 3},
+        {"BV": 64, "num_warps": 8, "num_stages": 2},
         {"BV": 32, "num_warps": 4, "num_stages": 3},
     ],
     "scan_both_ways": [
         {"BV": 32, "num_warps": 4, "num_stages": 4},
         {"BV": 16, "num_warps": 4, "num_stages": 3},
-    ],
-    "output": [
-        {"BK": 64, "BV": 128, "num_warps": 4, "num_stages": 2},
-        {"BK": 64, "BV": 64, "num_warps": 4, "num_stages": 2},
     ],
     "value_gradients": [
         {"BK": 64, "BV": 128, "num_warps": 8, "num_stages": 1},
@@ -88,56 +82,69 @@ def _tile(num_warps: int, num_stages: int, **blocks: int) -> Tile:
 
 # Where the tiles above spill (`python -m gdn2.ops.triton.aot --all`); the first that fits a case counts. Before sm_90
 # operands need registers, as in three-part products everywhere.
-THREE = ("tf32x3",)
+BF16, HALF, THREE = ("bf16",), ("bf16", "tf32"), ("tf32x3",)
+PREPARE = ("prepare", "prepare_by_level", "prepare_backward", "prepare_backward_by_level")
+_SMALLEST = (_tile(8, 1, BK=16, BN=32, BT=16), _tile(4, 1, BK=16, BN=16, BT=16))
+_SMALL = (_tile(8, 1, BK=16, BN=32, BT=32),)
+_MIDDLE = (_tile(8, 1, BK=32, BN=64, BT=32),)
 SPECIALS = (
-    # Head sizes with d_k other than d_v, and the smallest ones.
-    Special("transition", (_tile(4, 1, BN=64, BK=64),), (80,), THREE, (128,), (256,)),
-    Special("value_gradients", (_tile(8, 1, BK=64, BV=64),), (90,), ("bf16",), (64,), (128,)),
-    Special(
-        "value_gradients", (_tile(8, 1, BK=64, BV=64), _tile(8, 1, BK=64, BV=128)), (90,), ("bf16",), (128,), (256,)
-    ),
-    Special("value_gradients", (_tile(8, 1, BK=64, BV=128),), (90,), ("bf16",), (256,), (128,)),
+    *(Special(kernel, _SMALLEST, precisions=THREE, key_dims=(16, 32)) for kernel in PREPARE),
+    *(Special(kernel, _SMALL, precisions=THREE) for kernel in PREPARE),
+    Special("prepare", _MIDDLE, (80,), HALF, (256,)),
+    Special("prepare", _MIDDLE, (80,), HALF, value_dims=(256,)),
+    Special("prepare_backward_by_level", _SMALL, (80,), BF16, (256,)),
+    Special("prepare_backward_by_level", _SMALL, (80, 100), ("tf32",)),
+    *(Special(kernel, _MIDDLE, (80,), HALF) for kernel in PREPARE[1:]),
+    Special("prepare_backward", (_tile(4, 2, BK=32, BN=64, BT=64),), (90,), BF16, (256,)),
+    *(Special(kernel, _MIDDLE, (100,), ("tf32",)) for kernel in PREPARE[1:]),
+    Special("prepare", (_tile(8, 1, BK=32, BN=64, BT=64),), (100,), BF16, (256,)),
+    Special("scan_output", (_tile(4, 3, BV=16),), (80,), BF16),
+    Special("scan_output", (_tile(8, 1, BV=16),), (80, 90, 100), ("tf32", "tf32x3"), (128, 256)),
+    Special("scan_output_wide", (_tile(8, 1, BV=32),), (80, 90), BF16, (256,)),
+    Special("scan_output_wide", (_tile(8, 2, BV=64), _tile(4, 3, BV=32)), (80,), BF16),
+    Special("scan_output_wide", (_tile(8, 1, BV=32), _tile(8, 1, BV=16)), precisions=("tf32",), key_dims=(128,)),
+    Special("scan_output_wide", (_tile(8, 1, BV=16),), precisions=("tf32",), key_dims=(256,)),
+    Special("scan_output_wide", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
+    Special("scan_output_wide", (_tile(8, 1, BV=32),), precisions=THREE),
+    Special("scan_both_ways", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (80,), HALF, (256,)),
+    Special("scan_both_ways", (_tile(4, 1, BV=16), _tile(8, 1, BV=16)), (80,), ("tf32",)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (90,), ("tf32",), (128, 256)),
+    # Gradients: head sizes with d_k other than d_v and the smallest ones first.
+    Special("value_gradients", (_tile(8, 1, BK=64, BV=32),), (90,), BF16, (64,), (128,)),
+    Special("value_gradients", (_tile(8, 1, BK=64, BV=64), _tile(8, 1, BK=64, BV=128)), (90,), BF16, (128,), (256,)),
+    Special("value_gradients", (_tile(8, 1, BK=64, BV=128),), (90,), BF16, (256,), (128,)),
     Special("value_gradients", (_tile(8, 1, BK=32, BV=64),), (90,), ("tf32",), (64,), (128,)),
     Special("value_gradients", (_tile(8, 1, BK=32, BV=16),), (80,), THREE, (128,), (64,)),
     Special("value_gradients", (_tile(8, 1, BK=32, BV=32),), (90,), THREE, (16, 32)),
-    Special("key_gradients", (_tile(8, 2, BK=32, BV=32),), (80,), ("bf16",), (128,), (64,)),
-    Special("key_gradients", (_tile(8, 1, BK=32, BV=32),), (80, 90, 100), ("tf32",), (128,), (64,)),
-    Special("key_gradients", (_tile(8, 1, BK=16, BV=16),), (90,), THREE, (16, 32)),
-    Special("key_gradients_by_level", (_tile(8, 1, BK=16, BV=32),), precisions=THREE),
-    # All others.
-    Special("scores_by_level", (_tile(8, 1, BK=16),), (90, 100), ("tf32",)),
-    Special("scan", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
-    Special("scan_both_ways", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
-    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (80,), ("bf16", "tf32"), (256,)),
-    Special("scan_both_ways", (_tile(4, 1, BV=16), _tile(8, 1, BV=16)), (80,), ("tf32",)),
-    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (90,), ("tf32",), (128, 256)),
-    Special("scan", (_tile(8, 1, BV=16),), (80, 90), ("tf32",), (256,)),
-    Special("output", (_tile(4, 2, BK=64, BV=64), _tile(4, 2, BK=32, BV=64)), precisions=THREE),
     Special("value_gradients", (_tile(8, 1, BK=32, BV=32), _tile(8, 1, BK=32, BV=16)), (80,), THREE),
     Special("value_gradients", (_tile(8, 1, BK=32, BV=16), _tile(8, 1, BK=32, BV=32)), precisions=THREE),
     Special("value_gradients", (_tile(8, 1, BK=64, BV=32), _tile(8, 1, BK=32, BV=64)), (90, 100), ("tf32",)),
     Special("value_gradients", (_tile(8, 2, BK=64, BV=32),), (80,)),
-    Special("value_gradients", (_tile(8, 2, BK=64, BV=64), _tile(8, 1, BK=64, BV=128)), (90,), ("bf16",), (256,)),
+    Special("value_gradients", (_tile(8, 2, BK=64, BV=64), _tile(8, 1, BK=64, BV=128)), (90,), BF16, (256,)),
+    Special("key_gradients", (_tile(8, 2, BK=32, BV=32),), (80,), BF16, (128,), (64,)),
+    Special("key_gradients", (_tile(8, 1, BK=32, BV=32),), (80, 90, 100), ("tf32",), (128,), (64,)),
+    Special("key_gradients", (_tile(8, 1, BK=16, BV=16),), (90,), THREE, (16, 32)),
     Special("key_gradients", (_tile(8, 1, BK=16, BV=64), _tile(8, 1, BK=16, BV=32)), (80,), THREE),
     Special("key_gradients", (_tile(8, 1, BK=16, BV=32), _tile(8, 1, BK=16, BV=64)), (90, 100), THREE),
-    Special("key_gradients", (_tile(8, 2, BK=32, BV=32), _tile(8, 2, BK=32, BV=64)), (80,), ("bf16",), (64,)),
+    Special("key_gradients", (_tile(8, 2, BK=32, BV=32), _tile(8, 2, BK=32, BV=64)), (80,), BF16, (64,)),
     Special("key_gradients", (_tile(8, 2, BK=32, BV=32),), precisions=("tf32",), key_dims=(64,)),
     Special("key_gradients", (_tile(8, 2, BK=32, BV=64),), (80,)),
-    Special("key_gradients", (_tile(2, 1, BK=16, BV=32),), (90,), ("bf16",), (16, 32)),
+    Special("key_gradients", (_tile(8, 1, BK=32, BV=32),), (90,), BF16, (32,), (32,)),
+    Special("key_gradients", (_tile(8, 1, BK=32, BV=64), _tile(8, 2, BK=64, BV=64)), (90,), BF16, (64,)),
+    Special("key_gradients", (_tile(8, 1, BK=32, BV=64),), (90,), BF16, (32,)),
+    Special("key_gradients", (_tile(8, 1, BK=32, BV=64),), (90,), BF16, (128,), (64,)),
+    Special("key_gradients", (_tile(2, 1, BK=16, BV=32),), (90,), BF16, (16,)),
+    Special("key_gradients_by_level", (_tile(8, 1, BK=16, BV=32),), precisions=THREE),
     Special("recurrent", (_tile(2, 1, BV=32), _tile(2, 1, BV=16)), key_dims=(256,)),
 )
 SPILLS: dict[tuple[str, int, str, int], int] = {
-    ("key_gradients", 32, "bf16", 90): 88,
-    ("key_gradients", 64, "bf16", 90): 72,
-    ("key_gradients", 128, "bf16", 90): 80,
-    ("value_gradients", 64, "bf16", 90): 104,
     ("scan_both_ways", 256, "tf32", 80): 56,
-    ("scan", 256, "tf32x3", 80): 1312,
-    ("scan", 256, "tf32x3", 90): 648,
-    ("scan", 256, "tf32x3", 100): 272,
-    ("scan_both_ways", 256, "tf32x3", 80): 1344,
-    ("scan_both_ways", 256, "tf32x3", 90): 696,
-    ("scan_both_ways", 256, "tf32x3", 100): 296,
+    **{
+        (kernel, 256, "tf32x3", arch): most
+        for kernel in ("scan_output", "scan_output_wide", "scan_both_ways")
+        for arch, most in ((80, 1488), (90, 800), (100, 392))
+    },
 }  # most bytes of default tiles that spill, for any d_v: kernel, padded d_k, precision, architecture; Triton 3.9.0
 
 
@@ -162,17 +169,17 @@ def tiles_for(kernel: str, KP: int, VP: int, precision: str, arch: int = 90) -> 
             break
     tiles: list[Tile] = []
     for candidate in candidates:
-        tile = dict(candidate)
-        for name, limits in (("BK", (KP,)), ("BV", (VP,)), ("BN", (KP, VP))):
+        tile, whole = dict(candidate), True
+        for name, limits in (("BK", (KP,)), ("BT", (KP,)), ("BV", (VP,)), ("BN", (KP, VP))):
             while name in tile and any(limit % tile[name] for limit in limits):
-                tile[name] //= 2
+                tile[name], whole = tile[name] // 2, False
         if kernel.startswith("scan") and (precision != "bf16" or KP > 128):
             tile["num_stages"] = 2 if KP <= 64 else 1  # a stage holds KP x KP numbers in shared memory
         elif kernel.startswith("scan") and shared_memory_limit(arch) < 100 * 1024:
-            tile["num_stages"] = min(tile["num_stages"], 2)
-        small = min(tile.get("BK", 64), tile.get("BV", 64)) < 64
-        if kernel in ("value_gradients", "key_gradients") and family == 90 and precision == "bf16" and small:
-            tile["num_warps"] = 2  # no wgmma: see "A compiler's fault" in docs/kernels.md
+            tile["num_stages"] = min(tile["num_stages"], 2 if kernel == "scan_both_ways" else 1)
+        narrow = min(tile.get("BK", 64), tile.get("BV", 64)) < 64 and not whole
+        if kernel in ("value_gradients", "key_gradients") and family == 90 and precision == "bf16" and narrow:
+            tile["num_warps"] = 2  # no wgmma, where nobody looked: see "A compiler's fault" in docs/kernels.md
         if tile not in tiles:
             tiles.append(tile)
     return tiles

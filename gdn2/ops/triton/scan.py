@@ -1,0 +1,103 @@
+"""The states of all chunks, and what the outputs owe to them: the only serial kernel.
+
+The symbols are those of gdn2/README.md. Of a chunk that starts from the state S, with A, B, carry, R and O prepared:
+S' = carry * S + A S + B, o = R S + O. One product a chunk is all that has to wait for the chunk before. One program has
+a sequence, a head and a block of value columns; `slot` = chunk * H + head numbers the tiles of scratch memory.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gdn2.ops.triton.decay import dot_add, place
+
+
+@triton.jit(do_not_specialize=["H", "N"])
+def scan_kernel(
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, N,
+    p_R, p_H, p_after, p_before, p_o, p_starts, p_lengths,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BV: tl.constexpr,
+    KB: tl.constexpr, BOTH_WAYS: tl.constexpr, WITH_OUTPUT: tl.constexpr, HAS_FIRST: tl.constexpr,
+    HAS_AFTER: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """The states S of all chunks, from p_first to p_last. BOTH_WAYS: programs behind those of the N sequences go in
+    reverse, from p_after to p_before, for the adjoints H that the gradients need. WITH_OUTPUT: R S is added to the O
+    that lies in p_o, and S is not kept."""
+    _slot, i_n, i_h, i_v = place(H, VP // BV)
+    if BOTH_WAYS:  # noqa: SIM102 (a compile-time condition)
+        if i_n >= N:
+            _scan(
+                p_A, p_R, p_carry, p_H, p_after, p_before, p_offsets, H, i_v, i_h, i_n - N, None, None, None, None,
+                K, V, KP, VP, C, BV, KB, HAS_AFTER, True, False, PRECISION, STAGES,
+            )  # fmt: skip
+            return
+    _scan(
+        p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
+        K, V, KP, VP, C, BV, KB, HAS_FIRST, False, WITH_OUTPUT, PRECISION, STAGES,
+    )  # fmt: skip
+
+
+@triton.jit
+def _scan(
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BV: tl.constexpr,
+    KB: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
+    PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """S' = carry * S + A S + B over the chunks of a sequence; S of each chunk to p_S, the last S' to p_last.
+
+    In reverse the same recursion with A^T, from the last chunk to the first: the adjoint of the state behind each
+    chunk. Key rows lie in KP / KB (1 or 2) register tiles. S may lie where B does: a chunk's S is stored behind the
+    product, for whose operands all threads have met since they read B.
+    """
+    begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
+    o_k, o_v = tl.arange(0, KB), i_v * BV + tl.arange(0, BV)
+    state, o_state = (i_n.to(tl.int64) * H + i_h) * (K * V), o_k[:, None] * V + o_v[None, :]
+    m_0, m_1 = (o_k < K)[:, None] & (o_v < V)[None, :], (o_k + KB < K)[:, None] & (o_v < V)[None, :]
+    b_S0 = tl.zeros([KB, BV], dtype=tl.float32)
+    b_S1 = tl.zeros([KB, BV], dtype=tl.float32)
+    if HAS_FIRST:
+        b_S0 = tl.load(p_first + state + o_state, mask=m_0, other=0.0).to(tl.float32)
+        if KP > KB:
+            b_S1 = tl.load(p_first + state + o_state + KB * V, mask=m_1, other=0.0).to(tl.float32)
+    o_S = o_k[:, None] * VP + o_v[None, :]
+    o_A = (o_k[None, :] * KP + o_k[:, None]) if REVERSE else (o_k[:, None] * KP + o_k[None, :])
+    if WITH_OUTPUT:
+        o_c = tl.arange(0, C)
+        o_R, o_o = o_c[:, None] * KP + o_k[None, :], o_c[:, None] * (H * V) + o_v[None, :]
+        start = tl.load(p_starts + begin, mask=begin < end, other=0)
+        last_length = tl.load(p_lengths + end - 1, mask=begin < end, other=0)
+    for step in tl.range(0, end - begin, num_stages=STAGES):
+        slot = ((end - 1 - step) if REVERSE else (begin + step)).to(tl.int64) * H + i_h
+        tile = slot * (KP * VP)
+        p_tile = p_A + slot * (KP * KP) + o_A
+        b_A = tl.load(p_tile)
+        b_B0 = tl.load(p_B + tile + o_S).to(tl.float32)
+        b_carry = tl.load(p_carry + slot * KP + o_k)
+        low0 = b_S0.to(p_A.dtype.element_ty)
+        b_S0 = dot_add(b_A, low0, b_S0 * b_carry[:, None] + b_B0, PRECISION)
+        if KP > KB:
+            low1 = b_S1.to(p_A.dtype.element_ty)
+            b_B1 = tl.load(p_B + tile + o_S + KB * VP).to(tl.float32)
+            b_carry = tl.load(p_carry + slot * KP + KB + o_k)
+            upper, lower = (KB * KP, KB) if REVERSE else (KB, KB * KP)
+            b_S0 = dot_add(tl.load(p_tile + upper), low1, b_S0, PRECISION)
+            b_S1 = dot_add(tl.load(p_tile + lower), low0, b_S1 * b_carry[:, None] + b_B1, PRECISION)
+            b_S1 = dot_add(tl.load(p_tile + KB * KP + KB), low1, b_S1, PRECISION)
+        if WITH_OUTPUT:
+            p_out = p_o + ((start + step * C) * H + i_h) * V + o_o
+            length = tl.where(step == end - begin - 1, last_length, C)
+            m_out = (o_c < length)[:, None] & (o_v < V)[None, :]
+            b_o = tl.load(p_out, mask=m_out, other=0.0).to(tl.float32)
+            b_o = dot_add(tl.load(p_R + slot * (C * KP) + o_R), low0, b_o, PRECISION)
+            if KP > KB:
+                b_o = dot_add(tl.load(p_R + slot * (C * KP) + o_R + KB), low1, b_o, PRECISION)
+            tl.store(p_out, b_o.to(p_o.dtype.element_ty), mask=m_out)
+        else:
+            tl.store(p_S + tile + o_S, low0)
+            if KP > KB:
+                tl.store(p_S + tile + o_S + KB * VP, low1)
+    tl.store(p_last + state + o_state, b_S0, mask=m_0)
+    if KP > KB:
+        tl.store(p_last + state + o_state + KB * V, b_S1, mask=m_1)
