@@ -330,10 +330,10 @@ def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
     steps = [(N, 128) for N in (1, 32, 256)]
     if name == "full":
         most = {64: 2**21, 128: 2**21, 256: 2**20}  # tokens times heads that fit with what fla keeps for gradients
-        for d, B, T in itertools.product((128, 64, 256), (1, 4, 16), (512, 2048, 8192, 32768, 131072)):
+        for d, B, T in itertools.product((128, 256, 64), (1, 4, 16), (512, 2048, 8192, 32768, 131072)):
             if most[d] >= B * T * 16 and (B, T, 16, d, d) not in shapes:
                 shapes.append((B, T, 16, d, d))
-        steps += [(N, d) for d in (64, 256) for N in (1, 32, 256)]
+        steps += [(N, d) for d in (256, 64) for N in (1, 32, 256)]
     return shapes, steps
 
 
