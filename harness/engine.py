@@ -7,7 +7,8 @@ process, `workers` in others. `reader` reads prompts, `scorer` and `decoder` mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from harness.accounts import Accounts
@@ -29,7 +30,7 @@ class Executor(Protocol):
 
     def run_scores(
         self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
-    ) -> Iterator[dict[int, Score]]: ...
+    ) -> Generator[dict[int, Score], None, None]: ...
 
     def run_generations(
         self,
@@ -73,8 +74,9 @@ class Engine:
         self.accounts.charge_reading(asked, plan)
         self.meter.begin(kind, len(requests), plan.num_tokens)
         self.meter.advance(asked.finish(asked.found), 0)
-        for results in self.executor.run_scores(plan.units, asked.distinct, asked.found):
-            self.meter.advance(asked.finish(results), 0)
+        with contextlib.closing(self.executor.run_scores(plan.units, asked.distinct, asked.found)) as found:
+            for results in found:
+                self.meter.advance(asked.finish(results), 0)
         self.meter.end()
         return asked.results()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -62,7 +62,7 @@ class LocalExecutor:
 
     def run_scores(
         self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
-    ) -> Iterator[dict[int, Score]]:
+    ) -> Generator[dict[int, Score], None, None]:
         """Results of the units' requests that are not `known`, a batch at a time, as soon as they are finished."""
         for unit in units:
             yield from self.score_unit(unit, {index: requests[index] for index in unit.requests}, known)
@@ -93,7 +93,7 @@ class LocalExecutor:
 
     def score_unit(
         self, unit: Unit, requests: Mapping[int, ScoreRequest], known: Container[int] = ()
-    ) -> Iterator[dict[int, Score]]:
+    ) -> Generator[dict[int, Score], None, None]:
         """As `run_scores`, of one unit. Batches are those of the whole unit, so that a result does not depend on what
         is known, to the last bit; those that nobody needs are left out."""
         scorer = Scorer(self.model, dict(requests))

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ class RayExecutor:
 
     def run_scores(
         self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
-    ) -> Iterator[dict[int, Score]]:
+    ) -> Generator[dict[int, Score], None, None]:
         """Results of the units' requests that are not `known`, a unit at a time, as soon as it is finished."""
         jobs = []
         for unit in units:
@@ -161,9 +161,10 @@ class RayExecutor:
             if numbers:
                 kept = snapshots.part([i for unit in part for i in unit.requests]) if snapshots else None
                 jobs.append(_Job("generate", (part, {i: requests[i] for i in numbers}, kept)))
-        for results in self._run(jobs):
-            for index, ids in results.items():
-                done(index, ids)
+        with contextlib.closing(self._run(jobs)) as found:  # workers are free again at once, whatever happens
+            for results in found:
+                for index, ids in results.items():
+                    done(index, ids)
 
     def close(self) -> None:
         """End the workers."""
@@ -171,7 +172,7 @@ class RayExecutor:
             with contextlib.suppress(Exception):
                 self._ray.kill(worker)
 
-    def _run(self, jobs: Sequence[_Job]) -> Iterator[Any]:
+    def _run(self, jobs: Sequence[_Job]) -> Generator[Any, None, None]:
         """The results of each job, as they come."""
         waiting = deque(jobs)
         running: dict[Any, tuple[_Job, Any]] = {}
@@ -185,8 +186,8 @@ class RayExecutor:
                 try:
                     results, tokens, description = self._ray.get(finished)
                 except self._ray.exceptions.RayActorError as error:
+                    self._free.append(self._replaced())  # first: the call may end here, the next one needs them all
                     waiting.appendleft(self._mourned(job, error))
-                    self._free.append(self._replaced())
                     continue
                 except self._ray.exceptions.RayTaskError as error:
                     self._free.append(worker)

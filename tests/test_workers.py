@@ -125,6 +125,7 @@ def test_requests_that_kill_every_worker_are_an_error_and_not_an_endless_loop(cr
     with pytest.raises(UserError, match=f"{DEATHS} workers died over the same requests"):
         Engine(crew, NullProgress()).score([Poison([1, 2], [3])], "scoring", lambda *_: None)
     assert crew.deaths == deaths + DEATHS
+    assert len(crew._free) == 2
 
 
 def test_what_a_worker_refuses_reaches_the_user(crew: RayExecutor) -> None:
@@ -175,8 +176,10 @@ def test_texts_of_workers_go_on_after_the_command_was_killed(
         raise KeyboardInterrupt
 
     expected = alone.generate(LONG, lambda *_: None)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupt:
         run(killed)
+    assert interrupt.traceback  # holds what the call had; its workers are free nevertheless
+    assert len(crew._free) == 2
     crew._ray.get([worker.ready.remote() for worker in crew._free])  # they have ended what they had
     assert len(list(tmp_path.glob("*under_way*"))) == 2  # one a job
     assert not list(tmp_path.glob("journal.under_way.safetensors"))
