@@ -20,7 +20,7 @@ from gdn2.ops.triton.plan import KERNELS
 from gdn2.ops.triton.tiles import CHUNK_SIZE, shared_memory_limit, tiles_for
 
 ROOT = Path(__file__).resolve().parent.parent
-WITHOUT_PRODUCTS = {"recurrent"}
+WITHOUT_PRODUCTS = {"recurrent", "recurrent_fresh"}
 
 
 def compiled(tmp_path: Path, *options: object) -> list[dict]:

@@ -22,7 +22,7 @@ from gdn2.ops.triton.tiles import Tile, shared_memory_limit
 FLOAT32 = {"p_L", "p_carry", "p_first", "p_last", "p_after", "p_before", "p_g", "p_dg"}
 INPUTS = {"p_q", "p_k", "p_b", "p_v", "p_w", "p_o", "p_do", "p_dq", "p_dk", "p_db", "p_dv", "p_dw"}
 INTEGERS = {"p_starts": "*i64", "p_lengths": "*i32", "p_offsets": "*i32", "p_by_level": "*i32"}
-_OUTPUT = ("p_S", "p_H", "p_after", "p_before")
+_OUTPUT = ("p_H", "p_after", "p_before")
 ABSENT = {
     "prepare": ("p_do",),
     "prepare_by_level": ("p_do",),
@@ -37,7 +37,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "scan_output": ("HAS_FIRST",),
     "scan_output_wide": ("HAS_FIRST",),
     "scan_both_ways": ("HAS_FIRST", "HAS_AFTER"),
-    "recurrent": ("HAS_FIRST", "PACKED"),
+    "recurrent": ("PACKED",),
+    "recurrent_fresh": ("PACKED",),
 }  # compile-time arguments that depend on the call: a state before, an adjoint behind, packed sequences
 INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Za-z0-9_.]*)\s*(.*?);")
 
@@ -64,6 +65,8 @@ class Source:
         flags = {name: name in self.flags for name in OF_FLAGS}
         if self.kernel.startswith("scan_output"):
             flags["HAS_AFTER"] = False
+        if self.kernel.startswith("recurrent"):
+            flags["HAS_FIRST"] = self.kernel == "recurrent"
         values = plan.constants(self.kernel, tile) | tile | flags
         constants = {key: value for key, value in values.items() if key in KERNELS[self.kernel].arg_names}
         absent = [name for flag, name in OF_FLAGS.items() if flag in constants and not constants[flag]]
@@ -149,7 +152,7 @@ def ast_of(source: Source) -> tuple[ASTSource, dict[str, int]]:
 
 
 def _type(argument: str, source: Source) -> str:
-    if source.kernel == "recurrent" and argument == "p_offsets":
+    if source.kernel.startswith("recurrent") and argument == "p_offsets":
         return "*i64"
     if argument in INTEGERS:
         return INTEGERS[argument]

@@ -50,7 +50,7 @@ def run_forward(
         last = plan.empty_state(segment.N, H)
         with pipeline.behind(A, S, R, carry):
             plan.launch(
-                scan, segment.N * H, A, S, carry, None, state, last, segment.offsets, H, segment.N,
+                scan, segment.N * H, A, S, carry, S, state, last, segment.offsets, H, segment.N,
                 R, None, None, None, o, segment.starts, segment.lengths, HAS_FIRST=state is not None, HAS_AFTER=False,
             )  # fmt: skip
         del A, S, R, carry

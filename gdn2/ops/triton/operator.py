@@ -61,8 +61,9 @@ def run_recurrent(call: Call, first: Tensor | None, offsets: tuple[int, ...] | N
     o = torch.empty_like(call.v)
     last = first if first is not None and may_overwrite() else plan.empty_state(N, H)
     starts = None if offsets is None else torch.tensor(offsets, dtype=torch.int64).to(plan.device, non_blocking=True)
+    kernel = "recurrent_fresh" if first is None else "recurrent"
     plan.launch(
-        "recurrent", N * H, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
+        kernel, N * H, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
         call.scale, T, H, HAS_FIRST=first is not None, PACKED=offsets is not None,
     )  # fmt: skip
     return o, last

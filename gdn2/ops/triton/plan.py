@@ -37,6 +37,7 @@ KERNELS = {
     "key_gradients": key_gradients_kernel,
     "key_gradients_by_level": key_gradients_kernel,
     "recurrent": recurrent_kernel,
+    "recurrent_fresh": recurrent_kernel,
 }
 
 
@@ -106,7 +107,7 @@ class Plan:
             "OF_INVERSE": of_inverse,
             "BY_LEVEL": name.endswith("by_level"), "FOR_BACKWARD": "backward" in name,
             "BOTH_WAYS": name.endswith("both_ways"), "WITH_OUTPUT": name.startswith("scan_output"),
-            "STAGES": tile["num_stages"],
+            "STAGES": tile["num_stages"], "BJ": 0,
         }  # fmt: skip
         return constants | {"BLOCKS": self.blocks(name, tile)}
 
@@ -116,7 +117,7 @@ class Plan:
             return self.KP // tile["BK"]
         if name.startswith("scan"):
             return self.VP // tile["BV"]
-        return -(-self.V // tile["BV"]) if name == "recurrent" else 1
+        return -(-self.V // tile["BV"]) if name.startswith("recurrent") else 1
 
     def empty(self, slots: int, size: int, dtype: torch.dtype | None = None) -> Tensor:
         """Scratch memory of `slots` (chunks times heads) tiles of `size` numbers."""

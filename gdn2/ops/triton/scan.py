@@ -18,24 +18,43 @@ def scan_kernel(
     p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, N,
     p_R, p_H, p_after, p_before, p_o, p_starts, p_lengths,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BV: tl.constexpr,
-    KB: tl.constexpr, BOTH_WAYS: tl.constexpr, WITH_OUTPUT: tl.constexpr, HAS_FIRST: tl.constexpr,
+    KB: tl.constexpr, BJ: tl.constexpr, BOTH_WAYS: tl.constexpr, WITH_OUTPUT: tl.constexpr, HAS_FIRST: tl.constexpr,
     HAS_AFTER: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """The states S of all chunks, from p_first to p_last. BOTH_WAYS: programs behind those of the N sequences go in
     reverse, from p_after to p_before, for the adjoints H that the gradients need. WITH_OUTPUT: R S is added to the O
-    that lies in p_o, and S is not kept."""
+    that lies in p_o, and S is not kept. BJ: by how many rows of S at a time, through memory; 0 for S in registers."""
     _slot, i_n, i_h, i_v = place(H, VP // BV)
     if BOTH_WAYS:  # noqa: SIM102 (a compile-time condition)
         if i_n >= N:
-            _scan(
+            _one_way(
                 p_A, p_R, p_carry, p_H, p_after, p_before, p_offsets, H, i_v, i_h, i_n - N, None, None, None, None,
-                K, V, KP, VP, C, BV, KB, HAS_AFTER, True, False, PRECISION, STAGES,
+                K, V, KP, VP, C, BV, KB, BJ, HAS_AFTER, True, False, PRECISION, STAGES,
             )  # fmt: skip
             return
-    _scan(
+    _one_way(
         p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
-        K, V, KP, VP, C, BV, KB, HAS_FIRST, False, WITH_OUTPUT, PRECISION, STAGES,
+        K, V, KP, VP, C, BV, KB, BJ, HAS_FIRST, False, WITH_OUTPUT, PRECISION, STAGES,
     )  # fmt: skip
+
+
+@triton.jit
+def _one_way(
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BV: tl.constexpr,
+    KB: tl.constexpr, BJ: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
+    PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    if BJ > 0:
+        _scan_through_memory(
+            p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
+            K, V, KP, VP, C, BV, BJ, HAS_FIRST, REVERSE, WITH_OUTPUT, PRECISION,
+        )  # fmt: skip
+    else:
+        _scan(
+            p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
+            K, V, KP, VP, C, BV, KB, HAS_FIRST, REVERSE, WITH_OUTPUT, PRECISION, STAGES,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -101,3 +120,44 @@ def _scan(
     tl.store(p_last + state + o_state, b_S0, mask=m_0)
     if KP > KB:
         tl.store(p_last + state + o_state + KB * V, b_S1, mask=m_1)
+
+
+@triton.jit
+def _scan_through_memory(
+    p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BV: tl.constexpr,
+    BJ: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """As `_scan`, where the products of A with a whole state fill the registers: S goes to p_S first, with or without
+    outputs, and comes back by BJ rows for the columns of A that meet them."""
+    begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
+    o_k, o_v, o_j = tl.arange(0, KP), i_v * BV + tl.arange(0, BV), tl.arange(0, BJ)
+    p_state = (i_n.to(tl.int64) * H + i_h) * (K * V) + o_k[:, None] * V + o_v[None, :]
+    m_state = (o_k < K)[:, None] & (o_v < V)[None, :]
+    b_S = tl.zeros([KP, BV], dtype=tl.float32)
+    if HAS_FIRST:
+        b_S = tl.load(p_first + p_state, mask=m_state, other=0.0).to(tl.float32)
+    for step in tl.range(0, end - begin, num_stages=1):
+        chunk = (end - 1 - step) if REVERSE else (begin + step)
+        slot = chunk.to(tl.int64) * H + i_h
+        p_tile = p_S + slot * (KP * VP) + o_v[None, :]
+        b_B = tl.load(p_B + slot * (KP * VP) + (o_k[:, None] * VP + o_v[None, :])).to(tl.float32)
+        tl.debug_barrier()  # S may lie where B does
+        tl.store(p_tile + o_k[:, None] * VP, b_S.to(p_S.dtype.element_ty))
+        tl.debug_barrier()
+        b_S = b_S * tl.load(p_carry + slot * KP + o_k)[:, None] + b_B
+        for j0 in tl.range(0, KP, BJ, num_stages=1):
+            o_A = ((j0 + o_j)[None, :] * KP + o_k[:, None]) if REVERSE else (o_k[:, None] * KP + (j0 + o_j)[None, :])
+            b_part = tl.load(p_tile + (j0 + o_j)[:, None] * VP)
+            b_S = dot_add(tl.load(p_A + slot * (KP * KP) + o_A), b_part, b_S, PRECISION)
+        if WITH_OUTPUT:
+            o_c = tl.arange(0, C)
+            m_out = (o_c < tl.load(p_lengths + chunk))[:, None] & (o_v < V)[None, :]
+            p_out = p_o + (tl.load(p_starts + chunk) * H + i_h) * V + (o_c[:, None] * (H * V) + o_v[None, :])
+            b_o = tl.load(p_out, mask=m_out, other=0.0).to(tl.float32)
+            for j0 in tl.range(0, KP, BJ, num_stages=1):
+                b_R = tl.load(p_R + slot * (C * KP) + (o_c[:, None] * KP + (j0 + o_j)[None, :]))
+                b_o = dot_add(b_R, tl.load(p_tile + (j0 + o_j)[:, None] * VP), b_o, PRECISION)
+            tl.store(p_out, b_o.to(p_o.dtype.element_ty), mask=m_out)
+    tl.store(p_last + p_state, b_S, mask=m_state)

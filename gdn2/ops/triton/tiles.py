@@ -56,6 +56,7 @@ CANDIDATES: dict[str, list[Tile]] = {
         {"BV": 32, "num_warps": 1, "num_stages": 1},
         {"BV": 32, "num_warps": 2, "num_stages": 1},
     ],
+    "recurrent_fresh": [{"BV": 16, "num_warps": 2, "num_stages": 1}],  # without a state before
 }
 
 
@@ -84,6 +85,7 @@ def _tile(num_warps: int, num_stages: int, **blocks: int) -> Tile:
 # operands need registers, as in three-part products everywhere.
 BF16, HALF, THREE = ("bf16",), ("bf16", "tf32"), ("tf32x3",)
 PREPARE = ("prepare", "prepare_by_level", "prepare_backward", "prepare_backward_by_level")
+SCANS = ("scan_output", "scan_output_wide", "scan_both_ways")
 _SMALLEST = (_tile(8, 1, BK=16, BN=32, BT=16), _tile(4, 1, BK=16, BN=16, BT=16))
 _SMALL = (_tile(8, 1, BK=16, BN=32, BT=32),)
 _MIDDLE = (_tile(8, 1, BK=32, BN=64, BT=32),)
@@ -93,21 +95,26 @@ SPECIALS = (
     Special("prepare", _MIDDLE, (80,), HALF, (256,)),
     Special("prepare", _MIDDLE, (80,), HALF, value_dims=(256,)),
     Special("prepare_backward_by_level", _SMALL, (80,), BF16, (256,)),
+    Special("prepare_backward_by_level", _SMALLEST, (80, 100), ("tf32",), (16, 32)),
     Special("prepare_backward_by_level", _SMALL, (80, 100), ("tf32",)),
     *(Special(kernel, _MIDDLE, (80,), HALF) for kernel in PREPARE[1:]),
     Special("prepare_backward", (_tile(4, 2, BK=32, BN=64, BT=64),), (90,), BF16, (256,)),
     *(Special(kernel, _MIDDLE, (100,), ("tf32",)) for kernel in PREPARE[1:]),
     Special("prepare", (_tile(8, 1, BK=32, BN=64, BT=64),), (100,), BF16, (256,)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16, BJ=16),), (80,), THREE, (256,)),
+    *(Special(kernel, (_tile(8, 1, BV=16, BJ=32),), precisions=THREE, key_dims=(256,)) for kernel in SCANS),
     Special("scan_output", (_tile(4, 3, BV=16),), (80,), BF16),
     Special("scan_output", (_tile(8, 1, BV=16),), (80, 90, 100), ("tf32", "tf32x3"), (128, 256)),
     Special("scan_output_wide", (_tile(8, 1, BV=32),), (80, 90), BF16, (256,)),
     Special("scan_output_wide", (_tile(8, 2, BV=64), _tile(4, 3, BV=32)), (80,), BF16),
     Special("scan_output_wide", (_tile(8, 1, BV=32), _tile(8, 1, BV=16)), precisions=("tf32",), key_dims=(128,)),
     Special("scan_output_wide", (_tile(8, 1, BV=16),), precisions=("tf32",), key_dims=(256,)),
-    Special("scan_output_wide", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
+    Special("scan_output_wide", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128,)),
+    Special("scan_output_wide", (_tile(8, 2, BV=16),), (80,), THREE),
     Special("scan_output_wide", (_tile(8, 1, BV=32),), precisions=THREE),
-    Special("scan_both_ways", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128, 256)),
-    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (80,), HALF, (256,)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16),), precisions=THREE, key_dims=(128,)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16, BJ=32),), (80,), ("tf32",), (256,)),
+    Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (80,), BF16, (256,)),
     Special("scan_both_ways", (_tile(4, 1, BV=16), _tile(8, 1, BV=16)), (80,), ("tf32",)),
     Special("scan_both_ways", (_tile(8, 1, BV=16), _tile(4, 1, BV=16)), (90,), ("tf32",), (128, 256)),
     # Gradients: head sizes with d_k other than d_v and the smallest ones first.
@@ -137,14 +144,11 @@ SPECIALS = (
     Special("key_gradients", (_tile(2, 1, BK=16, BV=32),), (90,), BF16, (16,)),
     Special("key_gradients_by_level", (_tile(8, 1, BK=16, BV=32),), precisions=THREE),
     Special("recurrent", (_tile(2, 1, BV=32), _tile(2, 1, BV=16)), key_dims=(256,)),
+    Special("recurrent_fresh", (_tile(1, 1, BV=16),), key_dims=(16, 32, 64)),
 )
 SPILLS: dict[tuple[str, int, str, int], int] = {
-    ("scan_both_ways", 256, "tf32", 80): 56,
-    **{
-        (kernel, 256, "tf32x3", arch): most
-        for kernel in ("scan_output", "scan_output_wide", "scan_both_ways")
-        for arch, most in ((80, 1488), (90, 800), (100, 392))
-    },
+    ("scan_output", 128, "tf32x3", 90): 16,
+    ("scan_output_wide", 128, "tf32x3", 90): 16,
 }  # most bytes of default tiles that spill, for any d_v: kernel, padded d_k, precision, architecture; Triton 3.9.0
 
 
