@@ -45,6 +45,7 @@ def _one_way(
     KB: tl.constexpr, BJ: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
     PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    """With S in registers, or through memory."""
     if BJ > 0:
         _scan_through_memory(
             p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
@@ -64,7 +65,8 @@ def _scan(
     KB: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
     PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """S' = carry * S + A S + B over the chunks of a sequence; S of each chunk to p_S, the last S' to p_last.
+    """S' = carry * S + A S + B over the chunks of a sequence; S of each chunk to p_S, or as R S into the outputs; the
+    last S' to p_last.
 
     In reverse the same recursion with A^T, from the last chunk to the first: the adjoint of the state behind each
     chunk. Key rows lie in KP / KB (1 or 2) register tiles. S may lie where B does: a chunk's S is stored behind the
