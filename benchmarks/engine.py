@@ -39,7 +39,7 @@ from harness.census import count
 from harness.machine import describe
 from harness.options import RunOptions, make_plan
 from harness.progress import NullProgress
-from tasks.tokenizers import load_tokenizer
+from tasks.text.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "gdn2" / "zoo"

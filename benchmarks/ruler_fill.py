@@ -24,7 +24,7 @@ from tasks.ruler.generators import GENERATORS  # noqa: E402
 from tasks.ruler.pool import cell  # noqa: E402
 from tasks.ruler.spec import VARIANTS, RulerSpec  # noqa: E402
 from tasks.ruler.templates import OTHER_TASKS  # noqa: E402
-from tasks.tokenizers import load_tokenizer  # noqa: E402
+from tasks.text.tokenizers import load_tokenizer  # noqa: E402
 
 LOW = 0.9
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tasks import data
-from tasks.ruler import sentences
 from tasks.ruler.spec import VARIANTS
 from tasks.ruler.templates import QUESTION_SOURCES
+from tasks.text import sentences
 
 NUMPY_SEED = 1234
 

@@ -97,7 +97,7 @@ def load_script(
     import nltk.tokenize
     import wonderwords.random_word as lists
 
-    from tasks.ruler import sentences
+    from tasks.text import sentences
 
     nltk.tokenize.sent_tokenize = sentences.split
     nltk.sent_tokenize = sentences.split

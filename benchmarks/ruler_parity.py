@@ -28,12 +28,12 @@ from ruler_lm_eval import lm_eval_samples  # noqa: E402
 from ruler_official import count_regex, run_script  # noqa: E402
 
 from tasks.errors import TaskError  # noqa: E402
-from tasks.pieces import piece_counter  # noqa: E402
 from tasks.ruler.generators import DEFAULT_SEEDS  # noqa: E402
 from tasks.ruler.official.generator import draws  # noqa: E402
 from tasks.ruler.spec import VARIANTS, RulerSpec  # noqa: E402
 from tasks.ruler.templates import OTHER_TASKS  # noqa: E402
-from tasks.tokenizers import load_tokenizer  # noqa: E402
+from tasks.text.pieces import piece_counter  # noqa: E402
+from tasks.text.tokenizers import load_tokenizer  # noqa: E402
 
 TASKS = (*VARIANTS, *OTHER_TASKS)
 HASHED_SAMPLES = 5

@@ -112,7 +112,7 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     from gdn2.checkpoints.importers import is_native
     from gdn2.checkpoints.loss import windows
     from harness.imports import cached_import
-    from tasks.tokenizers import load_tokenizer
+    from tasks.text.tokenizers import load_tokenizer
 
     _check_options(options)
     path = find_checkpoint(options.checkpoint)
@@ -210,7 +210,7 @@ def read_documents(file: Path) -> list[str]:
 
 def make_stream(tokenizer: Any, documents: list[str], context_prefix: str) -> Stream:
     """Documents one after the other, each behind the context prefix; nothing is appended."""
-    from tasks.tokenizers import prefix_ids
+    from tasks.text.tokenizers import prefix_ids
 
     prefix = prefix_ids(tokenizer, context_prefix)
     ids: list[int] = []

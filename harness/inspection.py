@@ -34,7 +34,7 @@ def inspect_command(checkpoint: str, tokenizer: Path | None, console: Console, *
 def describe_tokenizer(folder: Path) -> dict[str, Any]:
     """Class, vocabulary, special tokens, and what it puts before a context; {"error": ...} if there is none."""
     from tasks.errors import TaskError
-    from tasks.tokenizers import load_tokenizer, prefix_ids
+    from tasks.text.tokenizers import load_tokenizer, prefix_ids
 
     try:
         tokenizer = load_tokenizer(folder)

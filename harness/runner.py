@@ -156,7 +156,7 @@ def _check_lengths(plan: Plan, options: RunOptions) -> None:
     are drawn now, by all cores."""
     from tasks.generators import find_generator
     from tasks.ruler.pool import prepare
-    from tasks.tokenizers import load_tokenizer
+    from tasks.text.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_of(plan, options))
     for task in plan.tasks:

@@ -72,7 +72,7 @@ def _show(args: argparse.Namespace) -> None:
 
 def _new(args: argparse.Namespace) -> None:
     from harness.tables.task_check import print_new
-    from tasks.needle.starter import write_starter
+    from tasks.starter import write_starter
 
     print_new(write_starter(args.name, args.folder), _console())
 

@@ -23,7 +23,7 @@ from gdn2.checkpoints import CheckpointError
 from gdn2.config import GDN2Config
 from harness.errors import UserError
 from harness.requests import GenerateRequest, ScoreRequest
-from tasks.tokenizers import load_tokenizer, prefix_ids
+from tasks.text.tokenizers import load_tokenizer, prefix_ids
 
 log = logging.getLogger(__name__)
 

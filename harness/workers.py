@@ -55,7 +55,7 @@ class Worker:
         from harness.executor import LocalExecutor
         from harness.memory import limits_of
         from harness.stops import StopRule
-        from tasks.tokenizers import load_tokenizer
+        from tasks.text.tokenizers import load_tokenizer
 
         model = load_checkpoint(Path(spec.checkpoint), dtype=spec.dtype, device=spec.device)
         self._self_test = operator_self_test(model, spec.dtype)

@@ -10,9 +10,9 @@ from typing import Any
 from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.generators import find_generator
-from tasks.needle.planting import join_prompt
 from tasks.problems import Problem
-from tasks.tokenizers import load_tokenizer
+from tasks.text.planting import join_prompt
+from tasks.text.tokenizers import load_tokenizer
 
 DRAWN_VALUES = 200
 SPEC = ("dataset_kwargs", "spec")

@@ -8,8 +8,8 @@ from typing import Any
 from tasks import catalog
 from tasks.errors import TaskError
 from tasks.generators import find_generator
-from tasks.needle.planting import join_prompt
-from tasks.tokenizers import encode, load_tokenizer
+from tasks.text.planting import join_prompt
+from tasks.text.tokenizers import encode, load_tokenizer
 
 
 def show_sample(

@@ -17,7 +17,7 @@ from tasks.errors import TaskError
 from tasks.located import SyntaxProblem, Trail, locate
 from tasks.problems import dotted
 from tasks.ruler.generators import check_generator
-from tasks.tokenizers import CONTEXT_PREFIXES
+from tasks.text.tokenizers import CONTEXT_PREFIXES
 
 FOLDER = catalog.ROOT / "suites"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from test_tasks_niah import essay_text
 
-from tasks.ruler import words
+from tasks.text import words
 
 TASKS = (
     *("niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2", "niah_multikey_3"),

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from harness.options import ZOO
-from tasks.pieces import PROBE, PieceCounter
 from tasks.ruler.build import make_generator
-from tasks.tokenizers import TokenCounter, load_tokenizer
+from tasks.text.pieces import PROBE, PieceCounter
+from tasks.text.tokenizers import TokenCounter, load_tokenizer
 
 TEXT = essay_text(200)
 

@@ -17,7 +17,7 @@ from tasks.ruler.build import build, make_generator
 from tasks.ruler.exact import Generator
 from tasks.ruler.spec import RulerSpec
 from tasks.scoring import score_any, score_needles
-from tasks.tokenizers import TokenCounter, encode
+from tasks.text.tokenizers import TokenCounter, encode
 
 LENGTHS = dict.fromkeys(TASKS, (1024, 3000)) | {"cwe": (1200, 4500), "qa_2": (2048, 4500)}
 MILLION = 1 << 20

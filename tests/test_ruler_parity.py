@@ -14,11 +14,11 @@ import pytest
 from ruler_data import TASKS, write_ruler_data
 
 from benchmarks.ruler_official import count_regex
-from tasks.ruler import words
 from tasks.ruler.generators import DEFAULT_SEEDS
 from tasks.ruler.official.generator import draws
 from tasks.ruler.spec import RulerSpec
 from tasks.subset import text_hash
+from tasks.text import words
 
 HASHES = json.loads((Path(__file__).parent / "data" / "ruler_hashes.json").read_text(encoding="utf-8"))
 MOST_WORDS = 500

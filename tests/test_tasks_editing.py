@@ -28,10 +28,10 @@ from tasks.editing.draws import draw
 from tasks.editing.edits import EditGenerator, build, power_law
 from tasks.editing.spec import EditSpec
 from tasks.errors import TaskError
-from tasks.needle.kinds import SIMPLE, Corpus, draw_distinct
-from tasks.needle.planting import join_prompt
 from tasks.registry import list_tasks, load_suite, resolve
-from tasks.tokenizers import encode
+from tasks.text.kinds import SIMPLE, Corpus, draw_distinct
+from tasks.text.planting import join_prompt
+from tasks.text.tokenizers import encode
 
 TASKS = ("edit_overwrite", "edit_overwrite_4", "edit_retention", "edit_forget", "mqar", "mqar_64")
 STATEMENT = re.compile(

@@ -21,7 +21,7 @@ from tasks.registry import list_tasks, resolve
 from tasks.retrieval.jrt import JrtSpec, build
 from tasks.retrieval.prompts import RULES, Parts
 from tasks.retrieval.window import cut, is_dropped
-from tasks.tokenizers import encode, load_tokenizer
+from tasks.text.tokenizers import encode, load_tokenizer
 
 WORDS = [f"w{number}" for number in range(200)]
 

@@ -18,7 +18,7 @@ from tasks import catalog
 from tasks.errors import TaskError
 from tasks.preview import show_sample
 from tasks.registry import resolve
-from tasks.tokenizers import load_tokenizer
+from tasks.text.tokenizers import load_tokenizer
 
 
 class KnownLM(LM):

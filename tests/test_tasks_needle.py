@@ -33,13 +33,13 @@ from tasks.errors import TaskError
 from tasks.generators import find_generator, own_data_hashes
 from tasks.needle import scoring
 from tasks.needle.needles import NeedleGenerator, listed
-from tasks.needle.patterns import from_pattern
-from tasks.needle.planting import join_prompt
 from tasks.needle.spec import NeedleSpec
-from tasks.needle.starter import BASE, write_starter
 from tasks.preview import show_sample
 from tasks.registry import load_suite, resolve, spellings
-from tasks.tokenizers import encode
+from tasks.starter import BASE, write_starter
+from tasks.text.patterns import from_pattern
+from tasks.text.planting import join_prompt
+from tasks.text.tokenizers import encode
 
 SPEC: dict[str, Any] = {
     "task": "mine",

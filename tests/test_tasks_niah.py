@@ -14,13 +14,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from tasks.errors import TaskError
-from tasks.ruler import words
 from tasks.ruler.build import build, make_generator
 from tasks.ruler.exact import Generator
-from tasks.ruler.fill import fill
+from tasks.ruler.niah import draw_items
 from tasks.ruler.spec import VARIANTS, RulerSpec
-from tasks.ruler.templates import DEPTHS, NEEDLE, NOISE, ONE_NEEDLE
-from tasks.tokenizers import encode, prefix_ids
+from tasks.ruler.templates import DEPTHS, NEEDLE, ONE_NEEDLE
+from tasks.text import words
+from tasks.text.filling import fill
+from tasks.text.haystack import NOISE
+from tasks.text.tokenizers import encode, prefix_ids
 
 URL = "http://www.example.com/archive/2004/qxzjwvk-7281/index.html?id=9930441&ref=zzyqxw"
 
@@ -198,8 +200,8 @@ def test_the_corpus_repeats_when_it_is_too_short(tokenizer: Any, tmp_path: Path)
 
 
 def test_a_value_of_the_haystack_is_drawn_again() -> None:
-    first = words.draw_distinct(random.Random(3), "numbers", 1, absent_from="")[0]
-    second = words.draw_distinct(random.Random(3), "numbers", 1, absent_from=f"tel. {first}")[0]
+    first = draw_items(random.Random(3), "numbers", 1, absent_from="")[0]
+    second = draw_items(random.Random(3), "numbers", 1, absent_from=f"tel. {first}")[0]
     assert first != second
 
 

@@ -24,7 +24,7 @@ from tasks.perplexity.buckets import bucket_ends, cut_at, metrics_at, parts, sco
 from tasks.perplexity.positions import PositionSpec, build
 from tasks.preview import show_sample
 from tasks.registry import load_suite, resolve
-from tasks.tokenizers import TokenCounter, load_tokenizer
+from tasks.text.tokenizers import TokenCounter, load_tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,7 +25,7 @@ from harness.requests import GenerateRequest, ScoreRequest
 from harness.snapshot import Snapshots
 from harness.stops import StopRule
 from harness.workers import DEATHS, RayExecutor, WorkerSpec, _parts
-from tasks.tokenizers import load_tokenizer
+from tasks.text.tokenizers import load_tokenizer
 
 ray = pytest.importorskip("ray")
 

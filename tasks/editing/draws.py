@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from tasks.editing.spec import EditSpec
-from tasks.needle.kinds import SIMPLE, Corpus, draw_distinct
-from tasks.needle.planting import Frame
-from tasks.ruler import haystack
+from tasks.text import haystack
+from tasks.text.kinds import SIMPLE, Corpus, draw_distinct
+from tasks.text.planting import Frame
 
 OPENING = (
     "Special magic {kind}s are hidden within the following text. Some of them change later in the text. "

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from tasks.editing.draws import Draw, draw
 from tasks.editing.spec import EditSpec
 from tasks.errors import TaskError
-from tasks.needle.planting import Planter, least_length
-from tasks.ruler import haystack
 from tasks.subset import text_hash
-from tasks.tokenizers import load_tokenizer
+from tasks.text import haystack
+from tasks.text.planting import Planter, least_length
+from tasks.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped]

@@ -7,12 +7,17 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from tasks.errors import TaskError, unknown_field
-from tasks.ruler.haystack import HaystackKind
+from tasks.text.haystack import HaystackKind
+from tasks.text.kinds import SimpleKind
 
 Probe = Literal["overwrite", "retention", "forget", "recall"]
-Kind = Literal["words", "numbers", "uuids"]
 POSITIVE = ("length", "keys", "edited", "updates", "queries", "samples")
-CHOICES = {"probe": get_args(Probe), "haystack": get_args(HaystackKind), "key": get_args(Kind), "value": get_args(Kind)}
+CHOICES = {
+    "probe": get_args(Probe),
+    "haystack": get_args(HaystackKind),
+    "key": get_args(SimpleKind),
+    "value": get_args(SimpleKind),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,8 +29,8 @@ class EditSpec:
     length: int
     """Tokens: context prefix, model input and 48 generated tokens."""
     haystack: HaystackKind = "essay"
-    key: Kind = "words"
-    value: Kind = "numbers"
+    key: SimpleKind = "words"
+    value: SimpleKind = "numbers"
     keys: int = 4
     """Keys of a document, each with a value of its own."""
     edited: int | None = None

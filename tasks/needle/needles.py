@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import TaskError
-from tasks.needle import haystacks
-from tasks.needle.kinds import Corpus, Kind, draw_distinct
-from tasks.needle.planting import Frame, Planter, least_length
+from tasks.needle import sources
 from tasks.needle.spec import NeedleSpec, lengths_of
 from tasks.subset import text_hash
-from tasks.tokenizers import load_tokenizer
+from tasks.text.kinds import Corpus, Kind, draw_distinct
+from tasks.text.planting import Frame, Planter, least_length
+from tasks.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped]
@@ -110,9 +110,9 @@ class NeedleGenerator:
         self.spec = spec
         self._tokenizer = tokenizer
         self._context_prefix = context_prefix
-        self._haystack = None if spec.haystack.name == "needle" else haystacks.load(spec.haystack)
+        self._haystack = None if spec.haystack.name == "needle" else sources.load(spec.haystack)
         templates = (spec.opening, spec.needle, spec.distractor, spec.question, spec.answer_prefix)
-        self._corpora = (haystacks.load_corpus(spec.haystack), Corpus(" ".join(templates)))
+        self._corpora = (sources.load_corpus(spec.haystack), Corpus(" ".join(templates)))
         self._refuse_collisions()
 
     def sample(self, index: int) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class NeedleGenerator:
             context_prefix=self._context_prefix,
         )
 
-    def _false_needles(self, draw: Draw) -> haystacks.FalseNeedles:
+    def _false_needles(self, draw: Draw) -> sources.FalseNeedles:
         """The haystack of needles that nobody asks for; none shares a key or a value with one of the sample."""
         spec = self.spec
         taken = {text.lower() for text in (*draw.keys, *draw.values)}
@@ -229,7 +229,7 @@ class NeedleGenerator:
         def needle(rng: random.Random) -> str:
             return spec.needle.format(key=one(rng, spec.key, "key"), value=one(rng, spec.value, "value"))
 
-        return haystacks.FalseNeedles(needle, self._rng(draw.start, "|haystack"))
+        return sources.FalseNeedles(needle, self._rng(draw.start, "|haystack"))
 
     def _needles(self, draw: Draw) -> list[str]:
         spec = self.spec

@@ -10,10 +10,10 @@ from typing import Any
 
 from tasks.catalog import MAX_LENGTH
 from tasks.errors import TaskError
-from tasks.needle.haystacks import Source, parse_source
-from tasks.needle.kinds import Kind, parse_kind
 from tasks.needle.scoring import RULES, SINGLE
+from tasks.needle.sources import Source, parse_source
 from tasks.problems import Problem, nearest, raise_first, unknown_fields
+from tasks.text.kinds import Kind, parse_kind
 
 COUNTS = {"length": 1, "samples": 1, "keys": 1, "values": 1, "queries": 1, "distractors": 0, "generated_tokens": 1}
 """Whole numbers with the least that makes sense."""

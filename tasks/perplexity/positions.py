@@ -14,7 +14,7 @@ from tasks import data
 from tasks.errors import TaskError
 from tasks.perplexity.buckets import bucket_ends, cut_at
 from tasks.subset import SubsetSpec, choose, text_hash
-from tasks.tokenizers import TokenCounter, load_tokenizer
+from tasks.text.tokenizers import TokenCounter, load_tokenizer
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped]

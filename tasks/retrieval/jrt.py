@@ -15,7 +15,7 @@ from tasks.retrieval.rows import SOURCES, Row, load
 from tasks.retrieval.window import ANSWER_LENGTH, cut
 from tasks.scoring import contains
 from tasks.subset import SubsetSpec, choose, text_hash
-from tasks.tokenizers import encode, load_tokenizer
+from tasks.text.tokenizers import encode, load_tokenizer
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped]

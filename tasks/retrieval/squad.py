@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import data
 from tasks.subset import SubsetSpec, choose, text_hash
-from tasks.tokenizers import encode, load_tokenizer
+from tasks.text.tokenizers import encode, load_tokenizer
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped]

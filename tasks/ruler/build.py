@@ -9,7 +9,7 @@ from tasks.errors import TaskError
 from tasks.ruler.exact import Generator
 from tasks.ruler.pool import cell, generator_of
 from tasks.ruler.spec import RulerSpec
-from tasks.tokenizers import load_tokenizer
+from tasks.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tasks.pieces import PieceCounter
 from tasks.ruler.problem import NOT_FILLED, Filled
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import CODED_WORDS_ASKED, FREQUENT_WORDS
+from tasks.text.pieces import PieceCounter
 
 ZETA_OF_2 = math.pi**2 / 6
 WORD_LENGTH = 6

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from tasks.pieces import PieceCounter
 from tasks.ruler.problem import NOT_FILLED, Filled, first_that_fits
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import COMMON_WORDS, COMMON_WORDS_ASKED, numbered
-from tasks.ruler.words import all_words
+from tasks.text.pieces import PieceCounter
+from tasks.text.words import all_words
 
 SPARE_SINGLES = 24
 MAX_MEASUREMENTS = 16

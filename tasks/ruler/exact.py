@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.errors import TaskError
-from tasks.pieces import PieceCounter, piece_counter
 from tasks.ruler.coded import CodedProblems
 from tasks.ruler.common import CommonProblems
 from tasks.ruler.niah import NeedleProblems
@@ -23,7 +22,8 @@ from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import QUESTION_SOURCES
 from tasks.ruler.tracking import ChainProblems
 from tasks.subset import text_hash
-from tasks.tokenizers import prefix_ids
+from tasks.text.pieces import PieceCounter, piece_counter
+from tasks.text.tokenizers import prefix_ids
 
 VERIFIED = 64
 """Each so many samples, words are seen to add up to the tokens of the whole prompt."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Sequence
 
-from tasks.ruler import haystack, words
-from tasks.ruler.haystack import Haystack, Stretch
+from tasks.errors import TaskError
 from tasks.ruler.problem import HaystackProblem
 from tasks.ruler.spec import Variant
 from tasks.ruler.templates import DEPTHS, NEEDLE, listed, needle_template
+from tasks.text import haystack
+from tasks.text.haystack import Haystack, Stretch
+from tasks.text.kinds import SIMPLE, SimpleKind
 
 
 class NeedleProblems:
@@ -24,8 +28,8 @@ class NeedleProblems:
         """A draw of keys, values, depths, what is asked, and where the haystack begins."""
         variant = self._variant
         absent_from = self._haystack.lookalikes if self._haystack else ""
-        keys = words.draw_distinct(rng, variant.key, variant.needles, absent_from=absent_from)
-        values = words.draw_distinct(rng, variant.value, variant.num_needles, absent_from=absent_from)
+        keys = draw_items(rng, variant.key, variant.needles, absent_from=absent_from)
+        values = draw_items(rng, variant.value, variant.num_needles, absent_from=absent_from)
         depths = sorted(rng.sample(DEPTHS, variant.num_needles))
         if variant.queries == 1:
             asked = [rng.randrange(variant.needles)]
@@ -49,7 +53,7 @@ class NeedleProblems:
             if self._haystack:
                 return Stretch(self._haystack, start)
             source = random.Random(distractors)
-            return Stretch(haystack.Distractors(variant.key, variant.value, source, absent=[*keys, *values]), 0)
+            return Stretch(NeedleDistractors(variant.key, variant.value, source, absent=[*keys, *values]), 0)
 
         def prompt(stretch: Stretch, lines: list[str]) -> str:
             context = stretch.context(needles, depths, lines)
@@ -72,3 +76,41 @@ class NeedleProblems:
                 "query": query,
             },
         )
+
+
+class NeedleDistractors:
+    """Needles that nobody asks for, a line each, drawn one after the other; none holds what `absent` names."""
+
+    joiner = "\n"
+
+    def __init__(self, key: SimpleKind, value: SimpleKind, rng: random.Random, *, absent: Sequence[str]) -> None:
+        self._kinds = key, value
+        self._rng = rng
+        self._absent = set(absent)
+        self._drawn: list[list[str]] = []
+
+    def pieces(self, unit: int) -> list[str]:
+        """The words of a distractor, each with the separator before it."""
+        while len(self._drawn) <= unit:
+            key, value = (self._item(kind) for kind in self._kinds)
+            needle = NEEDLE.format(kind=self._kinds[1], key=key, value=value)
+            # A UUID is many tokens: it may end after any of its groups.
+            self._drawn.append(re.findall(r"[\n ]?[^ -]+|-[^ -]+", self.joiner + needle))
+        return self._drawn[unit]
+
+    def _item(self, kind: SimpleKind) -> str:
+        while (item := SIMPLE[kind](self._rng)) in self._absent:
+            pass
+        return item
+
+
+def draw_items(rng: random.Random, kind: SimpleKind, count: int, *, absent_from: str) -> list[str]:
+    """`count` different keys or values, none of which occurs in the text `absent_from`."""
+    drawn: list[str] = []
+    for _ in range(count * 1000):
+        if len(drawn) == count:
+            return drawn
+        item = SIMPLE[kind](rng)
+        if item not in absent_from and not any(item in other or other in item for other in drawn):
+            drawn.append(item)
+    raise TaskError(f"cannot draw {count} distinct {kind} that the haystack does not contain")

@@ -16,8 +16,8 @@ from tasks.errors import TaskError
 from tasks.ruler import store
 from tasks.ruler.exact import Generator
 from tasks.ruler.spec import RulerSpec
-from tasks.ruler.templates import NOISE
-from tasks.tokenizers import load_tokenizer
+from tasks.text.haystack import NOISE
+from tasks.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from tasks.ruler.official.generator import OfficialGenerator

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from tasks.pieces import PieceCounter
-from tasks.ruler.fill import EXTRA_WORDS, fill
-from tasks.ruler.haystack import Stretch
+from tasks.text.filling import EXTRA_WORDS, fill
+from tasks.text.haystack import Stretch
+from tasks.text.pieces import PieceCounter
 
 MIN_HAYSTACK_TOKENS = 16
 MIN_FILL = 0.98

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
-from tasks.pieces import PieceCounter
 from tasks.ruler import documents
 from tasks.ruler.documents import Question, Questions
-from tasks.ruler.haystack import Stretch
 from tasks.ruler.problem import HaystackProblem, first_that_fits
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import DOCUMENT, QUESTION, QUESTION_SOURCES
+from tasks.text.haystack import Stretch
+from tasks.text.pieces import PieceCounter
 
 STRIDE = 2503
 """Places between a question and the one that is asked instead where the length does not hold the first: more than a

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from tasks.errors import TaskError
-from tasks.ruler import words
 from tasks.ruler.generators import check_generator
-from tasks.ruler.haystack import HaystackKind
 from tasks.ruler.templates import DEPTHS, OTHER_TASKS, needle_template
+from tasks.text.haystack import HaystackKind
+from tasks.text.kinds import SimpleKind
 
 ContextKind = HaystackKind | Literal["needle"]
 """Repeated noise, essays, or other needles: distractors."""
@@ -22,8 +22,8 @@ class Variant:
     """What distinguishes one needle task from another."""
 
     haystack: ContextKind
-    key: words.Kind = "words"
-    value: words.Kind = "numbers"
+    key: SimpleKind = "words"
+    value: SimpleKind = "numbers"
     needles: int = 1
     """Keys."""
     values: int = 1
@@ -114,7 +114,7 @@ def _variant(task: str, given: Mapping[str, Any]) -> Variant | None:
     if "haystack" not in given:
         known = ", ".join([*VARIANTS, *OTHER_TASKS])
         raise TaskError(f"spec: task {task!r} is not one of {known}; a new one needs `haystack`")
-    kinds = get_args(words.Kind)
+    kinds = get_args(SimpleKind)
     allowed = {"haystack": CONTEXT_KINDS, "key": kinds, "value": kinds}
     for name, choices in allowed.items():
         if name in given and given[name] not in choices:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 NEEDLE = "One of the special magic {kind} for {key} is: {value}."
 DOCUMENT = "Document {number}:\n{text}"
 DEPTHS = tuple(round(step * 100 / 39) for step in range(40))

@@ -6,12 +6,12 @@ import copy
 import random
 import string
 
-from tasks.pieces import PieceCounter
-from tasks.ruler import haystack
-from tasks.ruler.haystack import Stretch
 from tasks.ruler.problem import HaystackProblem, first_that_fits
 from tasks.ruler.spec import RulerSpec
-from tasks.ruler.templates import DEPTHS, HOPS, NOISE, VARIABLES
+from tasks.ruler.templates import DEPTHS, HOPS, VARIABLES
+from tasks.text import haystack
+from tasks.text.haystack import NOISE, Stretch
+from tasks.text.pieces import PieceCounter
 
 EXAMPLE_TOKENS = 500
 EXAMPLE_BLOCKS = (20, 15, 10, 5)

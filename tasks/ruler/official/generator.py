@@ -11,7 +11,7 @@ from tasks.ruler.official import lm_eval, nvidia, nvidia_26_3
 from tasks.ruler.official.drawn import Count, Drawn
 from tasks.ruler.spec import RulerSpec
 from tasks.subset import text_hash
-from tasks.tokenizers import TokenCounter, prefix_ids
+from tasks.text.tokenizers import TokenCounter, prefix_ids
 
 
 class OfficialGenerator:

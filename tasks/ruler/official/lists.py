@@ -15,7 +15,7 @@ import numpy as np
 from tasks.errors import TaskError
 from tasks.ruler.official.drawn import Drawn
 from tasks.ruler.templates import CODED_WORDS_ASKED, COMMON_WORDS, COMMON_WORDS_ASKED, FREQUENT_WORDS, numbered
-from tasks.ruler.words import all_words
+from tasks.text.words import all_words
 
 CODED_WORD_LENGTH = 6
 ZETA_OF_2 = math.pi**2 / 6

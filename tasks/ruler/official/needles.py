@@ -13,11 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from tasks import data
-from tasks.ruler import sentences
 from tasks.ruler.official.drawn import Drawn, between
 from tasks.ruler.spec import Variant
-from tasks.ruler.templates import DEPTHS, NEEDLE, NOISE, listed, needle_template
-from tasks.ruler.words import Kind, word_pairs
+from tasks.ruler.templates import DEPTHS, NEEDLE, listed, needle_template
+from tasks.text import sentences
+from tasks.text.haystack import NOISE
+from tasks.text.kinds import SimpleKind
+from tasks.text.words import word_pairs
 
 
 class Needles:
@@ -79,7 +81,7 @@ class Needles:
     def _needle(self, key: str, value: str) -> str:
         return NEEDLE.format(kind=self._variant.value, key=key, value=value)
 
-    def _item(self, kind: Kind) -> str:
+    def _item(self, kind: SimpleKind) -> str:
         if kind == "numbers":
             return str(self._rng.randint(10**6, 10**7 - 1))
         if kind == "uuids":

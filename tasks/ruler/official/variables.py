@@ -11,7 +11,8 @@ import string
 import numpy as np
 
 from tasks.ruler.official.drawn import Count, Drawn
-from tasks.ruler.templates import HOPS, NOISE, VARIABLES
+from tasks.ruler.templates import HOPS, VARIABLES
+from tasks.text.haystack import NOISE
 
 EXAMPLE_BUDGET = 500
 EXAMPLE_STEP = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tasks import data
-from tasks.ruler import words
-from tasks.ruler.templates import NEEDLE, NOISE
 
 HaystackKind = Literal["noise", "essay"]
+NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+"""The unit of the haystack `noise`, as RULER writes it."""
 
 
 class Units(Protocol):
@@ -46,32 +45,6 @@ class Haystack:
             first, *rest = self.units[number].split(" ")
             self._split[number] = [self.joiner + first, *(" " + word for word in rest)]
         return self._split[number]
-
-
-class Distractors:
-    """Needles that nobody asks for, a line each, drawn one after the other; none holds what `absent` names."""
-
-    joiner = "\n"
-
-    def __init__(self, key: words.Kind, value: words.Kind, rng: random.Random, *, absent: Sequence[str]) -> None:
-        self._kinds = key, value
-        self._rng = rng
-        self._absent = set(absent)
-        self._drawn: list[list[str]] = []
-
-    def pieces(self, unit: int) -> list[str]:
-        """The words of a distractor, each with the separator before it."""
-        while len(self._drawn) <= unit:
-            key, value = (self._item(kind) for kind in self._kinds)
-            needle = NEEDLE.format(kind=self._kinds[1], key=key, value=value)
-            # A UUID is many tokens: it may end after any of its groups.
-            self._drawn.append(re.findall(r"[\n ]?[^ -]+|-[^ -]+", self.joiner + needle))
-        return self._drawn[unit]
-
-    def _item(self, kind: words.Kind) -> str:
-        while (item := words.draw(self._rng, kind)) in self._absent:
-            pass
-        return item
 
 
 class Stretch:

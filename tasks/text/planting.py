@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import TaskError
-from tasks.ruler.fill import EXTRA_WORDS, fill
-from tasks.ruler.haystack import Stretch, Units
-from tasks.tokenizers import TokenCounter, prefix_ids
+from tasks.text.filling import EXTRA_WORDS, fill
+from tasks.text.haystack import Stretch, Units
+from tasks.text.tokenizers import TokenCounter, prefix_ids
 
 MIN_HAYSTACK_TOKENS = 16
 MIN_FILL = 0.98

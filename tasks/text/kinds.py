@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tasks.errors import TaskError
-from tasks.needle.patterns import from_pattern
 from tasks.problems import Problem, nearest, unknown_fields
-from tasks.ruler.words import word_lists
+from tasks.text.patterns import from_pattern
+from tasks.text.words import word_lists
 
 Draw = Callable[[random.Random], str]
+SimpleKind = Literal["words", "numbers", "uuids"]
+"""A kind without options: `adjective-noun`, a number of seven digits, a UUID of version 4."""
 TRIES = 1000
 
 

@@ -1,42 +1,16 @@
-"""Keys and values of needles: word pairs, seven-digit numbers, UUIDs. Every draw takes its own generator."""
+"""The words of the package wonderwords: lists of them, and all pairs of an adjective and a noun."""
 
 from __future__ import annotations
 
 import bisect
 import importlib.util
 import itertools
-import random
-import uuid
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, overload
+from typing import overload
 
 from tasks.errors import TaskError
-
-Kind = Literal["words", "numbers", "uuids"]
-
-
-def draw(rng: random.Random, kind: Kind) -> str:
-    """One key or value: `adjective-noun`, a number of seven digits, or a UUID of version 4."""
-    if kind == "numbers":
-        return str(rng.randint(10**6, 10**7 - 1))
-    if kind == "uuids":
-        return str(uuid.UUID(int=rng.getrandbits(128), version=4))
-    adjectives, nouns = word_lists()
-    return f"{rng.choice(adjectives)}-{rng.choice(nouns)}"
-
-
-def draw_distinct(rng: random.Random, kind: Kind, count: int, *, absent_from: str) -> list[str]:
-    """`count` different keys or values, none of which occurs in the text `absent_from`."""
-    drawn: list[str] = []
-    for _ in range(count * 1000):
-        if len(drawn) == count:
-            return drawn
-        item = draw(rng, kind)
-        if item not in absent_from and not any(item in other or other in item for other in drawn):
-            drawn.append(item)
-    raise TaskError(f"cannot draw {count} distinct {kind} that the haystack does not contain")
 
 
 class WordPairs(Sequence[str]):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from tasks.tokenizers import TokenCounter
+from tasks.text.tokenizers import TokenCounter
 
 SPACES = frozenset(" \u2581\u0120")
 """How vocabularies write a space: plainly, as SentencePiece, as byte-level BPE."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from tasks import data
 from tasks.errors import TaskError
-from tasks.needle.kinds import Corpus
 from tasks.problems import Problem, nearest, unknown_fields
-from tasks.ruler import haystack
+from tasks.text import haystack
+from tasks.text.kinds import Corpus
 
 BUILT_IN = ("essay", "noise", "needle")
 FILE_FIELDS, HUB_FIELDS = ("file", "field"), ("hub", "config", "split", "field", "revision")
