@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import checkpoint_cli, tasks_cli
+from harness.errors import UserError
 from tasks.ruler.generators import GENERATORS
 
 if TYPE_CHECKING:
@@ -40,17 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE) or not _is_mendable(error):
+        mendable = isinstance(error, UserError)
+        if os.environ.get(DEBUG_VARIABLE) or not mendable:
             traceback.print_exc()
-            return 2 if _is_mendable(error) else 1
+            return 2 if mendable else 1
         _complain("error: " + " ".join(str(error).split()))
         return 2
-
-
-def _is_mendable(error: Exception) -> bool:
-    """Whether the message says all that a user needs; by name, so that nothing heavy is imported to find out."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"UserError", "TaskError", "DataNotStaged", "CheckpointError"})
 
 
 def _complain(line: str) -> None:
@@ -159,7 +155,6 @@ def _stage(args: argparse.Namespace) -> None:
 
 def _show_staged(args: argparse.Namespace) -> None:
     """`stage --list` and `stage --verify`."""
-    from harness.errors import UserError
     from harness.lm_eval_run import quiet_lm_eval
     from harness.offline import states, verify
     from harness.options import find_tokenizer
@@ -281,8 +276,6 @@ def _existing(folders: Sequence[Path]) -> list[Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    from harness.errors import UserError
-
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

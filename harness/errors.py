@@ -1,7 +1,7 @@
-"""Errors that a user can act on."""
+"""The error that a user can act on, where the harness looks for it."""
 
 from __future__ import annotations
 
+from basis.errors import UserError
 
-class UserError(Exception):
-    """A one-line message that names the cause and the way out; the command line prints it and exits with code 2."""
+__all__ = ["UserError"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from basis.errors import UserError
 from tasks.errors import TaskError
 
 SOURCES_FILE = Path(__file__).with_name("sources.yaml")
@@ -23,7 +24,7 @@ MANIFEST_NAME = "manifest.json"
 HELDOUT_ONE_IN = 50
 
 
-class DataNotStaged(FileNotFoundError):
+class DataNotStaged(UserError, FileNotFoundError):
     """A data file is missing; the message names it and the command that fetches it."""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from basis.errors import UserError
 
-class TaskError(ValueError):
+
+class TaskError(UserError, ValueError):
     """A task, suite or specification that cannot be used; the message names the field or file and the way out."""
 
     field: tuple[str | int, ...] = ()
