@@ -51,6 +51,7 @@ SIZES = (
     "window_size",
     "max_position_embeddings",
 )
+OUTPUT_GATES = {"gdn2": "silu", "kda": "sigmoid", "gated_deltanet": "silu", "delta_net": "none", "gla": "silu"}
 LLAMA3_ROPE = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 CHOICES: dict[str, tuple[Any, ...]] = {
     "output_gate": (None, "sigmoid", "silu", "none"),
@@ -82,7 +83,7 @@ class GDN2Config(PreTrainedConfig):
         conv_size: taps of the causal depthwise convolution over q, k and v (Mamba-2: x, B and C).
         gate_rank: inner width of GDN-2's and KDA's low-rank projections (default: `value_head_dim`).
         output_gate: activation of the gate behind the per-head RMSNorm, "sigmoid", "silu" or "none" (no gate);
-            by default what the mixer's paper has: sigmoid for gdn2 and kda, none for delta_net, else silu.
+            by default what the mixer's paper has (`OUTPUT_GATES`): sigmoid for kda, none for delta_net, else silu.
         erase_range: upper end of the erase gate (KDA, Gated DeltaNet, DeltaNet: of beta): 1.0, or 2.0 to allow
             negative eigenvalues.
         decay_floor: KDA's bounded decay: g = decay_floor * sigmoid(...) in (decay_floor, 0); None: unbounded.
@@ -100,10 +101,14 @@ class GDN2Config(PreTrainedConfig):
         attention_bias, attention_output_bias: whether q, k, v, and whether the output projection have a bias.
         attention_qk_norm: whether q and k of attention layers pass an RMSNorm a head.
         rope_theta: base of the rotary embedding; None for attention without positions.
+        rope_fraction: share of a head's channels that rotate, the first ones; channel i turns with channel i + n / 2 of
+            these n.
+        condense_ratio: positions are divided by it before they become angles.
         rope_llama3: Llama 3's stretching of slow rotations: a dict of factor, low_freq_factor, high_freq_factor and
             original_max_position_embeddings.
         window_size: tokens that a "swa" layer sees, the current one included.
         norm_eps: epsilon of every RMSNorm.
+        mixer_norm_eps: epsilon of the norms inside a mixer, where it is another (default: `norm_eps`).
         initializer_range: standard deviation of the initial weights.
         max_position_embeddings: training length in tokens. Nothing in the model limits its context; the field has
             this name because evaluation tools read their default window from it.
@@ -148,9 +153,12 @@ class GDN2Config(PreTrainedConfig):
     attention_output_bias: bool = False
     attention_qk_norm: bool = False
     rope_theta: float | None = 10000.0
+    rope_fraction: float = 1.0
+    condense_ratio: float = 1.0
     rope_llama3: dict[str, float] | None = None
     window_size: int = 2048
     norm_eps: float = 1e-5
+    mixer_norm_eps: float | None = None
     initializer_range: float = 0.02
     max_position_embeddings: int = 4096
     tie_word_embeddings: bool = False
@@ -172,6 +180,11 @@ class GDN2Config(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
+
+    @property
+    def mixer_eps(self) -> float:
+        """The epsilon of the norms inside a mixer."""
+        return self.norm_eps if self.mixer_norm_eps is None else self.mixer_norm_eps
 
     def _refuse_unknown(self, kwargs: dict[str, Any]) -> None:
         own = {field.name for field in fields(type(self))}
@@ -218,6 +231,11 @@ class GDN2Config(PreTrainedConfig):
             raise ValueError(f"GDN2Config.decay_floor must be negative (a log-decay) or None, got {self.decay_floor!r}")
         if self.rope_theta is not None and not self.rope_theta > 0:
             raise ValueError(f"GDN2Config.rope_theta must be positive or None, got {self.rope_theta!r}")
+        if not (0 < self.rope_fraction <= 1 and self.condense_ratio > 0):
+            raise ValueError(
+                "GDN2Config.rope_fraction must be above 0 and at most 1, and condense_ratio above 0, got "
+                f"{self.rope_fraction!r} and {self.condense_ratio!r}"
+            )
         if self.rope_llama3 is not None and set(self.rope_llama3) != LLAMA3_ROPE:
             raise ValueError(f"GDN2Config.rope_llama3 must have {', '.join(sorted(LLAMA3_ROPE))} and nothing else")
 
@@ -252,5 +270,9 @@ class GDN2Config(PreTrainedConfig):
             )
         if used & {"mamba3", "mamba3_mimo"} and (self.head_dim % 2 or int(self.head_dim * self.ssm_rope_fraction) < 2):
             raise ValueError(f"GDN2Config.head_dim must be even and at least 4 in mamba3 layers, got {self.head_dim}")
-        if used & set(ATTENTION_LAYERS) and self.rope_theta is not None and self.attention_head_dim % 2:  # type: ignore[operator]
-            raise ValueError(f"GDN2Config.attention_head_dim must be even to be rotated, got {self.attention_head_dim}")
+        rotated = int(self.attention_head_dim * self.rope_fraction)  # type: ignore[operator]
+        if used & set(ATTENTION_LAYERS) and self.rope_theta is not None and (rotated % 2 or not rotated):
+            raise ValueError(
+                "GDN2Config.attention_head_dim * rope_fraction must be even to be rotated, got "
+                f"{self.attention_head_dim} * {self.rope_fraction}"
+            )

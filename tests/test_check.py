@@ -115,7 +115,7 @@ def test_every_mistake_changes_the_loss_and_is_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     "mistake",
     [
-        "output_gate = silu",
+        "output_gate = sigmoid",
         "erase_range = 2.0",
         "SwiGLU's gate and up matrices swapped",
         "erase and write projections swapped",
@@ -129,7 +129,7 @@ def test_a_mistake_is_found_by_name(tmp_path: Path, mistake: str) -> None:
     wrong = save(tmp_path / "wrong", with_variant(right, variant))
     result = check(options(wrong, text_file(tmp_path), true_loss(right)), QUIET)
     assert not result.reproduces
-    undone = {"output_gate = silu": "output_gate = sigmoid", "erase_range = 2.0": "erase_range = 1.0"}
+    undone = {"output_gate = sigmoid": "output_gate = silu", "erase_range = 2.0": "erase_range = 1.0"}
     assert [hint.name for hint in result.hints if hint.reproduces] == [undone.get(mistake, mistake)]
     assert result.hints[0].reproduces
 

@@ -59,10 +59,15 @@ SWA = {"layers": [1], "num_heads": 4, "num_kv_heads": 2, "qkv_bias": True, "wind
 ATTENTION_OF = {"attention_heads": 4, "attention_kv_heads": 2, "attention_head_dim": 8, "attention_bias": True}
 # name: (layers, fields of our config, model_type, fields of theirs)
 MODELS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
-    "GDN-2 layers": ("gdn2 gdn2 gdn2", {}, "gdn2", {"head_dim": 16, "num_heads": 2, "expand_v": 1, **CONV_OPTIONS}),
+    "GDN-2 layers": (
+        "gdn2 gdn2 gdn2",
+        {"output_gate": "sigmoid"},
+        "gdn2",
+        {"head_dim": 16, "num_heads": 2, "expand_v": 1, **CONV_OPTIONS},
+    ),
     "GDN-2 layers under another name, doubled erase gate, grouped values": (
         "gdn2 gdn2 gdn2",
-        {"erase_range": 2.0, "num_value_heads": 4, "value_head_dim": 8},
+        {"erase_range": 2.0, "num_value_heads": 4, "value_head_dim": 8, "output_gate": "sigmoid"},
         "gated_deltanet2",
         {"head_dim": 16, "num_heads": 2, "num_v_heads": 4, "expand_v": 0.5, "allow_neg_eigval": True},
     ),
@@ -203,6 +208,16 @@ def test_a_folder_arrives_bit_for_bit(tmp_path: Path, name: str) -> None:
     ids = torch.randint(0, 420, (2, 40), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(load_checkpoint(tmp_path / "new")(ids).logits, model(ids).logits)
+
+
+def test_a_gate_that_an_earlier_import_left_open_is_not_guessed(tmp_path: Path) -> None:
+    save(tmp_path / "source", "GDN-2 layers")
+    import_checkpoint(tmp_path / "source", tmp_path / "new")
+    for file, change in (("import.json", {"import_version": 1}), ("config.json", {"output_gate": None})):
+        content = json.loads((tmp_path / "new" / file).read_text())
+        (tmp_path / "new" / file).write_text(json.dumps({**content, **change}))
+    with pytest.raises(CheckpointError, match=r"config\.json: output_gate is not written"):
+        load_checkpoint(tmp_path / "new")
 
 
 @pytest.mark.parametrize(

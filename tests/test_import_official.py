@@ -75,7 +75,8 @@ def test_a_recurrent_model_arrives_bit_for_bit(tmp_path: Path) -> None:
     model = small_model()
     plan = import_checkpoint(save(model, tmp_path / "iter-7.pth"), tmp_path / "new")
     assert plan.config.layers == ["gdn2", "gdn2"]
-    assert set(plan.assumed) == {"output_gate", "erase_range", "norm_eps", "max_position_embeddings"}
+    assumed = {"output_gate": "silu", "erase_range": 1.0, "norm_eps": 1e-5, "mixer_norm_eps": 1e-5}
+    assert plan.assumed == {**assumed, "max_position_embeddings": 4096}
     same_logits(model, tmp_path / "new")
 
 
@@ -99,6 +100,20 @@ def test_a_hybrid_with_grouped_queries_arrives_bit_for_bit(tmp_path: Path) -> No
     same_logits(model, tmp_path / "new")
 
 
+def test_what_no_tensor_tells_is_assumed_said_and_can_be_set(tmp_path: Path) -> None:
+    """The rotary share, the condensed positions, and an epsilon that the blocks keep for themselves."""
+    config = mixer_config("gdn2", "swa", rope_fraction=0.5, condense_ratio=2.0, norm_eps=1e-3, mixer_norm_eps=1e-5)
+    model = small_model(config)
+    file = save(model, tmp_path / "iter.pth")
+    assumed = plan_import(file).assumed
+    assert {"rope_fraction": 1.0, "condense_ratio": 1.0, "mixer_norm_eps": 1e-5}.items() <= assumed.items()
+    settings = ["window_size=16", "rotary_percentage=0.5", "condense_ratio=2", "norm_eps=1e-3"]
+    plan = import_checkpoint(file, tmp_path / "new", settings=parse_settings(settings))
+    assert plan.settings["rope_fraction"] == 0.5
+    assert plan.config.mixer_eps == 1e-5
+    same_logits(model, tmp_path / "new")
+
+
 @pytest.mark.parametrize(("preset", "count"), [("gdn2_1.3B", 1302638112), ("swa_gdn2_1.3B", 1300314384)])
 def test_the_published_models_fit_by_shape_and_count(preset: str, count: int) -> None:
     """All 1.3 billion parameters, without embedding, head and final norm as the paper counts; on the meta device."""
@@ -107,7 +122,7 @@ def test_the_published_models_fit_by_shape_and_count(preset: str, count: int) ->
         tensors = official_layout(GDN2ForCausalLM(config))
     stored = {name: Stored(tuple(tensor.shape), tensor.dtype, lambda: None) for name, tensor in tensors.items()}
     plan = official.plan(SimpleNamespace(tensors=stored, path=Path("x.pth"), config_file=None), {})
-    assert {**plan.config.to_dict(), "output_gate": None} == config.to_dict()
+    assert {**plan.config.to_dict(), "mixer_norm_eps": None} == config.to_dict()
     outside = 2 * config.vocab_size * config.hidden_size + config.hidden_size
     assert sum(torch.Size(stored[entry.source].shape).numel() for entry in plan.entries) - outside == count
     assert len(plan.entries) == len(tensors)

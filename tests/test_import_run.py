@@ -40,7 +40,7 @@ def test_a_run_imports_on_the_way(foreign: Path, tmp_path: Path) -> None:
     import_checkpoint(foreign, tmp_path / "by hand")
     assert record.name == "iter-9"
     assert record.model["checkpoint_sha256"] == fingerprint(tmp_path / "by hand")
-    assert "output_gate = sigmoid  (assumed" in said.getvalue()
+    assert "output_gate = silu  (assumed" in said.getvalue()
 
 
 def test_an_import_is_found_again_by_content(foreign: Path, tmp_path: Path) -> None:

@@ -106,10 +106,10 @@ def test_a_foreign_checkpoint_is_described_as_it_would_be_imported(tmp_path: Pat
     torch.save({"model": official_layout(small_model())}, tmp_path / "iter.pth")
     found = describe(tmp_path / "iter.pth")
     assert found.format == "official"
-    assert found.assumed["output_gate"] == "sigmoid"
+    assert found.assumed["output_gate"] == "silu"
     text = shown_file(tmp_path / "iter.pth")
     assert "format official, as it would be imported" in text
-    assert "output_gate = sigmoid (the file does not tell" in text
+    assert "output_gate = silu (the file does not tell" in text
 
 
 def shown_file(file: Path) -> str:

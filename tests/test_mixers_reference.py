@@ -19,7 +19,7 @@ from gdn2.state import LayerState
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, {}) for name in LAYERS},
-    "gdn2 grouped": ("gdn2", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0, "output_gate": "silu"}),
+    "gdn2 grouped": ("gdn2", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0, "output_gate": "sigmoid"}),
     "kda grouped": ("kda", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0, "decay_floor": -5.0}),
     "gated_deltanet grouped": ("gated_deltanet", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0}),
     "gated_deltanet plain": ("gated_deltanet", {"output_gate": "none", "conv_size": 2}),
@@ -33,6 +33,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "mamba3_mimo groups": ("mamba3_mimo", {"num_heads": 4, "ssm_groups": 2, "ssm_output_norm": True, "head_dim": 6}),
     "attention bias": ("attention", {"attention_bias": True, "attention_output_bias": True, "rope_theta": 100.0}),
     "attention llama3": ("attention", {"rope_llama3": LLAMA3, "attention_kv_heads": 1}),
+    "attention rotated in part": ("attention", {"rope_fraction": 0.5, "condense_ratio": 3.0, "rope_theta": 100.0}),
+    "swa rotated in part": ("swa", {"rope_fraction": 0.25, "condense_ratio": 2.0, "rope_llama3": LLAMA3}),
     "attention norm": ("attention", {"attention_qk_norm": True, "rope_theta": None}),
 }
 
@@ -105,7 +107,7 @@ class TestReductions:
 
     @torch.no_grad()
     def test_gdn2_with_equal_gates_is_kda(self) -> None:
-        kda, gdn2 = layer("kda"), layer("gdn2")
+        kda, gdn2 = layer("kda", output_gate="silu"), layer("gdn2")
         weights = kda.state_dict()
         beta = weights["b_proj.weight"].repeat_interleave(16, dim=0)
         gdn2.load_state_dict({**weights, "b_proj.weight": beta, "w_proj.weight": beta})
@@ -206,6 +208,8 @@ def test_configs_refuse_layers_that_cannot_be() -> None:
         ({"layers": "mamba2", "ssm_groups": 3}, "multiple of ssm_groups"),
         ({"layers": "mamba3", "head_dim": 7}, "even and at least 4"),
         ({"layers": "attention", "attention_head_dim": 7}, "even to be rotated"),
+        ({"layers": "swa", "rope_fraction": 0.2}, "even to be rotated, got 128 \\* 0.2"),
+        ({"rope_fraction": 1.5}, "rope_fraction must be above 0"),
         ({"attention_heads": 8, "attention_kv_heads": 3}, "multiple of attention_kv_heads"),
         ({"decay_floor": 0.5}, "decay_floor must be negative"),
         ({"rope_llama3": {"factor": 8.0}}, "rope_llama3 must have factor, high_freq_factor, low_freq_factor"),

@@ -125,6 +125,8 @@ def what_it_is(config: GDN2Config, mixer: str) -> str:
         grouped = f", {groups} for keys and values" if groups != heads else ""
         window = f", window {config.window_size:,}" if mixer == "swa" else ""
         rotary = f", rotary base {config.rope_theta:,.0f}" if config.rope_theta else ", no positions"
+        if config.rope_theta and config.rope_fraction < 1:
+            rotary += f" in {config.rope_fraction:.0%} of the channels"
         return f"{heads} heads of {config.attention_head_dim}{grouped}{window}{rotary}"
     group: int = config.num_value_heads // config.num_heads  # type: ignore[operator]
     grouped = f" in groups of {group}" if group > 1 else ""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gdn2.checkpoints.errors import CheckpointError, first_line, listed
+from gdn2.checkpoints.tensors import read_json
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
 
@@ -65,9 +66,23 @@ def read_config(path: Path) -> GDN2Config:
             "bring others into it with: python run_eval.py import SRC DST"
         )
     try:
-        return GDN2Config(**fields)
+        config = GDN2Config(**fields)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{file}: {first_line(error)}") from error
+    _refuse_open_gate(path, config)
+    return config
+
+
+def _refuse_open_gate(path: Path, config: GDN2Config) -> None:
+    """Imports of flash-linear-attention once left GDN-2's gate to a default that was sigmoid then."""
+    file = path / "import.json"
+    if config.output_gate is None and "gdn2" in (config.layers or ()) and file.is_file():
+        said = read_json(file)
+        if said.get("import_version") == 1 and str(said.get("importer")).startswith("fla"):
+            raise CheckpointError(
+                f"{path / 'config.json'}: output_gate is not written, and the release that imported this folder meant "
+                'sigmoid; write "output_gate": "sigmoid" into it, or import the source again'
+            )
 
 
 def _load_weights(path: Path, config: GDN2Config, dtype: torch.dtype) -> GDN2ForCausalLM:

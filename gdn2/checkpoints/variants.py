@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdn2.config import ATTENTION_LAYERS, GDN2Config
+from gdn2.config import ATTENTION_LAYERS, OUTPUT_GATES, GDN2Config
 from gdn2.model import GDN2ForCausalLM
 
 Weights = dict[str, Tensor]
-GATED = {"gdn2": "sigmoid", "kda": "sigmoid", "gated_deltanet": "silu", "gla": "silu"}  # and the gate by default
+GATED = {mixer: gate for mixer, gate in OUTPUT_GATES.items() if gate != "none"}  # and the gate by default
 ERASING = ("gdn2", "kda", "gated_deltanet", "delta_net")
 
 

@@ -34,13 +34,14 @@ class Attention(Mixer):
         self.num_heads: int = config.attention_heads  # type: ignore[assignment]
         self.kv_heads: int = config.attention_kv_heads  # type: ignore[assignment]
         self.head_dim: int = config.attention_head_dim  # type: ignore[assignment]
-        self.theta, self.llama3 = config.rope_theta, config.rope_llama3
+        self.theta, self.llama3, self.condense = config.rope_theta, config.rope_llama3, config.condense_ratio
+        self.rotated = int(self.head_dim * config.rope_fraction)
         self.q_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
-        self.q_norm = RMSNorm(self.head_dim, config.norm_eps) if config.attention_qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim, config.norm_eps) if config.attention_qk_norm else None
+        self.q_norm = RMSNorm(self.head_dim, config.mixer_eps) if config.attention_qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config.mixer_eps) if config.attention_qk_norm else None
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token: no slots."""
@@ -79,18 +80,24 @@ class Attention(Mixer):
         if self.theta is None:
             return q, k, v
         angle = positions.index[..., None, None] * self.frequencies(self.theta, wide(x[:0]))
-        return rotate_halves(q, angle), rotate_halves(k, angle), v
+        return self.rotate(q, angle), self.rotate(k, angle), v
+
+    def rotate(self, x: Tensor, angle: Tensor) -> Tensor:
+        """Queries or keys [B, T, H, d] with their first `rotated` channels turned by the angles [B, T, 1, n / 2]."""
+        if self.rotated == self.head_dim:
+            return rotate_halves(x, angle)
+        return torch.cat([rotate_halves(x[..., : self.rotated], angle), x[..., self.rotated :]], dim=-1)
 
     def frequencies(self, theta: float, like: Tensor) -> Tensor:
-        """Radians a token of each pair of channels [d / 2]."""
-        channels = torch.arange(0, self.head_dim, 2, dtype=like.dtype, device=like.device)
-        frequency = theta ** (-channels / self.head_dim)
+        """Radians a token of each pair of the n channels that rotate [n / 2]."""
+        channels = torch.arange(0, self.rotated, 2, dtype=like.dtype, device=like.device)
+        frequency = theta ** (-channels / self.rotated)
         if self.llama3 is None:
-            return frequency
+            return frequency / self.condense
         turns = frequency * self.llama3["original_max_position_embeddings"] / (2 * math.pi)
         low, high = self.llama3["low_freq_factor"], self.llama3["high_freq_factor"]
         kept = ((turns - low) / (high - low)).clamp(0, 1)
-        return frequency * (kept + (1 - kept) / self.llama3["factor"])
+        return frequency * (kept + (1 - kept) / self.llama3["factor"]) / self.condense
 
 
 class SlidingWindowAttention(Attention):

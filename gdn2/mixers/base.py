@@ -80,7 +80,7 @@ class QKVMixer(Mixer):
                 if low_rank_gate
                 else nn.Linear(D, values, bias=False)
             )
-        self.o_norm = RMSNorm(self.value_dim, config.norm_eps)
+        self.o_norm = RMSNorm(self.value_dim, config.mixer_eps)
         self.o_proj = nn.Linear(values, D, bias=False)
 
     def empty_state(self, batch_size: int) -> LayerState:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, normalize, silu
 
-from gdn2.config import GDN2Config
+from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, run_operator, scaled_sigmoid
 from gdn2.modules import unit_length, wide
 from gdn2.padding import Padding
@@ -25,7 +25,7 @@ class DeltaNet(QKVMixer):
     """
 
     def __init__(self, config: GDN2Config) -> None:
-        super().__init__(config, gate="none")
+        super().__init__(config, gate=OUTPUT_GATES["delta_net"])
         self.activation, self.norm = config.qk_activation, config.qk_norm
         self.b_proj = nn.Linear(config.hidden_size, self.num_heads, bias=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gdn2.config import GDN2Config
+from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.modules import wide
 from gdn2.padding import Padding
@@ -24,7 +24,7 @@ class GatedDeltaNet(QKVMixer):
     """
 
     def __init__(self, config: GDN2Config) -> None:
-        super().__init__(config, gate="silu")
+        super().__init__(config, gate=OUTPUT_GATES["gated_deltanet"])
         self.a_proj = nn.Linear(config.hidden_size, self.num_value_heads, bias=False)
         self.b_proj = nn.Linear(config.hidden_size, self.num_value_heads, bias=False)
         self.A_log = nn.Parameter(torch.empty(self.num_value_heads))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gdn2.config import GDN2Config
+from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.padding import Padding
 from gdn2.state import LayerState
@@ -22,7 +22,7 @@ class GatedDeltaNet2(QKVMixer):
     """
 
     def __init__(self, config: GDN2Config) -> None:
-        super().__init__(config, gate="sigmoid", low_rank_gate=True)
+        super().__init__(config, gate=OUTPUT_GATES["gdn2"], low_rank_gate=True)
         keys, _, values = self.channels
         # Value head h * G + j belongs to head h: a group is one head whose values are G * V channels wide.
         self.state_shape = (self.num_heads, self.key_dim, values // self.num_heads)

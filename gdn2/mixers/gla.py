@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from gdn2.config import GDN2Config
+from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, run_operator
 from gdn2.modules import wide
 from gdn2.padding import Padding
@@ -23,7 +23,7 @@ class GatedLinearAttention(QKVMixer):
     """
 
     def __init__(self, config: GDN2Config) -> None:
-        super().__init__(config, gate="silu", convolution=False)
+        super().__init__(config, gate=OUTPUT_GATES["gla"], convolution=False)
         rank, keys = config.gla_gate_rank, self.channels[0]
         self.normalizer = config.gla_gate_normalizer
         self.gk_proj = nn.Sequential(nn.Linear(config.hidden_size, rank, bias=False), nn.Linear(rank, keys, bias=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gdn2.config import GDN2Config
+from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.modules import wide
 from gdn2.padding import Padding
@@ -23,7 +23,7 @@ class KimiDeltaAttention(QKVMixer):
     """
 
     def __init__(self, config: GDN2Config) -> None:
-        super().__init__(config, gate="sigmoid", low_rank_gate=True)
+        super().__init__(config, gate=OUTPUT_GATES["kda"], low_rank_gate=True)
         D, keys = config.hidden_size, self.num_value_heads * self.key_dim
         rank: int = config.gate_rank  # type: ignore[assignment]
         self.decay_floor = config.decay_floor

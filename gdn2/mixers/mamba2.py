@@ -36,7 +36,7 @@ class Mamba2(Mixer):
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
         self.dt_bias = nn.Parameter(torch.empty(self.num_heads))
         self.D = nn.Parameter(torch.empty(self.num_heads))
-        self.norm = RMSNorm(inner, config.norm_eps, self.groups)
+        self.norm = RMSNorm(inner, config.mixer_eps, self.groups)
         self.out_proj = nn.Linear(inner, config.hidden_size, bias=config.ssm_bias)
 
     def empty_state(self, batch_size: int) -> LayerState:

@@ -65,14 +65,14 @@ class Mamba3(Mixer):
         self.dt_bias = nn.Parameter(torch.empty(H))
         self.B_bias = nn.Parameter(torch.empty(H, self.rank, self.state_size))
         self.C_bias = nn.Parameter(torch.empty(H, self.rank, self.state_size))
-        self.B_norm = RMSNorm(self.state_size, config.norm_eps)
-        self.C_norm = RMSNorm(self.state_size, config.norm_eps)
+        self.B_norm = RMSNorm(self.state_size, config.mixer_eps)
+        self.C_norm = RMSNorm(self.state_size, config.mixer_eps)
         if self.mimo:
             self.mimo_x = nn.Parameter(torch.empty(H, self.rank, self.head_dim))
             self.mimo_z = nn.Parameter(torch.empty(H, self.rank, self.head_dim))
             self.mimo_o = nn.Parameter(torch.empty(H, self.rank, self.head_dim))
         self.D = nn.Parameter(torch.empty(H))
-        self.norm = RMSNorm(inner, config.norm_eps, H) if config.ssm_output_norm else None
+        self.norm = RMSNorm(inner, config.mixer_eps, H) if config.ssm_output_norm else None
         self.out_proj = nn.Linear(inner, config.hidden_size, bias=config.ssm_bias)
 
     def empty_state(self, batch_size: int) -> LayerState:

@@ -193,10 +193,13 @@ def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
     if "q_norm.weight" in p:
         q, k = _rms(q, mixer.q_norm.eps) * p["q_norm.weight"], _rms(k, mixer.k_norm.eps) * p["k_norm.weight"]
     if mixer.theta is not None:
-        frequency = mixer.theta ** -(torch.arange(0, d, 2, dtype=x.dtype) / d)
+        n = mixer.rotated
+        frequency = mixer.theta ** -(torch.arange(0, n, 2, dtype=x.dtype) / n)
         if mixer.llama3 is not None:
             frequency = torch.stack([_stretched(f, mixer.llama3) for f in frequency])
-        q, k = (torch.stack([_rotate(row, t * frequency) for t, row in enumerate(part)]) for part in (q, k))
+        angles = torch.arange(len(x), dtype=x.dtype)[:, None] / mixer.condense * frequency
+        for part in (q, k):
+            part[..., :n] = torch.stack([_rotate(*row) for row in zip(part[..., :n], angles, strict=True)])
     y = zeros(q.shape)
     for t in range(len(x)):
         seen = slice(max(t - window + 1, 0), t + 1)

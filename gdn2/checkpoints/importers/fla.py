@@ -31,13 +31,14 @@ def _kda(fields: Fields) -> dict[str, Any]:
     safe, floor = fields.take("safe_gate", False), fields.number("lower_bound", None)
     if not safe and floor is not None:
         fields.refuse(f"lower_bound = {floor!r} without safe_gate is not supported")
-    return {**_heads(fields, head_dim=128, num_heads=16, expand_v=1.0), **_conv(fields), "decay_floor": floor}
+    sizes = _heads(fields, head_dim=128, num_heads=16, expand_v=1.0)
+    return {**sizes, **_conv(fields), "decay_floor": floor, "output_gate": "sigmoid"}
 
 
 def _gdn2(fields: Fields) -> dict[str, Any]:
     fields.only("safe_gate", False, default=False)
     fields.only("lower_bound", None, default=None)
-    return {**_heads(fields, head_dim=128, num_heads=16, expand_v=1.0), **_conv(fields)}
+    return {**_heads(fields, head_dim=128, num_heads=16, expand_v=1.0), **_conv(fields), "output_gate": "sigmoid"}
 
 
 def _gated_deltanet(fields: Fields) -> dict[str, Any]:

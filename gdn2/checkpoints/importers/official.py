@@ -28,12 +28,18 @@ WTE = "transformer.wte.weight"
 FUSED = "attn.attn.weight"
 LAYER = re.compile(r"^transformer\.h\.(\d+)\.(.+)$")
 ASSUMED: dict[str, Any] = {
-    "output_gate": "sigmoid",
+    "output_gate": "silu",  # the paper's section 3.5
     "erase_range": 1.0,
     "norm_eps": 1e-5,
+    "mixer_norm_eps": 1e-5,  # its blocks do not pass their epsilon on
     "max_position_embeddings": 4096,
 }
-ASSUMED_ATTENTION: dict[str, Any] = {"rope_theta": 10000.0, "window_size": 2048}
+ASSUMED_ATTENTION: dict[str, Any] = {
+    "rope_theta": 10000.0,
+    "rope_fraction": 1.0,
+    "condense_ratio": 1.0,
+    "window_size": 2048,
+}
 BLOCK = {"mixer_norm": "norm_1", "mlp_norm": "norm_2"}
 
 

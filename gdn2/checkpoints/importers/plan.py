@@ -17,6 +17,9 @@ from gdn2.checkpoints.tensors import Tensors, read_json, weight_files
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
 
+# What the training code calls settings that only it has.
+THEIR_NAMES = {"rotary_percentage": "rope_fraction", "sliding_window_size": "window_size", "rope_base": "rope_theta"}
+
 
 class Source:
     """A checkpoint as found: a folder, or a single file with weights.
@@ -149,6 +152,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise CheckpointError(f"--set {text!r}: write FIELD=VALUE, for example output_gate=silu")
+        name = THEIR_NAMES.get(name, name)
         if name not in kinds:
             raise CheckpointError(f"--set {text!r}: GDN2Config has no field {name!r}; its fields are in gdn2/config.py")
         try:

@@ -32,7 +32,7 @@ COPIED_TOKENIZER_FILES = (
     "generation_config.json",
 )
 SHARD_BYTES = 2 * 2**30
-IMPORT_VERSION = 1  # of the importers: a higher number means that a cached import is made again
+IMPORT_VERSION = 2  # of the importers: a higher number means that a cached import is made again
 
 
 def write_import(plan: ImportPlan, folder: Path, tokenizer: Path | None = None) -> None:
