@@ -33,12 +33,12 @@ from rich.table import Table
 from workloads import choices, needles, prompts, with_vocabulary
 
 from gdn2.checkpoints import read_config
-from harness import together
-from harness.backend import GDN2LM
-from harness.census import count
-from harness.machine import describe
-from harness.options import RunOptions, make_plan
-from harness.progress import NullProgress
+from harness.engine.meter import NullProgress
+from harness.lm.model import GDN2LM
+from harness.records.machine import describe
+from harness.run import together
+from harness.run.census import count
+from harness.run.options import RunOptions, make_plan
 from tasks.text.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent

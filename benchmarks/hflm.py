@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 import gdn2  # noqa: F401 (registers the model type)
-from harness.backend import GDN2LM
-from harness.machine import describe
+from harness.lm.model import GDN2LM
+from harness.records.machine import describe
 from tasks import data
 from tasks.ruler.build import make_generator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.record import Cell, RunRecord, Score
+from harness.records.record import Cell, RunRecord, Score
 
 
 def cell(task: str = "niah_single_1", length: int | None = 1024, value: float = 0.5, **changes: object) -> Cell:

@@ -14,10 +14,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from gdn2.checkpoints import CheckpointError
-from harness import plan
-from harness.backend import GDN2LM
+from harness.engine import units as plan
+from harness.engine.units import Limits
 from harness.errors import UserError
-from harness.plan import Limits
+from harness.lm.model import GDN2LM
 from tasks.scoring import string_match_all
 
 AGREEMENT = 1e-4  # nats of a whole request, float32
@@ -196,7 +196,7 @@ def test_lm_eval_command_line_knows_the_model(folder: Path, monkeypatch: pytest.
     )
     assert model.batch_size == 2
     assert model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    from harness import lm_eval_cli
+    from harness.cli import lm_eval as lm_eval_cli
 
     monkeypatch.setattr(sys, "argv", ["gdn2-lm-eval", "--help"])
     with pytest.raises(SystemExit) as stopped:

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from gdn2 import GDN2ForCausalLM
 from gdn2.checkpoints import fingerprint, read_config
-from harness.census import count, newest_rate
 from harness.errors import UserError
-from harness.options import RunOptions, make_plan
-from harness.planning import plan_run
-from harness.runner import run
+from harness.run.census import count, newest_rate
+from harness.run.options import RunOptions, make_plan
+from harness.run.planning import plan_run
+from harness.run.runner import run
 
 TASKS = ("niah_single_1@512",)
 

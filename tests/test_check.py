@@ -17,8 +17,8 @@ from rich.console import Console
 from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.checkpoints.loss import Window, mean_loss, windows
 from gdn2.checkpoints.variants import interleaved, variants, with_variant
-from harness.check import CheckOptions, check, make_stream, read_documents
-from harness.cli import main
+from harness.checkpoints.reproduction import CheckOptions, check, make_stream, read_documents
+from harness.cli.main import main
 from harness.errors import UserError
 
 LENGTH = 32
@@ -164,7 +164,7 @@ def test_rotary_pairs_of_neighbours_are_a_reordering_of_rows() -> None:
 def test_hints_on_a_long_text_are_estimated_and_the_best_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.check.HINT_TOKENS", 40)
+    monkeypatch.setattr("harness.checkpoints.reproduction.HINT_TOKENS", 40)
     right = small_model()
     variant = next(iter(variants(right.config)))
     wrong = save(tmp_path / "wrong", with_variant(right, variant))

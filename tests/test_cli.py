@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fakes import small_checkpoint
 
-from harness import cli
+from harness.cli import main as cli
+from harness.cli import results, run
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "tokenizers", "numpy")
@@ -22,7 +23,7 @@ def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tasks", "list"]])
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom harness.cli import main\n"
+        "import sys\nfrom harness.cli.main import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
         f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -123,7 +124,7 @@ class TestMistakes:
 
 
 def test_a_fault_of_ours_keeps_its_traceback(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_leaderboard", lambda _: 1 / 0)
+    monkeypatch.setattr(results, "_leaderboard", lambda _: 1 / 0)
     assert cli.main(["leaderboard"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -132,7 +133,7 @@ def test_interruption_says_how_to_go_on(capsys, monkeypatch: pytest.MonkeyPatch)
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_leaderboard", interrupt)
+    monkeypatch.setattr(results, "_leaderboard", interrupt)
     assert cli.main(["leaderboard"]) == 130
     assert "goes on from there" in capsys.readouterr().err
 
@@ -147,5 +148,5 @@ def test_tasks_show_prints_counts_and_marks_the_answer(tmp_path: Path, capsys) -
 
 
 def test_the_recorded_command_leaves_out_where_results_went() -> None:
-    assert cli._without_output(["run", "x", "--output", "a", "--seed", "1"]) == ("run", "x", "--seed", "1")
-    assert cli._without_output(["run", "x", "--output=a"]) == ("run", "x")
+    assert run._without_output(["run", "x", "--output", "a", "--seed", "1"]) == ("run", "x", "--seed", "1")
+    assert run._without_output(["run", "x", "--output=a"]) == ("run", "x")

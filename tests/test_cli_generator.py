@@ -8,7 +8,7 @@ import pytest
 from ruler_data import write_ruler_data
 
 from harness.errors import UserError
-from harness.options import RunOptions, make_plan
+from harness.run.options import RunOptions, make_plan
 
 
 @pytest.fixture(autouse=True)

@@ -13,19 +13,19 @@ import torch
 from fakes import mixer_config, small_model, small_tokenizer
 
 from gdn2 import GDN2ForCausalLM
-from harness import plan as planning
-from harness import scorer as scoring
-from harness import snapshot
-from harness.decoder import Ready
-from harness.engine import Engine
+from harness.engine import scorer as scoring
+from harness.engine import snapshot
+from harness.engine import units as planning
+from harness.engine.decoder import Ready
+from harness.engine.engine import Engine
+from harness.engine.executor import LocalExecutor
+from harness.engine.journal import Journal
+from harness.engine.meter import NullProgress
+from harness.engine.reader import Reader
+from harness.engine.requests import GenerateRequest, ScoreRequest
+from harness.engine.stops import StopRule
+from harness.engine.units import Limits
 from harness.errors import UserError
-from harness.executor import LocalExecutor
-from harness.journal import Journal
-from harness.plan import Limits
-from harness.progress import NullProgress
-from harness.reader import Reader
-from harness.requests import GenerateRequest, ScoreRequest
-from harness.stops import StopRule
 
 END = frozenset({0})
 

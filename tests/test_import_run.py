@@ -15,10 +15,10 @@ from test_import_official import official_layout
 from gdn2.checkpoints import fingerprint
 from gdn2.checkpoints.importers import ImportPlan, import_checkpoint
 from gdn2.checkpoints.loss import mean_loss, windows
-from harness.cli import main
-from harness.imports import cached_import
-from harness.options import RunOptions
-from harness.runner import run
+from harness.checkpoints.imports import cached_import
+from harness.cli.main import main
+from harness.run.options import RunOptions
+from harness.run.runner import run
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from rich.console import Console
 from gdn2 import GDN2Config
 from gdn2.checkpoints import CheckpointError, fingerprint
 from gdn2.checkpoints.describe import describe
-from harness.cli import main
-from harness.inspection import describe_tokenizer
-from harness.tables.checkpoint import layers_line
-from harness.tables.inspection import print_description
+from harness.checkpoints.inspection import describe_tokenizer
+from harness.cli.main import main
+from harness.show.imports import layers_line
+from harness.show.inspection import print_description
 
 tokenizer = lru_cache(small_tokenizer)  # which is trained
 MIXERS = ["gdn2", "kda", "gated_deltanet", "delta_net", "gla", "mamba2", "mamba3", "mamba3_mimo", "attention", "swa"]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from fakes import small_checkpoint
 
-from harness import journal as journals
-from harness.asked import Asked
+from harness.engine import journal as journals
+from harness.engine.asked import Asked
+from harness.engine.journal import Journal
+from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.errors import UserError
-from harness.journal import Journal
-from harness.record import read_record
-from harness.requests import GenerateRequest, ScoreRequest
+from harness.records.record import read_record
 
 ROOT = Path(__file__).resolve().parent.parent
 ME = {"checkpoint_sha256": "abc", "dtype": "float32", "protocol": "p"}

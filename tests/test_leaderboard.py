@@ -6,9 +6,9 @@ from pathlib import Path
 from records import cell, place, record
 from rich.console import Console
 
-from harness.tables.leaderboard import build_table
-from harness.tables.markdown import to_markdown
-from harness.tables.terminal import print_table
+from harness.records.leaderboard import build_table
+from harness.show.markdown import to_markdown
+from harness.show.terminal import print_table
 from tasks.registry import load_suite
 
 SUITE = load_suite("ruler_table3")
@@ -88,7 +88,7 @@ def test_two_checkpoints_of_one_name_are_two_rows() -> None:
 
 def test_the_best_of_a_column_is_marked_in_its_direction() -> None:
     quick = load_suite("quick")
-    from harness.record import Score
+    from harness.records.record import Score
 
     def wiki(bits: float):
         scores = {"bits_per_byte": Score(value=bits, n=100, higher_is_better=False)}

@@ -11,8 +11,8 @@ from fakes import TEXT, mixer_config, small_model, small_tokenizer
 from lm_eval.api.instance import Instance
 
 from gdn2.checkpoints import read_config
-from harness.backend import GDN2LM
-from harness.options import ZOO
+from harness.lm.model import GDN2LM
+from harness.paths import ZOO
 
 
 def save(folder: Path, *layers: str) -> str:

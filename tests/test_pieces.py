@@ -13,7 +13,7 @@ from test_tasks_niah import essay_text, train_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness.options import ZOO
+from harness.paths import ZOO
 from tasks.ruler.build import make_generator
 from tasks.text.pieces import PROBE, PieceCounter
 from tasks.text.tokenizers import TokenCounter, load_tokenizer

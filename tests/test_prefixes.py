@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from harness import plan as planning
-from harness.plan import Limits, Plan, make_plan, pack, step_width
-from harness.prefixes import MIN_SAVED, MIN_SHARED, PrefixTree, build_tree
-from harness.schedule import needed_batches, schedule
+from harness.engine import units as planning
+from harness.engine.prefixes import MIN_SAVED, MIN_SHARED, PrefixTree, build_tree
+from harness.engine.schedule import needed_batches, schedule
+from harness.engine.units import Limits, Plan, make_plan, pack, step_width
 
 LIMITS = Limits(tokens=256, rows=6)
 

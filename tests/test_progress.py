@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from harness import progress
-from harness.counts import short
-from harness.progress import RichProgress
+from harness.show import progress
+from harness.show.progress import RichProgress
+from harness.words import short
 
 
 def test_a_log_file_gets_lines_with_requests_tokens_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,15 @@ import pytest
 import yaml
 
 from harness.errors import UserError
-from harness.tables.published import FOLDER, ruler_rows
+from harness.paths import PUBLISHED
+from harness.records.published import ruler_rows
 
 # Printed averages that are not the mean of their printed scores, carried as printed: (average, mean).
 SLIPS = {
     ("gdn_paper.yaml", "hybrid/Samba"): (54.00, 53.98875),
     ("gdn_paper.yaml", "hybrid/Gated DeltaNet-H1"): (56.40, 56.46125),
 }
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(PUBLISHED.glob("*.yaml"))
 
 
 def tables() -> list[tuple[str, str, dict]]:

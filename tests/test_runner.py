@@ -10,11 +10,11 @@ import pytest
 from fakes import small_checkpoint
 from rich.console import Console
 
-from harness import runner
-from harness.backend import GDN2LM
-from harness.options import RunOptions
-from harness.record import RunRecord, read_record
-from harness.runner import run
+from harness.lm.model import GDN2LM
+from harness.records.record import RunRecord, read_record
+from harness.run import runner
+from harness.run.options import RunOptions
+from harness.run.runner import run
 
 TASKS = ("niah_single_1@512", "niah_single_1@700")
 

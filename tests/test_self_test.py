@@ -15,12 +15,13 @@ from rich.console import Console
 
 import gdn2.ops
 from gdn2.ops.self_test import Comparison, SelfTest, SelfTestError, self_test
-from harness import backend, cli
-from harness.backend import GDN2LM
+from harness.cli import main as cli
+from harness.engine import self_test as ours
 from harness.errors import UserError
-from harness.options import RunOptions
-from harness.record import read_record
-from harness.runner import run
+from harness.lm.model import GDN2LM
+from harness.records.record import read_record
+from harness.run.options import RunOptions
+from harness.run.runner import run
 
 CHUNKWISE = ["chunkwise, mild decay", "chunkwise, strong decay"]
 RECURRENT = ["recurrent, T = 1", "recurrent, T = 8"]
@@ -31,9 +32,9 @@ RIGHT, RIGHT_UNPACK = gdn2.ops.chunked_gated_delta_rule_2, gdn2.ops.unpack
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No answer of another test, and none left behind."""
-    for name in (backend.SELF_TEST_VARIABLE, backend.BACKEND_VARIABLE):
+    for name in (ours.SELF_TEST_VARIABLE, ours.BACKEND_VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    once = backend.self_test_once
+    once = ours.self_test_once
     once.cache_clear()
     yield
     once.cache_clear()
@@ -194,8 +195,8 @@ def test_the_record_has_the_figures_and_the_protocol_has_not(
     (results,) = folder.glob("results_*.json")
     assert json.loads(results.read_text())["config"]["self_test"] == kept
 
-    monkeypatch.setenv(backend.SELF_TEST_VARIABLE, "0")
-    monkeypatch.setattr(backend, "self_test_once", None)
+    monkeypatch.setenv(ours.SELF_TEST_VARIABLE, "0")
+    monkeypatch.setattr(ours, "self_test_once", None)
     skipped, folder = run(options(checkpoint, tmp_path), Console(file=io.StringIO()))
     kept = read_record(folder / "record.json").model["self_test"]
     assert kept == {"passed": None, "skipped": "GDN2_SELF_TEST=0"}
@@ -211,10 +212,10 @@ def test_records_from_before_the_self_test_are_read(tmp_path: Path) -> None:
 
 def test_many_models_of_a_process_ask_once(checkpoint: Path) -> None:
     first, second = GDN2LM(str(checkpoint)), GDN2LM(str(checkpoint), batch_size=1)
-    assert backend.self_test_once.cache_info().misses == 1
+    assert ours.self_test_once.cache_info().misses == 1
     assert first.get_model_info()["self_test"] == second.get_model_info()["self_test"]
     GDN2LM(str(checkpoint), dtype="bfloat16")
-    assert backend.self_test_once.cache_info().misses == 2
+    assert ours.self_test_once.cache_info().misses == 2
 
 
 def test_grouped_value_heads_are_tested_as_the_operator_sees_them(tmp_path: Path) -> None:
@@ -227,6 +228,6 @@ def test_grouped_value_heads_are_tested_as_the_operator_sees_them(tmp_path: Path
 def test_a_backend_that_does_not_exist_is_a_mistake_of_the_user(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(backend.BACKEND_VARIABLE, "chunky")
+    monkeypatch.setenv(ours.BACKEND_VARIABLE, "chunky")
     with pytest.raises(UserError, match="backend must be one of auto, naive, chunked, triton, got 'chunky'"):
         GDN2LM(str(checkpoint))

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from test_tasks_niah import train_tokenizer, write_data
 
-from harness import fetching, offline, staging
 from harness.errors import UserError
+from harness.staging import fetching, offline
+from harness.staging import stage as staging
 from tasks import data
 from tasks.errors import TaskError
 from tasks.registry import list_tasks

@@ -14,9 +14,9 @@ from fakehub import commit_of, serve
 from test_tasks_niah import train_tokenizer
 
 from harness.errors import UserError
-from harness.fetching import _parquet_files
-from harness.offline import verify
-from harness.staging import stage, stage_tokenizer
+from harness.staging.fetching import _parquet_files
+from harness.staging.offline import verify
+from harness.staging.stage import stage, stage_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 PIQA = [{"goal": f"goal {i}", "sol1": "one", "sol2": "two", "label": i % 2} for i in range(5)]

@@ -8,13 +8,13 @@ from fakes import mixer_config, small_config, small_model, small_tokenizer
 
 from gdn2 import GDN2ForCausalLM
 from gdn2.state import LayerState
-from harness.engine import Engine
-from harness.executor import LocalExecutor
-from harness.plan import Limits
-from harness.progress import NullProgress
-from harness.requests import GenerateRequest, ScoreRequest
-from harness.stops import StopRule
-from harness.watch import StateError, state_norms
+from harness.engine.engine import Engine
+from harness.engine.executor import LocalExecutor
+from harness.engine.meter import NullProgress
+from harness.engine.requests import GenerateRequest, ScoreRequest
+from harness.engine.stops import StopRule
+from harness.engine.units import Limits
+from harness.engine.watch import StateError, state_norms
 
 TEXT = [5 + i % 300 for i in range(200)]
 

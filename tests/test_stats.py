@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from harness.stats import Z95, mean_interval, ratio_interval, wilson_interval
+from harness.records.stats import Z95, mean_interval, ratio_interval, wilson_interval
 
 
 @pytest.mark.parametrize(

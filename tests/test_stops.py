@@ -7,8 +7,8 @@ import random
 import pytest
 from fakes import TEXT, small_tokenizer
 
-from harness.requests import GenerateRequest
-from harness.stops import StopRule
+from harness.engine.requests import GenerateRequest
+from harness.engine.stops import StopRule
 
 TOKENIZER = small_tokenizer()
 IDS = TOKENIZER.encode(TEXT, add_special_tokens=False)

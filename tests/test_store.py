@@ -7,8 +7,8 @@ import pytest
 from records import cell, record
 
 from harness.errors import UserError
-from harness.record import SCHEMA_VERSION, read_record
-from harness.store import FinishedTasks, find_records, new_run_folder
+from harness.records.record import SCHEMA_VERSION, read_record
+from harness.records.store import FinishedTasks, find_records, new_run_folder
 
 
 def write(folder: Path, text: str) -> Path:

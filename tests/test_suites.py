@@ -9,10 +9,11 @@ import yaml
 from records import cell, place, record
 
 from harness.errors import UserError
-from harness.record import Score
-from harness.staging import select
-from harness.tables.leaderboard import build_table
-from harness.tables.published import FOLDER, table_rows
+from harness.paths import PUBLISHED
+from harness.records.leaderboard import build_table
+from harness.records.published import table_rows
+from harness.records.record import Score
+from harness.staging.stage import select
 from tasks.errors import TaskError
 from tasks.registry import load_suite
 
@@ -28,7 +29,7 @@ METRICS = {"wiki_ppl": "word_perplexity", "lmb_ppl": "perplexity", "hella": "acc
 def test_columns_are_the_papers_in_the_papers_order(name: str) -> None:
     suite = load_suite(name)
     file, table, rows = PAPERS[name]
-    paper = yaml.safe_load((FOLDER / f"{file}.yaml").read_text())[table]
+    paper = yaml.safe_load((PUBLISHED / f"{file}.yaml").read_text())[table]
     assert [*(column.name for column in suite.columns), suite.averages[0].name] == paper["columns"]
     expected = ["swde", "squad", "fda", "triviaqa", "nq", "drop"]
     assert list(suite.averages[0].of) == paper.get("avg_over", expected)

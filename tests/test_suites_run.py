@@ -17,10 +17,10 @@ from test_tasks_jrt import ROWS
 
 from gdn2.checkpoints import tokenizer_fingerprint
 from harness.errors import UserError
-from harness.options import RunOptions, with_local_tokenizer
-from harness.record import RunRecord
-from harness.runner import run
-from harness.tables.leaderboard import build_table
+from harness.records.leaderboard import build_table
+from harness.records.record import RunRecord
+from harness.run.options import RunOptions, with_local_tokenizer
+from harness.run.runner import run
 from tasks import data
 from tasks.data import DataNotStaged
 from tasks.registry import load_suite

@@ -17,7 +17,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from harness.lm_eval_run import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks
 from tasks import data
 from tasks.errors import TaskError
 from tasks.preview import show_sample

@@ -20,8 +20,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 from test_tasks_niah import train_tokenizer, write_data
 
-from harness.cells import make_cell
-from harness.lm_eval_run import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks
+from harness.records.cells import make_cell
 from tasks import catalog
 from tasks.editing import scoring
 from tasks.editing.draws import draw

@@ -21,11 +21,11 @@ from lm_eval.tasks import TaskManager
 from rich.console import Console
 from test_tasks_niah import train_tokenizer, write_data
 
-from harness import cli
-from harness.lm_eval_run import evaluate_tasks
-from harness.options import RunOptions
-from harness.runner import run
-from harness.tables.leaderboard import build_table
+from harness.cli import main as cli
+from harness.lm.evaluate import evaluate_tasks
+from harness.records.leaderboard import build_table
+from harness.run.options import RunOptions
+from harness.run.runner import run
 from tasks import catalog, own
 from tasks.check import check_file
 from tasks.data import DataNotStaged

@@ -16,8 +16,8 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from test_tasks_niah import essay_text, train_tokenizer, write_data
 
-from harness.backend import GDN2LM
-from harness.lm_eval_run import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks
+from harness.lm.model import GDN2LM
 from tasks import catalog
 from tasks.errors import TaskError
 from tasks.perplexity.buckets import bucket_ends, cut_at, metrics_at, parts, score

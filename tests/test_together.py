@@ -12,12 +12,12 @@ from fakes import small_checkpoint
 from rich.console import Console
 
 from gdn2.checkpoints import read_config
-from harness import together
-from harness.census import count
-from harness.options import RunOptions, make_plan
-from harness.record import RunRecord, read_record
-from harness.runner import run
-from harness.together import BLOCK, MOST_BYTES, groups
+from harness.records.record import RunRecord, read_record
+from harness.run import together
+from harness.run.census import count
+from harness.run.options import RunOptions, make_plan
+from harness.run.runner import run
+from harness.run.together import BLOCK, MOST_BYTES, groups
 
 TASKS = ("niah_single_1@512", "niah_single_1@700", "niah_multikey_2@512")
 
@@ -99,7 +99,7 @@ def test_tasks_that_are_run_together_give_what_each_gives_alone(
 
 def test_a_group_that_is_interrupted_goes_on_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of two tasks is missing: both are asked again, and the journal knows the answers of the first."""
-    from harness import runner
+    from harness.run import runner
 
     monkeypatch.setattr(together, "BLOCK", 256)
     monkeypatch.setattr(together, "SHARE", 0.001)

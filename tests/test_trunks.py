@@ -9,13 +9,13 @@ import pytest
 import torch
 from fakes import mixer_config, small_model, small_tokenizer
 
-from harness import trunks as kept
-from harness.executor import LocalExecutor
-from harness.plan import Limits
-from harness.reader import Reader
-from harness.requests import GenerateRequest
-from harness.stops import StopRule
-from harness.trunks import Trunks
+from harness.engine import trunks as kept
+from harness.engine.executor import LocalExecutor
+from harness.engine.reader import Reader
+from harness.engine.requests import GenerateRequest
+from harness.engine.stops import StopRule
+from harness.engine.trunks import Trunks
+from harness.engine.units import Limits
 
 TRUNK = ([5, 6, 7, 8], [9] * 30)
 LIMITS = Limits(tokens=64, rows=4)

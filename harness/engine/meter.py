@@ -1,0 +1,45 @@
+"""Who is told how a call goes: by requests and tokens, because requests differ a hundredfold in length."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class ProgressSink(Protocol):
+    """`begin` announces a phase, `advance` reports what was finished since the last call, `end` closes the phase.
+
+    `saved` are announced tokens that turned out not to be needed: a generation that stopped early.
+    """
+
+    def begin(self, kind: str, requests: int, tokens: int) -> None: ...
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None: ...
+    def end(self) -> None: ...
+
+
+class NullProgress:
+    """Tells nobody."""
+
+    def begin(self, kind: str, requests: int, tokens: int) -> None: ...
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None: ...
+    def end(self) -> None: ...
+
+
+class Meter:
+    """Passes on to a sink, and at the end of a phase tells it as saved what was announced and never came: what a
+    journal or a kept state made needless."""
+
+    def __init__(self, sink: ProgressSink) -> None:
+        self.sink, self._left = sink, 0
+
+    def begin(self, kind: str, requests: int, tokens: int) -> None:
+        self._left = tokens
+        self.sink.begin(kind, requests, tokens)
+
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+        self._left -= tokens + saved
+        self.sink.advance(requests, tokens, saved)
+
+    def end(self) -> None:
+        if self._left > 0:
+            self.sink.advance(0, 0, self._left)
+        self.sink.end()

@@ -1,0 +1,116 @@
+"""States of prefixes that many requests begin with: in memory while they are used, long ones on disk as well."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gdn2 import RecurrentState
+
+if TYPE_CHECKING:
+    from harness.engine.reader import Reader
+
+log = logging.getLogger(__name__)
+
+IN_MEMORY = 8  # states of one row
+ON_DISK_TOKENS = 2048  # a shorter prefix is read again sooner than its state is loaded
+Runs = Sequence[Sequence[int]]
+
+
+class Trunks:
+    """States of one row behind runs of tokens.
+
+    Args:
+        folder: keeps states between calls and runs; None: none are kept.
+        identity: what the states depend on besides the tokens: checkpoint, dtype, version.
+        budget: bytes on disk; the states that were unused the longest make room.
+    """
+
+    def __init__(self, folder: Path | None = None, identity: str = "", budget: int = 4 << 30) -> None:
+        self.folder, self.identity, self.budget = folder, identity, budget
+        self._states: OrderedDict[str, RecurrentState] = OrderedDict()
+
+    def state(self, trunk: Runs, reader: Reader) -> RecurrentState | None:
+        """The state behind the runs of a trunk, read by `reader` unless it is known; None behind none.
+
+        It is always read run after run, one row at a time, so it does not depend on who asks first.
+        """
+        if not trunk:
+            return None
+        key = self._key(trunk)
+        if key in self._states:
+            self._states.move_to_end(key)
+            return self._states[key]
+        state = self._load(key, reader)
+        if state is None:
+            before = self.state(trunk[:-1], reader)
+            with torch.inference_mode():
+                state = reader.read([list(trunk[-1])], before, _nothing, keep=True)
+            assert state is not None
+            if sum(map(len, trunk)) >= ON_DISK_TOKENS:
+                self._save(key, state)
+        self._states[key] = state
+        if len(self._states) > IN_MEMORY:
+            self._states.popitem(last=False)
+        return state
+
+    def _key(self, trunk: Runs) -> str:
+        digest = hashlib.sha256(self.identity.encode())
+        for run in trunk:
+            digest.update(len(run).to_bytes(8, "big"))
+            digest.update(np.asarray(run, dtype=">u4").tobytes())
+        return digest.hexdigest()
+
+    def _load(self, key: str, reader: Reader) -> RecurrentState | None:
+        """A state from disk; a damaged file counts as not there."""
+        if self.folder is None or not (file := self.folder / f"{key}.safetensors").is_file():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = RecurrentState.from_tensors(load_file(file, device=str(reader.model.device)))
+            file.touch()
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            log.warning("%s: not readable (%s); its prefix is read again", file, error)
+            return None
+        return state
+
+    def _save(self, key: str, state: RecurrentState) -> None:
+        """Keep a state on disk, within the budget; a disk that cannot take it is no reason to stop."""
+        if self.folder is None or state.num_bytes > self.budget:
+            return
+        from safetensors.torch import save_file
+
+        file, temporary = self.folder / f"{key}.safetensors", self.folder / f".{key}.{os.getpid()}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_room(state.num_bytes)
+            save_file(state.to_tensors(), temporary)
+            os.replace(temporary, file)
+        except (OSError, RuntimeError) as error:
+            log.warning("%s: a state is not kept there (%s)", self.folder, error)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def _make_room(self, needed: int) -> None:
+        assert self.folder is not None
+        files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+        used = sum(file.stat().st_size for file in files)
+        while files and used + needed > self.budget:
+            oldest = files.pop(0)
+            used -= oldest.stat().st_size
+            oldest.unlink()
+
+
+def _nothing(*_: object) -> None:
+    """Nothing is scored in a trunk."""

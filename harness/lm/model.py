@@ -1,0 +1,164 @@
+"""`GDN2LM`, the lm-eval model "gdn2": a checkpoint, checked and loaded, its engine, and what a record says of them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.registry import register_model
+
+from gdn2.checkpoints import fingerprint, load_checkpoint, read_config, tokenizer_fingerprint
+from gdn2.ops import resolve_backend
+from harness.engine.engine import Engine, Executor
+from harness.engine.executor import LocalExecutor
+from harness.engine.journal import Journal
+from harness.engine.memory import limits_of
+from harness.engine.meter import NullProgress, ProgressSink
+from harness.engine.self_test import operator_self_test
+from harness.engine.stops import StopRule
+from harness.engine.trunks import Trunks
+from harness.engine.units import SEGMENT
+from harness.engine.workers import RayExecutor, WorkerSpec
+from harness.errors import UserError
+from harness.lm.text import TextModel
+
+log = logging.getLogger(__name__)
+
+
+@register_model("gdn2")
+class GDN2LM(TextModel):
+    """A checkpoint of this project as an lm-eval model.
+
+    Args:
+        pretrained: folder of the checkpoint.
+        batch_size: the most rows read together, or "auto": as many as memory holds. Scores do not depend on it.
+        max_batch_size: accepted for lm-eval's command line; caps `batch_size`.
+        batch_tokens: the most tokens a step; default: from the free memory of the device.
+        device, dtype: where and in what the model runs.
+        max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
+            Default: the config's max_position_embeddings. The recurrence itself has no limit.
+        context_prefix: what stands before every context: "tokenizer" (its default), "none", "bos" or "eos".
+        tokenizer: folder of the tokenizer, if it is not the checkpoint's.
+        stop_at_references: whether a generation ends when every reference of its document ("outputs") has appeared;
+            only for tasks whose score asks for nothing else.
+        journal: a file that keeps finished requests; the same run finds them again.
+        workers: processes with a copy of the model each, by Ray (harness/engine/workers.py); 0: this one.
+        prefix_states: a folder that keeps the states of long prefixes that many requests share.
+        progress: who is told about finished requests and tokens.
+
+    Raises:
+        gdn2.checkpoints.CheckpointError: a checkpoint that cannot be used, or a tokenizer that does not fit it.
+        UserError: an argument that cannot be used, or an operator that is wrong on this machine (its self-test).
+    """
+
+    engine: Engine
+
+    def __init__(
+        self,
+        pretrained: str,
+        *,
+        batch_size: int | str = "auto",
+        max_batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        device: str | None = "cpu",
+        dtype: str = "float32",
+        max_length: int | None = None,
+        context_prefix: str = "tokenizer",
+        tokenizer: str | None = None,
+        stop_at_references: bool = False,
+        journal: str | None = None,
+        prefix_states: str | None = None,
+        workers: int = 0,
+        progress: ProgressSink | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise UserError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/lm/model.py for those")
+        self.path = Path(pretrained)
+        self.dtype_name = dtype
+        rows = _rows(batch_size, max_batch_size)
+        self.run_device = device or "cpu"
+        self.model = load_checkpoint(self.path, dtype=dtype, device="cpu" if workers else self.run_device)
+        super().__init__(read_config(self.path), tokenizer or pretrained, context_prefix, max_length)
+        self.stop_at_references = stop_at_references
+        self.checkpoint_sha256 = fingerprint(self.path)
+        executor: Executor
+        if workers:
+            spec = WorkerSpec(
+                checkpoint=str(self.path.resolve()),
+                tokenizer=str(self.tokenizer_path.resolve()) if self.tokenizer_path.exists() else str(tokenizer),
+                dtype=dtype,
+                device=self.run_device,
+                batch_size=rows,
+                batch_tokens=batch_tokens,
+            )
+            executor = RayExecutor(spec, int(workers))
+            self.self_test = executor.self_test
+        else:
+            self.self_test = operator_self_test(self.model, dtype)
+            limits = limits_of(self.model, batch_size=rows, tokens=batch_tokens)
+            trunks = Trunks(Path(prefix_states), f"{self.checkpoint_sha256} {dtype}") if prefix_states else None
+            executor = LocalExecutor(self.model, limits, StopRule(self.tokenizer), trunks)
+        self.batch_size = executor.limits.rows
+        self.engine = Engine(executor, progress or NullProgress())
+        if journal:
+            self.engine.journal = self.open_journal(Path(journal))
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> GDN2LM:
+        """As lm-eval's, for models named on its command line, whose default device is a GPU that may not be there."""
+        extra = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        if str(extra.get("device")).startswith("cuda") and not torch.cuda.is_available():
+            log.warning("no CUDA device here: running on the CPU instead of %s", extra["device"])
+            extra["device"] = "cpu"
+        return cls(**arg_dict, **extra)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def open_journal(self, path: Path, **identity: Any) -> Journal:
+        """The journal at `path` of what this checkpoint finishes; `identity` has what else fixes a result."""
+        own = {"checkpoint_sha256": self.checkpoint_sha256, "dtype": self.dtype_name}
+        own["tokenizer_sha256"] = tokenizer_fingerprint(self.tokenizer_path)
+        return Journal(path, {**own, **identity})
+
+    def _generation_ends(self) -> int | list[int] | None:
+        return getattr(self.model.generation_config, "eos_token_id", None)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes into its results, and we into our records."""
+        config, state = self.model.config, self.model.model.empty_state(1)
+        return {
+            "name": self.path.resolve().name,
+            "architecture": " + ".join(dict.fromkeys(config.layers)),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "layers": config.num_hidden_layers,
+            "state_bytes": state.num_bytes,
+            "state_bytes_a_token": state.num_bytes_a_token,
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "tokenizer_sha256": tokenizer_fingerprint(self.tokenizer_path),
+            "dtype": self.dtype_name,
+            "device": self.run_device if isinstance(self.engine.executor, RayExecutor) else str(self.device),
+            "operator_backend": self._operator_backend(),
+            "self_test": self.self_test,
+            "context_prefix": self.context_prefix,
+            "max_length": self.max_length,
+        }
+
+    def _operator_backend(self) -> str | None:
+        heads = self.model.model.operator_heads()
+        if not heads:
+            return None
+        return resolve_backend("auto", SEGMENT, self.device, self.model.dtype, max(d_k for d_k, _ in heads))
+
+
+def _rows(batch_size: int | str, max_batch_size: int | None) -> int | None:
+    """The most rows a step, or None for as many as memory holds."""
+    rows = None if str(batch_size).startswith("auto") else int(batch_size)
+    if rows is not None and rows < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    most = int(max_batch_size) if max_batch_size else None
+    return rows if most is None else most if rows is None else min(rows, most)

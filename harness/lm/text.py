@@ -1,0 +1,280 @@
+"""From lm-eval's text to token ids and back, as lm-eval's HFLM at batch size 1 does it, to the token.
+
+What runs the ids is the `engine` of a subclass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import lm_eval.models  # noqa: F401 (lm-eval fills its registry only while it is empty, so its own models go first)
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from gdn2.checkpoints import CheckpointError
+from gdn2.config import GDN2Config
+from harness.engine.requests import GenerateRequest, ScoreRequest
+from harness.errors import UserError
+from tasks.text.tokenizers import load_tokenizer, prefix_ids
+
+log = logging.getLogger(__name__)
+
+DEFAULT_GENERATED_TOKENS = 256  # lm-eval's default when a task does not say
+REFERENCES = "outputs"  # the field of a document whose strings a needle task looks for
+
+
+class RequestRunner(Protocol):
+    """What runs token ids: `harness.engine.engine.Engine`, or one that only counts."""
+
+    def score(
+        self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, tuple[float, bool]], None]
+    ) -> list[tuple[float, bool]]: ...
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]
+    ) -> list[list[int]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which terms requests are asked.
+
+    Attributes:
+        max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
+        stop_at_references: whether a generation may end when every reference of its document has appeared. For
+            scores that only ask whether they appear; the generated text is shorter, the score the same.
+    """
+
+    max_length: int
+    stop_at_references: bool = False
+
+
+class TextModel(TemplateLM):
+    """An lm-eval model without the model: tokenizer, windows, stop strings.
+
+    Attributes:
+        max_length, stop_at_references: the terms of requests, see `Terms`.
+        terms: those of some tasks, by lm-eval's name.
+        truncated: requests that lost their beginning, by task ("" where lm-eval does not say).
+    """
+
+    backend = "causal"
+    engine: RequestRunner
+
+    def __init__(self, config: GDN2Config, tokenizer: str, context_prefix: str, max_length: int | None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer_path = Path(tokenizer)
+        self.tokenizer = load_tokenizer(tokenizer)
+        self.context_prefix = context_prefix
+        self._prefix = prefix_ids(self.tokenizer, context_prefix)
+        self._check_vocabulary()
+        if max_length is not None and int(max_length) < 1:
+            raise UserError(f"max_length must be at least 1, got {max_length}")
+        self.max_length = int(max_length or config.max_position_embeddings)
+        self.stop_at_references = False
+        self.terms: dict[str, Terms] = {}
+        self.truncated: Counter[str] = Counter()
+        self._encoded: dict[tuple[str, bool | None], list[int]] | None = None
+        self._asking: list[str] = []
+
+    @property
+    def num_truncated(self) -> int:
+        """Requests that lost their beginning."""
+        return self.truncated.total()
+
+    def _terms(self, task: str) -> Terms:
+        own = Terms(max_length=self.max_length, stop_at_references=self.stop_at_references)
+        return self.terms.get(task, own)
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What an empty context is replaced by: the chosen prefix, else BOS, else EOS."""
+        if self.context_prefix in ("bos", "eos"):
+            return self._prefix[0]
+        bos = self.tokenizer.bos_token_id
+        return self.tokenizer.eos_token_id if bos is None else bos
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer_path).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Token ids; a text that spells out the prefix token does not get it a second time."""
+        if self._encoded is None:
+            return self._encode(string, add_special_tokens)
+        key = (string, add_special_tokens)
+        if key not in self._encoded:
+            self._encoded[key] = self._encode(string, add_special_tokens)
+        return list(self._encoded[key])
+
+    def _encode(self, string: str, add_special_tokens: bool | None) -> list[int]:
+        if add_special_tokens is not None:
+            return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+        if string.startswith(self.tokenizer.decode(self.prefix_token_id)):
+            return self.tokenizer.encode(string, add_special_tokens=False)
+        if self.context_prefix == "tokenizer":
+            return self.tokenizer.encode(string)
+        return self._prefix + self.tokenizer.encode(string, add_special_tokens=False)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The tokenizer's chat template, for tasks that are run with one."""
+        text: str = self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        return text
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As lm-eval's; a context that several choices have is encoded once."""
+        self._encoded, self._asking = {}, [request.task_name or "" for request in requests]
+        try:
+            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self._encoded, self._asking = None, []
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts, every token once, in windows of `max_length` as lm-eval cuts them."""
+        del disable_tqdm  # progress is the sink's
+        # An explicit prefix is the first window's context; only a tokenizer's own BOS is scored as well, as in HFLM.
+        add_special_tokens = False if self.context_prefix in ("bos", "eos") else None
+        windows: list[ScoreRequest] = []
+        owners: list[int] = []
+        for index, request in enumerate(requests):
+            (text,) = cast("tuple[str]", request.args)
+            ids, task = self.tok_encode(text, add_special_tokens), request.task_name or ""
+            for pair in get_rolling_token_windows(ids, self.prefix_token_id, self._terms(task).max_length, 1):
+                context_ids, target_ids = make_disjoint_window(pair)
+                windows.append(ScoreRequest(context_ids, target_ids, task))
+                owners.append(index)
+        totals, left = [0.0] * len(requests), Counter(owners)
+        logprobs: dict[int, dict[int, float]] = {index: {} for index in left}
+
+        def done(window: int, result: tuple[float, bool]) -> None:
+            index = owners[window]
+            logprobs[index][window] = result[0]
+            left[index] -= 1
+            if left[index] == 0:
+                totals[index] = sum(
+                    logprobs[index][window] for window in sorted(logprobs[index])
+                )  # in the text's order
+                self.cache_hook.add_partial("loglikelihood_rolling", requests[index].args, totals[index])
+
+        self.engine.score(windows, "perplexity", done)
+        return totals
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
+    ) -> list[tuple[float, bool]]:
+        parsed = []
+        tasks = self._asking if len(self._asking) == len(requests) else [""] * len(requests)
+        for task, (pair, context_ids, target_ids) in zip(tasks, requests, strict=True):
+            if not context_ids or not target_ids:
+                where = f"; the context ends in {pair[0][-40:]!r}" if pair else ""
+                raise UserError(f"a log-likelihood needs at least one token of context and one to score{where}")
+            max_length = self._terms(task).max_length
+            if len(target_ids) > max_length:
+                raise UserError(
+                    f"a continuation of {len(target_ids)} tokens does not fit into max_length {max_length}; "
+                    "give a larger max_length"
+                )
+            ids = self._truncate(context_ids + target_ids, max_length + 1, task)
+            parsed.append(ScoreRequest(ids[: -len(target_ids)], target_ids, task))
+
+        def done(index: int, result: tuple[float, bool]) -> None:
+            if requests[index][0] is not None:
+                self.cache_hook.add_partial("loglikelihood", requests[index][0], result)
+
+        return self.engine.score(parsed, "scoring", done)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Greedy continuations, without their stop string.
+
+        Raises:
+            UserError: a task that asks for sampling, or a generation that leaves no room for a prompt.
+        """
+        del disable_tqdm
+        arguments = [cast("tuple[str, dict[str, Any]]", request.args) for request in requests]
+        stops = [self._stops(gen_kwargs) for _, gen_kwargs in arguments]
+        parsed = [self._parse_generation(*each) for each in zip(requests, arguments, stops, strict=True)]
+        texts = [""] * len(requests)
+
+        def done(index: int, ids: list[int]) -> None:
+            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            texts[index] = postprocess_generated_text(text, stops[index], None)
+            self.cache_hook.add_partial("generate_until", arguments[index], texts[index])
+
+        self.engine.generate(parsed, done)
+        return texts
+
+    def _stops(self, gen_kwargs: dict[str, Any]) -> list[str]:
+        """The task's stop strings and the end of text."""
+        until = normalize_gen_kwargs(gen_kwargs, DEFAULT_GENERATED_TOKENS).get("until")
+        eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        return [stop for stop in handle_stop_sequences(until, eos=eos) if stop]
+
+    def _parse_generation(
+        self, request: Instance, arguments: tuple[str, dict[str, Any]], stops: list[str]
+    ) -> GenerateRequest:
+        context, gen_kwargs = arguments
+        kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_GENERATED_TOKENS)
+        if kwargs.get("do_sample"):
+            raise UserError(f"the model gdn2 generates greedily only; a task asks for sampling: {gen_kwargs}")
+        max_tokens, task = kwargs["max_gen_toks"], request.task_name or ""
+        terms = self._terms(task)
+        if max_tokens >= terms.max_length:
+            raise UserError(
+                f"max_gen_toks {max_tokens} leaves no room for a prompt in max_length {terms.max_length}; "
+                "give a larger max_length"
+            )
+        ids = self.tok_encode(context) or [self.prefix_token_id]
+        ids = self._truncate(ids, terms.max_length - max_tokens, task)
+        references = tuple(request.doc.get(REFERENCES) or ()) if terms.stop_at_references else ()
+        return GenerateRequest(ids, max_tokens, self._end_ids, tuple(stops), references, task)
+
+    @cached_property
+    def _end_ids(self) -> frozenset[int]:
+        listed = self._generation_ends()
+        ids = listed if isinstance(listed, list) else [listed]
+        return frozenset(i for i in [*ids, self.eot_token_id] if i is not None)
+
+    def _generation_ends(self) -> int | list[int] | None:
+        """The end of text as the model has it, besides the tokenizer's."""
+        return self.config.eos_token_id
+
+    def _truncate(self, ids: list[int], limit: int, task: str) -> list[int]:
+        if len(ids) <= limit:
+            return ids
+        self.truncated[task] += 1
+        if self.num_truncated == 1:
+            log.warning(
+                "a request of %d tokens loses its beginning: it does not fit into max_length %d; later ones are "
+                "counted, not shown",
+                len(ids),
+                self._terms(task).max_length,
+            )
+        return ids[-limit:]
+
+    def _check_vocabulary(self) -> None:
+        size, rows = len(self.tokenizer), self.config.vocab_size
+        if size > rows:
+            raise CheckpointError(
+                f"{self.tokenizer_path}: the tokenizer has {size} tokens but the model's embedding only {rows} rows; "
+                "they do not belong together"
+            )
+        if self.tokenizer.eos_token_id is None:
+            raise CheckpointError(f"{self.tokenizer_path}: the tokenizer has no eos_token; set one in its config")

@@ -1,0 +1,145 @@
+"""From lm-eval's result of one task to a cell of a table: scores with intervals, fill, what was cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.records.protocol import digest
+from harness.records.record import Cell, Score
+from harness.records.stats import mean_interval, ratio_interval
+from tasks import data
+from tasks.generators import own_data_hashes
+from tasks.registry import ResolvedTask
+
+REAL_DOCUMENTS = ("retrieval", "commonsense", "perplexity")  # families whose documents are read, not made
+
+
+def make_cell(
+    task: ResolvedTask,
+    result: Mapping[str, Any],
+    *,
+    context_prefix: str,
+    max_length: int,
+    truncated: int,
+    tokens: int,
+    shared_tokens: int,
+    seconds: float,
+    peak_memory_mb: float | None,
+    together: Sequence[str] = (),
+) -> Cell:
+    """The cell of a task from its lm-eval result (with samples)."""
+    samples: Sequence[Mapping[str, Any]] = result["samples"][task.lm_eval_name]
+    docs = [sample["doc"] for sample in samples]
+    fills = [doc["fill"] for doc in docs if doc.get("fill") is not None]
+    return Cell(
+        task=task.info.name,
+        length=task.length,
+        lm_eval_name=task.lm_eval_name,
+        version=float(task.config["metadata"]["version"]),
+        samples=task.samples,
+        seed=task.seed,
+        context_prefix=context_prefix,
+        max_length=max_length,
+        data=data_hashes(task),
+        generator=generator_of(task),
+        shots=task.shots,
+        spec=spec_hash(task),
+        scores={metric: _score(task, result, samples, metric) for metric in task.metrics},
+        mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
+        min_fill=round(min(fills), 5) if fills else None,
+        documents=_documents(docs),
+        truncated=truncated,
+        tokens=tokens,
+        shared_tokens=shared_tokens,
+        seconds=round(seconds, 2),
+        peak_memory_mb=peak_memory_mb,
+        together=tuple(together),
+    )
+
+
+def _documents(docs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Of a task over real documents: rows of the data set, rows dropped, documents cut, answers that the cut lost."""
+    if not docs or "source_rows" not in docs[0]:
+        return {}
+    return {
+        "rows": int(docs[0]["source_rows"]),
+        "dropped": int(docs[0]["dropped_rows"]),
+        "cut": sum(bool(doc["is_cut"]) for doc in docs),
+        "without_answer": sum(not doc["answer_in_prompt"] for doc in docs),
+    }
+
+
+def data_hashes(task: ResolvedTask) -> dict[str, str]:
+    """SHA-256 of the staged files that a task reads.
+
+    Raises:
+        DataNotStaged: a file is missing, or is no longer what was staged.
+    """
+    manifest = data.read_manifest()
+    hashes = {}
+    for name in task.data:
+        path = data.path(name)
+        hashes[name] = data.file_sha256(path)
+        if manifest.get(name, {}).get("sha256", hashes[name]) != hashes[name]:
+            raise data.DataNotStaged(
+                f"{path} has changed since it was staged; run `python run_eval.py stage {path.stem}`"
+            )
+    return {**hashes, **own_data_hashes(task.config)}
+
+
+def spec_hash(task: ResolvedTask) -> str | None:
+    """What identifies the definition of a task of the user's own; None for ours, whose version says it."""
+    if not task.info.is_own:
+        return None
+    varying = ("length", "samples", "seed")
+    spec = {name: value for name, value in task.config["dataset_kwargs"]["spec"].items() if name not in varying}
+    return digest({"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": _scoring(task)})[:16]
+
+
+def _scoring(task: ResolvedTask) -> str:
+    function = task.config["process_results"]
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def generator_of(task: ResolvedTask) -> str | None:
+    """How a synthetic task's documents are made; None for tasks over real documents."""
+    made = task.info.has_length and task.info.family not in REAL_DOCUMENTS
+    return task.generator or ("exact" if made else None)
+
+
+def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:
+    asked = [sample for sample in samples if metric in sample]  # a metric may concern some documents only
+    values = [sample[metric] for sample in asked if sample[metric] is not None]
+    unscored = len(asked) - len(values)
+    entry = next(entry for entry in task.config["metric_list"] if entry["metric"] == metric)
+    aggregation = entry["aggregation"]
+    if units := getattr(aggregation, "units", None):  # documents that are scored together
+        values, aggregation = units(values), "mean"
+    interval = _interval(values, str(aggregation))
+    return Score(
+        value=float(result["results"][task.lm_eval_name][f"{metric},none"]),
+        n=len(values),
+        unscored=unscored,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        higher_is_better=bool(entry["higher_is_better"]),
+    )
+
+
+def _interval(values: Sequence[Any], aggregation: str) -> tuple[float, float] | None:
+    """95 %; of (log-likelihood, weight) pairs in the unit of lm-eval's aggregation. None where none is known."""
+    if aggregation == "mean":
+        return mean_interval(values)
+    if aggregation == "perplexity":  # lm-eval's: of the mean log-likelihood of a document
+        values, aggregation = [(value, 1) for value in values], "weighted_perplexity"
+    to_unit = {
+        "bits_per_byte": lambda ratio: -ratio / math.log(2),
+        "weighted_perplexity": lambda ratio: math.exp(-ratio),
+    }.get(aggregation)
+    interval = ratio_interval(values) if to_unit else None
+    if to_unit is None or interval is None:
+        return None
+    high, low = (to_unit(end) for end in interval)
+    return low, high

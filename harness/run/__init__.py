@@ -1,0 +1,1 @@
+"""One run: its options, what they resolve to, what it will ask for, and the run itself."""

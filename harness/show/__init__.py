@@ -1,0 +1,1 @@
+"""What a person sees: tables, summaries and progress, drawn from values that other packages computed."""

@@ -1,0 +1,138 @@
+"""A leaderboard in a terminal: as many column groups side by side as fit, the rest below."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from harness.records.leaderboard import Entry, Header, Table
+
+NAME_WIDTH = 20
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Draw the table, its sections and its notes."""
+    console.print(Text(table.title, style="bold"))
+    console.print(Text(table.description, style="dim"))
+    if not table.rows:
+        console.print("no results yet; make some with `python run_eval.py run CHECKPOINT`")
+        return
+    for indices in _pages(table.headers, console.width):
+        console.print()
+        console.print(_group_line(table, indices))
+        console.print(_page(table, indices))
+    console.print()
+    console.print("our cells: score, 95 % interval, number of documents; — was not run", style="dim")
+    for number, note in enumerate(table.notes, start=1):
+        console.print(Text(f"{_marks((number,))} {note}", style="dim"))
+
+
+def to_text(table: Table, width: int = 160) -> str:
+    """The same without colours, as text."""
+    console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
+    print_table(table, console)
+    return console.export_text()
+
+
+def _pages(headers: tuple[Header, ...], width: int) -> Iterator[list[int]]:
+    """Indices of columns for each part of the table; a group is only cut when it alone does not fit."""
+    room = width - NAME_WIDTH - 1
+    widths = _widths(headers)
+    groups: dict[str, list[int]] = {}
+    for index, header in enumerate(headers):
+        groups.setdefault(header.group, []).append(index)
+    page: list[int] = []
+    used = 0
+    for indices in groups.values():
+        if page and used + sum(widths[i] for i in indices) > room:
+            yield page
+            page, used = [], 0
+        for index in indices:
+            if page and used + widths[index] > room:
+                yield page
+                page, used = [], 0
+            page = [*page, index]
+            used += widths[index]
+    if page:
+        yield page
+
+
+def _widths(headers: tuple[Header, ...]) -> list[int]:
+    """Characters of each column with the space behind it: its label, an interval such as 96–100 or 1.234–1.250, and
+    its share of the group's name."""
+    groups = Counter(header.group for header in headers)
+    return [
+        max(
+            7 if header.decimals == 1 else 12,
+            len(_label(header)) + 1,
+            -(-(len(header.group) + 1) // groups[header.group]),
+        )
+        for header in headers
+    ]
+
+
+def _label(header: Header) -> str:
+    return header.label if header.higher_is_better else f"{header.label} ↓"
+
+
+def _group_line(table: Table, indices: list[int]) -> Text:
+    """The names of groups, each above its columns."""
+    widths = _widths(table.headers)
+    line = " " * (NAME_WIDTH + 1)
+    for group in dict.fromkeys(table.headers[i].group for i in indices):
+        width = sum(widths[i] for i in indices if table.headers[i].group == group)
+        line += (f" {group} " if len(group) + 4 < width else group).center(width - 1, "─")[: width - 1] + " "
+    return Text(line, style="bold")
+
+
+def _page(table: Table, indices: list[int]) -> RichTable:
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    drawn.add_column("", no_wrap=True, width=NAME_WIDTH, overflow="ellipsis")
+    widths = _widths(table.headers)
+    for index in indices:
+        drawn.add_column(_label(table.headers[index]), justify="right", no_wrap=True, width=widths[index] - 1)
+    section = None
+    for row in table.rows:
+        if all(row.entries[i] is None for i in indices):
+            continue  # nothing of it in this part of the table
+        if row.section != section:
+            if section is not None:
+                drawn.add_section()
+            title = row.section + (f" {_marks((row.section_note,))}" if row.section_note else "")
+            drawn.add_row(Text(title, style="italic dim"))
+            section = row.section
+        drawn.add_row(Text(row.name), *(_cell(table.headers[i], row.entries[i]) for i in indices))
+        if any((entry := row.entries[i]) is not None and entry.n is not None for i in indices):
+            drawn.add_row("", *(_interval(table.headers[i], row.entries[i]) for i in indices))
+            drawn.add_row("", *(_count(row.entries[i]) for i in indices))
+    return drawn
+
+
+def _cell(header: Header, entry: Entry | None) -> Text:
+    if entry is None:
+        return Text("—", style="dim")
+    text = Text(header.number(entry.value), style="bold" if entry.is_best else "")
+    text.append(_marks(entry.notes), style="dim")
+    return text
+
+
+def _interval(header: Header, entry: Entry | None) -> Text:
+    if entry is None or entry.low is None or entry.high is None:
+        return Text("")
+    return Text(header.interval(entry.low, entry.high), style="dim")
+
+
+def _count(entry: Entry | None) -> Text:
+    return Text("" if entry is None or entry.n is None else f"n={entry.n}", style="dim")
+
+
+def _marks(notes: tuple[int, ...]) -> str:
+    """Superscripts: ¹ for note 1, ¹ ² for two notes."""
+    return " ".join(str(number).translate(SUPERSCRIPTS) for number in notes)

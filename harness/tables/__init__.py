@@ -1,1 +1,0 @@
-"""Tables of results: `leaderboard` gathers rows, `terminal` and `markdown` draw them."""
