@@ -15,9 +15,10 @@ from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.triton import chunkwise, gradients, layout, operator, triton_gated_delta_rule_2
-from gdn2.ops.triton.binaries import unwritten_registers
-from gdn2.ops.triton.plan import Call, Plan, plan_of
-from gdn2.ops.triton.tiles import CANDIDATES, tiles_for
+from gdn2.ops.triton.aot.instructions import unwritten_registers
+from gdn2.ops.triton.kernel_set import Call, KernelSet, kernels_for
+from gdn2.ops.triton.tiles import tiles_for
+from gdn2.ops.triton.variants import SCAN_OUTPUT, SCAN_OUTPUT_WIDE, VARIANTS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FORWARD, BACKWARD = 2e-6, 5e-6
@@ -98,7 +99,7 @@ def test_half_precision_inputs_are_as_exact_as_their_rounding():
 @pytest.mark.parametrize("decay", ["none", "mild", "strong"])
 def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay):
     *six, state = rounded(2, 40, 2, 16, 16, decay=decay)
-    o, last = operator.run_recurrent(Call(*six, 0.25, plan_of(*six)), state)
+    o, last = operator.run_recurrent(Call(*six, 0.25, kernels_for(*six)), state)
     chunk_o, chunk_last = triton_gated_delta_rule_2(*six, 0.25, state)
     assert_close(o, chunk_o, FORWARD)
     assert_close(last, chunk_last, FORWARD)
@@ -123,20 +124,18 @@ def test_several_segments_equal_one_forward_and_backward():
 
 
 @pytest.mark.parametrize("segments", ["one", "several"])
-def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, monkeypatch, request):
+def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, request):
     if segments == "several":
         request.getfixturevalue("short_segments")
-    inputs = rounded(2, 100, 2, 16, 80)
-    monkeypatch.setattr(chunkwise, "FEW_PROGRAMS", 0)
+    *six, state = inputs = rounded(2, 100, 2, 16, 80)
     launched = []
-    launch = Plan.launch
-    monkeypatch.setattr(
-        Plan, "launch", lambda self, name, *a, **k: (launched.append(name), launch(self, name, *a, **k))
-    )
-    for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
+    precision, device = kernels_for(*six).precision, six[0].device
+    kernels = KernelSet(16, 80, precision, device, few_programs=0, on_launch=lambda *launch: launched.append(launch[0]))
+    found = triton_gated_delta_rule_2(*six, 16**-0.5, state, kernels=kernels)
+    for ours, theirs in zip(found, exact(inputs), strict=True):
         assert_close(ours, theirs, FORWARD)
-    assert "scan_output_wide" in launched
-    assert "scan_output" not in launched
+    assert SCAN_OUTPUT_WIDE in launched
+    assert SCAN_OUTPUT not in launched
 
 
 def test_pieces_with_carried_state_equal_one_shot():
@@ -238,13 +237,13 @@ def test_every_number_that_is_read_was_written_and_two_runs_agree(monkeypatch):
     inputs = rounded(1, 70, 2, 24, 20)
     expected = [*run(inputs), *all_gradients(inputs, "triton")]
     assert all(torch.equal(a, e) for a, e in zip(run(inputs), expected[:2], strict=True))
-    empty, empty_like, empty_state = Plan.empty, torch.empty_like, Plan.empty_state
+    empty, empty_like, empty_state = KernelSet.empty, torch.empty_like, KernelSet.empty_state
 
     def poison(x: Tensor) -> Tensor:
         return x.fill_(torch.nan if x.is_floating_point() else 7)
 
-    monkeypatch.setattr(Plan, "empty", lambda *a: poison(empty(*a)))
-    monkeypatch.setattr(Plan, "empty_state", lambda *a: poison(empty_state(*a)))
+    monkeypatch.setattr(KernelSet, "empty", lambda *a: poison(empty(*a)))
+    monkeypatch.setattr(KernelSet, "empty_state", lambda *a: poison(empty_state(*a)))
     for module in (chunkwise, gradients, operator):
         monkeypatch.setattr(module.torch, "empty_like", lambda x: poison(empty_like(x)))
     again = [*run(inputs), *all_gradients(inputs, "triton")]
@@ -277,10 +276,10 @@ def test_the_backend_is_chosen_by_argument_then_environment_then_device(monkeypa
         resolve_backend("triton", 100, "cpu")
 
 
-@pytest.mark.parametrize("kernel", CANDIDATES)
-def test_tiles_divide_every_padded_head_size(kernel):
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=str)
+def test_tiles_divide_every_padded_head_size(variant):
     for K, V, precision, arch in itertools.product((16, 32, 64, 128, 256), (16, 64, 192), ("bf16", "tf32"), (80, 90)):
-        for tile in tiles_for(kernel, K, V, precision, arch):
+        for tile in tiles_for(variant, K, V, precision, arch):
             assert K % tile.get("BK", 1) == V % tile.get("BV", 1) == 0
             assert K % tile.get("BN", 1) == V % tile.get("BN", 1) == 0
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from gdn2.ops.triton.aot import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, faults, jobs_for, summary
-from gdn2.ops.triton.binaries import FLAGS, Compiled
-from gdn2.ops.triton.layer_binaries import SIZES
-from gdn2.ops.triton.plan import KERNELS
+from gdn2.ops.triton.aot.binaries import FLAGS, Compiled
+from gdn2.ops.triton.aot.jobs import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, jobs_for
+from gdn2.ops.triton.aot.layers import SIZES
+from gdn2.ops.triton.aot.report import faults, summary
 from gdn2.ops.triton.tiles import CHUNK_SIZE, shared_memory_limit, tiles_for
+from gdn2.ops.triton.variants import KEY_GRADIENTS, SCAN_BOTH_WAYS, SCAN_OUTPUT, VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_PRODUCTS = {"recurrent", "recurrent_fresh"}
@@ -47,7 +48,7 @@ def assert_sound(rows: list[dict]) -> None:
 def test_kernels_compile_without_spills_onto_matrix_units_within_shared_memory(tmp_path):
     rows = compiled(tmp_path, "--quick")
     assert [(row["kernel"], row["arch"]) for row in rows] == [
-        (kernel, arch) for kernel in KERNELS for arch in ARCHITECTURES if kernel in QUICK[arch]
+        (name, arch) for name, variant in VARIANTS.items() for arch in ARCHITECTURES if variant in QUICK[arch]
     ]
     assert_sound(rows)
 
@@ -66,31 +67,31 @@ def test_the_small_steps_of_a_layer_compile_without_spills():
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch, tmp_path):
     rows = compiled(tmp_path, "--arch", arch)
-    assert len(rows) == len(KERNELS)
+    assert len(rows) == len(VARIANTS)
     assert_sound(rows)
 
 
 def test_all_means_every_candidate_and_every_kind_of_call_once():
-    jobs = jobs_for(ARCHITECTURES, HEAD_SIZES, CHUNK_SIZE, KERNELS, candidates=True, variants=True)
+    jobs = jobs_for(ARCHITECTURES, HEAD_SIZES, CHUNK_SIZE, VARIANTS.values(), candidates=True, all_flags=True)
     keys = [job.source.key for job in jobs]
     assert len(keys) == len(set(keys))
     tiles = {
-        (j.source.kernel, j.source.arch, j.source.precision, size, j.source.tile): j for j in jobs for size in j.sizes
+        (j.source.variant, j.source.arch, j.source.precision, size, j.source.tile): j for j in jobs for size in j.sizes
     }
-    for kernel in KERNELS:
+    for variant in VARIANTS.values():
         for arch in ARCHITECTURES:
             for precision in CHUNK_SIZE:
                 for K, V in HEAD_SIZES:
-                    for i, tile in enumerate(tiles_for(kernel, K, V, precision, arch)):
-                        job = tiles[kernel, arch, precision, (K, V), tuple(tile.items())]
+                    for i, tile in enumerate(tiles_for(variant, K, V, precision, arch)):
+                        job = tiles[variant, arch, precision, (K, V), tuple(tile.items())]
                         assert job.default or i > 0
-    for kernel, flags in FLAGS.items():
-        kinds = {job.source.flags for job in jobs if job.source.kernel == kernel and job.default}
+    for variant, flags in FLAGS.items():
+        kinds = {job.source.flags for job in jobs if job.source.variant == variant and job.default}
         assert len({frozenset(kind) & frozenset(flags) for kind in kinds}) == 2 ** len(flags)
 
 
 def _row(**changes: object) -> Row:
-    job = jobs_for([90], [(128, 128)], ["bf16"], ["scan_output"])[0]
+    job = jobs_for([90], [(128, 128)], ["bf16"], [SCAN_OUTPUT])[0]
     values = {"kernel": "scan_output", "arch": 90, "tile": dict(job.source.tile), "registers": 64, "spilled_bytes": 0,
               "shared_bytes": 1024, "matrix": 16, "wgmma": 16, "unwritten": (), "narrow": ()}  # fmt: skip
     return Row(Job(job.source, True, job.sizes), Compiled(**(values | changes)))
@@ -111,9 +112,9 @@ def test_whatever_must_not_ship_is_named_and_a_sound_binary_is_not():
 
 
 def test_chips_with_little_shared_memory_get_fewer_stages_and_no_tiles_of_sm_90():
-    assert tiles_for("scan_output", 128, 128, "bf16", 90)[0]["num_stages"] == 4
+    assert tiles_for(SCAN_OUTPUT, 128, 128, "bf16", 90)[0]["num_stages"] == 4
     for arch in (86, 89, 120):
         assert shared_memory_limit(arch) == 99 * 1024
-        assert tiles_for("scan_output", 128, 128, "bf16", arch)[0]["num_stages"] == 1
-        assert tiles_for("scan_both_ways", 128, 128, "bf16", arch)[0]["num_stages"] == 2
-        assert tiles_for("key_gradients", 128, 128, "bf16", arch) == tiles_for("key_gradients", 128, 128, "bf16", 80)
+        assert tiles_for(SCAN_OUTPUT, 128, 128, "bf16", arch)[0]["num_stages"] == 1
+        assert tiles_for(SCAN_BOTH_WAYS, 128, 128, "bf16", arch)[0]["num_stages"] == 2
+        assert tiles_for(KEY_GRADIENTS, 128, 128, "bf16", arch) == tiles_for(KEY_GRADIENTS, 128, 128, "bf16", 80)

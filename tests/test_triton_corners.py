@@ -11,12 +11,13 @@ from test_triton import BACKWARD, DEVICE, FORWARD, all_gradients, assert_gradien
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.triton import operator, triton_gated_delta_rule_2
-from gdn2.ops.triton.binaries import narrow_addresses
+from gdn2.ops.triton.aot.instructions import narrow_addresses
 from gdn2.ops.triton.chunkwise import run_forward
 from gdn2.ops.triton.gradients import segment_gradients
+from gdn2.ops.triton.kernel_set import MAX_PROGRAMS, Call, KernelSet, kernels_for
 from gdn2.ops.triton.launch import Launcher
 from gdn2.ops.triton.layout import Segment
-from gdn2.ops.triton.plan import MAX_PROGRAMS, Call, Plan, plan_of
+from gdn2.ops.triton.variants import PREPARE
 
 
 @pytest.mark.parametrize("T", [1, 17])
@@ -150,10 +151,10 @@ def test_batches_beyond_65535_heads_are_one_axis_of_programs(T, monkeypatch):
 
 def test_more_programs_than_a_launch_has_are_refused(monkeypatch):
     monkeypatch.setattr(Launcher, "__call__", lambda *_: None)
-    plan = Plan(16, 16, "tf32x3", torch.device("cpu"))
-    plan.launch("prepare", MAX_PROGRAMS)
+    kernels = KernelSet(16, 16, "tf32x3", torch.device("cpu"))
+    kernels.launch(PREPARE, MAX_PROGRAMS)
     with pytest.raises(ValueError, match="cut the batch into parts"):
-        plan.launch("prepare", MAX_PROGRAMS + 1)
+        kernels.launch(PREPARE, MAX_PROGRAMS + 1)
 
 
 def test_addresses_with_32_bit_offsets_are_found():
@@ -183,7 +184,7 @@ def test_tokens_beyond_two_to_the_31_elements_are_read_and_written_in_their_plac
     near = Segment(starts - (T - tail), segment.lengths, segment.offsets, num_chunks=3, N=1)
     found = []
     for source, where in ((x, segment), (x[:, T - tail :].clone(), near)):
-        call = Call(*[source] * 6, 0.5, plan_of(*[source] * 6))
+        call = Call(*[source] * 6, 0.5, kernels_for(*[source] * 6))
         o, last, _ = run_forward(call, None, (where,))
         gradients: dict[str, torch.Tensor] = {}
         before = segment_gradients(call, where, source, None, None, gradients)

@@ -1,4 +1,4 @@
-"""The chunkwise forward pass: `prepare` and `scan_output`, segment after segment."""
+"""The chunkwise forward pass: the kernels `prepare` and `scan`, segment after segment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,26 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from gdn2.ops.triton.kernel_set import Call
 from gdn2.ops.triton.layout import Segment
-from gdn2.ops.triton.plan import Call
-
-FEW_PROGRAMS = 128  # of 16 value columns: they run at once, one on a multiprocessor, and nothing runs beside them
+from gdn2.ops.triton.variants import PREPARE, PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL, PREPARE_BY_LEVEL
 
 
 @dataclass
 class ChunkTerms:
-    """What the chunks of a segment contribute before their state is known: see prepare.py."""
+    """What the chunks of a segment contribute before their state is known (prepare.py).
+
+    Attributes:
+        P: decayed inner products of queries and keys.
+        M: (I + L)^-1, with the decayed inner products L of erase vectors and keys.
+        E: erase vectors with the decay since the start of the chunk, E+.
+        Q: queries with that decay, Q+; or what has overwritten them.
+        K: keys with the decay until the end of the chunk, K-.
+        carry: the decay of a whole chunk, one number a key channel.
+        by_level: 1 for chunks whose decay is too strong for a single reference, else 0.
+        A: the matrix of the affine map that a chunk is for its state.
+        B: what that map adds.
+    """
 
     P: Tensor
     M: Tensor
@@ -35,21 +46,24 @@ class ChunkTerms:
 def run_forward(
     call: Call, first: Tensor | None, segments: tuple[Segment, ...]
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """Outputs [B, T, H, V], the last state [N, H, K, V], and the state at the start of each segment."""
-    plan, H = call.plan, call.H
+    """Run all segments from the state `first` on; None is a state of zeros.
+
+    Returns:
+        The outputs [B, T, H, V], the last state [N, H, K, V], and the state at the start of each segment.
+    """
+    kernels, H = call.kernels, call.H
     o = torch.empty_like(call.v)
     state, boundaries = first, []
-    programs = segments[0].N * H * plan.VP // 16
-    scan = "scan_output" if len(segments) == 1 and programs <= FEW_PROGRAMS else "scan_output_wide"
-    pipeline = Pipeline(plan.device, enabled=len(segments) > 1)
+    scan = kernels.output_scan(segments[0].N * H, len(segments))
+    pipeline = Pipeline(kernels.device, enabled=len(segments) > 1)
     for segment in segments:
         boundaries.append(state)
-        terms = prepared(call, segment, "prepare", None, None, o)
+        terms = prepared(call, segment, o=o)
         A, S, R, carry = terms.A, terms.B, terms.Q, terms.carry
         del terms
-        last = plan.empty_state(segment.N, H)
-        with pipeline.behind(A, S, R, carry):
-            plan.launch(
+        last = kernels.empty_state(segment.N, H)
+        with pipeline.beside(A, S, R, carry):
+            kernels.launch(
                 scan, segment.N * H, A, S, carry, S, state, last, segment.offsets, H, segment.N,
                 R, None, None, None, o, segment.starts, segment.lengths, HAS_FIRST=state is not None, HAS_AFTER=False,
             )  # fmt: skip
@@ -61,19 +75,27 @@ def run_forward(
 
 
 def prepared(
-    call: Call, segment: Segment, kernel: str, do: Tensor | None, R: Tensor | None, o: Tensor | None
+    call: Call, segment: Segment, *, o: Tensor | None = None, do: Tensor | None = None, R: Tensor | None = None
 ) -> ChunkTerms:
-    """The terms of a segment's chunks. With the kernel "prepare" O goes to `o`, and R where Q was; with
-    "prepare_backward" R^T do goes to `R`."""
-    plan, H, C, KP, VP = call.plan, call.H, call.plan.C, call.plan.KP, call.plan.VP
+    """The terms of a segment's chunks: for the forward pass if `o` is given, for the backward pass if `do` and `R` are.
+
+    Args:
+        call: the inputs.
+        segment: which chunks.
+        o: receives O [B, T, H, V], what the outputs owe to their own chunks; R then overwrites the decayed queries.
+        do: the gradients of the outputs [B, T, H, V].
+        R: receives R^T do, a tile [KP, VP] for each chunk and head.
+    """
+    kernels, H, C, KP, VP = call.kernels, call.H, call.kernels.C, call.kernels.KP, call.kernels.VP
     slots = segment.num_chunks * H
-    P, M, L = plan.empty(slots, C * C), plan.empty(slots, C * C), plan.empty(slots, C * C, torch.float32)
-    E, Q, Km = plan.empty(slots, C * KP), plan.empty(slots, C * KP), plan.empty(slots, C * KP)
-    carry, by_level = plan.empty(slots, KP, torch.float32), plan.empty(slots, 1, torch.int32)
-    A, B = plan.empty(slots, KP * KP), plan.empty(slots, KP * VP)
-    for name in (kernel, f"{kernel}_by_level"):
-        plan.launch(
-            name, slots, call.q, call.k, call.b, call.g, call.v, call.w, do, P, L, M, E, Q, Km, carry, by_level,
+    P, M, L = kernels.empty(slots, C * C), kernels.empty(slots, C * C), kernels.empty(slots, C * C, torch.float32)
+    E, Q, Km = kernels.empty(slots, C * KP), kernels.empty(slots, C * KP), kernels.empty(slots, C * KP)
+    carry, by_level = kernels.empty(slots, KP, torch.float32), kernels.empty(slots, 1, torch.int32)
+    A, B = kernels.empty(slots, KP * KP), kernels.empty(slots, KP * VP)
+    backward = do is not None
+    for variant in (PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL) if backward else (PREPARE, PREPARE_BY_LEVEL):
+        kernels.launch(
+            variant, slots, call.q, call.k, call.b, call.g, call.v, call.w, do, P, L, M, E, Q, Km, carry, by_level,
             A, B, Q if R is None else R, o, segment.starts, segment.lengths, call.scale, H,
         )  # fmt: skip
     return ChunkTerms(P, M, E, Q, Km, carry, by_level, A, B)
@@ -82,8 +104,12 @@ def prepared(
 class Pipeline:
     """Runs the serial part of a segment on a second stream, beside the parallel part of the next segment.
 
-    Memory belongs to the caller's stream: tensors given to `behind` are kept until the caller's stream has waited for
+    Memory belongs to the caller's stream: tensors given to `beside` are kept until the caller's stream has waited for
     the second one, two segments later.
+
+    Args:
+        device: the GPU; on a CPU everything runs in order.
+        enabled: whether there is a second stream at all.
     """
 
     def __init__(self, device: torch.device, *, enabled: bool) -> None:
@@ -91,7 +117,8 @@ class Pipeline:
         self.side = _side_stream(device) if enabled and device.type == "cuda" else None
 
     @contextmanager
-    def behind(self, *tensors: Tensor) -> Iterator[None]:
+    def beside(self, *tensors: Tensor) -> Iterator[None]:
+        """Launches inside run on the second stream, after all that was launched before; they may read `tensors`."""
         if self.side is None:
             yield
             return
@@ -103,6 +130,7 @@ class Pipeline:
             self._wait()
 
     def join(self) -> None:
+        """Make the caller's stream wait for all that runs on the second one."""
         while self.pending:
             self._wait()
 

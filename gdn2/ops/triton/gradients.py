@@ -1,4 +1,7 @@
-"""The chunkwise operator as a `torch.autograd.Function`: segments forward, then from the last to the first."""
+"""The chunkwise operator as a `torch.autograd.Function`.
+
+The forward pass takes the segments in order, the backward pass from the last to the first.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,31 @@ import torch
 from torch import Tensor
 
 from gdn2.ops.triton.chunkwise import prepared, run_forward
+from gdn2.ops.triton.kernel_set import Call
+from gdn2.ops.triton.launch import launchable
 from gdn2.ops.triton.layout import Segment
-from gdn2.ops.triton.plan import Call, launchable
+from gdn2.ops.triton.variants import KEY_GRADIENTS, KEY_GRADIENTS_BY_LEVEL, SCAN_BOTH_WAYS, VALUE_GRADIENTS
 
 
 class Chunkwise(torch.autograd.Function):
-    """`run_forward` with gradients; keeps the inputs and one state a segment."""
+    """`run_forward` with gradients; it keeps the inputs and one state for each segment."""
 
     @staticmethod
-    def forward(ctx: Any, q, k, v, g, b, w, initial_state, scale, plan, segments):  # type: ignore[no-untyped-def]
-        o, last, boundaries = run_forward(Call(q, k, v, g, b, w, scale, plan), initial_state, segments)
+    def forward(ctx: Any, q, k, v, g, b, w, initial_state, scale, kernels, segments):  # type: ignore[no-untyped-def]
+        """Outputs and the last state, as `run_forward` gives them."""
+        o, last, boundaries = run_forward(Call(q, k, v, g, b, w, scale, kernels), initial_state, segments)
         ctx.save_for_backward(q, k, v, g, b, w, *boundaries)
-        ctx.scale, ctx.plan, ctx.segments = scale, plan, segments
+        ctx.scale, ctx.kernels, ctx.segments = scale, kernels, segments
         return o, last
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, do, d_last):  # type: ignore[no-untyped-def]
+        """Gradients of the six inputs and of the initial state, from those of the outputs and of the last state."""
         q, k, v, g, b, w, *boundaries = ctx.saved_tensors
         gradients: dict[str, Tensor] = {}
         adjoint = None if d_last is None else launchable(d_last.float())
-        call, do = Call(q, k, v, g, b, w, ctx.scale, ctx.plan), launchable(do)
+        call, do = Call(q, k, v, g, b, w, ctx.scale, ctx.kernels), launchable(do)
         for segment, state in zip(reversed(ctx.segments), reversed(boundaries), strict=True):
             adjoint = segment_gradients(call, segment, do, state, adjoint, gradients)
         found = tuple(gradients[name] for name in "qkvgbw")
@@ -39,35 +46,46 @@ def segment_gradients(
     call: Call, segment: Segment, do: Tensor, state: Tensor | None, adjoint: Tensor | None,
     gradients: dict[str, Tensor],
 ) -> Tensor:  # fmt: skip
-    """Fill the gradients of one segment's tokens; returns the adjoint of the state before it.
+    """Fill in the gradients of one segment's tokens.
 
-    Memory is used twice: the states S and adjoints H lie where the scans read their inputs, dP and dL where P and M do,
-    and gradients are not there before they are needed.
+    Memory is used twice: the states S and adjoints H overwrite the inputs of the scans, and dP and dL overwrite P and
+    M. Gradients are allocated when they are first needed.
+
+    Args:
+        call: the inputs.
+        segment: which chunks.
+        do: the gradients of the outputs [B, T, H, V].
+        state: the state at the start of the segment; None: zeros.
+        adjoint: the gradient of the state at its end; None: zeros.
+        gradients: by the name of their input; whatever is missing is allocated, of the shape of the input.
+
+    Returns:
+        The adjoint of the state at the start of the segment, [N, H, K, V].
     """
-    plan, H, C, KP, VP = call.plan, call.H, call.plan.C, call.plan.KP, call.plan.VP
+    kernels, H, C, KP, VP = call.kernels, call.H, call.kernels.C, call.kernels.KP, call.kernels.VP
     slots = segment.num_chunks * H
-    adjoints = plan.empty(slots, KP * VP)
-    terms = prepared(call, segment, "prepare_backward", do, adjoints, None)
+    adjoints = kernels.empty(slots, KP * VP)
+    terms = prepared(call, segment, do=do, R=adjoints)
     A, S = terms.A, terms.B
-    before, last = plan.empty_state(segment.N, H), plan.empty_state(segment.N, H)
-    plan.launch(
-        "scan_both_ways", 2 * segment.N * H, A, S, terms.carry, S,
+    before, last = kernels.empty_state(segment.N, H), kernels.empty_state(segment.N, H)
+    kernels.launch(
+        SCAN_BOTH_WAYS, 2 * segment.N * H, A, S, terms.carry, S,
         state, last, segment.offsets, H, segment.N, adjoints, adjoints, adjoint, before, None, None, None,
         HAS_FIRST=state is not None, HAS_AFTER=adjoint is not None,
     )  # fmt: skip
     del A, terms.A
     dv, dw = _allocate(gradients, v=call.v, w=call.w)
-    U, Y = plan.empty(slots, C * VP), plan.empty(slots, C * VP)
-    plan.launch(
-        "value_gradients", slots, terms.M, terms.P, terms.E, terms.K, S, adjoints, call.v, call.w, do, U, Y,
+    U, Y = kernels.empty(slots, C * VP), kernels.empty(slots, C * VP)
+    kernels.launch(
+        VALUE_GRADIENTS, slots, terms.M, terms.P, terms.E, terms.K, S, adjoints, call.v, call.w, do, U, Y,
         terms.P, terms.M, dv, dw, segment.starts, segment.lengths, call.scale, H,
     )  # fmt: skip
     dP, dL, by_level = terms.P, terms.M, terms.by_level
     del terms
     dq, dk, db, dg = _allocate(gradients, q=call.q, k=call.k, b=call.b, g=call.g)
-    for kernel in ("key_gradients", "key_gradients_by_level"):
-        plan.launch(
-            kernel, slots, call.q, call.k, call.b, call.g, S, adjoints, do, U, Y, dP, dL, dq, dk, db, dg, by_level,
+    for variant in (KEY_GRADIENTS, KEY_GRADIENTS_BY_LEVEL):
+        kernels.launch(
+            variant, slots, call.q, call.k, call.b, call.g, S, adjoints, do, U, Y, dP, dL, dq, dk, db, dg, by_level,
             segment.starts, segment.lengths, call.scale, H,
         )  # fmt: skip
     return before

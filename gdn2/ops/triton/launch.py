@@ -1,7 +1,7 @@
 """Launching a kernel often: Triton looks at the arguments of a first call only.
 
-A launch through Triton costs 20 to 30 microseconds of the host's time, most of it to find out again which compiled
-binary fits. Here a `Launcher` stands for one kernel with its compile-time arguments, and its caller promises that what
+A launch through Triton costs 20 to 30 microseconds of the host's time, most of which goes into finding out again which
+compiled binary fits. A `Launcher` is one kernel with its compile-time arguments; its caller promises that whatever
 Triton specialises on stays the same: dtypes, which arguments are None, and pointers aligned to 16 bytes.
 """
 
@@ -23,7 +23,7 @@ class Launcher:
     """One kernel with compile-time arguments; `launcher(grid, *arguments)` runs it on the current stream.
 
     Args:
-        kernel: a `triton.jit` function whose compile-time arguments come behind all others.
+        kernel: a `triton.jit` function whose compile-time arguments come after all others.
         constants: the compile-time arguments by name; names that the kernel lacks are left out.
         tile: compiler options and block sizes, which are compile-time arguments too.
     """
@@ -38,18 +38,25 @@ class Launcher:
         self.compiled: Any = None
 
     def __call__(self, grid: tuple[int, int, int], *arguments: Any) -> None:
+        """Run the kernel over `grid`, the number of programs on each of three axes."""
         if self.compiled is not None:
             self.compiled[grid](*arguments, *self.values)
         else:
-            # The interpreter returns None: then every call goes the long way.
+            # The interpreter returns None, so that under it every call goes the long way.
             self.compiled = self.kernel[grid](*arguments, **self.constants, **self.options)
 
 
 @lru_cache(maxsize=1024)
 def launcher_of(kernel: Any, values: tuple[tuple[str, Any], ...], kind: Hashable, device: torch.device) -> Launcher:
-    """The launcher of `kernel` with these compile-time arguments and options, one for each `kind` of call: all that
-    Triton specialises on, dtypes and which arguments are None."""
-    del kind, device  # part of the cache's key
+    """The launcher of a kernel, the same one for every call of one kind.
+
+    Args:
+        kernel: a `triton.jit` function.
+        values: its compile-time arguments and compiler options, by name.
+        kind: all that Triton specialises on: the dtypes of the arguments and which of them are None.
+        device: where the arguments are.
+    """
+    del kind, device  # they are part of the cache's key
     tile = {name: value for name, value in values if name in OPTIONS}
     return Launcher(kernel, {name: value for name, value in values if name not in OPTIONS}, tile)
 
@@ -62,5 +69,11 @@ def on_device_of(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def is_aligned(*tensors: Tensor) -> bool:
-    """Whether all begin at an address that Triton takes for aligned."""
+    """Whether all of them begin at an address that Triton takes for aligned."""
     return all(x.data_ptr() % ALIGNMENT == 0 for x in tensors)
+
+
+def launchable(x: Tensor) -> Tensor:
+    """The same numbers, contiguous and at an aligned address; they are copied if need be."""
+    x = x.contiguous()
+    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()

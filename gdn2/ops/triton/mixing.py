@@ -12,8 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gdn2.ops.triton.launch import is_aligned, launcher_of, on_device_of
-from gdn2.ops.triton.plan import launchable
+from gdn2.ops.triton.launch import is_aligned, launchable, launcher_of, on_device_of
 
 MAX_HEAD = 1024  # channels of a head
 TILE = 2048  # numbers of a program

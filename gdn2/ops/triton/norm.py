@@ -10,8 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gdn2.ops.triton.launch import launcher_of, on_device_of
-from gdn2.ops.triton.plan import launchable
+from gdn2.ops.triton.launch import launchable, launcher_of, on_device_of
 
 TILE = 2048  # numbers of a program, unless one row has more
 ELEMENTS = 1024  # of a program of SwiGLU

@@ -1,4 +1,4 @@
-"""The operator on Triton kernels: the recurrent one for short inputs, the chunkwise ones for all others."""
+"""The operator by Triton kernels: the recurrent one for short inputs, the chunkwise ones for all others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from torch import Tensor
 from gdn2.ops.overwriting import may_overwrite
 from gdn2.ops.triton.chunkwise import run_forward
 from gdn2.ops.triton.gradients import Chunkwise
-from gdn2.ops.triton.launch import on_device_of
+from gdn2.ops.triton.kernel_set import Call, KernelSet, kernels_for
+from gdn2.ops.triton.launch import launchable, on_device_of
 from gdn2.ops.triton.layout import longest_sequence, segments_of
-from gdn2.ops.triton.plan import Call, launchable, plan_of
+from gdn2.ops.triton.variants import RECURRENT, RECURRENT_FRESH
 
-SHORT_INPUT = 16  # tokens up to which the recurrent kernel runs where no gradient is asked for
+SHORT_INPUT = 16  # up to so many tokens the recurrent kernel runs, where no gradient is asked for
 
 
 def triton_gated_delta_rule_2(
@@ -25,45 +26,71 @@ def triton_gated_delta_rule_2(
     scale: float,
     initial_state: Tensor | None = None,
     offsets: tuple[int, ...] | None = None,
+    kernels: KernelSet | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `naive_gated_delta_rule_2`, by kernels; packed sequences are given by their `offsets`.
+    """As `naive_gated_delta_rule_2`, by kernels.
 
-    A log-decay above zero, which cannot be looked for without waiting for the GPU, gives NaN.
+    A log-decay above zero gives NaN, since looking for one would mean to wait for the GPU.
+
+    Args:
+        q: queries [B, T, H, K].
+        k: keys [B, T, H, K].
+        v: values [B, T, H, V].
+        g: log-decay [B, T, H, K].
+        b: erase gates [B, T, H, K].
+        w: write gates [B, T, H, V].
+        scale: factor of the outputs.
+        initial_state: [N, H, K, V]; None: zeros.
+        offsets: of N packed sequences, N + 1 of them; None: each row is a sequence.
+        kernels: the kernels to run, `kernels_for` these inputs if None; tuning gives sets of its own.
+
+    Returns:
+        The outputs [B, T, H, V] in the dtype of v and the last state [N, H, K, V] in float32.
 
     Raises:
-        ValueError: dtypes other than float32, bfloat16 and float16, d_k above 256, or more programs than a launch has.
+        ValueError: a dtype is none of float32, bfloat16 and float16, or the initial state is in float64; d_k is above
+            256; the call needs more programs than a launch can have.
     """
-    plan = plan_of(q, k, v, g, b, w)
+    if kernels is None:
+        kernels = kernels_for(q, k, v, g, b, w)
     B, T, H, _ = q.shape
     if initial_state is not None and initial_state.dtype == torch.float64:
         raise ValueError("the triton backend keeps states in float32, got initial_state in torch.float64")
     q, k, v, g, b, w = (launchable(x) for x in (q, k, v, g, b, w))
     if initial_state is not None:
         initial_state = launchable(initial_state.float())
-    inputs, call = (q, k, v, g, b, w, initial_state), Call(q, k, v, g, b, w, scale, plan)
-    if T == 0 or B * H == 0 or plan.V == 0:
+    inputs, call = (q, k, v, g, b, w, initial_state), Call(q, k, v, g, b, w, scale, kernels)
+    if T == 0 or B * H == 0 or kernels.V == 0:
         N = B if offsets is None else len(offsets) - 1
-        state = plan.empty_state(N, H).zero_() if initial_state is None else initial_state.clone()
+        state = kernels.empty_state(N, H).zero_() if initial_state is None else initial_state.clone()
         return torch.zeros_like(v), state
     with on_device_of(q):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-            return Chunkwise.apply(*inputs, scale, plan, segments_of(offsets, B, T, H, plan.C, q.device))
+            segments = segments_of(offsets, B, T, H, kernels.C, q.device)
+            o, last = Chunkwise.apply(*inputs, scale, kernels, segments)
+            return o, last
         if longest_sequence(T, offsets) <= SHORT_INPUT:
             return run_recurrent(call, initial_state, offsets)
-        segments = segments_of(offsets, B, T, H, plan.C, q.device)
+        segments = segments_of(offsets, B, T, H, kernels.C, q.device)
         return run_forward(call, initial_state, segments)[:2]
 
 
 def run_recurrent(call: Call, first: Tensor | None, offsets: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """Outputs [B, T, H, V] and the last state [N, H, K, V] by `recurrent_kernel`."""
-    plan, (B, T, H, _) = call.plan, call.q.shape
+    """Outputs [B, T, H, V] and the last state [N, H, K, V], token by token.
+
+    Args:
+        call: the inputs.
+        first: the initial state [N, H, K, V], which may be overwritten if `may_overwrite` says so; None: zeros.
+        offsets: of packed sequences; None: each row is a sequence.
+    """
+    kernels, (B, T, H, _) = call.kernels, call.q.shape
     N = B if offsets is None else len(offsets) - 1
     o = torch.empty_like(call.v)
-    last = first if first is not None and may_overwrite() else plan.empty_state(N, H)
-    starts = None if offsets is None else torch.tensor(offsets, dtype=torch.int64).to(plan.device, non_blocking=True)
-    kernel = "recurrent_fresh" if first is None else "recurrent"
-    plan.launch(
-        kernel, N * H, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
+    last = first if first is not None and may_overwrite() else kernels.empty_state(N, H)
+    starts = None if offsets is None else torch.tensor(offsets, dtype=torch.int64).to(kernels.device, non_blocking=True)
+    variant = RECURRENT_FRESH if first is None else RECURRENT
+    kernels.launch(
+        variant, N * H, call.q, call.k, call.v, call.g, call.b, call.w, o, first, last, starts,
         call.scale, T, H, HAS_FIRST=first is not None, PACKED=offsets is not None,
     )  # fmt: skip
     return o, last

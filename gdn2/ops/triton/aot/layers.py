@@ -1,15 +1,15 @@
-"""The kernels of a layer's small steps (norm.py, mixing.py) compiled without a GPU, in the sizes that models have."""
+"""The kernels of a layer's small steps (norm.py, mixing.py), compiled without a GPU in the sizes that models have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from gdn2.ops.triton.binaries import Compiled, compile_kernel
+from gdn2.ops.triton.aot.binaries import Compiled, compile_kernel
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
 
-DTYPES = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
+POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
 FLOAT32 = {"p_A_log", "p_dt_bias", "p_g"}
 NORM = {"GROUPS": 1, "HAS_GATE": False, "SILU": False}
 CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
@@ -34,7 +34,13 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class LayerSource:
-    """One of SIZES for an architecture (compute capability x 10) and a precision of the inputs."""
+    """One of SIZES for an architecture and a dtype of its inputs.
+
+    Attributes:
+        name: a key of SIZES.
+        arch: compute capability x 10.
+        precision: a key of POINTERS.
+    """
 
     name: str
     arch: int
@@ -42,7 +48,7 @@ class LayerSource:
 
 
 def compile_layer_source(source: LayerSource) -> Compiled:
-    """Compile as a call on contiguous, aligned tensors would."""
+    """Compile what a call on contiguous, aligned tensors would."""
     kernel, constants = SIZES[source.name]
     fn = kernel.fn if not hasattr(kernel, "arg_names") else kernel
     absent = {"p_bias"} if not constants.get("HAS_BIAS", True) else set()
@@ -56,7 +62,7 @@ def compile_layer_source(source: LayerSource) -> Compiled:
         elif argument in ("p_first", "p_end"):
             types[argument] = "*i64"
         elif argument.startswith("p_"):
-            types[argument] = "*fp32" if argument in FLOAT32 else DTYPES[source.precision]
+            types[argument] = "*fp32" if argument in FLOAT32 else POINTERS[source.precision]
         else:
             types[argument] = "fp32" if argument == "eps" else "i32"
     return compile_kernel(source.name, fn, types, values, source.arch, {"num_warps": constants["num_warps"]})
