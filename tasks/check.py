@@ -10,6 +10,7 @@ from typing import Any
 from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.generators import find_generator
+from tasks.info import TaskInfo
 from tasks.problems import Problem
 from tasks.text.planting import join_prompt
 from tasks.text.tokenizers import load_tokenizer
@@ -38,7 +39,7 @@ class Report:
 
     file: Path
     errors: tuple[str, ...]
-    info: catalog.TaskInfo | None = None
+    info: TaskInfo | None = None
     lengths: tuple[LengthCheck, ...] = ()
     sample: dict[str, Any] | None = None
     """The first sample of the first length."""

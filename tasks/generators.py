@@ -1,14 +1,12 @@
-"""Tasks whose documents are made, not read: one sample at a time, and a check that needs none.
-
-The module of a task's `custom_dataset` offers `make_generator` beside it; whoever previews or checks a task asks here
-and needs to know no task family.
-"""
+"""Tasks whose documents are made, not read: one sample at a time, and a check that needs none."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+from tasks import families
 
 
 class SampleGenerator(Protocol):
@@ -30,16 +28,40 @@ def find_generator(
         TaskError: a wrong field of the task's spec.
         DataNotStaged: its data are not staged.
     """
-    make = getattr(sys.modules[config["custom_dataset"].__module__], "make_generator", None)
-    if make is None:
+    family = families.built_by(_builder(config))
+    if family is None or not family.makes_documents:
         return None
     arguments = dict(config["dataset_kwargs"])
+    make = family.function("make_generator")
     found: SampleGenerator = make(arguments.pop("spec"), tokenizer, context_prefix=context_prefix, **arguments)
     return found
 
 
+def prepare_samples(configs: Sequence[Mapping[str, Any]], tokenizer: str, *, context_prefix: str) -> None:
+    """Make and store the samples of tasks that take long to draw, by several processes where that pays.
+
+    Args:
+        configs: of resolved tasks; those of families that store nothing are passed over.
+        tokenizer: folder or hub name of the tokenizer that fills the samples.
+        context_prefix: what comes before the prompts.
+    """
+    for family in families.FAMILIES:
+        if family.store is not None:
+            module, _, name = family.store.rpartition(".")
+            prepare: Callable[..., None] = getattr(importlib.import_module(module), name)
+            specs = [config["dataset_kwargs"]["spec"] for config in configs if _builder(config) == family.builder]
+            prepare(specs, tokenizer, context_prefix=context_prefix)
+
+
 def own_data_hashes(config: Mapping[str, Any]) -> dict[str, str]:
     """SHA-256 of the data of the user's own that a resolved task reads; staged files are not among them."""
-    hashes = getattr(sys.modules[config["custom_dataset"].__module__], "data_hashes", None)
-    found: dict[str, str] = hashes(**config["dataset_kwargs"]) if hashes else {}
+    family = families.built_by(_builder(config))
+    if family is None or not family.has_own_texts:
+        return {}
+    found: dict[str, str] = family.function("data_hashes")(**config["dataset_kwargs"])
     return found
+
+
+def _builder(config: Mapping[str, Any]) -> str:
+    function = config["custom_dataset"]
+    return f"{function.__module__}.{function.__qualname__}"

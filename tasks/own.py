@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import catalog
+from tasks import families
 from tasks.errors import TaskError
+from tasks.families import Family
+from tasks.info import PREFIX, TaskInfo
 from tasks.located import Located, SyntaxProblem, locate
-from tasks.needle.scoring import metrics_of
 from tasks.problems import Problem, unknown_fields
+from tasks.shipped import shipped_tasks
+from tasks.task_files import FunctionName, import_function, load_yaml
 
 ENDINGS = (".yaml", ".yml")
 LM_EVAL_FIELDS = (
@@ -24,8 +27,6 @@ LM_EVAL_FIELDS = (
     *("doc_to_decontamination_query", "gen_prefix", "metadata"),
 )
 """What lm-eval's TaskConfig takes."""
-NEEDLE, EDITING = "tasks.needle.needles.build", "tasks.editing.edits.build"
-NEEDLE_SCORE = "tasks.needle.scoring.score"
 KEPT = {
     "output_type": "generate_until",
     "doc_to_text": "input",
@@ -40,7 +41,7 @@ METADATA: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("family", str, "text"),
     ("metric", str, "text"),
 )
-_infos: dict[str, catalog.TaskInfo] = {}
+_infos: dict[str, TaskInfo] = {}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def is_file_name(name: str) -> bool:
     return name.split("@")[0].endswith(ENDINGS)
 
 
-def find(name: str, folder: Path | None = None) -> tuple[catalog.TaskInfo, int | None]:
+def find(name: str, folder: Path | None = None) -> tuple[TaskInfo, int | None]:
     """The task of a file such as `mine.yaml` or `mine.yaml@1024`; from now on it is known by its name as well.
 
     Args:
@@ -84,7 +85,7 @@ def find(name: str, folder: Path | None = None) -> tuple[catalog.TaskInfo, int |
     return info, int(length) if length else None
 
 
-def known() -> dict[str, catalog.TaskInfo]:
+def known() -> dict[str, TaskInfo]:
     """The tasks of files that were read, by name."""
     return _infos
 
@@ -107,7 +108,7 @@ def read(file: Path) -> OwnTask:
         reason = getattr(error, "strerror", None) or str(error)
         return OwnTask(file, {}, (Problem((), f"{file}: cannot be read ({reason})"),))
     try:
-        raw = catalog.load_yaml(file)
+        raw = load_yaml(file)
     except TaskError as error:
         return OwnTask(file, {}, (_include_problem(file, error),), located)
     problems = [Problem(trail, "stands here twice") for trail in located.repeated]
@@ -127,23 +128,21 @@ def _check(raw: Mapping[str, Any], file: Path) -> list[Problem]:
     task = raw.get("task")
     if not isinstance(task, str) or not re.fullmatch(r"\w+", task):
         problems.append(Problem(("task",), f"must be a name of letters, digits and _, got {task!r}"))
-    elif task in catalog.shipped() or task.removeprefix(catalog.PREFIX) in catalog.shipped():
+    elif task in shipped_tasks() or task.removeprefix(PREFIX) in shipped_tasks():
         problems.append(Problem(("task",), f"{task!r} is a task of this project; give yours another name"))
-    builder = str(raw.get("custom_dataset", ""))
     if not isinstance(raw.get("dataset_kwargs"), Mapping) or "spec" not in raw["dataset_kwargs"]:
         return [*problems, Problem(("dataset_kwargs",), "must be a mapping with 'spec'")]
     problems += _check_kept(raw)
-    if builder not in (NEEDLE, EDITING) and not builder.startswith("tasks.ruler."):
-        hint = "include tasks/needle/_base.yaml"
-        return [
-            *problems,
-            Problem(("custom_dataset",), f"{builder or 'missing'}: not a family of this project; {hint}"),
-        ]
+    builder = str(raw.get("custom_dataset", ""))
+    family = families.built_by(builder)
+    if family is None:
+        message = f"{builder or 'missing'}: not a family of this project; include tasks/needle/_base.yaml"
+        return [*problems, Problem(("custom_dataset",), message)]
     if raw.get("num_fewshot"):
         message = "documents fill their length, so there is no room for solved examples: leave it out"
         problems.append(Problem(("num_fewshot",), message))
-    problems += [problem.below("dataset_kwargs", "spec") for problem in _check_spec(builder, raw, file)]
-    return problems + _check_generation(raw) + ([] if problems else _check_metrics(raw))
+    problems += [problem.below("dataset_kwargs", "spec") for problem in _check_spec(family, raw, file)]
+    return problems + _check_generation(family, raw) + ([] if problems else _check_metrics(family, raw))
 
 
 def _check_kept(raw: Mapping[str, Any]) -> list[Problem]:
@@ -154,9 +153,9 @@ def _check_kept(raw: Mapping[str, Any]) -> list[Problem]:
         if name in raw and raw[name] != value
     ]
     for name, value in raw.items():
-        if isinstance(value, catalog.FunctionName):
+        if isinstance(value, FunctionName):
             try:
-                catalog.import_function(value)
+                import_function(value)
             except TaskError as error:
                 problems.append(Problem((name,), str(error)))
     for name in ("metadata", "generation_kwargs"):
@@ -169,45 +168,22 @@ def _check_kept(raw: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _check_spec(builder: str, raw: Mapping[str, Any], file: Path) -> list[Problem]:
+def _check_spec(family: Family, raw: Mapping[str, Any], file: Path) -> list[Problem]:
     spec = raw["dataset_kwargs"]["spec"]
     if not isinstance(spec, Mapping):
         return [Problem((), f"must be a mapping of fields, got {spec!r}")]
     problems = []
     if "task" in spec and spec["task"] != raw.get("task"):
         problems.append(Problem(("task",), f"{spec['task']!r} is not the file's task, {raw.get('task')!r}"))
-    if builder == NEEDLE:
-        from tasks.needle.spec import check
-
-        return problems + check(spec, file.parent)[1]
-    try:
-        _parse_other(builder, spec)
-    except TaskError as error:
-        message = str(error).removeprefix("spec: ")
-        named = re.search(r"field '(\w+)'", message)
-        problems.append(Problem((named[1],) if named else (), message))
-    return problems
+    return problems + (family.problems_of(spec, file.parent) if family.problems_of else [])
 
 
-def _parse_other(builder: str, spec: Mapping[str, Any]) -> None:
-    if builder == EDITING:
-        from tasks.editing.spec import EditSpec
-
-        EditSpec.parse_all(spec)
-    else:
-        from tasks.ruler.spec import RulerSpec
-
-        RulerSpec.parse(spec)
-
-
-def _check_generation(raw: Mapping[str, Any]) -> list[Problem]:
+def _check_generation(family: Family, raw: Mapping[str, Any]) -> list[Problem]:
     """The tokens that lm-eval lets a model generate are the ones that the spec leaves room for."""
-    if str(raw["custom_dataset"]) != NEEDLE:
-        return []
     spec, generation = raw["dataset_kwargs"]["spec"], raw.get("generation_kwargs") or {}
-    if not isinstance(generation, Mapping):
+    if family.generated_tokens is None or not isinstance(generation, Mapping):
         return []
-    wanted = spec.get("generated_tokens", 128) if isinstance(spec, Mapping) else 128
+    wanted = family.generated_tokens(spec if isinstance(spec, Mapping) else {})
     given = generation.get("max_gen_toks")
     if given == wanted:
         return []
@@ -215,15 +191,15 @@ def _check_generation(raw: Mapping[str, Any]) -> list[Problem]:
     return [Problem(where, f"is {given}, but the spec's generated_tokens is {wanted}: write the same number in both")]
 
 
-def _check_metrics(raw: Mapping[str, Any]) -> list[Problem]:
+def _check_metrics(family: Family, raw: Mapping[str, Any]) -> list[Problem]:
     """The metrics that lm-eval is told are those that the scoring gives, each a mean."""
     given = raw.get("metric_list")
     if not isinstance(given, list) or not given or any(not isinstance(entry, Mapping) for entry in given):
         return [Problem(("metric_list",), f"must be a list such as [{_metric_entry('acc')}], got {given!r}")]
-    if str(raw["custom_dataset"]) != NEEDLE or str(raw.get("process_results")) != NEEDLE_SCORE:
+    wanted = family.file_metrics(raw) if family.file_metrics else None
+    if wanted is None:
         lacking = [index for index, entry in enumerate(given) if not isinstance(entry.get("metric"), str)]
         return [Problem(("metric_list", index), "lacks the field 'metric'") for index in lacking]
-    wanted = metrics_of(raw["dataset_kwargs"]["spec"].get("scoring", "all"))
     complete = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in wanted]
     if sorted(map(str, given)) == sorted(map(str, complete)):
         return []
@@ -235,7 +211,7 @@ def _metric_entry(name: str) -> str:
     return f"{{metric: {name}, aggregation: mean, higher_is_better: true}}"
 
 
-def _info(task: OwnTask) -> catalog.TaskInfo:
+def _info(task: OwnTask) -> TaskInfo:
     if task.problems:
         more = len(task.problems) - 1
         rest = f" (and {more} more: `python run_eval.py tasks check {task.file}`)" if more else ""
@@ -244,9 +220,10 @@ def _info(task: OwnTask) -> catalog.TaskInfo:
     metadata = raw.get("metadata") or {}
     metrics = tuple(str(entry["metric"]) for entry in raw["metric_list"])
     lengths = spec.get("lengths", [spec["length"]] if "length" in spec else [])
-    return catalog.TaskInfo(
+    return TaskInfo(
         name=raw["task"],
-        family=str(metadata.get("family", "own")),
+        family=str(metadata.get("family", families.OTHER.name)),
+        builder=str(raw["custom_dataset"]),
         lengths=tuple(lengths),
         metric=str(metadata.get("metric", metrics[0])),
         metrics=metrics,
@@ -258,12 +235,13 @@ def _info(task: OwnTask) -> catalog.TaskInfo:
     )
 
 
-def complete(raw: dict[str, Any], info: catalog.TaskInfo) -> None:
+def complete(raw: dict[str, Any], info: TaskInfo) -> None:
     """Write out what the file of a task may leave to its defaults, and where its own files lie."""
     spec = raw["dataset_kwargs"]["spec"]
     spec.pop("lengths", None)
     spec.setdefault("samples", info.samples)
     spec.setdefault("seed", 42)
-    if str(raw["custom_dataset"]) == NEEDLE:
+    family = families.built_by(info.builder)
+    if family is not None and family.has_own_texts:
         raw["dataset_kwargs"]["folder"] = str(info.file.resolve().parent)
     raw["metadata"] = {"version": 1.0, **(raw.get("metadata") or {})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,3 +55,10 @@ def raise_first(problems: Iterable[Problem], where: str) -> None:
     """Raise the first problem as a TaskError; nothing if there is none."""
     for problem in problems:
         raise TaskError(str(problem.below(where)))
+
+
+def problem_of(error: TaskError) -> Problem:
+    """The problem that a specification raised; its field is the one that the message names."""
+    message = str(error).removeprefix("spec: ")
+    named = re.search(r"field '(\w+)'", message)
+    return Problem((named[1],) if named else (), message)

@@ -1,7 +1,8 @@
 """The public names of this package: tasks by name, suites by name or path. Imports nothing heavy."""
 
-from tasks.catalog import ResolvedTask, TaskInfo, data_files, list_tasks, resolve
+from tasks.catalog import data_files, list_tasks, resolve
 from tasks.errors import TaskError
+from tasks.info import ResolvedTask, TaskInfo
 from tasks.own import spellings
 from tasks.suite import (
     Average,

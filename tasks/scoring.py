@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.score_names import known_as
+
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
@@ -55,21 +57,25 @@ def _words(text: str) -> Counter[str]:
     return Counter(word for word in plain.split() if word not in ("a", "an", "the"))
 
 
+@known_as("tasks.scoring.score_needles")
 def score_needles(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results` of needle tasks: metric `acc`."""
     return {"acc": string_match_all(results[0], doc["outputs"])}
 
 
+@known_as("tasks.scoring.score_any")
 def score_any(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results` of RULER's questions: metric `acc`."""
     return {"acc": string_match_part(results[0], doc["outputs"])}
 
 
+@known_as("tasks.scoring.score_contains")
 def score_contains(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results` of retrieval tasks: metric `contains`."""
     return {"contains": contains(results[0], doc["outputs"])}
 
 
+@known_as("tasks.scoring.score_stripped_value")
 def score_stripped_value(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """The same against `value`, stripped: lm-eval 0.4.13's score of swde, fda and squad_completion."""
     return {"contains": contains(results[0], [doc["value"].strip()])}

@@ -6,10 +6,11 @@ import os
 import re
 from pathlib import Path
 
-from tasks import catalog
 from tasks.errors import TaskError
+from tasks.shipped import shipped_tasks
+from tasks.task_files import ROOT
 
-BASE = catalog.ROOT / "needle" / "_base.yaml"
+BASE = ROOT / "needle" / "_base.yaml"
 TEXT = """\
 # A retrieval task: needles in a haystack, then a question. Look at it, then run it:
 #   python run_eval.py tasks check {name}.yaml
@@ -60,7 +61,7 @@ def write_starter(name: str, folder: Path) -> Path:
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise TaskError(f"task {name!r}: a name has letters, digits and _ and begins with a letter, such as door_codes")
-    if name in catalog.shipped():
+    if name in shipped_tasks():
         raise TaskError(f"task {name!r} is a task of this project; choose another name")
     file = folder / f"{name}.yaml"
     text = TEXT.format(name=name, include=os.path.relpath(BASE, folder.resolve()))

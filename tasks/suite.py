@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 from tasks import catalog, own
 from tasks.errors import TaskError
+from tasks.info import ResolvedTask
 from tasks.located import SyntaxProblem, Trail, locate
 from tasks.problems import dotted
 from tasks.ruler.generators import check_generator
+from tasks.task_files import ROOT, load_yaml
 from tasks.text.tokenizers import CONTEXT_PREFIXES
 
-FOLDER = catalog.ROOT / "suites"
+FOLDER = ROOT / "suites"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,9 +90,9 @@ class Suite:
     averages: tuple[Average, ...] = ()
     published: Published | None = None
 
-    def resolve(self, samples: int | None = None) -> list[catalog.ResolvedTask]:
+    def resolve(self, samples: int | None = None) -> list[ResolvedTask]:
         """The tasks to run, each once, in column order; `samples` overrides every column's number."""
-        tasks: dict[str, catalog.ResolvedTask] = {}
+        tasks: dict[str, ResolvedTask] = {}
         for column in self.columns:
             task = resolve_column(column, self.protocol, samples)
             tasks.setdefault(task.lm_eval_name, task)
@@ -101,7 +103,7 @@ Record = TypeVar("Record", SuiteProtocol, Column, Average, Published)
 FIELDS = ("suite", "description", "protocol", "columns", "averages", "published")
 
 
-def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> catalog.ResolvedTask:
+def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> ResolvedTask:
     """The task behind a column."""
     samples = column.samples if samples is None else samples
     shots = protocol.shots if column.shots is None else column.shots
@@ -164,7 +166,7 @@ def _trail(message: str) -> Trail:
 
 
 def _read(file: Path) -> Suite:
-    raw = catalog.load_yaml(file)
+    raw = load_yaml(file)
     for field in raw:
         if field not in FIELDS:
             raise TaskError(f"{file}: unknown field {field!r}; known: {', '.join(FIELDS)}")

@@ -22,13 +22,13 @@ from test_tasks_niah import train_tokenizer, write_data
 
 from harness.lm.evaluate import evaluate_tasks
 from harness.records.cells import make_cell
-from tasks import catalog
 from tasks.editing import scoring
 from tasks.editing.draws import draw
 from tasks.editing.edits import EditGenerator, build, power_law
 from tasks.editing.spec import EditSpec
 from tasks.errors import TaskError
 from tasks.registry import list_tasks, load_suite, resolve
+from tasks.task_files import ROOT
 from tasks.text.kinds import SIMPLE, Corpus, draw_distinct
 from tasks.text.planting import join_prompt
 from tasks.text.tokenizers import encode
@@ -367,7 +367,7 @@ def test_each_task_tells_the_ways_to_fail_apart(tokenizer: Any, task: str) -> No
 
 def test_plain_lm_eval_scores_pairs_as_the_harness_does(tokenizer: Any) -> None:
     manager = TaskManager(
-        include_path=str(catalog.ROOT / "editing"),
+        include_path=str(ROOT / "editing"),
         include_defaults=False,
         metadata={"tokenizer": tokenizer, "max_samples": 4},
     )

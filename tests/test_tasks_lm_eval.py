@@ -14,10 +14,10 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from test_tasks_niah import train_tokenizer, write_data
 
-from tasks import catalog
 from tasks.errors import TaskError
 from tasks.preview import show_sample
 from tasks.registry import resolve
+from tasks.task_files import ROOT
 from tasks.text.tokenizers import load_tokenizer
 
 
@@ -51,7 +51,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def evaluate(lm: LM, tasks: list[Any], **metadata: Any) -> dict[str, Any]:
-    manager = TaskManager(include_path=str(catalog.ROOT), include_defaults=False, metadata=metadata)
+    manager = TaskManager(include_path=str(ROOT), include_defaults=False, metadata=metadata)
     return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=10)
 
 

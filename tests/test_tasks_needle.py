@@ -26,7 +26,7 @@ from harness.lm.evaluate import evaluate_tasks
 from harness.records.leaderboard import build_table
 from harness.run.options import RunOptions
 from harness.run.runner import run
-from tasks import catalog, own
+from tasks import own
 from tasks.check import check_file
 from tasks.data import DataNotStaged
 from tasks.errors import TaskError
@@ -37,6 +37,7 @@ from tasks.needle.spec import NeedleSpec
 from tasks.preview import show_sample
 from tasks.registry import load_suite, resolve, spellings
 from tasks.starter import BASE, write_starter
+from tasks.task_files import load_yaml
 from tasks.text.patterns import from_pattern
 from tasks.text.planting import join_prompt
 from tasks.text.tokenizers import encode
@@ -577,9 +578,7 @@ def test_an_own_file_may_be_of_another_family(tmp_path: Path, tokenizer_folder: 
     assert report.errors == ()
     assert [(check.length, check.occurrences) for check in report.lengths] == [(900, (1, 1)), (1000, (1, 1))]
     build = resolve(f"{file}@900").config["custom_dataset"]
-    docs = build({**catalog.load_yaml(file)["dataset_kwargs"]["spec"], "samples": 2}, tokenizer=tokenizer_folder)[
-        "test"
-    ]
+    docs = build({**load_yaml(file)["dataset_kwargs"]["spec"], "samples": 2}, tokenizer=tokenizer_folder)["test"]
     assert docs["length"][:] == [900, 900, 1000, 1000]
     file.write_text(file.read_text().replace("edited: 1", "edited: 3"))
     (error,) = check_file(file, tokenizer_folder).errors

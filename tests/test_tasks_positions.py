@@ -18,12 +18,12 @@ from test_tasks_niah import essay_text, train_tokenizer, write_data
 
 from harness.lm.evaluate import evaluate_tasks
 from harness.lm.model import GDN2LM
-from tasks import catalog
 from tasks.errors import TaskError
 from tasks.perplexity.buckets import bucket_ends, cut_at, metrics_at, parts, score
 from tasks.perplexity.positions import PositionSpec, build
 from tasks.preview import show_sample
 from tasks.registry import load_suite, resolve
+from tasks.task_files import ROOT, load_yaml
 from tasks.text.tokenizers import TokenCounter, load_tokenizer
 
 
@@ -93,7 +93,7 @@ def test_fewer_samples_are_a_prefix_of_more(tokenizer: str) -> None:
 
 
 def test_every_tokenizer_is_given_the_same_beginnings(tokenizer: str) -> None:
-    other = str(catalog.ROOT.parent / "gdn2" / "zoo" / "gdn2-tiny")
+    other = str(ROOT.parent / "gdn2" / "zoo" / "gdn2-tiny")
     first, second = documents(tokenizer), build({"source": "essay", "length": 600}, tokenizer=other)["test"]
     assert [doc["offset"] for doc in first] == list(second["offset"])
     assert [len(doc["text"]) for doc in first] != [len(text) for text in second["text"]]
@@ -166,7 +166,7 @@ def test_the_sum_over_buckets_is_the_likelihood_of_the_document(tokenizer: str, 
 
 def test_plain_lm_eval_finds_the_shipped_length(tokenizer: str) -> None:
     manager = TaskManager(
-        include_path=str(catalog.ROOT), include_defaults=False, metadata={"tokenizer": tokenizer, "max_samples": 1}
+        include_path=str(ROOT), include_defaults=False, metadata={"tokenizer": tokenizer, "max_samples": 1}
     )
     task = manager.load(["gdn2_essay_positions_8192"])["tasks"]["gdn2_essay_positions_8192"]
     assert list(task.aggregation()) == list(resolve("essay_positions@8192").metrics)
@@ -176,8 +176,8 @@ def test_plain_lm_eval_finds_the_shipped_length(tokenizer: str) -> None:
 
 def test_shipped_lengths_list_the_buckets_that_they_have() -> None:
     for name in ("wiki", "essay", "pg19"):
-        file = catalog.ROOT / "perplexity" / f"{name}_positions" / "8192.yaml"
-        listed = catalog.load_yaml(file)["metric_list"]
+        file = ROOT / "perplexity" / f"{name}_positions" / "8192.yaml"
+        listed = load_yaml(file)["metric_list"]
         assert listed == metrics_at(listed[:1], 8192) == resolve(f"{name}_positions@8192").config["metric_list"]
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import catalog, data
+from tasks import data
 from tasks.registry import data_files, list_suites, list_tasks, load_suite, resolve
 from tasks.ruler.spec import VARIANTS, RulerSpec
 from tasks.ruler.templates import OTHER_TASKS
 from tasks.suite import TaskError
+from tasks.task_files import ROOT, load_yaml
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
@@ -30,10 +31,10 @@ def test_every_task_is_listed_with_its_data() -> None:
 
 
 def test_every_yaml_of_a_length_says_what_resolve_says() -> None:
-    files = [file for file in catalog.ROOT.glob("*/*/*.yaml") if file.stem.isdigit()]
+    files = [file for file in ROOT.glob("*/*/*.yaml") if file.stem.isdigit()]
     assert len(files) > len(VARIANTS) * len(LENGTHS)
     for file in files:
-        config = catalog.load_yaml(file)
+        config = load_yaml(file)
         resolved = resolve(f"{file.parent.name}@{file.stem}")
         assert config["task"] == resolved.lm_eval_name == f"gdn2_{file.parent.name}_{file.stem}"
         assert config["dataset_kwargs"] == resolved.config["dataset_kwargs"]
@@ -139,14 +140,12 @@ def test_listing_imports_nothing_heavy() -> None:
         "import sys; from tasks import registry; registry.list_tasks(); registry.list_suites(); "
         "print([m for m in ('torch', 'transformers', 'datasets', 'lm_eval', 'punkt') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=catalog.ROOT.parent
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert done.stdout.strip() == "[]"
 
 
 def test_tasks_never_import_the_harness() -> None:
-    for file in catalog.ROOT.rglob("*.py"):
+    for file in ROOT.rglob("*.py"):
         assert "harness" not in [
             word for line in file.read_text().splitlines() if "import" in line for word in line.split()
         ]

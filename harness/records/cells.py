@@ -12,8 +12,7 @@ from harness.records.stats import mean_interval, ratio_interval
 from tasks import data
 from tasks.generators import own_data_hashes
 from tasks.registry import ResolvedTask
-
-REAL_DOCUMENTS = ("retrieval", "commonsense", "perplexity")  # families whose documents are read, not made
+from tasks.score_names import score_name
 
 
 def make_cell(
@@ -43,7 +42,7 @@ def make_cell(
         context_prefix=context_prefix,
         max_length=max_length,
         data=data_hashes(task),
-        generator=generator_of(task),
+        generator=task.recorded_generator,
         shots=task.shots,
         spec=spec_hash(task),
         scores={metric: _score(task, result, samples, metric) for metric in task.metrics},
@@ -95,18 +94,8 @@ def spec_hash(task: ResolvedTask) -> str | None:
         return None
     varying = ("length", "samples", "seed")
     spec = {name: value for name, value in task.config["dataset_kwargs"]["spec"].items() if name not in varying}
-    return digest({"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": _scoring(task)})[:16]
-
-
-def _scoring(task: ResolvedTask) -> str:
-    function = task.config["process_results"]
-    return f"{function.__module__}.{function.__qualname__}"
-
-
-def generator_of(task: ResolvedTask) -> str | None:
-    """How a synthetic task's documents are made; None for tasks over real documents."""
-    made = task.info.has_length and task.info.family not in REAL_DOCUMENTS
-    return task.generator or ("exact" if made else None)
+    scoring = score_name(task.config["process_results"])
+    return digest({"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": scoring})[:16]
 
 
 def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:

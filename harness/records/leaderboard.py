@@ -13,12 +13,11 @@ from pathlib import Path
 from harness.records.cells import spec_hash
 from harness.records.published import PublishedRow, ruler_rows, table_rows
 from harness.records.record import Cell, RunRecord, Score
-from tasks.editing import scoring as editing
-from tasks.needle.scoring import RULES
+from tasks.families import unit_of
+from tasks.metrics import Unit
 from tasks.registry import Average, Column, Published, Suite, resolve_column
 
-OUTCOMES = {"recall", *(name for names in editing.OUTCOMES.values() for name in names)}
-PERCENT = frozenset({"acc", "acc_norm", "contains", *OUTCOMES, *RULES})
+DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
 MIN_SHARE_PUBLISHED = 0.5  # of a suite's columns, for published rows to be shown beside ours
 PUBLISHED_NOTE = (
     "published figures, as printed in {source}: other tokenizers, NVIDIA's generator in a version that the paper does "
@@ -114,8 +113,7 @@ def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], publish
 def _header(suite: Suite, column: Column) -> Header:
     config = resolve_column(column, suite.protocol).config
     entry = next(entry for entry in config["metric_list"] if entry["metric"] == column.metric)
-    decimals = 1 if column.metric in PERCENT else 3 if column.metric.startswith("bits_") else 2
-    return Header(column.group, column.label, decimals, bool(entry["higher_is_better"]))
+    return Header(column.group, column.label, DECIMALS[unit_of(column.metric)], bool(entry["higher_is_better"]))
 
 
 def _entry(table: Table, suite: Suite, column: Column, runs: Sequence[RunRecord]) -> Entry | None:
@@ -129,7 +127,7 @@ def _entry(table: Table, suite: Suite, column: Column, runs: Sequence[RunRecord]
     if not candidates:
         return None
     _, _, score, differences = max(candidates, key=lambda item: item[:2])
-    scale = 100.0 if column.metric in PERCENT else 1.0
+    scale = 100.0 if unit_of(column.metric) == "share" else 1.0
     return Entry(
         value=score.value * scale,
         low=None if score.low is None else score.low * scale,

@@ -154,8 +154,7 @@ def _device(name: str) -> str:
 def _check_lengths(plan: Plan, options: RunOptions) -> None:
     """A length that is too short for a sample's template shows now, not after an hour; samples that take long to draw
     are drawn now, by all cores."""
-    from tasks.generators import find_generator
-    from tasks.ruler.pool import prepare
+    from tasks.generators import find_generator, prepare_samples
     from tasks.text.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_of(plan, options))
@@ -163,8 +162,8 @@ def _check_lengths(plan: Plan, options: RunOptions) -> None:
         generator = find_generator(task.config, tokenizer, context_prefix=plan.context_prefix)
         if generator is not None:
             generator.check()
-    specs = [task.config["dataset_kwargs"]["spec"] for task in plan.tasks if task.generator]
-    prepare(specs, tokenizer_of(plan, options), context_prefix=plan.context_prefix)
+    configs = [task.config for task in plan.tasks]
+    prepare_samples(configs, tokenizer_of(plan, options), context_prefix=plan.context_prefix)
 
 
 def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_length: int) -> Protocol:
@@ -181,7 +180,7 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
                 samples=task.samples,
                 seed=task.seed,
                 max_length=max_length_of(task, plan, options, base_length),
-                generator=cells.generator_of(task),
+                generator=task.recorded_generator,
                 shots=task.shots,
                 generation=generation,
                 data=cells.data_hashes(task),

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from tasks.score_names import known_as
+
 Doc = Mapping[str, Any]
 
 
@@ -33,6 +35,7 @@ def wikitext_text(doc: Doc) -> str:
     return text
 
 
+@known_as("tasks.commonsense.upstream.wikitext_scores")
 def wikitext_scores(doc: Doc, results: Sequence[float]) -> dict[str, tuple[float, int]]:
     scores: dict[str, tuple[float, int]] = _of("wikitext.preprocess_wikitext").process_results(doc, results)
     return scores

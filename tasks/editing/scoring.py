@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.score_names import known_as
+
 OUTCOMES: dict[str, tuple[str, ...]] = {
     "overwrite": ("right", "stale", "swapped", "other", "mute"),
     "retention": ("right", "scrambled", "edited", "other", "mute"),
@@ -18,6 +20,8 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "recall": ("right", "swapped", "other", "mute"),
 }
 """The outcomes of each question: every answer has exactly one."""
+METRICS = ("recall", *dict.fromkeys(name for names in OUTCOMES.values() for name in names))
+"""Besides `acc`: one for each outcome, and `recall`, the share of right answers about kept keys."""
 DENIAL = re.compile(r"\b(none|nothing|void|withdrawn|unknown|no)\b", re.IGNORECASE)
 """What says that there is no value; it counts if it stands before every value."""
 
@@ -45,6 +49,7 @@ def first_value(answer: str, values: Sequence[str], roles: Sequence[str]) -> tup
     return found
 
 
+@known_as("tasks.editing.scoring.score")
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """lm-eval's `process_results`: `acc` and one metric of 0 or 1 for each outcome of the question but `right`."""
     found = outcome(doc, results[0])
@@ -53,6 +58,7 @@ def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     return metrics
 
 
+@known_as("tasks.editing.scoring.score_pair")
 def score_pair(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """`process_results` of probe `forget`: `recall` for a kept key, and the `acc` of both documents of a pair."""
     metrics = score(doc, results)

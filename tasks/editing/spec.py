@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tasks.errors import TaskError, unknown_field
+from tasks.problems import Problem, problem_of
 from tasks.text.haystack import HaystackKind
 from tasks.text.kinds import SimpleKind
 
@@ -109,6 +111,15 @@ class EditSpec:
                 f"spec: field 'samples' must be even, got {self.samples}: documents of probe 'forget' come in pairs, "
                 "one asks the withdrawn key and one a kept key"
             )
+
+
+def problems_of(spec: Mapping[str, Any], _folder: Path) -> list[Problem]:
+    """The first thing that is wrong with the spec of a user's file."""
+    try:
+        EditSpec.parse_all(spec)
+    except TaskError as error:
+        return [problem_of(error)]
+    return []
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tasks.score_names import known_as
 from tasks.scoring import contains, string_match_all, string_match_part, token_f1
 
 Rule = Callable[[str, Sequence[str]], float]
@@ -31,10 +32,12 @@ RULES: dict[str, Rule] = {
 RULES |= {"all": RULES["string_match_all"], "any": RULES["string_match_part"], "exact": RULES["exact_match"]}
 """By name: the share of answers that occur (RULER); 1 if any of them does (RULER's questions); the same to the letter
 (Just Read Twice); the share in the first line; that line is the answer; SQuAD's F1 of that line and all answers."""
+SCORE = "tasks.needle.scoring.score"
 SINGLE = ("exact", "exact_match")
 """Rules for tasks with one answer."""
 
 
+@known_as(SCORE)
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results` by the document's `scoring`: one rule gives `acc`, a list a metric for each name."""
     scoring, answer, references = doc["scoring"], results[0], doc["outputs"]
@@ -46,3 +49,10 @@ def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
 def metrics_of(scoring: str | Sequence[str]) -> tuple[str, ...]:
     """The metrics that a task's `scoring` gives."""
     return ("acc",) if isinstance(scoring, str) else tuple(scoring)
+
+
+def file_metrics(raw: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The metrics that the scoring of a user's file gives; None if `process_results` names another function."""
+    if str(raw.get("process_results")) != SCORE:
+        return None
+    return metrics_of(raw["dataset_kwargs"]["spec"].get("scoring", "all"))

@@ -8,13 +8,14 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from tasks.catalog import MAX_LENGTH
 from tasks.errors import TaskError
 from tasks.needle.scoring import RULES, SINGLE
 from tasks.needle.sources import Source, parse_source
 from tasks.problems import Problem, nearest, raise_first, unknown_fields
 from tasks.text.kinds import Kind, parse_kind
+from tasks.text.planting import MAX_LENGTH
 
+GENERATED_TOKENS = 128
 COUNTS = {"length": 1, "samples": 1, "keys": 1, "values": 1, "queries": 1, "distractors": 0, "generated_tokens": 1}
 """Whole numbers with the least that makes sense."""
 PLACEHOLDERS = {
@@ -64,14 +65,14 @@ class NeedleSpec:
     depths: Depths = Depths()
     scoring: str | tuple[str, ...] = "all"
     """A rule of scoring.RULES, whose metric is `acc`; or several, a metric each."""
-    generated_tokens: int = 128
+    generated_tokens: int = GENERATED_TOKENS
     samples: int = 100
     seed: int = 42
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any], folder: Path) -> NeedleSpec:
         """Check a mapping from YAML; files are relative to `folder`. Raises TaskError that names the field."""
-        parsed, problems = check(spec, folder)
+        parsed, problems = parse_with_problems(spec, folder)
         raise_first(problems, "spec")
         if parsed is None:
             raise TaskError("spec: field 'length' is missing")
@@ -87,7 +88,18 @@ def lengths_of(spec: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
-def check(spec: Any, folder: Path) -> tuple[NeedleSpec | None, list[Problem]]:
+def problems_of(spec: Mapping[str, Any], folder: Path) -> list[Problem]:
+    """Everything that is wrong with the spec of a file in this folder; reads no data."""
+    return parse_with_problems(spec, folder)[1]
+
+
+def generated_tokens_of(spec: Mapping[str, Any]) -> int:
+    """The tokens that a spec leaves for the answer."""
+    found: int = spec.get("generated_tokens", GENERATED_TOKENS)
+    return found
+
+
+def parse_with_problems(spec: Any, folder: Path) -> tuple[NeedleSpec | None, list[Problem]]:
     """The parsed spec, at the first of its lengths, and everything that is wrong with it; reads no data."""
     if not isinstance(spec, Mapping):
         return None, [Problem((), f"must be a mapping of fields, got {spec!r}")]

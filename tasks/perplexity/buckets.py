@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
+from tasks.metrics import Metric
+from tasks.score_names import known_as
 
 FIRST = 256
 """Tokens of the first bucket; every further one ends at twice the tokens of the one before."""
+METRIC = Metric(r"bits_\d+", "bits")
+"""Bits per byte of the text of a bucket, which the number of its last token names."""
 SMALLEST_BUCKET = 16
 """Tokens that the last bucket, which a length that is no power of two cuts short, has at least."""
 
@@ -36,7 +40,7 @@ def metric_of(end: int) -> str:
 
 def metrics_at(listed: Sequence[Mapping[str, Any]], length: int) -> list[Mapping[str, Any]]:
     """Of a `metric_list` with buckets of any length, what a document of this length has."""
-    others = [entry for entry in listed if not re.fullmatch(r"bits_\d+", entry["metric"])]
+    others = [entry for entry in listed if not METRIC.matches(entry["metric"])]
     rest = {"aggregation": "bits_per_byte", "higher_is_better": False}
     return [*others, *({"metric": metric_of(end), **rest} for end in bucket_ends(length))]
 
@@ -78,6 +82,7 @@ def cut_at(
     return found
 
 
+@known_as("tasks.perplexity.buckets.score")
 def score(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, tuple[float, int]]:
     """lm-eval's `process_results`: (log-likelihood, bytes) of the whole and of every bucket."""
     sums = [float(result[0]) for result in results]

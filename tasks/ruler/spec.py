@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tasks.errors import TaskError
+from tasks.problems import Problem, problem_of
 from tasks.ruler.generators import check_generator
 from tasks.ruler.templates import DEPTHS, OTHER_TASKS, needle_template
 from tasks.text.haystack import HaystackKind
@@ -102,6 +104,15 @@ class RulerSpec:
         if self.variant is None:
             return OTHER_TASKS[self.task].generated_tokens
         return needle_template(self.variant.num_answers).generated_tokens
+
+
+def problems_of(spec: Mapping[str, Any], _folder: Path) -> list[Problem]:
+    """The first thing that is wrong with the spec of a user's file."""
+    try:
+        RulerSpec.parse(spec)
+    except TaskError as error:
+        return [problem_of(error)]
+    return []
 
 
 def _variant(task: str, given: Mapping[str, Any]) -> Variant | None:

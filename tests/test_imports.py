@@ -1,0 +1,56 @@
+"""Imports point one way: no circle among modules, no task family that knows another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from import_graph import between, circles, import_graph
+
+FAMILIES = ("needle", "ruler", "retrieval", "commonsense", "perplexity", "editing")
+
+
+def write(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = root / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("package", ["basis", "tasks"])
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    assert circles(import_graph(package)) == []
+
+
+def test_no_task_family_imports_another() -> None:
+    packages = between(import_graph("tasks", typing_only=True))
+    crossing = {
+        (family, other) for family in FAMILIES for other in FAMILIES if f"tasks.{other}" in packages[f"tasks.{family}"]
+    }
+    assert not crossing
+
+
+def test_what_families_share_and_the_families_know_nothing_of_those_who_list_them() -> None:
+    packages = between(import_graph("tasks", typing_only=True))
+    families = {f"tasks.{family}" for family in FAMILIES}
+    listing = {f"tasks.{name}" for name in ("families", "catalog", "own", "registry", "suite", "check", "preview")}
+    assert not packages["tasks.text"] & (families | listing)
+    for family in families:
+        assert not packages[family] & listing, family
+    assert circles(packages) == []
+
+
+def test_a_circle_is_found_through_imports_inside_functions(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        top__a="from top import b",
+        top__b="def f():\n    from top.deep.c import g",
+        top__deep__c="from ..a import x\nfrom . import d",
+        top__deep__d="import top.lone",
+        top__lone="import typing\nif typing.TYPE_CHECKING:\n    from top.deep import d\nelse:\n    import os",
+    )
+    assert circles(import_graph("top", root=tmp_path)) == [["top.a", "top.b", "top.deep.c"]]
+    with_types = import_graph("top", root=tmp_path, typing_only=True)
+    assert circles(with_types) == [["top.a", "top.b", "top.deep.c"], ["top.deep.d", "top.lone"]]
+    assert between(with_types)["top.deep"] == {"top.a", "top.lone"}
