@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from test_tasks_niah import essay_text
+from task_data import essay_text
 
 from tasks.text import words
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ruler_data import write_ruler_data
-from test_tasks_niah import essay_text, train_tokenizer
+from task_data import essay_text, train_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 

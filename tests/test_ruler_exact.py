@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ruler_data import TASKS, write_ruler_data
-from test_tasks_niah import train_tokenizer
+from task_data import train_tokenizer
 
 from tasks.errors import TaskError
 from tasks.ruler.build import build, make_generator

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ruler_data import TASKS, write_ruler_data
-from test_tasks_niah import train_tokenizer
+from task_data import train_tokenizer
 
 from tasks import data
 from tasks.errors import TaskError

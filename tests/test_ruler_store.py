@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ruler_data import write_ruler_data
-from test_tasks_niah import train_tokenizer
+from task_data import train_tokenizer
 
 from tasks.data import DataNotStaged
 from tasks.errors import TaskError

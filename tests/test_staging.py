@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_tasks_niah import train_tokenizer, write_data
+from task_data import train_tokenizer, write_data
 
 from harness.errors import UserError
 from harness.staging import fetching, offline

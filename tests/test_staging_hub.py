@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 from fakehub import commit_of, serve
-from test_tasks_niah import train_tokenizer
+from task_data import train_tokenizer
 
 from harness.errors import UserError
 from harness.staging.fetching import _parquet_files

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from task_data import train_tokenizer, write_data
 from test_tasks_lm_eval import KnownLM
-from test_tasks_niah import train_tokenizer, write_data
 
 from tasks import data
 from tasks.errors import TaskError

@@ -12,7 +12,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
-from test_tasks_niah import train_tokenizer, write_data
+from task_data import train_tokenizer, write_data
 
 from tasks.errors import TaskError
 from tasks.preview import show_sample

@@ -14,7 +14,7 @@ from fakes import small_checkpoint
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
-from test_tasks_niah import essay_text, train_tokenizer, write_data
+from task_data import essay_text, train_tokenizer, write_data
 
 from harness.lm.evaluate import evaluate_tasks
 from harness.lm.model import GDN2LM
