@@ -73,7 +73,7 @@ class Published:
     """The papers' rows of a suite."""
 
     tables: tuple[str, ...]
-    """`file.table` of results/published; its columns are matched by name."""
+    """`file.table` of results/published; its columns are matched by name, or by task and length."""
     note: str
     """What keeps these figures from being compared with ours."""
 

@@ -7,7 +7,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.paths import PUBLISHED
-from harness.records.published import ruler_rows
+from harness.records.published import table_rows
 
 # Printed averages that are not the mean of their printed scores, carried as printed: (average, mean).
 SLIPS = {
@@ -30,7 +30,6 @@ def rows_of(table: dict) -> dict[str, list]:
         f"{family}/{name}": values
         for family in ("recurrent", "hybrid", "rows")
         for name, values in table.get(family, {}).items()
-        if name != "transcriptions"
     }
 
 
@@ -56,11 +55,11 @@ def test_averages_are_the_means_of_their_columns(file: str, name: str, table: di
             assert printed == pytest.approx(mean, abs=0.0101), f"{file} {name} {row}"
 
 
-def test_needle_scores_are_percentages_of_500_samples() -> None:
-    """All but two transcribed cells are multiples of 0.2 (the two are hybrid S-NIAH-2 at 4K)."""
+def test_needle_scores_are_percentages() -> None:
+    """All but two cells are multiples of 0.2 (the two are hybrid S-NIAH-2 at 4K)."""
     odd = [
         (row.family, row.name, cell, score)
-        for row in ruler_rows()
+        for row in table_rows("gdn2_paper.table_3")
         for cell, score in row.scores.items()
         if not 0 <= score <= 100 or abs(score * 5 - round(score * 5)) > 1e-6
     ]
@@ -69,16 +68,17 @@ def test_needle_scores_are_percentages_of_500_samples() -> None:
 
 
 def test_rows_carry_family_source_and_only_known_cells() -> None:
-    rows = {(row.family, row.name): row for row in ruler_rows()}
+    rows = {(row.family, row.name): row for row in table_rows("gdn2_paper.table_3")}
     gdn2 = rows["recurrent", "Gated DeltaNet-2"]
     assert gdn2.scores["niah_single_2", 8192] == 39.2
     assert len(gdn2.scores) == 14
     assert gdn2.source == "arXiv:2605.22791v1, table 3"
-    assert len(rows["hybrid", "Mamba-3 (MIMO)"].scores) == 5  # the others are unknown, not zero
+    assert {len(row.scores) for row in rows.values()} == {14}
+    assert [rows["hybrid", name].scores["niah_multikey_1", 1024] for name in ("KDA", "Mamba-2")] == [91.4, 82.0]
 
 
 def test_a_row_of_wrong_length_is_refused(tmp_path: Path) -> None:
     text = "source: x\ntable_3: {columns: {niah_single_1: [1024, 2048]}, recurrent: {A: {niah_single_1: [1.0]}}}\n"
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"bad\.yaml: A: niah_single_1 has 1 figures for 2 lengths"):
-        ruler_rows(tmp_path)
+    with pytest.raises(UserError, match=r"bad\.yaml: table_3: A: niah_single_1 has 1 figures for 2 lengths"):
+        table_rows("bad.table_3", tmp_path)

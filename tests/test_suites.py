@@ -162,8 +162,8 @@ def test_a_wrong_suite_names_file_and_field(small: Path, old: str, new: str, mes
 def test_a_wrong_table_of_a_paper_names_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file .*gdn3_paper\.yaml; there are gdn2_paper, gdn_paper"):
         table_rows("gdn3_paper.table_2")
-    with pytest.raises(UserError, match=r"no table 'table_3' with a list of columns; there are table_2, table_3"):
-        table_rows("gdn2_paper.table_3")
+    with pytest.raises(UserError, match=r"no table 'figure_2' with columns; there are table_2, table_3"):
+        table_rows("gdn2_paper.figure_2")
     (tmp_path / "p.yaml").write_text("source: x\nt: {columns: [a, b], recurrent: {M: [1.0]}}")
     with pytest.raises(UserError, match="M has 1 figures for 2 columns"):
         table_rows("p.t", tmp_path)

@@ -11,18 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.records.cells import spec_hash
-from harness.records.published import PublishedRow, ruler_rows, table_rows
+from harness.records.published import PublishedRow, table_rows
 from harness.records.record import Cell, RunRecord, Score
 from tasks.families import unit_of
 from tasks.metrics import Unit
 from tasks.registry import Average, Column, Published, Suite, resolve_column
 
 DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
-MIN_SHARE_PUBLISHED = 0.5  # of a suite's columns, for published rows to be shown beside ours
-PUBLISHED_NOTE = (
-    "published figures, as printed in {source}: other tokenizers, NVIDIA's generator in a version that the paper does "
-    "not state, 500 samples a cell; ours fill every sample to the token"
-)
 
 
 @dataclass(frozen=True)
@@ -103,9 +98,7 @@ def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], publish
                 means = tuple(_mean(suite, average, entries) for average in suite.averages)
                 table.rows.append(Row(title, "this harness", (*entries, *means)))
     if published and suite.published is not None:
-        _add_named(table, suite, suite.published)
-    elif published:
-        _add_published(table, suite, ruler_rows())
+        _add_published(table, suite, suite.published)
     _mark_best(table)
     return table
 
@@ -174,32 +167,25 @@ def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list
     return found
 
 
-def _add_named(table: Table, suite: Suite, published: Published) -> None:
-    """Rows of the papers' tables that the suite names, their figures matched by the names of columns and averages."""
-    names = [column.name for column in suite.columns] + [average.name for average in suite.averages]
+def _add_published(table: Table, suite: Suite, published: Published) -> None:
+    """Rows of the papers' tables that the suite names, their figures matched by the names of columns and averages, or
+    by task and length where a paper's table has those."""
     for reference in published.tables:
         for row in table_rows(reference):
             note = table.note(f"published figures, as printed in {row.source}: {published.note}")
-            values = [None if name is None else row.scores.get(name) for name in names]
+            values = [
+                *(_figure(row, suite, column) for column in suite.columns),
+                *(None if average.name is None else row.scores.get(average.name) for average in suite.averages),
+            ]
             entries = tuple(None if value is None else Entry(value) for value in values)
             table.rows.append(Row(row.name, f"papers, {row.family}", entries, section_note=note))
 
 
-def _add_published(table: Table, suite: Suite, rows: Sequence[PublishedRow]) -> None:
-    keys = [(c.task, c.length or 0) if c.metric == "acc" else None for c in suite.columns]
-    if not _covers(keys, rows):
-        return
-    for row in rows:
-        values = [None if key is None else row.scores.get(key) for key in keys]
-        note = table.note(PUBLISHED_NOTE.format(source=row.source))
-        entries = tuple(None if value is None else Entry(value) for value in values) + (None,) * len(suite.averages)
-        table.rows.append(Row(row.name, f"papers, {row.family}", entries, section_note=note))
-
-
-def _covers(keys: Sequence[tuple[str, int] | None], rows: Sequence[PublishedRow]) -> bool:
-    """Whether the papers' tables hold enough of these columns to stand beside them."""
-    known = {key for row in rows for key in row.scores}
-    return sum(key in known for key in keys) >= MIN_SHARE_PUBLISHED * len(keys)
+def _figure(row: PublishedRow, suite: Suite, column: Column) -> float | None:
+    if column.name is not None and column.name in row.scores:
+        return row.scores[column.name]
+    main = resolve_column(column, suite.protocol).info.metric  # figures by task and length are of the task's metric
+    return row.scores.get((column.task, column.length or 0)) if column.metric == main else None
 
 
 def _mark_best(table: Table) -> None:

@@ -7,18 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from basis.files import load_yaml
 from harness.errors import UserError
 from harness.paths import PUBLISHED
 
+FAMILIES = ("recurrent", "hybrid")
 Key = tuple[str, int] | str
+"""A column of a paper's table: the name that our column has, or our task and its length."""
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """`scores`: figures as printed, by (task, length) or by the column's name; `family`: recurrent or hybrid; `source`:
-    paper and table."""
+    """One model of a paper's table.
+
+    Attributes:
+        name: the model, as printed.
+        family: recurrent or hybrid.
+        source: paper and table.
+        scores: figures as printed, by column; what is not printed is not there.
+    """
 
     name: str
     family: str
@@ -26,64 +33,50 @@ class PublishedRow:
     scores: Mapping[Key, float]
 
 
-def ruler_rows(folder: Path = PUBLISHED) -> list[PublishedRow]:
-    """The needle tables (`table_3` with columns by task and length) of every file in the folder.
-
-    Raises:
-        UserError: a row whose number of figures is not that of its columns; names file, row and task.
-    """
-    rows = []
-    for file in sorted(folder.glob("*.yaml")):
-        raw: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        table = raw.get("table_3", {})
-        columns = table.get("columns")
-        if not isinstance(columns, Mapping):
-            continue
-        for family in ("recurrent", "hybrid"):
-            for name, figures in table.get(family, {}).items():
-                if name == "transcriptions":
-                    continue
-                rows.append(
-                    PublishedRow(name, family, f"{raw['source']}, table 3", _scores(file, name, columns, figures))
-                )
-    return rows
-
-
 def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
-    """The rows of one table, named `file.table`, whose columns are a list of names.
+    """Read the rows of one table.
+
+    Args:
+        table: `file.table`. Its `columns` are a list of names, or tasks with the lengths of each.
+        folder: where the files are.
 
     Raises:
-        UserError: no such file or table, or a row whose number of figures is not that of the columns.
+        UserError: no such file or table, a row whose number of figures is not that of its columns, or a figure that is
+            no number; names file, table and row.
     """
     stem, _, name = table.partition(".")
     file = folder / f"{stem}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
         raise UserError(f"published table {table!r}: no file {file}; there are {known}")
-    raw: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    columns = raw.get(name, {}).get("columns")
-    if not isinstance(columns, list):
-        fitting = ", ".join(key for key in raw if isinstance(raw[key], dict) and "columns" in raw[key])
-        raise UserError(f"{file}: no table {name!r} with a list of columns; there are {fitting}")
-    rows = []
-    for family in ("recurrent", "hybrid"):
-        for row, figures in raw[name].get(family, {}).items():
-            if len(figures) != len(columns):
-                raise UserError(f"{file}: {name}: {row} has {len(figures)} figures for {len(columns)} columns")
-            scores = {column: value for column, value in zip(columns, figures, strict=True) if value is not None}
-            rows.append(PublishedRow(row, family, f"{raw['source']}, {name.replace('_', ' ')}", scores))
-    return rows
+    raw = load_yaml(file)
+    tables = {key: value for key, value in raw.items() if isinstance(value, dict) and "columns" in value}
+    if name not in tables:
+        raise UserError(f"{file}: no table {name!r} with columns; there are {', '.join(tables)}")
+    columns, source = tables[name]["columns"], f"{raw.get('source')}, {name.replace('_', ' ')}"
+    return [
+        PublishedRow(row, family, source, _scores(f"{file}: {name}: {row}", columns, figures))
+        for family in FAMILIES
+        for row, figures in tables[name].get(family, {}).items()
+    ]
 
 
-def _scores(
-    file: Path, name: str, columns: Mapping[str, list[int]], figures: Mapping[str, list[float | None]]
-) -> dict[Key, float]:
+def _scores(where: str, columns: Any, figures: Any) -> dict[Key, float]:
+    """The figures of a row by column."""
+    if not isinstance(columns, Mapping):
+        return dict(_pairs(where, "columns", columns, figures))
     scores: dict[Key, float] = {}
     for task, lengths in columns.items():
-        values = figures.get(task, [])
-        if len(values) != len(lengths):
-            raise UserError(f"{file}: {name}: {task} has {len(values)} figures for {len(lengths)} lengths")
-        scores.update(
-            {(task, length): value for length, value in zip(lengths, values, strict=True) if value is not None}
-        )
+        pairs = _pairs(f"{where}: {task}", "lengths", lengths, figures.get(task, []))
+        scores.update({(task, int(length)): value for length, value in pairs})
     return scores
+
+
+def _pairs(where: str, what: str, columns: Any, figures: Any) -> list[tuple[Any, float]]:
+    if len(figures) != len(columns):
+        raise UserError(f"{where} has {len(figures)} figures for {len(columns)} {what}")
+    pairs = [(column, value) for column, value in zip(columns, figures, strict=True) if value is not None]
+    for column, value in pairs:
+        if type(value) not in (int, float):
+            raise UserError(f"{where}: the figure of {column} must be a number, got {value!r}")
+    return pairs
