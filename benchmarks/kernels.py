@@ -8,7 +8,7 @@ works. Needs `pip install flash-linear-attention==0.6.0` for the comparison. Tim
 `triton.testing.do_bench`; memory is the peak beyond what was allocated before the call; "floor" is the time to read the
 inputs and write the outputs once at the measured copy bandwidth. Exits with 1 if a result is wrong, or, with
 --compare, if one of our medians takes over 10 % (--threshold) more time than in OLD.json, which was measured on the
-same GPU model; with --measured nothing is run, and an earlier file stands for the new run.
+same GPU model; with --measured nothing is run, and an earlier file takes the place of the new run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""benchmarks/kernels.py compares two runs: files made up here stand for measurements, since there is no GPU."""
+"""benchmarks/kernels.py compares two runs: the files are made up here, since there is no GPU to measure on."""
 
 from __future__ import annotations
 

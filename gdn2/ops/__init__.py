@@ -28,12 +28,15 @@ def gated_delta_rule_2(
     cu_seqlens: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor | None]:
-    """The gated delta rule-2 (arXiv:2605.22791):
+    """The gated delta rule-2 (arXiv:2605.22791) over whole sequences.
+
+    Per head, with the state S of shape [d_k, d_v]:
 
         S_t = (I - k_t (b_t * k_t)^T) Diag(exp g_t) S_{t-1} + k_t (w_t * v_t)^T,    o_t = scale * S_t^T q_t
 
     Args:
-        q, k: queries and keys `[B, T, H, d_k]`, used as given (normalising them is the layer's work).
+        q: queries `[B, T, H, d_k]`, used as given (normalising them is the layer's work).
+        k: keys `[B, T, H, d_k]`, likewise.
         v: values `[B, T, H, d_v]`.
         g: log-decay (natural log, <= 0) of each key channel `[B, T, H, d_k]`.
         b: erase gate of each key channel `[B, T, H, d_k]`, usually in [0, 1] or [0, 2].
@@ -41,18 +44,20 @@ def gated_delta_rule_2(
         scale: factor of the output, 1 / sqrt(d_k) by default.
         initial_state: `[N, H, d_k, d_v]`, zeros by default; N = B, or the number of packed sequences.
         output_final_state: whether to return the state after each sequence's last token.
-        cu_seqlens: int32 or int64 `[N + 1]`, offsets of N sequences packed in one row (then B = 1). On the CPU they
-            are read without waiting for a GPU.
-        backend: "auto", "naive" (the specification), "chunked" (PyTorch) or "triton"; the variable GDN2_BACKEND
-            replaces "auto", which takes the Triton kernels on CUDA tensors.
+        cu_seqlens: int32 or int64 `[N + 1]`, offsets of N sequences packed in one row (then B = 1). If they are on
+            the CPU, reading them does not wait for a GPU.
+        backend: "auto", "naive" (the specification), "chunked" (PyTorch) or "triton"; the environment variable
+            GDN2_BACKEND replaces "auto", which takes the Triton kernels on CUDA tensors.
 
     Returns:
-        o `[B, T, H, d_v]` in the dtype of v, and the final state `[N, H, d_k, d_v]` or None. States and sums are
-        float32, or float64 when an input or the initial state is float64. A step with k = 0, g = 0 changes nothing.
+        The outputs `[B, T, H, d_v]` in the dtype of v, and the final state `[N, H, d_k, d_v]` or None. States and sums
+        are float32, or float64 when an input or the initial state is float64. A step with k = 0 and g = 0 changes
+        nothing.
 
     Raises:
-        ValueError: shapes, dtypes, devices or offsets that do not fit, g > 0, or an unknown backend. On a CUDA device
-            g is looked at only if GDN2_CHECK_INPUTS=1, since that waits for the GPU; the kernels make NaN of g > 0.
+        ValueError: shapes, dtypes, devices or offsets do not fit, g is positive somewhere, or the backend is unknown.
+            On a CUDA device the values of g are checked only if GDN2_CHECK_INPUTS=1, since that waits for the GPU;
+            without the check the kernels turn g > 0 into NaN.
     """
     offsets = check_inputs(q, k, v, g, b, w, initial_state, cu_seqlens)
     T, K = q.shape[1], q.shape[-1]

@@ -1,4 +1,4 @@
-"""Which implementation of the operator runs: by argument, else by environment, else by device."""
+"""Which implementation of the operator runs: the argument decides, else the environment, else the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 NAMES = ("naive", "chunked", "triton")
 BACKEND_VARIABLE = "GDN2_BACKEND"
-SHORT_INPUT = 4  # tokens: below this a loop beats building a chunk in PyTorch (decode is a loop of one)
+SHORT_INPUT = 4  # up to so many tokens a loop is faster than a chunk in PyTorch (decode is a loop of one)
 MAX_TRITON_KEY_DIM = 256
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -24,13 +24,20 @@ def resolve_backend(
     dtype: torch.dtype = torch.float32,
     key_dim: int = 128,
 ) -> str:
-    """The backend that `backend` means for an input: an argument wins over GDN2_BACKEND, that over "auto".
+    """The name of the backend that runs for an input.
 
-    "auto" is "triton" on CUDA devices, for the dtypes and key sizes that its kernels take, and PyTorch elsewhere:
-    "naive" for a few tokens, "chunked" for more.
+    "auto" means the environment variable GDN2_BACKEND if that is set. Otherwise it is "triton" on CUDA devices, for the
+    dtypes and key dims that its kernels take, and PyTorch elsewhere: "naive" for a few tokens, "chunked" for more.
+
+    Args:
+        backend: "auto" or one of NAMES.
+        num_tokens: the length of the input.
+        device: where the input is.
+        dtype: of states and sums: float32, or float64 if an input is.
+        key_dim: d_k.
 
     Raises:
-        ValueError: an unknown backend, or "triton" where it cannot run.
+        ValueError: the backend is unknown, or it is "triton" and cannot run on the device.
     """
     if backend == "auto":
         backend = os.environ.get(BACKEND_VARIABLE, "auto")
@@ -57,7 +64,7 @@ def resolve_backend(
 
 @lru_cache(maxsize=1)
 def triton_is_installed() -> bool:
-    """Whether `import triton` works."""
+    """Whether the package triton can be imported."""
     try:
         import triton  # noqa: F401
     except ImportError:

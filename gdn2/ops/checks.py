@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-LOOK_AT_VALUES = os.environ.get("GDN2_CHECK_INPUTS") == "1"  # on every device
+LOOK_AT_VALUES = os.environ.get("GDN2_CHECK_INPUTS") == "1"  # also on devices where that means waiting
 
 
 def check_inputs(
@@ -25,9 +25,25 @@ def check_inputs(
     initial_state: Tensor | None,
     cu_seqlens: Tensor | None,
 ) -> tuple[int, ...] | None:
-    """The offsets of packed sequences; ValueError, naming the argument and its shape, unless the inputs fit together.
+    """Check that the inputs of the operator fit together, and read the offsets of packed sequences.
 
-    The values of g are looked at where that costs little: on the CPU, or anywhere if GDN2_CHECK_INPUTS=1.
+    The values of g are checked where that costs little: on the CPU, or on every device if GDN2_CHECK_INPUTS=1.
+
+    Args:
+        q: queries [B, T, H, K].
+        k: keys [B, T, H, K].
+        v: values [B, T, H, V].
+        g: log-decay [B, T, H, K].
+        b: erase gates [B, T, H, K].
+        w: write gates [B, T, H, V].
+        initial_state: [N, H, K, V], or None.
+        cu_seqlens: offsets [N + 1] of packed sequences, or None.
+
+    Returns:
+        The offsets as integers, or None where sequences are not packed.
+
+    Raises:
+        ValueError: something does not fit; the message names the argument and what it has.
     """
     offsets = None
     if cu_seqlens is not None and q.ndim == 4:  # other ranks are refused below

@@ -7,8 +7,8 @@ e = b * k and z = w * v, the writes U solve a unit-triangular system (WY form):
     (I + L) U = z - (e * exp G) S                          o = scale * ((q * exp G) S + P U)
     S' = exp(G_C) * S + (k * exp(G_C - G))^T U
 
-exp(-G) alone is never formed. Where a chunk loses little, one reference in the middle of its range serves
-all its pairs; elsewhere pairs are joined level by level, so that every exponent is <= 0 whatever g is.
+exp(-G) alone is never formed. Where a chunk decays little, one reference in the middle of its range is enough for all
+pairs of its tokens; elsewhere pairs are joined level by level, so that every exponent is <= 0 whatever g is.
 
 Letters: B batch, H heads, N chunks, C tokens of a chunk, K key dim, V value dim.
 """
@@ -28,7 +28,7 @@ NO_DECAY_LEFT = -1e4  # exp of this is exactly 0 in float32 and float64, so that
 def chunked_gated_delta_rule_2(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, scale: float, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `naive_gated_delta_rule_2`, with T / 32 dependent steps instead of T, and differentiable."""
+    """The same as `naive_gated_delta_rule_2`, with T / 32 dependent steps instead of T, and differentiable."""
     T = q.shape[1]
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state))
     segment = max(T, 1) if needs_grad else SEGMENT_CHUNKS * CHUNK_SIZE
@@ -55,7 +55,7 @@ def _run_segment(
     inverse = torch.linalg.solve_triangular(L, identity, upper=False, unitriangular=True)
     W = inverse @ (erase * decay_in)
     U0 = inverse @ write
-    reads = torch.cat([W, q * decay_in], dim=-2)  # both are read off the incoming state in one product
+    reads = torch.cat([W, q * decay_in], dim=-2)  # one product reads both from the incoming state
     k_out = (k * decay_out).transpose(-1, -2)
 
     C = L.shape[-1]
@@ -71,7 +71,7 @@ def _run_segment(
 
 
 def _to_chunks(x: Tensor) -> Tensor:
-    """[B, T, H, d] -> [B, H, N, C, d], the last chunk filled with zeros: steps that change nothing."""
+    """[B, T, H, d] -> [B, H, N, C, d]; the last chunk is filled up with zeros, which are steps that change nothing."""
     B, T, H, d = x.shape
     x = pad(x, (0, 0, 0, 0, 0, -T % CHUNK_SIZE))
     return x.transpose(1, 2).reshape(B, H, -1, CHUNK_SIZE, d)
@@ -81,9 +81,10 @@ Terms = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _decay_and_scores(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
-    """exp G and exp(G_C - G) [B, H, N, C, K] and the masked scores P and L [B, H, N, C, C].
+    """The decay terms exp G and exp(G_C - G) [B, H, N, C, K], and the masked scores P and L [B, H, N, C, C].
 
-    Each chunk goes its own way: not even the last bits of its numbers depend on what else is there.
+    Each chunk is computed in the way that its own decay asks for, so that not even the last bits of its numbers depend
+    on the other chunks of the call.
     """
     strong = ~(g.sum(-2) >= -MAX_SINGLE_REFERENCE_RANGE).all(-1)  # [B, H, N]; NaN counts as strong
     num_strong = int(strong.sum())
@@ -104,7 +105,7 @@ def _decay_and_scores(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
 
 
 def _single_reference(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
-    """One reference in the middle of a chunk's range serves all its pairs: for chunks that lose little."""
+    """The terms of chunks that decay little, with one reference in the middle of a chunk's range."""
     rows = torch.cat([q, erase], dim=-2)
     G = g.cumsum(-2)
     middle = G[..., -1:, :] / 2
@@ -115,16 +116,19 @@ def _single_reference(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
 
 
 def _by_level(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
-    """For any decay. Differences of large sums: float64 keeps the small ones exact, whatever was lost before them."""
+    """The terms of chunks for any decay.
+
+    Cumulative sums are in float64: so the small difference of two large sums is exact, however strong the decay before.
+    """
     G = g.double().cumsum(-2)
     P, L = _scores_by_level(q, k, erase, G)
     return G.exp().to(q.dtype), (G[..., -1:, :] - G).exp().to(q.dtype), P, L
 
 
 def _scores_by_level(q: Tensor, k: Tensor, erase: Tensor, G: Tensor) -> tuple[Tensor, Tensor]:
-    """P and L for any decay: blocks of 1, 2, 4, ... tokens are joined in pairs, left block to right block.
+    """The scores P and L for any decay: blocks of 1, 2, 4, ... tokens are joined in pairs, left to right.
 
-    The reference of a pair is G at the end of its left block, so both exponents are <= 0.
+    The reference of a pair is G at the end of its left block, so that both exponents are <= 0.
     """
     C = k.shape[-2]
     rows = torch.stack([q, erase], dim=-3)  # [..., 2, C, K]

@@ -1,7 +1,7 @@
 """Whether the small steps of a layer (norms, short convolution, decay) run as Triton kernels of one pass each.
 
-They do where the operator itself does, and no gradient is asked for; elsewhere PyTorch's operations run, which are
-their specification (gdn2/modules.py).
+They do where the operator itself runs as a Triton kernel and no gradient is asked for. Elsewhere PyTorch's operations
+run, which are the specification of these kernels (gdn2/modules.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gdn2.ops.backends import BACKEND_VARIABLE, TRITON_DTYPES, resolve_backend
 
 
 def fuses(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether a step on these tensors runs as a kernel."""
+    """Whether a step on these tensors runs as a kernel; None where a step lacks a tensor."""
     if not x.is_cuda and not _interprets():
         return False
     tensors = [x, *(other for other in others if other is not None)]
@@ -27,5 +27,5 @@ def fuses(x: Tensor, *others: Tensor | None) -> bool:
 
 
 def _interprets() -> bool:
-    """Whether a CPU's tensors may go through the kernels at all: in tests."""
+    """Whether tensors on a CPU may go through the kernels, as they do in tests."""
     return os.environ.get("TRITON_INTERPRET") == "1" and os.environ.get(BACKEND_VARIABLE) == "triton"

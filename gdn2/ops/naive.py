@@ -17,7 +17,7 @@ from torch import Tensor
 def recurrent_step(
     state_BHKV: Tensor, q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, g_BHK: Tensor, b_BHK: Tensor, w_BHV: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One token: returns the unscaled output [B, H, V] and the new state [B, H, K, V]."""
+    """One token of the recurrence: the unscaled output [B, H, V] and the new state [B, H, K, V]."""
     decayed_BHKV = g_BHK.exp()[..., None] * state_BHKV
     erased_BHV = torch.einsum("bhk,bhkv->bhv", b_BHK * k_BHK, decayed_BHKV)
     state_BHKV = decayed_BHKV + k_BHK[..., None] * (w_BHV * v_BHV - erased_BHV)[..., None, :]
@@ -27,10 +27,20 @@ def recurrent_step(
 def naive_gated_delta_rule_2(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, scale: float, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A loop over tokens, in the dtype of `initial_state` (float32 or float64).
+    """The recurrence as a loop over tokens, in the dtype of `initial_state` (float32 or float64).
 
-    q, k, g, b are [B, T, H, K], v, w [B, T, H, V], the state [B, H, K, V].
-    Returns o [B, T, H, V] in the dtype of v and the final state.
+    Args:
+        q: queries [B, T, H, K].
+        k: keys [B, T, H, K].
+        v: values [B, T, H, V].
+        g: log-decay [B, T, H, K].
+        b: erase gates [B, T, H, K].
+        w: write gates [B, T, H, V].
+        scale: factor of the outputs.
+        initial_state: [B, H, K, V].
+
+    Returns:
+        The outputs [B, T, H, V] in the dtype of v, and the final state [B, H, K, V].
     """
     dtype, state = initial_state.dtype, initial_state
     steps = [x.to(dtype).unbind(1) for x in (q, k, v, g, b, w)]

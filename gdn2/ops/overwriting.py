@@ -1,4 +1,4 @@
-"""States that may be overwritten: decoding in place, for who owns the state and does not need the one before."""
+"""Permission to overwrite states: decoding in place, for callers who do not need the state from before."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ _overwritten: ContextVar[bool] = ContextVar("states may be overwritten", default
 
 @contextmanager
 def overwriting_states() -> Iterator[None]:
-    """Inside, the operator may write a final state where the initial one was, and returns that tensor. Kernels for
-    short inputs do, which halves the memory of a decoding step; everything else returns a new state as ever."""
+    """Inside, the operator may write the final state into the memory of the initial one, and return that tensor.
+
+    The Triton kernel for short inputs does so, which halves the memory of a decoding step. Everything else still
+    returns a new state.
+    """
     token = _overwritten.set(True)
     try:
         yield
@@ -21,5 +24,5 @@ def overwriting_states() -> Iterator[None]:
 
 
 def may_overwrite() -> bool:
-    """Whether a state may be overwritten now."""
+    """Whether the caller allows that states are overwritten."""
     return _overwritten.get()

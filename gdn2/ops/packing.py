@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def unpack(x: Tensor, offsets: tuple[int, ...]) -> Tensor:
-    """[1, T, H, d] with N sequences end to end -> [N, longest, H, d], zeros behind the shorter ones."""
+    """[1, T, H, d] with N sequences end to end -> [N, longest, H, d], with zeros after the shorter ones."""
     parts = [x[0, start:end] for start, end in pairwise(offsets)]
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
 

@@ -1,9 +1,10 @@
-"""Is the operator right on this machine? Every path of its backend against the recurrence in float64.
+"""Is the operator right on this machine? Every path of its backend is compared with the recurrence in float64.
 
-Compilers have made wrong kernels in silence, for one tile size on one GPU, where the same source was right on others.
-So a run asks the device that it is about to trust, at the head sizes and in the dtype of its checkpoint.
+Compilers have silently made wrong kernels, for one tile size on one GPU, from a source that was right on others. So a
+run tests the device that it is about to trust, at the head sizes and in the dtype of its checkpoint.
 
-Letters: B rows, T tokens, H heads, K key dim (d_k), V value dim (d_v). Steps are q, k, v, g, b, w, [B, T, H, d] each.
+Letters: B rows, T tokens, H heads, K key dim (d_k), V value dim (d_v). Steps are the inputs q, k, v, g, b and w,
+[B, T, H, d] each.
 """
 
 from __future__ import annotations
@@ -22,26 +23,35 @@ from gdn2.ops import gated_delta_rule_2, resolve_backend
 from gdn2.ops.backends import BACKEND_VARIABLE, triton_is_installed
 
 LENGTH, HEADS, SEED = 150, 2, 0  # tokens: more than two chunks of 64, the last one short
-MILD, STRONG = slice(0, 2), slice(2, 4)  # rows by decay: with strong decay a leak does not show, sums go other ways
-SHORT_LENGTHS = (1, 8)  # decode, and what the Triton kernels still read token by token
+MILD, STRONG = slice(0, 2), slice(2, 4)  # rows by decay: strong decay hides leaks and takes other paths
+SHORT_LENGTHS = (1, 8)  # decode, and an input that the Triton kernels read token by token
 PIECES = (64, 1, 85)
 PACKED = (1, 70, 0, 129)
 
-# Relative L2 error by dtype of q, k, v, b and w. Products of bfloat16 inputs are bfloat16 in the kernels and give 4e-3,
-# of float16 tf32; float32 stays float32, as three tf32 products in the kernels (4e-7). A wrong kernel is off by 1e-1.
-# Packed and cut inputs have the same tolerance, since their chunks begin elsewhere and round differently.
+# Relative L2 error by the dtype of q, k, v, b and w. In the kernels, products of bfloat16 inputs are in bfloat16, which
+# gives 4e-3; those of float16 inputs are in tf32; those of float32 inputs are three tf32 products, which gives 4e-7. A
+# wrong kernel is off by 1e-1. Packed inputs and those in pieces have the same tolerance, since their chunks begin at
+# other tokens and round differently.
 TOLERANCE = {torch.bfloat16: 8e-3, torch.float16: 2e-3, torch.float32: 5e-6, torch.float64: 1e-10}
 
 Output = tuple[Tensor, Tensor]  # o [B, T, H, V] and the last state [N, H, K, V]
 
 
 class SelfTestError(RuntimeError):
-    """The operator is wrong, or does not run, on this machine; the message has the figures and the way out."""
+    """The operator is wrong on this machine, or does not run; the message has the figures and the way out."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One path of the operator: the worse relative L2 error of its outputs and its last state."""
+    """How far one path of the operator is from what it should give.
+
+    Attributes:
+        name: of the path.
+        d_k: the key dim.
+        d_v: the value dim.
+        error: the relative L2 error of the outputs or of the last state, whichever is larger.
+        tolerance: the largest error that passes.
+    """
 
     name: str
     d_k: int
@@ -51,7 +61,8 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        return self.error <= self.tolerance  # NaN is not
+        """Whether the error is within its tolerance; NaN is not."""
+        return self.error <= self.tolerance
 
     def __str__(self) -> str:
         figures = f"error {self.error:.1e}, at most {self.tolerance:.0e}"
@@ -60,10 +71,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What was compared, where, and how far it was off."""
+    """What was compared, where, and how far it was off.
+
+    Attributes:
+        backend: the backend that long inputs take.
+        device: where the operator ran.
+        dtype: of q, k, v, b and w.
+        heads: the pairs (d_k, d_v) that were tested.
+        comparisons: one for each path and pair.
+        seconds: how long the test took, with the compilation of kernels that were used for the first time.
+    """
 
     backend: str
-    """The one that long inputs take."""
     device: torch.device
     dtype: torch.dtype
     heads: tuple[tuple[int, int], ...]
@@ -72,14 +91,15 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
+        """Whether every comparison passed."""
         return all(comparison.passed for comparison in self.comparisons)
 
     def report(self) -> str:
-        """One line a comparison."""
+        """The comparisons, one on each line."""
         return "\n".join(map(str, self.comparisons))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: errors with three digits, None where one is not a finite number."""
+        """The result for JSON: errors with three digits, None for one that is not a finite number."""
         comparisons = []
         for item in self.comparisons:
             error = float(f"{item.error:.2e}") if abs(item.error) < float("inf") else None
@@ -95,10 +115,10 @@ class SelfTest:
         }
 
     def require(self) -> None:
-        """Nothing, if it passed.
+        """Raise an error unless every comparison passed.
 
         Raises:
-            SelfTestError: it did not.
+            SelfTestError: the operator is wrong on this machine.
         """
         if not self.passed:
             wrong = "; ".join(str(item) for item in self.comparisons if not item.passed)
@@ -111,18 +131,18 @@ def self_test(
 ) -> SelfTest:
     """Compare every path of the operator on `device` with the recurrence in float64, on inputs of a fixed seed.
 
-    The reference and all inputs are made on the CPU: the same everywhere, and no device vouches for itself. It takes
-    0.1 s with heads of 128; where kernels are used for the first time, their compilation comes on top and is part of
-    `seconds`.
+    The reference and all inputs are made on the CPU, so that they are the same everywhere and no device vouches for
+    itself. The test takes 0.1 s with heads of 128, and longer where kernels are compiled for the first time.
 
     Args:
+        device: where the operator runs.
         heads: the pairs (d_k, d_v) of a model's heads; each distinct one is tested.
         dtype: of q, k, v, b and w, as the model runs; g and states are float32, or float64 if it is.
-        backend: as of `gated_delta_rule_2`.
+        backend: as in `gated_delta_rule_2`.
 
     Raises:
-        ValueError: no heads, an unknown dtype or backend, or a backend that cannot run on the device.
-        SelfTestError: the operator could not be run. A wrong result does not raise, `SelfTest.require` does.
+        ValueError: there are no heads, the dtype or backend is unknown, or the backend cannot run on the device.
+        SelfTestError: the operator could not be run. For a wrong result only `SelfTest.require` raises.
     """
     if dtype not in TOLERANCE:
         raise ValueError(f"dtype must be one of {', '.join(map(_name, TOLERANCE))}, got {_name(dtype)}")
@@ -148,7 +168,7 @@ def self_test(
 def _runs(
     K: int, V: int, device: torch.device, dtype: torch.dtype, backend: str
 ) -> Iterator[tuple[str, Output, Output]]:
-    """(name, what the backend gives, what it should give) of each comparison."""
+    """Of each comparison its name, what the backend gives and what it should give."""
     run = partial(_run, backend=backend)
     steps, state = _inputs(K, V, dtype)
     outputs, states = _reference(steps, state)
@@ -187,7 +207,7 @@ def _run(steps: Sequence[Tensor], state: Tensor, offsets: Tensor | None = None, 
 
 
 def _inputs(K: int, V: int, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    """Four rows of steps, two with each decay, and their first states, on the CPU."""
+    """Four rows of steps, two with mild and two with strong decay, and their initial states, on the CPU."""
     B, T, H, rng = 4, LENGTH, HEADS, torch.Generator().manual_seed(SEED)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -205,7 +225,7 @@ def _inputs(K: int, V: int, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
 
 
 def _reference(steps: Sequence[Tensor], state: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-    """The recurrence in float64: all outputs, and the states after each of SHORT_LENGTHS and at the end."""
+    """The recurrence in float64: all outputs, and the states by the number of tokens read: SHORT_LENGTHS and LENGTH."""
     outputs, states, state, start = [], {}, state.double(), 0
     for end in (*SHORT_LENGTHS, LENGTH):
         o, state = _run([x[:, start:end].double() for x in steps], state, backend="naive")
@@ -215,7 +235,7 @@ def _reference(steps: Sequence[Tensor], state: Tensor) -> tuple[Tensor, dict[int
 
 
 def _error(found: Output, expected: Output) -> float:
-    """The larger relative L2 error of outputs and state; NaN if there is one in either."""
+    """The relative L2 error of the outputs or the state, whichever is larger; NaN if either has one."""
     errors = []
     for ours, theirs in zip(found, expected, strict=True):
         exact = theirs.cpu().double()

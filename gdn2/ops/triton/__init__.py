@@ -1,4 +1,4 @@
-"""The operator as Triton kernels: chunkwise forward, its gradients, and the recurrent form for decode."""
+"""The operator as Triton kernels: the chunkwise forward pass, its gradients, and the recurrent form for decode."""
 
 from gdn2.ops.triton.operator import triton_gated_delta_rule_2
 

@@ -1,13 +1,13 @@
-"""Chunkwise backward: two kernels behind `prepare` and `scan`, which run again to save memory.
+"""The chunkwise backward pass: two kernels after `prepare` and `scan`, which run again to save memory.
 
-The equations are those of gdn2/README.md, "Gradients". The adjoint H of the state behind a chunk obeys the affine
+The equations are those of gdn2/README.md, "Gradients". The adjoint H of the state after a chunk follows the affine
 recursion of the forward pass, transposed (`prepare_kernel` makes R^T do, `scan_kernel` runs in reverse). Then:
 
 1. `value_gradients`: U = M (z - E+ S), dU = P^T do + K- H and Y = M^T dU, the adjoint of the triangular solve;
    dv = w Y, dw = v Y, and the score gradients dP = tril(do U^T), dL = -stril(Y U^T).
 2. `key_gradients`: from states and scores the gradients of q, e = b k and the keys' own role kappa; with them
-   dk = kappa + b de, db = k de, and dg as the sum behind each token of q dq + e de - k kappa, plus the chunk's own
-   decay of the state.
+   dk = kappa + b de, db = k de, and dg as the sum, from each token to the end, of q dq + e de - k kappa, plus what the
+   decay of the state by the whole chunk contributes.
 
 No kernel adds to memory that another program writes: two runs give the same bits.
 """
@@ -26,6 +26,7 @@ def value_gradients_kernel(
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """One program for each chunk and head: dv, dw and the score gradients dP and dL; U and Y for `key_gradients`."""
     slot, i_n, i_h, _ = place(H, 1)
     start, length = tl.load(p_starts + i_n), tl.load(p_lengths + i_n)
     row, square, o_c = start * H + i_h, slot * (C * C), tl.arange(0, C)
@@ -73,7 +74,10 @@ def key_gradients_kernel(
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Chunks with one reference and, in a second launch, those that `prepare_kernel` marked."""
+    """One program for each chunk, head and block of key channels: dq, dk, db and dg.
+
+    The chunks that `prepare_kernel` marked in p_by_level are left to a second launch, BY_LEVEL.
+    """
     slot, i_n, i_h, i_k = place(H, KP // BK)
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
         return
@@ -95,7 +99,7 @@ def key_gradients_kernel(
         b_dq = dot_add(b_do, b_S, b_dq, PRECISION)
         b_de = dot_add(tl.load(p_Y + slot * (C * VP) + o_value), b_S, b_de, PRECISION)
         b_dk = dot_add(tl.load(p_U + slot * (C * VP) + o_value), tl.trans(b_H), b_dk, PRECISION)
-    tl.debug_barrier()  # here and below, loads stay behind it: fewer values alive at a time, hence no spills
+    tl.debug_barrier()  # here and below: it holds back later loads, so that fewer values are alive and none spills
 
     o_in = o_c[:, None] * (H * K) + o_k[None, :]
     m_in = (o_c < length)[:, None] & (o_k < K)[None, :]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gdn2.ops.triton.chunkwise import prepared, run_forward
-from gdn2.ops.triton.kernel_set import Call
+from gdn2.ops.triton.kernel_set import Call, KernelSet
 from gdn2.ops.triton.launch import launchable
 from gdn2.ops.triton.layout import Segment
 from gdn2.ops.triton.variants import KEY_GRADIENTS, KEY_GRADIENTS_BY_LEVEL, SCAN_BOTH_WAYS, VALUE_GRADIENTS
@@ -21,7 +21,10 @@ class Chunkwise(torch.autograd.Function):
     """`run_forward` with gradients; it keeps the inputs and one state for each segment."""
 
     @staticmethod
-    def forward(ctx: Any, q, k, v, g, b, w, initial_state, scale, kernels, segments):  # type: ignore[no-untyped-def]
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, initial_state: Tensor | None,
+        scale: float, kernels: KernelSet, segments: tuple[Segment, ...],
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Outputs and the last state, as `run_forward` gives them."""
         o, last, boundaries = run_forward(Call(q, k, v, g, b, w, scale, kernels), initial_state, segments)
         ctx.save_for_backward(q, k, v, g, b, w, *boundaries)
@@ -30,7 +33,7 @@ class Chunkwise(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, do, d_last):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, do: Tensor, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the six inputs and of the initial state, from those of the outputs and of the last state."""
         q, k, v, g, b, w, *boundaries = ctx.saved_tensors
         gradients: dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
-"""Where things lie: chunks of tokens, segments of chunks, and the padded sizes of scratch tiles.
+"""Where things are in memory: chunks of tokens, segments of chunks, and the padded sizes of scratch tiles.
 
-A chunk is C tokens of one sequence that a program handles together. A segment is a range of chunks of every sequence:
-the unit of scratch memory, so that a text of a million tokens needs no more of it than one of thirty thousand.
+A chunk is C tokens of one sequence that a program handles together. A segment is a range of chunks of every sequence.
+It is the unit of scratch memory, so that a text of a million tokens needs no more of it than one of thirty thousand.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Segment:
     """The chunks of one segment, in the order of their sequences.
 
     Attributes:
-        starts: int64 [num_chunks], first token of a chunk, counted over the flattened batch and time axes.
-        lengths: int32 [num_chunks], tokens of a chunk: C except at the end of a sequence.
-        offsets: int32 [N + 1], the chunks offsets[n] ... offsets[n + 1] - 1 belong to sequence n.
-        num_chunks: of all sequences.
-        N: sequences.
+        starts: int64 [num_chunks], the first token of each chunk, counted over the flattened batch and time axes.
+        lengths: int32 [num_chunks], the tokens of each chunk: C except at the end of a sequence.
+        offsets: int32 [N + 1]; the chunks offsets[n] ... offsets[n + 1] - 1 belong to sequence n.
+        num_chunks: the number of chunks of all sequences.
+        N: the number of sequences.
     """
 
     starts: Tensor
@@ -40,7 +40,16 @@ class Segment:
 def segments_of(
     offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device
 ) -> tuple[Segment, ...]:
-    """The segments of B sequences of T tokens, or of packed sequences when `offsets` is given."""
+    """The segments of B sequences of T tokens, or of packed sequences.
+
+    Args:
+        offsets: of packed sequences; None: there are B sequences of T tokens.
+        B: rows of the batch.
+        T: tokens of a row.
+        H: heads, which share the scratch memory of a segment.
+        chunk_size: tokens of a chunk.
+        device: where the segments' tensors are made.
+    """
     N = B if offsets is None else len(offsets) - 1
     chunks = max(1, SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
     step = chunks * chunk_size
@@ -80,15 +89,15 @@ def _packed(offsets: tuple[int, ...], first: int, last: int, C: int, device: tor
 
 
 def longest_sequence(T: int, offsets: tuple[int, ...] | None) -> int:
-    """Tokens of the longest of the sequences."""
+    """The number of tokens of the longest sequence."""
     return T if offsets is None else max(end - start for start, end in pairwise(offsets))
 
 
 def padded_key_dim(K: int) -> int:
-    """Columns of a scratch tile: a power of two, as Triton's tiles are."""
+    """The key dim of scratch tiles: a power of two, as the sizes of Triton's tiles are."""
     return max(16, 1 << (K - 1).bit_length())
 
 
 def padded_value_dim(V: int) -> int:
-    """A power of two up to 64, then multiples of 64: value columns are handled in blocks."""
+    """The value dim of scratch tiles: a power of two up to 64, then a multiple of 64, since columns come in blocks."""
     return max(16, 1 << (V - 1).bit_length()) if V <= 64 else -(-V // 64) * 64

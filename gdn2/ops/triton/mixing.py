@@ -1,7 +1,8 @@
-"""What stands between a mixer's projections and the operator, in one pass each: the short convolution with its state,
-activation and unit length, and the decay.
+"""Kernels between a mixer's projections and the operator: the short convolution, and the decay.
 
-Letters: B rows, T tokens, C channels, H heads, D channels of a head, DP those padded to a power of two, W taps, BT
+Each is one pass: the convolution with its state, its activation and the scaling of heads to unit length.
+
+Letters: B rows, T tokens, C channels, H heads, D channels of a head, DP the same padded to a power of two, W taps, BT
 tokens of a program.
 """
 
@@ -16,26 +17,32 @@ from gdn2.ops.triton.launch import is_aligned, launchable, launcher_of, on_devic
 
 MAX_HEAD = 1024  # channels of a head
 TILE = 2048  # numbers of a program
-Bounds = tuple[Tensor, Tensor]  # columns of each row's first token and behind its last one, int64 [B] each
+Bounds = tuple[Tensor, Tensor]  # of each row the column of its first token and the one after its last, int64 [B] each
 
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, next_tail: Tensor, head_size: int,
     *, activate: bool, unit_length: bool, eps: float, bounds: Bounds | None,
 ) -> Tensor:  # fmt: skip
-    """A causal depthwise convolution behind `tail`, then silu if `activate`, then each head to unit length if
-    `unit_length`; in float32 within, without gradients.
+    """A causal depthwise convolution that continues from `tail`, with what follows it, without gradients.
+
+    It computes in float32.
 
     Args:
-        x: [B, T, C].
-        weight: [C, 1, W]; `bias`: [C].
-        tail: the W - 1 inputs before x, [B, W - 1, C]; a view of some channels may do.
-        next_tail: those before the next x are written here; of the shape and strides of `tail`, and not its memory.
+        x: the inputs [B, T, C].
+        weight: [C, 1, W].
+        bias: [C]; None: no bias.
+        tail: the W - 1 inputs before x, [B, W - 1, C]; it may be a view of some channels.
+        next_tail: receives the W - 1 inputs before the next x; its shape and strides are those of `tail`, its memory is
+            not.
         head_size: D, a divisor of C.
-        bounds: tokens stand in these columns; elsewhere x counts as 0. None: everywhere.
+        activate: whether silu follows.
+        unit_length: whether each head is then scaled to unit length.
+        eps: is added to a head's squared length.
+        bounds: the columns of each row that hold tokens; elsewhere x counts as 0. None: all columns.
 
     Returns:
-        [B, T, C].
+        [B, T, C] in the dtype of x.
     """
     B, T, C = x.shape
     W, D = weight.shape[-1], head_size
@@ -60,12 +67,15 @@ def convolve(
 
 
 def decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
-    """g = -exp(A_log) softplus(f + dt_bias) in float32, without gradients.
+    """The log-decay g = -exp(A_log) softplus(f + dt_bias) in float32, without gradients.
 
     Args:
         f: [B, T, C].
-        A_log: [H], H a divisor of C: one for each C / H channels.
+        A_log: [H], where H is a divisor of C: one number for each C / H channels.
         dt_bias: [C].
+
+    Returns:
+        [B, T, C].
     """
     B, T, C = f.shape
     f, A_log, dt_bias = launchable(f), launchable(A_log), launchable(dt_bias)
@@ -87,6 +97,7 @@ def convolution_kernel(
     D: tl.constexpr, DP: tl.constexpr, W: tl.constexpr, BT: tl.constexpr, HAS_BIAS: tl.constexpr,
     ACTIVATE: tl.constexpr, UNIT: tl.constexpr, BOUNDED: tl.constexpr,
 ):  # fmt: skip
+    """One program for each row, head and BT tokens; that of the first tokens also writes the next tail."""
     i_h, i_block = tl.program_id(0) % H, tl.program_id(0) // H
     blocks = tl.cdiv(T, BT)
     i_b, i_t = (i_block // blocks).to(tl.int64), i_block % blocks
@@ -136,6 +147,7 @@ def convolution_kernel(
 def decay_kernel(
     p_f, p_A_log, p_dt_bias, p_g, N, C: tl.constexpr, HEAD: tl.constexpr, CP: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
+    """One program for each BN tokens and CP channels."""
     columns = (C + CP - 1) // CP
     i_c, i_block = tl.program_id(0) % columns, tl.program_id(0) // columns
     rows, o_c = i_block.to(tl.int64) * BN + tl.arange(0, BN), i_c * CP + tl.arange(0, CP)
@@ -149,8 +161,11 @@ def decay_kernel(
 
 @triton.jit
 def softplus(b_x):
-    """log(1 + exp x) to float32's resolution also where it is small: a GPU's logarithm is only absolutely exact
-    around 1. With e = exp(-|x|) and s = e / (2 + e) <= 1/3: max(x, 0) + 2 atanh(s), by its series."""
+    """The function log(1 + exp x), to float32's relative precision also where it is small.
+
+    A GPU's logarithm has only an absolute precision around 1. With e = exp(-|x|) and s = e / (2 + e) <= 1/3 this is
+    max(x, 0) + 2 atanh(s), by the series of atanh.
+    """
     e = tl.exp(-tl.abs(b_x))
     s = e / (2.0 + e)
     s2 = s * s

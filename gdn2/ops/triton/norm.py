@@ -1,6 +1,6 @@
-"""RMSNorm with a gate behind it, and SwiGLU's product, in one pass each: what PyTorch does in three to eight.
+"""RMSNorm with the gate after it, and SwiGLU's product: one pass each for what PyTorch does in three to eight.
 
-Letters: N rows, D channels of a row, DP those padded to a power of two, BN rows of a program.
+Letters: N rows, D channels of a row, DP the same padded to a power of two, BN rows of a program.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ ELEMENTS = 1024  # of a program of SwiGLU
 def rms_norm(
     x: Tensor, weight: Tensor, eps: float, groups: int = 1, gate: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
-    """x / rms(x) * weight * activation(gate), in float32 within, without gradients.
+    """The product x / rms(x) * weight * activation(gate), computed in float32, without gradients.
 
     Args:
         x: [..., groups * D], each group of D channels normalised by itself.
         weight: [groups * D].
-        gate: of as many numbers as x, in its order; None: no gate.
+        eps: is added to the mean square.
+        groups: the number of groups.
+        gate: as many numbers as x has, in the same order; None: no gate.
         activation: of the gate, "sigmoid" or "silu".
 
     Returns:
@@ -48,7 +50,7 @@ def rms_norm(
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, in float32 within, without gradients; shapes and dtypes alike."""
+    """The product silu(gate) * up, computed in float32, without gradients; both have one shape."""
     gate, up = launchable(gate), launchable(up)
     y, N = torch.empty_like(gate), gate.numel()
     if N:
@@ -65,6 +67,7 @@ def rms_norm_kernel(
     D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, GROUPS: tl.constexpr, HAS_GATE: tl.constexpr,
     SILU: tl.constexpr,
 ):  # fmt: skip
+    """One program for each BN rows."""
     rows, o_d = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN), tl.arange(0, DP)
     mask = (rows < N)[:, None] & (o_d < D)[None, :]
     at = rows[:, None] * D + o_d[None, :]
@@ -79,8 +82,9 @@ def rms_norm_kernel(
 
 @triton.jit(do_not_specialize=["N"])
 def swiglu_kernel(p_gate, p_up, p_y, N, SIZE: tl.constexpr, EVEN: tl.constexpr):
+    """One program for each SIZE numbers; EVEN: N is a multiple of SIZE."""
     first, o = tl.program_id(0).to(tl.int64) * SIZE, tl.arange(0, SIZE)
-    # An N that Triton knows nothing of would make it load number by number.
+    # A mask of an N that Triton knows nothing about would make it load number by number.
     mask = None if EVEN else first + o < N
     b_gate = tl.load(p_gate + first + o, mask=mask).to(tl.float32)
     b_up = tl.load(p_up + first + o, mask=mask).to(tl.float32)

@@ -67,7 +67,7 @@ def triton_gated_delta_rule_2(
     with on_device_of(q):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
             segments = segments_of(offsets, B, T, H, kernels.C, q.device)
-            o, last = Chunkwise.apply(*inputs, scale, kernels, segments)
+            o, last = Chunkwise.apply(*inputs, scale, kernels, segments)  # type: ignore[no-untyped-call]
             return o, last
         if longest_sequence(T, offsets) <= SHORT_INPUT:
             return run_recurrent(call, initial_state, offsets)

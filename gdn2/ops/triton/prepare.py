@@ -1,16 +1,16 @@
-"""What a chunk contributes before its state is known, in one kernel: it becomes an affine map of that state.
+"""The kernel of what a chunk contributes before its state is known: the chunk becomes an affine map of that state.
 
-The symbols are those of gdn2/README.md. A program does, for one chunk of one head,
+The symbols are those of gdn2/README.md. A program computes for one chunk of one head:
 
 1. scores: P and L, the decayed inner products of queries and erase vectors with keys; E+ = e exp(G), Q+ = scale q
-   exp(G), K- = k exp(G_C - G), the carry exp(G_C);
-2. inverse: M = (I + L)^-1 by merging pairs of blocks;
+   exp(G), K- = k exp(G_C - G), and the carry exp(G_C);
+2. inverse: M = (I + L)^-1, by merging pairs of blocks;
 3. transition: with W = M E+ and U0 = M z
        S' = carry * S + A S + B,   A = -K-^T W,   B = K-^T U0;      o = R S + O,   R = Q+ - P W,   O = P U0.
    O goes to the output at once.
 
-The steps hand tiles to each other through scratch memory, where most are still in the cache when they are read: inputs
-and results are marked as the first to leave it, what comes back as the last.
+The steps hand tiles to each other through scratch memory, most of which is still in the cache when it is read. Inputs
+and results are marked as the first to leave the cache, and what is read again as the last.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def prepare_kernel(
     BK: tl.constexpr, BN: tl.constexpr, BT: tl.constexpr, MAX_RANGE: tl.constexpr, BY_LEVEL: tl.constexpr,
     FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr, OF_INVERSE: tl.constexpr,
 ):  # fmt: skip
-    """Chunks that lose too much for one reference are marked in p_by_level and left to a second launch, BY_LEVEL.
+    """One program for each chunk and head.
 
-    R may lie where Q+ does. FOR_BACKWARD: p_R receives R^T do [KP, VP] instead of R, and p_o nothing.
+    Chunks that decay too much for one reference are marked in p_by_level and left to a second launch, BY_LEVEL. R may
+    overwrite Q+. FOR_BACKWARD: p_R receives R^T do [KP, VP] instead of R, and p_o is None.
     """
     slot, i_n, i_h, _ = place(H, 1)
     if BY_LEVEL:  # noqa: SIM102 (a compile-time condition)
@@ -52,7 +53,7 @@ def prepare_kernel(
         tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
         if lowest < MAX_RANGE:
             return
-    tl.debug_barrier()  # here and below: what other threads of the program wrote is read
+    tl.debug_barrier()  # here and below: the next step reads what other threads of the program have written
     _inverse(p_L, p_M, C, OF_INVERSE)
     tl.debug_barrier()
     p_R += slot * (KP * VP if FOR_BACKWARD else C * KP)
@@ -70,7 +71,7 @@ def _scores(
     p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, length, scale, H,
     K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """With one reference; returns the lowest log2-decay of a channel over the chunk."""
+    """The first step with one reference; returns the lowest log2-decay of a channel over the chunk."""
     lowest, o_c = 0.0, tl.arange(0, C)
     b_P = tl.zeros([C, C], dtype=tl.float32)
     b_L = tl.zeros([C, C], dtype=tl.float32)
@@ -106,7 +107,7 @@ def _scores_by_level(
     K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """For any decay: see decay.py."""
+    """The first step for any decay, by levels (decay.py)."""
     o_c = tl.arange(0, C)
     b_P = tl.zeros([C, C], dtype=tl.float32)
     b_L = tl.zeros([C, C], dtype=tl.float32)
@@ -119,7 +120,7 @@ def _scores_by_level(
             m_k = (o_k < K)[None, :]
             m_in, m_next = (o_c < length)[:, None] & m_k, ((o_c + 1 < length) & (o_c + 1 < C))[:, None] & m_k
             b_g = log2_decay(tl.load(p_g + o_in, mask=m_in, other=0.0))
-            b_next = log2_decay(tl.load(p_g + (o_in + H * K), mask=m_next, other=0.0))  # the rows behind
+            b_next = log2_decay(tl.load(p_g + (o_in + H * K), mask=m_next, other=0.0))  # the next rows
             up, down = level_decay(b_g, b_next, o_c, level)
             b_k = tl.load(p_k + o_in, mask=m_in, other=0.0).to(tl.float32)
             b_q = tl.load(p_q + o_in, mask=m_in, other=0.0).to(tl.float32) * (scale * up)
@@ -149,8 +150,11 @@ def _store_scores(p_P, p_L, b_P, b_L, o_c, C: tl.constexpr):
 
 @triton.jit
 def _inverse(p_L, p_M, C: tl.constexpr, PRECISION: tl.constexpr):
-    """M = (I + L)^-1, C of 32 or 64: for blocks of 1, 2, 4, ... tokens, M <- M - M X M with X the part of L that joins
-    their pairs. The C / 16 blocks on the diagonal are handled by themselves, then the pairs, then the two halves."""
+    """M = (I + L)^-1 for C of 32 or 64.
+
+    For blocks of 1, 2, 4, ... tokens M becomes M - M X M, where X is the part of L that joins pairs of blocks. The
+    C / 16 blocks on the diagonal come first, each by itself, then their pairs, then the two halves.
+    """
     o_a, o_s = tl.arange(0, C // 16), tl.arange(0, 16)
     o_row = (o_a[:, None] * 16 + o_s[None, :])[:, :, None] * C
     b_L = tl.load(p_L + o_row + (o_a[:, None, None] * 16 + o_s[None, None, :]))
@@ -184,7 +188,7 @@ def _columns(
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BN: tl.constexpr, BT: tl.constexpr,
     FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """BN columns of W and what follows from them, A and R (or R^T do), and of U0: B and O."""
+    """BN columns of W, from which A and R (or R^T do) follow, and of U0, from which B and O follow."""
     o_c, o_n = tl.arange(0, C), n0 + tl.arange(0, BN)
     o_square, o_key = o_c[:, None] * C + o_c[None, :], o_c[:, None] * KP + o_n[None, :]
     b_M, b_P = tl.load(p_M + o_square), tl.load(p_P + o_square)

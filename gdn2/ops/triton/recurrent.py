@@ -1,7 +1,8 @@
-"""The recurrence token by token with the state in registers: decode, and inputs too short for chunks.
+"""The kernel of the recurrence token by token, with the state in registers: for decode and for short inputs.
 
-As the naive loop, but one program owns a block of BV value columns of one sequence and head, reads their state once,
-writes it once (p_last may be p_first), and takes one pass over it a token: with the decayed state S and e = b k,
+It computes what the naive loop does. One program has a block of BV value columns of one sequence and head; it reads
+their state once, writes it once (p_last may be p_first), and goes over it once for each token. With the decayed state S
+and e = b k:
 
     u = w v - S^T e,   o = scale (S^T q + (q . k) u),   S <- S + k u^T
 """
@@ -20,6 +21,7 @@ def recurrent_kernel(
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, BV: tl.constexpr, BLOCKS: tl.constexpr,
     HAS_FIRST: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
+    """One program for each sequence, head and block of value columns; PACKED: p_offsets says where sequences begin."""
     _slot, i_n, i_h, i_v = place(H, BLOCKS)
     o_k, o_v = tl.arange(0, KP), i_v * BV + tl.arange(0, BV)
     m_k, m_v = o_k < K, o_v < V

@@ -1,8 +1,8 @@
-"""The states of all chunks, and what the outputs owe to them: the only serial kernel.
+"""The kernel of the states of all chunks and of what they contribute to the outputs: the only serial one.
 
-The symbols are those of gdn2/README.md. Of a chunk that starts from the state S, with A, B, carry, R and O prepared:
-S' = carry * S + A S + B, o = R S + O. One product a chunk is all that has to wait for the chunk before. One program has
-a sequence, a head and a block of value columns; `slot` = chunk * H + head numbers the tiles of scratch memory.
+The symbols are those of gdn2/README.md. A chunk that starts from the state S, with A, B, carry, R and O prepared, gives
+S' = carry * S + A S + B and o = R S + O. Only one product of a chunk has to wait for the chunk before it. One program
+has a sequence, a head and a block of value columns; `slot` = chunk * H + head numbers the tiles of scratch memory.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ def scan_kernel(
     KB: tl.constexpr, BJ: tl.constexpr, BOTH_WAYS: tl.constexpr, WITH_OUTPUT: tl.constexpr, HAS_FIRST: tl.constexpr,
     HAS_AFTER: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """The states S of all chunks, from p_first to p_last. BOTH_WAYS: programs behind those of the N sequences go in
-    reverse, from p_after to p_before, for the adjoints H that the gradients need. WITH_OUTPUT: R S is added to the O
-    that lies in p_o, and S is not kept. BJ: by how many rows of S at a time, through memory; 0 for S in registers."""
+    """The states S of all chunks, from p_first to p_last.
+
+    BOTH_WAYS: as many programs again go in reverse, from p_after to p_before, for the adjoints H that the gradients
+    need. WITH_OUTPUT: R S is added to the O in p_o, and S is not kept. BJ: if S goes through memory, the number of its
+    rows that a product takes at a time; 0: S stays in registers.
+    """
     _slot, i_n, i_h, i_v = place(H, VP // BV)
     if BOTH_WAYS:  # noqa: SIM102 (a compile-time condition)
         if i_n >= N:
@@ -45,7 +48,7 @@ def _one_way(
     KB: tl.constexpr, BJ: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
     PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """With S in registers, or through memory."""
+    """One direction of the scan, with S in registers or through memory."""
     if BJ > 0:
         _scan_through_memory(
             p_A, p_B, p_carry, p_S, p_first, p_last, p_offsets, H, i_v, i_h, i_n, p_R, p_o, p_starts, p_lengths,
@@ -65,12 +68,12 @@ def _scan(
     KB: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
     PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """S' = carry * S + A S + B over the chunks of a sequence; S of each chunk to p_S, or as R S into the outputs; the
-    last S' to p_last.
+    """S' = carry * S + A S + B over the chunks of a sequence, with S in registers.
 
-    In reverse the same recursion with A^T, from the last chunk to the first: the adjoint of the state behind each
-    chunk. Key rows lie in KP / KB (1 or 2) register tiles. S may lie where B does: a chunk's S is stored behind the
-    product, for whose operands all threads have met since they read B.
+    The S of each chunk goes to p_S, or as R S into the outputs; the last S' goes to p_last. In reverse it is the same
+    recursion with A^T, from the last chunk to the first: the adjoint of the state after each chunk. Key rows are in
+    KP / KB (1 or 2) register tiles. S may overwrite B: the S of a chunk is stored after the product, and to share the
+    operands of that product all threads have met since they read B.
     """
     begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
     o_k, o_v = tl.arange(0, KB), i_v * BV + tl.arange(0, BV)
@@ -131,8 +134,10 @@ def _scan_through_memory(
     BJ: tl.constexpr, HAS_FIRST: tl.constexpr, REVERSE: tl.constexpr, WITH_OUTPUT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """As `_scan`, where the products of A with a whole state fill the registers: S goes to p_S first, with or without
-    outputs, and comes back by BJ rows for the columns of A that meet them."""
+    """The same as `_scan`, for shapes in which the product of A with a whole state would fill the registers.
+
+    S goes to p_S first, with outputs or without, and comes back BJ rows at a time, for the columns of A that they meet.
+    """
     begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
     o_k, o_v, o_j = tl.arange(0, KP), i_v * BV + tl.arange(0, BV), tl.arange(0, BJ)
     p_state = (i_n.to(tl.int64) * H + i_h) * (K * V) + o_k[:, None] * V + o_v[None, :]
@@ -145,7 +150,7 @@ def _scan_through_memory(
         slot = chunk.to(tl.int64) * H + i_h
         p_tile = p_S + slot * (KP * VP) + o_v[None, :]
         b_B = tl.load(p_B + slot * (KP * VP) + (o_k[:, None] * VP + o_v[None, :])).to(tl.float32)
-        tl.debug_barrier()  # S may lie where B does
+        tl.debug_barrier()  # S may overwrite B
         tl.store(p_tile + o_k[:, None] * VP, b_S.to(p_S.dtype.element_ty))
         tl.debug_barrier()
         b_S = b_S * tl.load(p_carry + slot * KP + o_k)[:, None] + b_B

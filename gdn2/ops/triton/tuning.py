@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +101,7 @@ def _times(
         launcher = Launcher(KERNELS[variant.kernel], kernels.constants(variant, tile) | flags, tile)
         grid = (slots * kernels.blocks(variant, tile), 1, 1)
         try:
-            times.append((timer(lambda l=launcher, g=grid: l(g, *arguments)), i))  # type: ignore[misc]
+            times.append((timer(partial(launcher, grid, *arguments)), i))
         except OutOfResources as error:
             log.warning("%s with %s does not run on this GPU: %s", variant, tile, error)
     return times

@@ -160,11 +160,15 @@ def _compiled(name: str, ast: ASTSource, arch: int, tile: Tile, options: dict[st
     binary = triton.compile(ast, target=GPUTarget("cuda", arch, 32), options=options)
     usage, sass = _disassemble(binary.asm["cubin"])
     return Compiled(
-        name, arch, tile, int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
-        int(re.search(r"STACK:(\d+)", usage)[1]), binary.metadata.shared,  # type: ignore[index]
+        name, arch, tile, _number("REG", usage), _number("STACK", usage), binary.metadata.shared,
         len(re.findall(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b", sass)), len(re.findall(r"\bHGMMA\b", sass)),
         unwritten_registers(sass) if arch == 90 else (), narrow_addresses(binary.asm["ttir"]),
     )  # fmt: skip
+
+
+def _number(name: str, usage: str) -> int:
+    """A number of `cuobjdump --dump-resource-usage`, such as 64 of REG:64."""
+    return int(usage.split(f"{name}:")[1].split()[0])
 
 
 def ast_of(source: Source) -> tuple[ASTSource, dict[str, int]]:
