@@ -13,8 +13,6 @@ from tasks.text.planting import join_prompt
 STATEMENT = re.compile(
     r"The special magic number for ([^.]+?) (?:is (\d+)|has changed, it is now (\d+)|has been (withdrawn))"
 )
-
-
 SPECS: dict[str, dict[str, Any]] = {
     "overwrite": {"probe": "overwrite", "keys": 3, "updates": 2},
     "retention": {"probe": "retention", "keys": 5, "edited": 2},

@@ -22,8 +22,6 @@ SPEC: dict[str, Any] = {
     "answer_prefix": "The code of {key} is",
     "generated_tokens": 20,
 }
-
-
 OWN_TEXT = " ".join(f"Sentence number {word} tells of rivers and hills." for word in "abcdefghijklmnopqrstuvwxyz" * 9)
 
 

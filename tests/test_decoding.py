@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 from fakes import mixer_config, small_model
-from test_triton import DEVICE, rounded
+from operator_checks import DEVICE, rounded
 
 from gdn2.decoding import Decoding, decoding_of, places_for
 from gdn2.ops import gated_delta_rule_2

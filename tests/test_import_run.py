@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import TEXT, small_model, small_tokenizer
+from official_layout import official_layout
 from rich.console import Console
-from test_import_official import official_layout
 
 from gdn2.checkpoints import fingerprint
 from gdn2.checkpoints.importers import ImportPlan, import_checkpoint

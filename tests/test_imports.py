@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from import_graph import between, circles, import_graph
+from import_graph import ROOT, between, circles, import_graph
 
 FAMILIES = ("needle", "ruler", "retrieval", "commonsense", "perplexity", "editing")
 
@@ -54,3 +55,10 @@ def test_a_circle_is_found_through_imports_inside_functions(tmp_path: Path) -> N
     with_types = import_graph("top", root=tmp_path, typing_only=True)
     assert circles(with_types) == [["top.a", "top.b", "top.deep.c"], ["top.deep.d", "top.lone"]]
     assert between(with_types)["top.deep"] == {"top.a", "top.lone"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=lambda path: path.name)
+def test_a_test_file_is_short_and_shares_nothing_with_another_but_helpers(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    assert not re.findall(r"^\s*(?:from (?:tests\.)?test_|import (?:tests\.)?test_).*", text, flags=re.MULTILINE)

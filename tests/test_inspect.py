@@ -101,7 +101,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_foreign_checkpoint_is_described_as_it_would_be_imported(tmp_path: Path) -> None:
-    from test_import_official import official_layout
+    from official_layout import official_layout
 
     torch.save({"model": official_layout(small_model())}, tmp_path / "iter.pth")
     found = describe(tmp_path / "iter.pth")

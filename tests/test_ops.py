@@ -6,61 +6,25 @@ import itertools
 
 import pytest
 import torch
+from operator_checks import assert_close, make_inputs, oracle
 from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.chunked import _decay_and_scores, _to_chunks
 
 BACKENDS = ["naive", "chunked"]  # in float64; the kernels' turn in float32 is test_triton.py
+
+
 FAST_BACKENDS = ["chunked"]
+
+
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
+
+
 GRADIENT_TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12}
+
+
 DECAYS = ["none", "mild", "strong", "mixed", "extreme", "uneven"]
-
-
-def make_inputs(
-    B: int, T: int, H: int, K: int, V: int, decay: str = "mild", seed: int = 0, dtype: torch.dtype = torch.float64
-) -> list[Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=rng, dtype=torch.float64)
-
-    q, k = (torch.nn.functional.normalize(normal(B, T, H, K), dim=-1) for _ in range(2))
-    v = normal(B, T, H, V)
-    uniform = torch.rand(B, T, H, K, generator=rng, dtype=torch.float64)
-    late_channel = torch.zeros(T, H, K, dtype=torch.bool)
-    late_channel[T // 2 :, :1, :1] = True
-    g = {
-        "none": 0 * uniform,
-        "mild": -0.1 * uniform,
-        "strong": -20 * uniform,
-        "mixed": torch.where(uniform < 0.3, -50.0, -0.01 * uniform),
-        "extreme": -200 * uniform,
-        "uneven": torch.where(late_channel, -5.0, -0.1 * uniform),  # some chunks of one head lose much
-    }[decay]
-    b, w = normal(B, T, H, K).sigmoid(), normal(B, T, H, V).sigmoid()
-    state = normal(B, H, K, V)
-    return [x.to(dtype) for x in (q, k, v, g, b, w, state)]
-
-
-def oracle(q, k, v, g, b, w, state, scale):
-    """The definition, one matrix product at a time, with nothing shared with the package."""
-    B, T, H, K = q.shape
-    o, S = torch.zeros_like(v), state.clone()
-    for n, h in itertools.product(range(B), range(H)):
-        for t in range(T):
-            k_t = k[n, t, h]
-            transition = torch.eye(K, dtype=q.dtype) - torch.outer(k_t, b[n, t, h] * k_t)
-            write = torch.outer(k_t, w[n, t, h] * v[n, t, h])
-            S[n, h] = transition @ torch.diag(g[n, t, h].exp()) @ S[n, h] + write
-            o[n, t, h] = scale * S[n, h].T @ q[n, t, h]
-    return o, S
-
-
-def assert_close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    error = (ours.double() - theirs.double()).norm() / theirs.double().norm().clamp_min(1e-30)
-    assert error <= tolerance, f"relative L2 error {error:.2e} > {tolerance:.0e}"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from fakes import small_checkpoint
+from lm_eval_rows import ROWS, TASKS, TRAINING
 from rich.console import Console
-from test_tasks_commonsense import TASKS, TRAINING
-from test_tasks_jrt import ROWS
 
 from gdn2.checkpoints import tokenizer_fingerprint
 from harness.errors import UserError

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from known_lm import KnownLM
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from lm_eval_rows import ROWS
 from task_data import train_tokenizer, write_data
-from test_tasks_lm_eval import KnownLM
 
 from tasks import data
 from tasks.errors import TaskError
@@ -157,34 +158,6 @@ class TestPrompts:
             RULES["drop"][0](Parts(text="Text"))
 
 
-ROWS: dict[str, list[dict[str, Any]]] = {
-    "based_swde.jsonl": [{"text": "Film. year: 1999 and so on.", "key": "year", "value": "1999"}] * 2
-    + [{"text": "Film. age: 7", "key": "age", "value": "7"}],
-    "based_fda.jsonl": [{"text": "Device. class: II. More.", "key": "class", "value": "II"}],
-    "based_squad.jsonl": [
-        {
-            "text": "Rome is a city. Rome is a",
-            "value": "city",
-            "question": "What is Rome?",
-            "context": "Rome is a city.",
-        }
-    ],
-    "based_nq_2048.jsonl": [
-        {"context": "Paris is in France.", "question": "where is paris?", "orig_question": "where is paris"}
-        | {"answers": ["France", "in France"], "tok_pos": 3}
-    ],
-    "based_triviaqa.jsonl": [
-        {
-            "context": "[DOC] Lima is big.",
-            "question": "what is big?",
-            "orig_question": "what is big?",
-            "answers": ["Lima"],
-        }
-    ],
-    "based_drop.jsonl": [
-        {"context": "They won 7 games.", "question": "How many?", "orig_question": "How many?", "answers": "7"}
-    ],
-}
 HOTPOT = [
     {"_id": f"h{n}", "question": f"Which town is number {n}?", "answer": "yes" if n == 3 else f"Town {n}"}
     | {"context": [[f"Title {k}", [f"Town {k} is a town.", " Its streets are long." * 12]] for k in range(6)]}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from known_lm import KnownLM
 from lm_eval import simple_evaluate
-from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from task_data import train_tokenizer, write_data
@@ -19,25 +19,6 @@ from tasks.preview import show_sample
 from tasks.registry import resolve
 from tasks.task_files import ROOT
 from tasks.text.tokenizers import load_tokenizer
-
-
-class KnownLM(LM):
-    """Answers every question rightly, or is mute; every text costs one nat a byte."""
-
-    def __init__(self, *, mute: bool) -> None:
-        super().__init__()
-        self.mute = mute
-        self.prompts: list[str] = []
-
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
-        self.prompts += [request.args[0] for request in requests]
-        return ["" if self.mute else f" It is {request.doc['outputs'][0].upper()}." for request in requests]
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:  # noqa: ARG002
-        return [-float(len(request.args[0].encode())) for request in requests]
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
-        raise NotImplementedError
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,16 @@ import itertools
 
 import pytest
 import torch
-from test_ops import assert_close, make_inputs, oracle
+from operator_checks import (
+    FORWARD,
+    all_gradients,
+    assert_close,
+    assert_gradients,
+    exact,
+    oracle,
+    rounded,
+    run,
+)
 from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
@@ -19,48 +28,6 @@ from gdn2.ops.triton.aot.instructions import unwritten_registers
 from gdn2.ops.triton.kernel_set import Call, KernelSet, kernels_for
 from gdn2.ops.triton.tiles import tiles_for
 from gdn2.ops.triton.variants import SCAN_OUTPUT, SCAN_OUTPUT_WIDE, VARIANTS
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FORWARD, BACKWARD = 2e-6, 5e-6
-NAMES = ("q", "k", "v", "g", "b", "w", "S")
-
-
-def rounded(*shape: int, decay: str = "mild", dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
-    """Inputs and a state in the dtype of the test; g and the state at least in float32."""
-    inputs = [x.to(DEVICE) for x in make_inputs(*shape, decay=decay, seed=seed)]
-    return [x.to(torch.float32 if i in (3, 6) else dtype) for i, x in enumerate(inputs)]
-
-
-def run(inputs: list[Tensor], backend: str = "triton", **options: object) -> tuple[Tensor, Tensor]:
-    *six, state = inputs
-    return gated_delta_rule_2(*six, initial_state=state, output_final_state=True, backend=backend, **options)
-
-
-def exact(inputs: list[Tensor], **options: object) -> tuple[Tensor, Tensor]:
-    return run([x.double() for x in inputs], backend="naive", **options)
-
-
-def all_gradients(inputs: list[Tensor], backend: str, dtype: torch.dtype | None = None, **options) -> list[Tensor]:
-    leaves = [x.detach().to(dtype or x.dtype, copy=True).requires_grad_() for x in inputs]
-    o, state = run(leaves, backend, **options)
-    rng = torch.Generator().manual_seed(5)
-    d_o, d_state = (torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.device) for x in (o, state))
-    ((o * d_o).sum() + (state * d_state).sum()).backward()
-    return [x.grad for x in leaves]
-
-
-def assert_gradients(inputs: list[Tensor], tolerance: float = BACKWARD, **options: object) -> None:
-    ours = all_gradients(inputs, "triton", **options)
-    theirs = all_gradients(inputs, "naive", torch.float64, **options)
-    for name, a, e in zip(NAMES, ours, theirs, strict=True):
-        size = e.norm().clamp_min(1e-30)
-        if name == "g":  # a decay beyond exp(-20) is cut there, and has no gradient
-            a, e = (torch.where(inputs[3] < -20, 0, x) for x in (a, e))
-            # dg is a sum of terms like q dq, and inherits their rounding: with nearly everything forgotten at each
-            # step it is a small difference of almost equal ones.
-            size = torch.maximum(e.norm(), (inputs[0] * theirs[0]).norm())
-        error = (a.double() - e).norm() / size
-        assert error <= tolerance, f"d{name}: {error:.2e}"
 
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])

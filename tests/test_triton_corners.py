@@ -6,8 +6,17 @@ import itertools
 
 import pytest
 import torch
-from test_ops import assert_close
-from test_triton import BACKWARD, DEVICE, FORWARD, all_gradients, assert_gradients, exact, rounded, run
+from operator_checks import (
+    BACKWARD,
+    DEVICE,
+    FORWARD,
+    all_gradients,
+    assert_close,
+    assert_gradients,
+    exact,
+    rounded,
+    run,
+)
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.triton import operator, triton_gated_delta_rule_2

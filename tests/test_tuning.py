@@ -9,7 +9,7 @@ import logging
 
 import pytest
 import torch
-from test_ops import make_inputs
+from operator_checks import make_inputs
 from triton.runtime.errors import OutOfResources
 
 from gdn2.ops.triton import choice, kernel_set, operator, tuning
