@@ -7,27 +7,18 @@ import re
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
+from gdn2.config_checks import (
+    MAX_SIZE,
+    is_base_field,
+    refuse_impossible_sizes,
+    refuse_unknown_dtype,
+    refuse_wrong_types,
+    shown,
+)
 from gdn2.presets import PRESETS
 
-# What transformers itself writes into, or passes along with, a config besides its declared fields.
-TRANSFORMERS_FIELDS = frozenset(
-    {
-        "model_type",
-        "torch_dtype",
-        "name_or_path",
-        "num_labels",
-        "attn_implementation",
-        "experts_implementation",
-        "output_attentions",
-        "auto_map",
-        "quantization_config",
-        "_commit_hash",
-        "_name_or_path",
-        "_attn_implementation",
-    }
-)
 ATTENTION_LAYERS = ("attention", "swa")
 SSM_LAYERS = ("mamba2", "mamba3", "mamba3_mimo")
 LAYERS = ("gdn2", "kda", "gated_deltanet", "delta_net", "gla", *SSM_LAYERS, *ATTENTION_LAYERS)
@@ -169,6 +160,7 @@ class GDN2Config(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_unknown(kwargs)
+        self._check_types(kwargs)
         self._fill_defaults()
         self._check_values()
         self._check_layers()
@@ -188,12 +180,24 @@ class GDN2Config(PreTrainedConfig):
 
     def _refuse_unknown(self, kwargs: dict[str, Any]) -> None:
         own = {field.name for field in fields(type(self))}
-        known = own | TRANSFORMERS_FIELDS | set(GenerationConfig._get_default_generation_params())
-        for name in kwargs:
-            if name not in known:
+        if kwargs.get("quantization_config") is not None:
+            raise ValueError("GDN2Config.quantization_config: quantized weights are not read; give those of before")
+        if self.is_encoder_decoder:
+            raise ValueError("GDN2Config.is_encoder_decoder must be false, got true")
+        for name, value in kwargs.items():
+            if not is_base_field(name, value):
                 near = difflib.get_close_matches(name, own, n=3)
                 hint = f"did you mean {' or '.join(near)}?" if near else "remove it or correct its name"
-                raise ValueError(f"GDN2Config has no field {name!r}; {hint}")
+                raise ValueError(f"GDN2Config has no field {shown(name)}; {hint}")
+
+    def _check_types(self, kwargs: dict[str, Any]) -> None:
+        """Refuse what is not of its field's type, before anything is computed from it."""
+        values = dict(vars(self))
+        annotations = {name: kind for name, kind in GDN2Config.__annotations__.items() if name in values}
+        refuse_wrong_types(values, annotations)
+        refuse_impossible_sizes(values, SIZES)
+        for dtype in (self.dtype, kwargs.get("torch_dtype")):
+            refuse_unknown_dtype(dtype)
 
     def _fill_defaults(self) -> None:
         if self.num_value_heads is None:
@@ -210,13 +214,11 @@ class GDN2Config(PreTrainedConfig):
             self.attention_kv_heads = self.attention_heads
 
     def _check_values(self) -> None:
-        for name in SIZES:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"GDN2Config.{name} must be a positive integer, got {value!r}")
-        if not isinstance(self.intermediate_size, int) or self.intermediate_size < 0:
+        refuse_impossible_sizes(vars(self), SIZES)
+        if not 0 <= self.intermediate_size <= MAX_SIZE:
+            inner = shown(self.intermediate_size)
             raise ValueError(
-                f"GDN2Config.intermediate_size must be 0 (no SwiGLU) or more, got {self.intermediate_size!r}"
+                f"GDN2Config.intermediate_size must be 0 (no SwiGLU) or more, at most {MAX_SIZE:,}, got {inner}"
             )
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
@@ -227,17 +229,27 @@ class GDN2Config(PreTrainedConfig):
                 raise ValueError(
                     f"GDN2Config.{name} must be a multiple of {of} ({getattr(self, of)}), got {getattr(self, name)}"
                 )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name in ("norm_eps", "mixer_norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"GDN2Config.{name} must not be negative, got {value!r}")
+        for name in ("gla_gate_normalizer", "rope_theta", "rope_fraction", "condense_ratio"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"GDN2Config.{name} must be positive, got {value!r}")
+        if self.rope_fraction > 1:
+            raise ValueError(f"GDN2Config.rope_fraction must be at most 1, got {self.rope_fraction!r}")
         if self.decay_floor is not None and not self.decay_floor < 0:
             raise ValueError(f"GDN2Config.decay_floor must be negative (a log-decay) or None, got {self.decay_floor!r}")
-        if self.rope_theta is not None and not self.rope_theta > 0:
-            raise ValueError(f"GDN2Config.rope_theta must be positive or None, got {self.rope_theta!r}")
-        if not (0 < self.rope_fraction <= 1 and self.condense_ratio > 0):
-            raise ValueError(
-                "GDN2Config.rope_fraction must be above 0 and at most 1, and condense_ratio above 0, got "
-                f"{self.rope_fraction!r} and {self.condense_ratio!r}"
-            )
-        if self.rope_llama3 is not None and set(self.rope_llama3) != LLAMA3_ROPE:
-            raise ValueError(f"GDN2Config.rope_llama3 must have {', '.join(sorted(LLAMA3_ROPE))} and nothing else")
+        if self.rope_llama3 is not None:
+            if set(self.rope_llama3) != LLAMA3_ROPE:
+                raise ValueError(f"GDN2Config.rope_llama3 must have {', '.join(sorted(LLAMA3_ROPE))} and nothing else")
+            low, high = self.rope_llama3["low_freq_factor"], self.rope_llama3["high_freq_factor"]
+            if min(self.rope_llama3.values()) <= 0 or low >= high:
+                raise ValueError("GDN2Config.rope_llama3: all must be positive, low_freq_factor below high_freq_factor")
 
     def _check_layers(self) -> None:
         """Write `layers` out as one name a layer; refuse names and sizes that its mixers cannot have."""
@@ -248,15 +260,15 @@ class GDN2Config(PreTrainedConfig):
                 f"GDN2Config.layers names {len(layers)} layers but num_hidden_layers is {self.num_hidden_layers}"
             )
         if self.hybrid is not None:
-            match = re.fullmatch(r"(\w+)/([1-9]\d*)", self.hybrid)
+            match = re.fullmatch(r"(\w+)/([1-9]\d{0,8})", self.hybrid, re.ASCII)
             if match is None:
-                raise ValueError(f"GDN2Config.hybrid must be NAME/n, for example 'swa/2', got {self.hybrid!r}")
-            every = int(match[2])
+                raise ValueError(f"GDN2Config.hybrid must be NAME/n, for example 'swa/2', got {shown(self.hybrid)}")
+            every = min(int(match[2]), len(layers) + 1)
             layers[every - 1 :: every] = [match[1]] * len(layers[every - 1 :: every])
             self.hybrid = None
         for name in layers:
             if name not in LAYERS:
-                raise ValueError(f"GDN2Config.layers: there is no mixer {name!r}; there are: {', '.join(LAYERS)}")
+                raise ValueError(f"GDN2Config.layers: there is no mixer {shown(name)}; there are: {', '.join(LAYERS)}")
         self.layers = layers
         self._check_sizes_of(set(layers))
 

@@ -22,7 +22,9 @@ CONV = ["q_conv1d.weight", "k_conv1d.weight", "v_conv1d.weight"]
 OUT = ["o_norm.weight", "o_proj.weight"]
 RATES = ["A_log", "dt_bias"]
 LOW_RANK = ["f_proj.0.weight", "f_proj.1.weight", "g_proj.0.weight", "g_proj.1.weight", "g_proj.1.bias"]
-ATTENTION = [*QKV, "q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.weight"]
+ATTENTION = [*QKV, "q_norm.weight", "k_norm.weight", "q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.weight"]
+MAMBA3 = ["in_proj.weight", "in_proj.bias", "dt_bias", "B_bias", "C_bias", "B_norm.weight", "C_norm.weight", "D"]
+MAMBA3 += ["norm.weight", "out_proj.weight", "out_proj.bias"]
 MAMBA = ["in_proj.weight", "conv1d.weight", "conv1d.bias", "A_log", "D", "dt_bias", "norm.weight", "out_proj.weight"]
 TENSORS: dict[str, list[str]] = {
     "gdn2": [*QKV, *CONV, *OUT, *RATES, *LOW_RANK, "b_proj.weight", "w_proj.weight"],
@@ -33,6 +35,8 @@ TENSORS: dict[str, list[str]] = {
     "attention": ATTENTION,
     "swa": ATTENTION,
     "mamba2": [*MAMBA, "in_proj.bias", "out_proj.bias"],
+    "mamba3": MAMBA3,
+    "mamba3_mimo": [*MAMBA3, "mimo_x", "mimo_z", "mimo_o"],
 }
 COMMON: dict[str, Any] = {
     "vocab_size": 420,
@@ -57,6 +61,8 @@ COMMON: dict[str, Any] = {
 CONV_OPTIONS = {"use_short_conv": True, "conv_size": 4, "attn_mode": "chunk", "attn": None}
 SWA = {"layers": [1], "num_heads": 4, "num_kv_heads": 2, "qkv_bias": True, "window_size": 16, "rope_theta": 10000.0}
 ATTENTION_OF = {"attention_heads": 4, "attention_kv_heads": 2, "attention_head_dim": 8, "attention_bias": True}
+MAMBA3_SIZES = {"num_heads": 4, "head_dim": 8, "value_head_dim": 16, "intermediate_size": 0, "ssm_rate": "softplus"}
+THEIR_MAMBA3 = {"head_dim": 16, "state_size": 8, "expand": 2, "use_bias": True, "num_heads": 4}
 # name: (layers, fields of our config, model_type, fields of theirs)
 MODELS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "GDN-2 layers": (
@@ -138,6 +144,24 @@ MODELS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         "mamba2",
         {"head_dim": 16, "state_size": 8, "n_groups": 2, "expand": 2, "conv_kernel": 4, "use_bias": True},
     ),
+    "mamba3": (
+        "mamba3 mamba3 mamba3",
+        {**MAMBA3_SIZES, "ssm_output_norm": True, "ssm_rope_fraction": 1.0},
+        "mamba3",
+        {**THEIR_MAMBA3, "is_outproj_norm": True, "rope_fraction": 1.0},
+    ),
+    "mamba3 with several inputs and outputs": (
+        "mamba3_mimo mamba3_mimo mamba3_mimo",
+        {**MAMBA3_SIZES, "ssm_output_norm": True},
+        "mamba3",
+        {**THEIR_MAMBA3, "is_outproj_norm": True, "is_mimo": True, "mimo_rank": 3, "A_floor": 0.0001},
+    ),
+    "transformer with normalised queries": (
+        "attention attention attention",
+        {**ATTENTION_OF, "attention_qk_norm": True, "norm_eps": 1e-6, "mixer_norm_eps": 1e-5},
+        "transformer",
+        {"num_heads": 4, "num_kv_heads": 2, "qkv_bias": True, "qk_norm": True, "norm_eps": 1e-6},
+    ),
 }
 OF_MAMBA_ALONE = {"norm_eps": 1e-5, "dt_limit": [0.0, float("inf")], "A_init_range": [1, 16], "D_has_hdim": False}
 
@@ -145,7 +169,7 @@ OF_MAMBA_ALONE = {"norm_eps": 1e-5, "dt_limit": [0.0, float("inf")], "A_init_ran
 def fla_layout(model: GDN2ForCausalLM, *, fuse_norm: bool = True) -> dict[str, Tensor]:
     """The state dict under their names, written down without the importer's help."""
     ours, config = model.state_dict(), model.config
-    if config.layers[0] == "mamba2":
+    if config.layers[0].startswith("mamba"):
         theirs = {
             "backbone.embeddings.weight": ours["model.embed_tokens.weight"],
             "backbone.norm_f.weight": ours["model.norm.weight"],
@@ -154,7 +178,8 @@ def fla_layout(model: GDN2ForCausalLM, *, fuse_norm: bool = True) -> dict[str, T
         for index in range(len(config.layers)):
             here = f"backbone.layers.{index}."
             theirs[here + "norm.weight"] = ours[f"model.layers.{index}.mixer_norm.weight"]
-            theirs |= {f"{here}mixer.{name}": ours[f"model.layers.{index}.mixer.{name}"] for name in TENSORS["mamba2"]}
+            names = TENSORS[config.layers[index]]
+            theirs |= {f"{here}mixer.{name}": ours[f"model.layers.{index}.mixer.{name}"] for name in names}
         return theirs
     theirs = {
         "model.embeddings.weight": ours["model.embed_tokens.weight"],
@@ -167,8 +192,8 @@ def fla_layout(model: GDN2ForCausalLM, *, fuse_norm: bool = True) -> dict[str, T
         for name in ("mlp_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
             theirs[f"{here}{name}.weight"] = ours[f"{here}{name}.weight"]
         for name in TENSORS[kind]:
-            if f"{here}mixer.{name}" not in ours and name.startswith("g_proj"):
-                continue  # a model without output gate
+            if f"{here}mixer.{name}" not in ours and name.startswith(("g_proj", "q_norm", "k_norm")):
+                continue  # a model without output gate, or without normalised queries
             new = name
             if kind == "gla" and name == "o_norm.weight":
                 new = "g_norm_swish_gate.weight" if fuse_norm else "g_norm.weight"
@@ -186,10 +211,9 @@ def save(folder: Path, name: str, **changes: Any) -> GDN2ForCausalLM:
             if parameter_name.endswith(("norm.weight", "bias")):
                 parameter.add_(0.2 * torch.randn_like(parameter))
     fields = {"model_type": model_type, **COMMON, **theirs, **changes}
-    if model_type == "mamba2":
+    if model_type.startswith("mamba"):
         fields = {name: value for name, value in fields.items() if name not in ("intermediate_size", "hidden_act")}
-        fields |= OF_MAMBA_ALONE
-        fields |= changes
+        fields |= {**(OF_MAMBA_ALONE if model_type == "mamba2" else {}), **changes}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(fields))
     tensors = fla_layout(model, fuse_norm=fields["fuse_norm"])
@@ -236,9 +260,11 @@ def test_a_gate_that_an_earlier_import_left_open_is_not_guessed(tmp_path: Path) 
         ("gla", {"num_kv_heads": 1}, "num_kv_heads = 1 is not supported"),
         ("gla", {"use_output_gate": False}, "3 missing: .*g_norm.weight.*6 unknown"),
         ("delta_net", {"use_beta": False}, "use_beta = False is not supported"),
-        ("delta_net", {"qk_norm": "max"}, "qk_norm must be 'l2' or 'sum'"),
+        ("delta_net", {"qk_norm": "max"}, "qk_norm = 'max' is not supported .only 'l2' or 'sum'"),
         ("gated_deltanet", {"output_gate_activation": "gelu"}, "output_gate_activation = 'gelu' is not supported"),
-        ("transformer", {"qk_norm": True, "norm_eps": 1e-6}, "norm_eps = 1e-06 is not supported .*qk_norm"),
+        ("kda", {"safe_gate": True}, "lower_bound = None with safe_gate"),
+        ("mamba3", {"A_floor": 0.1}, "A_floor = 0.1 is not supported"),
+        ("mamba3", {"rope_fraction": 0.25}, "rope_fraction = 0.25 is not supported"),
         ("mamba2", {"dt_limit": [0.0, 0.5]}, "dt_limit = .* is not supported"),
         ("mamba2", {"D_has_hdim": True}, "D_has_hdim = True is not supported"),
         ("mamba2", {"norm_before_gate": True}, "norm_before_gate = True is not supported"),

@@ -209,7 +209,7 @@ def test_configs_refuse_layers_that_cannot_be() -> None:
         ({"layers": "mamba3", "head_dim": 7}, "even and at least 4"),
         ({"layers": "attention", "attention_head_dim": 7}, "even to be rotated"),
         ({"layers": "swa", "rope_fraction": 0.2}, "even to be rotated, got 128 \\* 0.2"),
-        ({"rope_fraction": 1.5}, "rope_fraction must be above 0"),
+        ({"rope_fraction": 1.5}, "rope_fraction must be at most 1"),
         ({"attention_heads": 8, "attention_kv_heads": 3}, "multiple of attention_kv_heads"),
         ({"decay_floor": 0.5}, "decay_floor must be negative"),
         ({"rope_llama3": {"factor": 8.0}}, "rope_llama3 must have factor, high_freq_factor, low_freq_factor"),

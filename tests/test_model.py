@@ -228,7 +228,7 @@ class TestBadCheckpoints:
 
     def test_missing_files(self, folder) -> None:
         (folder / "model.safetensors").rename(folder / "weights")
-        with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
+        with pytest.raises(CheckpointError, match=r"no weights in it \(\*\.safetensors"):
             load_checkpoint(folder)
         (folder / "config.json").unlink()
         with pytest.raises(CheckpointError, match=r"no config\.json"):
@@ -243,7 +243,7 @@ class TestBadCheckpoints:
             ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "names 2 layers but num_hidden_layers is 3"),
             ('"layers": [\n    "gdn2"', '"layers": [\n    "gated_deltanet"', "lacks tensors"),
             ('"output_gate": null', '"output_gate": "none"', "does not know"),
-            ("{", "", "not valid JSON"),
+            ("{", "", r"config\.json:2: not JSON"),
         ],
     )
     def test_config(self, folder, old: str, new: str, message: str) -> None:
@@ -257,7 +257,7 @@ class TestBadCheckpoints:
     def test_damaged_weights(self, folder) -> None:
         file = folder / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
-        with pytest.raises(CheckpointError, match="cannot be read"):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: is cut short, damaged"):
             load_checkpoint(folder)
 
     def test_not_a_number(self, folder) -> None:

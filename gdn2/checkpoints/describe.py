@@ -14,6 +14,7 @@ import torch
 
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.fingerprints import fingerprint
+from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.importers import is_native, plan_import
 from gdn2.checkpoints.importers.keymap import HEAD, problems, renamed
 from gdn2.checkpoints.importers.plan import Source, model_shapes
@@ -88,9 +89,10 @@ def describe(path: Path) -> Description:
         CheckpointError: it cannot be read, or its tensors do not fit its config.
     """
     if is_native(path):
+        path = checkpoint_folder(path)
         source, kind, assumed = Source(path), NATIVE, {}
         config = read_config(path)
-        shapes = model_shapes(config)
+        shapes = model_shapes(config, source.tensors, source.folder / "config.json")
         if config.tie_word_embeddings:
             del shapes[HEAD]
         found = problems(renamed(shapes, str), source.tensors, shapes)

@@ -16,7 +16,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def listed(names: Sequence[str], shown: int) -> str:
+def listed(names: Sequence[str], shown: int, between: str = ", ") -> str:
     """`a, b, c and 5 more`."""
     rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    return between.join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

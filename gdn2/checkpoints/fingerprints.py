@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from gdn2.checkpoints.folders import checkpoint_folder
+from gdn2.checkpoints.tensors import weight_files
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -17,12 +20,18 @@ TOKENIZER_FILES = (
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of the config and the weights: what "the same checkpoint" means in a record."""
-    return hash_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
+    """Hash the config and the weights (SHA-256): what "the same checkpoint" means in a record.
+
+    Raises:
+        CheckpointError: a folder without weights.
+    """
+    path = checkpoint_folder(path)
+    return hash_files([path / "config.json", *(sorted(path.glob("*.safetensors")) or weight_files(path))])
 
 
 def tokenizer_fingerprint(path: Path) -> str:
     """SHA-256 of the tokenizer's files."""
+    path = checkpoint_folder(path)
     return hash_files([path / name for name in TOKENIZER_FILES if (path / name).is_file()])
 
 

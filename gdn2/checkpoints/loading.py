@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gdn2.checkpoints.errors import CheckpointError, first_line, listed
-from gdn2.checkpoints.tensors import read_json
+from gdn2.checkpoints.folders import checkpoint_folder
+from gdn2.checkpoints.tensors import STEMS, Stored, Tensors, open_weights, read_json
 from gdn2.config import GDN2Config
+from gdn2.config_checks import shown
 from gdn2.model import GDN2ForCausalLM
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,10 +32,11 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    path = checkpoint_folder(path)
     config = read_config(path)
-    if not list(path.glob("*.safetensors")):
-        raise CheckpointError(f"{path}: no *.safetensors in it; save the model with save_pretrained")
-    model = _load_weights(path, config, DTYPES[dtype])
+    stored = open_weights(path)
+    refuse_more_layers(config, stored, path / "config.json")
+    model = _load_weights(path, config, stored, DTYPES[dtype])
     _refuse_not_finite(path, model)
     try:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides nn.Module's signature
@@ -48,21 +51,18 @@ def read_config(path: Path) -> GDN2Config:
     Raises:
         CheckpointError: as said.
     """
+    if path.is_dir():
+        path = checkpoint_folder(path)
     file = path / "config.json"
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder; give a folder with config.json and model.safetensors")
     if not file.is_file():
         raise CheckpointError(f"{path}: no config.json in it; give a folder that save_pretrained wrote")
-    try:
-        fields: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"{file}: expected a JSON object")
+    fields = read_json(file)
     model_type = fields.get("model_type")
     if model_type != GDN2Config.model_type:
         raise CheckpointError(
-            f"{file}: model_type is {model_type!r}; this version evaluates {GDN2Config.model_type!r}; "
+            f"{file}: model_type is {shown(model_type)}; this version evaluates {GDN2Config.model_type!r}; "
             "bring others into it with: python run_eval.py import SRC DST"
         )
     try:
@@ -85,7 +85,20 @@ def _refuse_open_gate(path: Path, config: GDN2Config) -> None:
             )
 
 
-def _load_weights(path: Path, config: GDN2Config, dtype: torch.dtype) -> GDN2ForCausalLM:
+def refuse_more_layers(config: GDN2Config, stored: Mapping[str, Stored], where: Path) -> None:
+    """See that there is at least a tensor a layer, before as many layers are built.
+
+    Raises:
+        CheckpointError: there are fewer.
+    """
+    if config.num_hidden_layers > len(stored):
+        raise CheckpointError(
+            f"{where}: num_hidden_layers is {config.num_hidden_layers:,}, but there are only {len(stored):,} tensors; "
+            "the weights are not whole, or the field is wrong"
+        )
+
+
+def _load_weights(path: Path, config: GDN2Config, stored: Tensors, dtype: torch.dtype) -> GDN2ForCausalLM:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
@@ -93,8 +106,15 @@ def _load_weights(path: Path, config: GDN2Config, dtype: torch.dtype) -> GDN2For
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what it would warn of, is raised below
     try:
+        as_transformers_has_them = any((path / f"{STEMS[0]}{suffix}").is_file() for suffix in ("", ".index.json"))
+        weights = None if as_transformers_has_them else {name: one.load() for name, one in stored.items()}
         loaded: Any = GDN2ForCausalLM.from_pretrained(
-            path, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            path if weights is None else None,
+            config=config,
+            state_dict=weights,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the weights cannot be read ({first_line(error)})") from error

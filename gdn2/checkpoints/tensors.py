@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basis.errors import FileError
+from basis.files import load_json
 from gdn2.checkpoints.errors import CheckpointError, first_line, listed
+from gdn2.checkpoints.names import is_buffer, plain_names
+from gdn2.config_checks import shown
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+STEMS = ("model.safetensors", "pytorch_model.bin")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 STATE_DICTS = ("model", "state_dict", "model_state_dict", "module")  # where trainers put the weights in a file
-WRAPPERS = re.compile(r"^(?:_forward_module\.|_orig_mod\.|module\.)+")  # what wrappers put before every name
 SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "BF16": torch.bfloat16,
     "F16": torch.float16,
 }
+FLOATS = frozenset(SAFETENSORS_DTYPES.values())
 CODE = re.compile(r"GLOBAL|[Uu]nsupported (?:global|class)|Trying to|[Ff]orbidden")  # of torch's refusals
 DAMAGED = "is cut short, damaged or of another format; copy it again and compare its size with the original's"
 
@@ -40,34 +44,68 @@ class Stored:
 
 
 class Tensors(Mapping[str, Stored]):
-    """The tensors of some files, read lazily.
+    """The tensors of some files, read lazily, by their names without what wrappers put into them.
 
     Args:
         files: safetensors files or PyTorch files; together they are one model.
+        index: which file holds which tensor, where an index says so; it decides between files that hold the same one.
+
+    Attributes:
+        files: the files.
+        left_out: buffers of whole numbers, such as position ids, which are no weights.
 
     Raises:
         CheckpointError: a file that is missing, cut short or of another format; PyTorch files with Python objects
-            that are no tensors; a name that occurs twice; numbers that are not floating point.
+            that are no tensors; a name that occurs twice, or that the index looks for in vain; numbers that are not
+            floating point.
     """
 
-    def __init__(self, files: Iterable[Path]) -> None:
+    def __init__(self, files: Iterable[Path], index: Mapping[str, str] | None = None) -> None:
         self.files = tuple(files)
-        self._stored: dict[str, Stored] = {}
+        raw: dict[str, Stored] = {}
+        held: dict[str, set[str]] = {}
+        left_out: list[str] = []
         for file in self.files:
             found = _open_safetensors(file) if file.suffix == ".safetensors" else _open_torch(file)
-            twice = sorted(found.keys() & self._stored.keys())
+            held[file.name] = set(found)
+            found = {name: one for name, one in found.items() if (index or {}).get(name, file.name) == file.name}
+            twice = sorted(found.keys() & raw.keys())
             if twice:
                 raise CheckpointError(f"{file}: holds tensors that another file holds as well: {listed(twice, 3)}")
-            self._stored |= found
+            left_out += [name for name, one in found.items() if one.dtype not in FLOATS]
+            raw |= {name: one for name, one in found.items() if name not in left_out}
+        for name, at in (index or {}).items():
+            if name not in held[at]:
+                where = self.files[0].parent / at
+                raise CheckpointError(f"{where}: does not hold {name}, as the index says; copy both again")
+        self.left_out = tuple(sorted(left_out))
+        names = plain_names(raw)
+        self._stored = {names[name]: one for name, one in raw.items()}
+        if len(self._stored) < len(raw):
+            raise CheckpointError(f"{self.files[0]}: two tensors have one name once wrappers' names are taken off")
 
     def __getitem__(self, name: str) -> Stored:
         return self._stored[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
 
     def __len__(self) -> int:
         return len(self._stored)
+
+
+def open_weights(path: Path) -> Tensors:
+    """Open the weights of a checkpoint: a folder, or a file.
+
+    Raises:
+        CheckpointError: as `weight_files` and `Tensors`.
+    """
+    if path.is_dir():
+        for stem in STEMS:
+            if (path / f"{stem}.index.json").is_file():
+                weight_map = _weight_map(path / f"{stem}.index.json")
+                return Tensors(weight_files(path), weight_map)
+    return Tensors(weight_files(path))
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -79,7 +117,7 @@ def weight_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    for stem in ("model.safetensors", "pytorch_model.bin"):
+    for stem in STEMS:
         if (path / f"{stem}.index.json").is_file():
             return _indexed(path / f"{stem}.index.json")
         if (path / stem).is_file():
@@ -104,25 +142,30 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: the file cannot be read, is no JSON, or holds something else.
     """
     try:
-        value: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error})") from error
+        value = load_json(file)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{file}: expected a JSON object")
     return value
 
 
 def _indexed(index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise CheckpointError(f"{index}: has no weight_map; copy the file again")
-    files = sorted({index.parent / str(name) for name in names.values()})
+    files = sorted({index.parent / name for name in _weight_map(index).values()})
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise CheckpointError(f"{index}: names files that are not there: {listed(missing, 3)}; copy them too")
     return files
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{index}: has no weight_map; copy the file again")
+    for name, file in names.items():
+        if not isinstance(file, str) or Path(file).name != file or Path(file).suffix not in WEIGHT_SUFFIXES:
+            raise CheckpointError(f"{index}: weight_map.{name} = {shown(file)} is no file with weights beside it")
+    return names
 
 
 def _open_safetensors(file: Path) -> dict[str, Stored]:
@@ -136,6 +179,8 @@ def _open_safetensors(file: Path) -> dict[str, Stored]:
     found = {}
     for name, part in slices.items():
         dtype = SAFETENSORS_DTYPES.get(part.get_dtype())
+        if dtype is None and is_buffer(name):
+            dtype = torch.int64  # or another type of no weights
         if dtype is None:
             raise CheckpointError(f"{file}: {name} is of type {part.get_dtype()}; only floating-point weights fit")
         found[name] = Stored(tuple(part.get_shape()), dtype, _loader(handle, name))
@@ -155,15 +200,17 @@ def _open_torch(file: Path) -> dict[str, Stored]:
             f"{file}: holds no state dict, at its top or under {', '.join(STATE_DICTS)}; it holds {held}; save the "
             'weights with torch.save({"model": model.state_dict()}, FILE)'
         )
-    strip = all(WRAPPERS.match(name) for name in weights)
-    found = {}
+    found: dict[str, Stored] = {}
     for name, value in weights.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not isinstance(name, str):
             raise CheckpointError(f"{file}: {name} is a {type(value).__name__}, not a tensor; save a plain state dict")
-        if value.dtype not in SAFETENSORS_DTYPES.values():
+        if value.layout != torch.strided or value.is_meta:
+            raise CheckpointError(
+                f"{file}: {name} does not hold all its values (it is sparse or meta); save a plain one"
+            )
+        if value.dtype not in FLOATS and not is_buffer(name):
             raise CheckpointError(f"{file}: {name} is of type {value.dtype}; only floating-point weights fit")
-        plain = WRAPPERS.sub("", name) if strip else name
-        found[plain] = Stored(tuple(value.shape), value.dtype, _constant(value))
+        found[name] = Stored(tuple(value.shape), value.dtype, _constant(value))
     return found
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gdn2.checkpoints.errors import CheckpointError, listed
+from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.importers import fla, official, transformers
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, parse_settings
 from gdn2.checkpoints.importers.writing import write_import
 from gdn2.config import GDN2Config
+from gdn2.config_checks import shown
 
 IMPORTERS: tuple[Importer, ...] = (fla.IMPORTER, transformers.IMPORTER, official.IMPORTER)
 
@@ -48,12 +50,14 @@ def plan_import(path: Path, settings: Mapping[str, Any] | None = None) -> Import
     for importer in IMPORTERS:
         if importer.matches(source):
             return importer.plan(source, dict(settings or {}))
-    known = ", ".join(importer.name for importer in IMPORTERS)
+    types = ", ".join(sorted({*fla.KINDS, *transformers.KINDS}))
+    known = f"model_type {types} of flash-linear-attention or transformers, and files of the GDN-2 training code"
     raise CheckpointError(f"{path}: of no known format ({_looks(source)}); known are: {known}")
 
 
 def is_native(path: Path) -> bool:
     """Whether this is a folder that `load_checkpoint` reads."""
+    path = checkpoint_folder(path)
     if not (path / "config.json").is_file():
         return False
     config = Source(path).config
@@ -62,5 +66,5 @@ def is_native(path: Path) -> bool:
 
 
 def _looks(source: Source) -> str:
-    kind = f"model_type {source.model_type!r}, " if source.config_file else "no config.json, "
+    kind = f"model_type {shown(source.model_type)}, " if source.config_file else "no config.json, "
     return f"{kind}tensors {listed(sorted(source.tensors), 3)}"

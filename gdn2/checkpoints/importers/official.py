@@ -17,13 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gdn2.checkpoints.errors import CheckpointError
+from gdn2.checkpoints.errors import CheckpointError, listed
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, make_plan
 from gdn2.checkpoints.tensors import TORCH_SUFFIXES
 from gdn2.config import GDN2Config
 
 NAME = "official"
+SHOWN = 8  # numbers of layers in an error
 WTE = "transformer.wte.weight"
 FUSED = "attn.attn.weight"
 LAYER = re.compile(r"^transformer\.h\.(\d+)\.(.+)$")
@@ -75,19 +76,19 @@ def infer(
     layers: dict[int, dict[str, Shape]] = {}
     for name, shape in shapes.items():
         if match := LAYER.match(name):
-            layers.setdefault(int(match[1]), {})[match[2]] = shape
+            layers.setdefault(int(match[1][:9]), {})[match[2]] = shape
     if not layers or sorted(layers) != list(range(len(layers))):
-        raise CheckpointError(
-            f"{source.path}: transformer.h.N must be there for N = 0, 1, 2, ...; got {sorted(layers)}"
-        )
+        found = listed([str(index) for index in sorted(layers)], SHOWN)
+        raise CheckpointError(f"{source.path}: transformer.h.N must be there for N = 0, 1, 2, ...; got [{found}]")
     kinds = ["swa" if FUSED in layers[index] else "gdn2" for index in range(len(layers))]
+    if len(shapes[WTE]) != 2:
+        raise CheckpointError(f"{source.path}: {WTE} is {list(shapes[WTE])} instead of a matrix")
     vocab_size, width = shapes[WTE]
     values: dict[str, Any] = {
         "vocab_size": vocab_size,
         "hidden_size": width,
         "num_hidden_layers": len(layers),
         "layers": kinds,
-        "tie_word_embeddings": HEAD not in shapes,
         "intermediate_size": _need(source, layers[0], "mlp.swiglu.w1.weight")[0],
     }
     assumed = dict(ASSUMED)
@@ -96,7 +97,7 @@ def infer(
     if "swa" in kinds:
         attention = layers[kinds.index("swa")]
         assumed |= ASSUMED_ATTENTION
-        head = int(settings.get("attention_head_dim") or values.get("head_dim") or 128)
+        head = _size(settings, "attention_head_dim", values.get("head_dim") or 128)
         if "attention_head_dim" not in settings:
             assumed["attention_head_dim"] = head
         queries = _need(source, attention, "attn.proj.weight")[-1]
@@ -143,8 +144,7 @@ def _mixer_fields(source: Source, layer: Mapping[str, Shape], settings: Mapping[
     size = 1
     for dimension in _need(source, layer, "attn.A_log"):
         size *= dimension
-    heads = int(settings.get("num_heads", size))
-    value_dim = _need(source, layer, "attn.o_norm.weight")[0]
+    heads, value_dim = _size(settings, "num_heads", size), _need(source, layer, "attn.o_norm.weight")[0]
     return {
         "num_heads": heads,
         "head_dim": _need(source, layer, "attn.q_proj.weight")[0] // heads,
@@ -155,8 +155,17 @@ def _mixer_fields(source: Source, layer: Mapping[str, Shape], settings: Mapping[
     }
 
 
+def _size(settings: Mapping[str, Any], name: str, inferred: int) -> int:
+    value = settings.get(name)
+    if value is None:
+        return inferred
+    if type(value) is not int or value < 1:
+        raise CheckpointError(f"--set {name}={value}: GDN2Config.{name} must be a positive integer")
+    return value
+
+
 def _need(source: Source, layer: Mapping[str, Shape], name: str) -> Shape:
-    if name not in layer or not layer[name]:
+    if 0 in layer.get(name, (0,)) or not layer[name]:
         raise CheckpointError(
             f"{source.path}: there is no transformer.h.N.{name}, from which dimensions are read; the file is not "
             "whole, or of another layout"

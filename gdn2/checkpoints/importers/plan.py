@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import torch
 
 from gdn2.checkpoints.errors import CheckpointError, first_line
+from gdn2.checkpoints.folders import checkpoint_folder, checkpoint_name
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape, problems
-from gdn2.checkpoints.tensors import Tensors, read_json, weight_files
+from gdn2.checkpoints.loading import refuse_more_layers
+from gdn2.checkpoints.names import is_buffer
+from gdn2.checkpoints.tensors import Stored, Tensors, open_weights, read_json, weight_files
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
 
 # What the training code calls settings that only it has.
-THEIR_NAMES = {"rotary_percentage": "rope_fraction", "sliding_window_size": "window_size", "rope_base": "rope_theta"}
+THEIR_NAMES = {"rotary_percentage": "rope_fraction", "rope_condense_ratio": "condense_ratio"}
 
 
 class Source:
@@ -29,10 +33,11 @@ class Source:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = path if path.is_dir() else path.parent
         if not path.exists():
             raise CheckpointError(f"{path}: no such file or folder")
+        path = checkpoint_folder(path)
+        self.path = path
+        self.folder = path if path.is_dir() else path.parent
         file = path / "config.json"
         self.config_file = file if file.is_file() else None
         self.config: dict[str, Any] = read_json(file) if file.is_file() else {}
@@ -40,7 +45,12 @@ class Source:
     @cached_property
     def tensors(self) -> Tensors:
         """The tensors; opened when first asked for."""
-        return Tensors(weight_files(self.path))
+        return open_weights(self.path)
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called."""
+        return checkpoint_name(self.path)
 
     @property
     def files(self) -> list[Path]:
@@ -49,6 +59,7 @@ class Source:
 
     @property
     def model_type(self) -> str:
+        """The field of that name in config.json, or nothing."""
         return str(self.config.get("model_type", ""))
 
 
@@ -97,7 +108,6 @@ def make_plan(
     values: Mapping[str, Any],
     *,
     entries: Callable[[GDN2Config, list[str]], list[Entry]],
-    unused: Callable[[str], bool] = lambda _: False,
     assumed: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> ImportPlan:
@@ -106,25 +116,26 @@ def make_plan(
     Args:
         values: fields of `GDN2Config`, from the source.
         entries: the key map for a configuration and the names of its tensors.
-        unused: whether a tensor of the source holds nothing that the model needs.
         assumed: fields that the source does not tell.
         settings: fields that the user has set; they win over the others.
 
     Raises:
         CheckpointError: a configuration that is not possible, or tensors that do not fit it; all of them are listed.
     """
-    settings, assumed = dict(settings or {}), dict(assumed or {})
+    settings, assumed, values = dict(settings or {}), dict(assumed or {}), dict(values)
+    stored, where = source.tensors, source.config_file or source.path
+    if "tie_word_embeddings" not in settings and not values.get("tie_word_embeddings") and HEAD not in stored:
+        values.pop("tie_word_embeddings", None)
+        assumed["tie_word_embeddings"] = True  # no head is stored, as where it is the embedding in fact
     try:
         config = GDN2Config(**{**assumed, **values, **settings})
     except (ValueError, TypeError) as error:
-        where = source.config_file or source.path
         raise CheckpointError(f"{where}: {first_line(error)}") from error
-    shapes = model_shapes(config)
+    shapes = model_shapes(config, stored, where)
     if config.tie_word_embeddings:
         del shapes[HEAD]
-    stored = source.tensors
     mapped = tuple(entries(config, list(shapes)))
-    left_out = [key for key in stored if unused(key)]
+    left_out = [*(key for key in stored if is_buffer(key)), *stored.left_out]
     if config.tie_word_embeddings:
         left_out += _duplicate_head(source, name, mapped)
     if found := problems(mapped, stored, shapes, left_out):
@@ -133,10 +144,23 @@ def make_plan(
     return ImportPlan(name, source, config, mapped, shapes, tuple(left_out), kept, settings)
 
 
-def model_shapes(config: GDN2Config) -> dict[str, Shape]:
-    """The shape of every tensor of a model, in its order; nothing is allocated."""
-    with torch.device("meta"):
-        model = GDN2ForCausalLM(config)
+def model_shapes(config: GDN2Config, stored: Mapping[str, Stored], where: Path) -> dict[str, Shape]:
+    """Tell the shape of every tensor of a model, in its order; nothing is allocated.
+
+    Args:
+        config: the model.
+        stored: the tensors that are to fill it; a model with more layers than these is not built.
+        where: the file with the configuration, for messages.
+
+    Raises:
+        CheckpointError: more layers than tensors, or sizes beyond every machine.
+    """
+    refuse_more_layers(config, stored, where)
+    try:
+        with torch.device("meta"):
+            model = GDN2ForCausalLM(config)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"{where}: no model can have such sizes ({first_line(error)[:200]})") from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
@@ -146,7 +170,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: no "=", or a field that does not exist.
     """
-    kinds = {item.name: str(item.type) for item in fields(GDN2Config)}
+    kinds = {name: str(kind) for name, kind in GDN2Config.__annotations__.items() if "ClassVar" not in str(kind)}
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -154,12 +178,15 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
             raise CheckpointError(f"--set {text!r}: write FIELD=VALUE, for example output_gate=silu")
         name = THEIR_NAMES.get(name, name)
         if name not in kinds:
-            raise CheckpointError(f"--set {text!r}: GDN2Config has no field {name!r}; its fields are in gdn2/config.py")
+            near = difflib.get_close_matches(name, [*kinds, *THEIR_NAMES], n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "its fields are in gdn2/config.py"
+            raise CheckpointError(f"--set {text!r}: GDN2Config has no field {name!r}; {hint}")
         try:
             parsed = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = value
-        found[name] = float(parsed) if kinds[name].startswith("float") and isinstance(parsed, int) else parsed
+        whole = isinstance(parsed, int) and not isinstance(parsed, bool) and abs(parsed) < 1e300
+        found[name] = float(parsed) if kinds[name].startswith("float") and whole else parsed
     return found
 
 
@@ -169,7 +196,8 @@ def _duplicate_head(source: Source, name: str, entries: tuple[Entry, ...]) -> li
     stored = source.tensors
     if HEAD not in stored or embedding not in stored:
         return []
-    if not bool((stored[HEAD].load() == stored[embedding].load()).all()):
+    head, own = stored[HEAD], stored[embedding]
+    if head.shape != own.shape or not bool((head.load() == own.load()).all()):
         raise CheckpointError(
             f"{source.path}: tie_word_embeddings is true but {HEAD} differs from {embedding}, so the config or the "
             f"tensors are of another model (format {name!r})"

@@ -87,7 +87,7 @@ def provenance(plan: ImportPlan, tokenizer: list[Path]) -> dict[str, Any]:
     return {
         "import_version": IMPORT_VERSION,
         "importer": plan.format,
-        "source": plan.source.path.name,
+        "source": plan.source.path.name if plan.source.path.is_file() else plan.source.name,
         "files": {file.name: file_sha256(file) for file in plan.source.files},
         "tokenizer_files": {file.name: file_sha256(file) for file in tokenizer},
         "tensors_read": len(plan.entries),
