@@ -47,9 +47,9 @@ def test_stored_samples_are_the_samples_and_serve_smaller_runs(tokenizer: Any, g
     wanted = RulerSpec.parse(fields)
     assert cell(wanted, tokenizer, context_prefix="none", count=6) == made
     (file,) = files()
-    assert store.load(wanted, tokenizer, "none", 6) == made
-    assert store.load(wanted, tokenizer, "none", 4) == made[:4]
-    assert store.load(wanted, tokenizer, "none", 7) is None
+    assert store.load_samples(wanted, tokenizer, "none", 6) == made
+    assert store.load_samples(wanted, tokenizer, "none", 4) == made[:4]
+    assert store.load_samples(wanted, tokenizer, "none", 7) is None
     changed = file.stat().st_mtime_ns
     assert build(fields, tokenizer=tokenizer, context_prefix="none", max_samples=3)["test"][:]["index"] == [0, 1, 2]
     assert file.stat().st_mtime_ns == changed
@@ -58,13 +58,13 @@ def test_stored_samples_are_the_samples_and_serve_smaller_runs(tokenizer: Any, g
 def test_an_entry_belongs_to_everything_that_samples_depend_on(tokenizer: Any, own_folders: Path) -> None:
     cell(spec(), tokenizer, context_prefix="none", count=2)
     for other in (spec(seed=1), spec(length=601), spec(task="niah_single_3"), spec(generator="nvidia")):
-        assert store.load(other, tokenizer, "none", 2) is None
-    assert store.load(spec(), tokenizer, "bos", 2) is None
-    assert store.load(spec(), train_tokenizer("metaspace"), "none", 2) is None
-    assert store.load(spec(samples=2), tokenizer, "none", 2) is not None
+        assert store.load_samples(other, tokenizer, "none", 2) is None
+    assert store.load_samples(spec(), tokenizer, "bos", 2) is None
+    assert store.load_samples(spec(), train_tokenizer("metaspace"), "none", 2) is None
+    assert store.load_samples(spec(samples=2), tokenizer, "none", 2) is not None
     essays = own_folders / "data" / "essays.json"
     essays.write_text(essays.read_text().replace("The", "That"))
-    assert store.load(spec(), tokenizer, "none", 2) is None
+    assert store.load_samples(spec(), tokenizer, "none", 2) is None
 
 
 def test_a_damaged_entry_is_made_anew(tokenizer: Any) -> None:
@@ -76,9 +76,9 @@ def test_a_damaged_entry_is_made_anew(tokenizer: Any) -> None:
     cut = gzip.compress(b"".join(gzip.decompress(whole).splitlines(keepends=True)[:-1]))
     for content in (b"", b"no gzip", whole[:-30], bytes(flipped), cut, gzip.compress(b"[]\n")):
         file.write_bytes(content)
-        assert store.load(spec(), tokenizer, "none", 3) is None
+        assert store.load_samples(spec(), tokenizer, "none", 3) is None
         assert cell(spec(), tokenizer, context_prefix="none", count=3) == made
-        assert store.load(spec(), tokenizer, "none", 3) == made
+        assert store.load_samples(spec(), tokenizer, "none", 3) == made
     assert files() == [file]
 
 
@@ -102,7 +102,7 @@ def test_samples_do_not_depend_on_the_number_of_processes(tokenizer: Any, own_fo
     prepare(cells, str(own_folders / "tokenizer"), context_prefix="none", processes=2)
     assert len(files()) == 3
     for fields in cells:
-        stored = store.load(RulerSpec.parse(fields), tokenizer, "none", 3)
+        stored = store.load_samples(RulerSpec.parse(fields), tokenizer, "none", 3)
         assert stored == make_generator(fields, tokenizer, context_prefix="none").samples(3)
 
 

@@ -20,7 +20,7 @@ ERASING = ("gdn2", "kda", "gated_deltanet", "delta_net")
 
 
 @dataclass(frozen=True)
-class Variant:
+class ModelVariant:
     """A possible mistake.
 
     Attributes:
@@ -36,7 +36,7 @@ class Variant:
     weights: Callable[[Weights], Weights] | None = None
 
 
-def variants(config: GDN2Config) -> Iterator[Variant]:
+def variants(config: GDN2Config) -> Iterator[ModelVariant]:
     """The variants that make sense for a model, the likeliest first."""
     layers = set(config.layers or ())
     for mixer in sorted(layers & GATED.keys()):
@@ -47,19 +47,19 @@ def variants(config: GDN2Config) -> Iterator[Variant]:
     if layers & set(ERASING):
         yield _field("erase_range", 1.0 if config.erase_range == 2 else 2.0)
     if config.intermediate_size:
-        yield Variant(
+        yield ModelVariant(
             "SwiGLU's gate and up matrices swapped",
             "the source calls them the other way round; swap them before importing",
             weights=lambda weights: swapped(weights, "mlp.gate_proj.weight", "mlp.up_proj.weight"),
         )
     if "gdn2" in layers and config.num_value_heads == config.num_heads and config.head_dim == config.value_head_dim:
-        yield Variant(
+        yield ModelVariant(
             "erase and write projections swapped",
             "the source calls them the other way round; swap b_proj and w_proj before importing",
             weights=lambda weights: swapped(weights, "mixer.b_proj.weight", "mixer.w_proj.weight"),
         )
     if layers - set(ATTENTION_LAYERS) - {"gla"}:
-        yield Variant(
+        yield ModelVariant(
             "taps of the convolutions reversed",
             "the source orders taps from the newest token to the oldest; flip them before importing",
             weights=reversed_taps,
@@ -69,7 +69,7 @@ def variants(config: GDN2Config) -> Iterator[Variant]:
     yield _field("norm_eps", 1e-6 if config.norm_eps > 3e-6 else 1e-5)
 
 
-def with_variant(model: GDN2ForCausalLM, variant: Variant) -> GDN2ForCausalLM:
+def with_variant(model: GDN2ForCausalLM, variant: ModelVariant) -> GDN2ForCausalLM:
     """The model of a variant. It shares all weights that are not different, so there is no second copy."""
     config = GDN2Config(**{**model.config.to_dict(), **variant.changes})
     with torch.device("meta"):
@@ -105,9 +105,9 @@ def interleaved(weights: Weights, config: GDN2Config) -> Weights:
     return changed
 
 
-def _of_attention(config: GDN2Config, layers: set[str]) -> Iterator[Variant]:
+def _of_attention(config: GDN2Config, layers: set[str]) -> Iterator[ModelVariant]:
     if config.rope_theta is not None:
-        yield Variant(
+        yield ModelVariant(
             "rotary pairs of neighbouring channels",
             "the source rotates channels 2i and 2i + 1 together; reorder the rows of q and k of each head",
             weights=lambda weights: interleaved(weights, config),
@@ -116,11 +116,11 @@ def _of_attention(config: GDN2Config, layers: set[str]) -> Iterator[Variant]:
         yield _field("rope_theta", None)
     if "swa" in layers:
         names = ["attention" if name == "swa" else name for name in config.layers or []]
-        yield Variant(
+        yield ModelVariant(
             "full attention instead of a window", "import again with a larger --set window_size=N", {"layers": names}
         )
 
 
-def _field(name: str, value: Any) -> Variant:
+def _field(name: str, value: Any) -> ModelVariant:
     text = "null" if value is None else value
-    return Variant(f"{name} = {text}", f"import again with --set {name}={text}", {name: value})
+    return ModelVariant(f"{name} = {text}", f"import again with --set {name}={text}", {name: value})

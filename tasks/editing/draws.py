@@ -30,7 +30,7 @@ WITHHELD = "none"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
+class EditDraw:
     """What chance decides in one sample."""
 
     spec: EditSpec
@@ -124,7 +124,7 @@ class Draw:
         return "swapped"
 
 
-def draw(spec: EditSpec, index: int) -> Draw:
+def draw(spec: EditSpec, index: int) -> EditDraw:
     """Everything random about sample `index`; raises DataNotStaged without its haystack."""
     group = index // (2 if spec.probe == "forget" else spec.queries)
     rng, own = _rng(spec, f"{group}"), _rng(spec, f"{index}|question")
@@ -137,7 +137,7 @@ def draw(spec: EditSpec, index: int) -> Draw:
     edits = [key for key in range(spec.num_edited) for _ in range(spec.updates)]
     rng.shuffle(edits)
     count = 1 if spec.probe == "recall" else spec.keys + len(edits)
-    return Draw(
+    return EditDraw(
         spec=spec,
         index=index,
         keys=tuple(keys),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tasks.editing.draws import Draw, draw
+from tasks.editing.draws import EditDraw, draw
 from tasks.editing.spec import EditSpec
 from tasks.errors import TaskError
 from tasks.subset import text_hash
@@ -117,13 +117,13 @@ class EditGenerator:
         if self._needed(self.spec.length) > self.spec.length:
             raise self._too_short()
 
-    def behind(self, drawn: Draw) -> int:
+    def behind(self, drawn: EditDraw) -> int:
         """Tokens of statements, or of queries that were answered before, between the anchor and the question."""
         if self.spec.probe == "recall":
             return self._planter.counter.count(drawn.frame().tail)
         return sum(map(self._planter.line_tokens, drawn.statements()[drawn.anchor + 1 :]))
 
-    def _tail_tokens(self, drawn: Draw) -> int | None:
+    def _tail_tokens(self, drawn: EditDraw) -> int | None:
         """Tokens of haystack wanted behind the anchor; None where the statements are spread freely."""
         spec = self.spec
         if spec.distance is not None:
@@ -133,7 +133,7 @@ class EditGenerator:
         free = spec.length - self._planter.needed(drawn.frame(), drawn.statements())
         return max(0, round(power_law(drawn.gap, spec.power, free)) - self.behind(drawn))
 
-    def _cuts(self, lines: Sequence[str], drawn: Draw, tail_tokens: int | None) -> list[int]:
+    def _cuts(self, lines: Sequence[str], drawn: EditDraw, tail_tokens: int | None) -> list[int]:
         """The line in front of which each statement stands."""
         places, anchor, total = drawn.places, drawn.anchor, len(lines)
         if tail_tokens is None:
@@ -148,7 +148,7 @@ class EditGenerator:
         after = [pivot + int((place - places[anchor]) / rest * (total - pivot)) for place in places[anchor + 1 :]]
         return [*before, pivot, *after]
 
-    def _needed_by(self, drawn: Draw) -> int:
+    def _needed_by(self, drawn: EditDraw) -> int:
         """The least length for this draw's statements and its distance."""
         least = self._planter.needed(drawn.frame(), drawn.statements())
         return least + max(0, (self.spec.distance or 0) - self.behind(drawn))

@@ -83,7 +83,7 @@ def data_hashes(spec: Mapping[str, Any], folder: str | None = None) -> dict[str,
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
+class NeedleDraw:
     """What chance decides in one sample, before any token is counted."""
 
     keys: tuple[str, ...]
@@ -153,7 +153,7 @@ class NeedleGenerator:
         if self._needed(self.spec.length) > self.spec.length:
             raise self._too_short()
 
-    def draw(self, index: int) -> Draw:
+    def draw(self, index: int) -> NeedleDraw:
         """Everything random about sample `index`."""
         spec = self.spec
         rng = self._rng(index)
@@ -168,7 +168,7 @@ class NeedleGenerator:
         asked = rng.sample(range(spec.keys), spec.queries)
         first = asked[0] * spec.values
         order = rng.sample(range(len(owners)), len(owners))
-        return Draw(
+        return NeedleDraw(
             keys=tuple(owners),
             values=tuple(values),
             asked=tuple(keys[key] for key in asked),
@@ -201,7 +201,7 @@ class NeedleGenerator:
         identity = f"{self.spec.task}|{self.spec.length}|{self.spec.seed}|{index}{more}"
         return random.Random(hashlib.sha256(identity.encode()).digest())
 
-    def _planter(self, draw: Draw) -> Planter:
+    def _planter(self, draw: NeedleDraw) -> Planter:
         source = self._haystack or self._false_needles(draw)
         return Planter(
             source,
@@ -212,7 +212,7 @@ class NeedleGenerator:
             context_prefix=self._context_prefix,
         )
 
-    def _false_needles(self, draw: Draw) -> sources.FalseNeedles:
+    def _false_needles(self, draw: NeedleDraw) -> sources.FalseNeedles:
         """The haystack of needles that nobody asks for; none shares a key or a value with one of the sample."""
         spec = self.spec
         taken = {text.lower() for text in (*draw.keys, *draw.values)}
@@ -231,7 +231,7 @@ class NeedleGenerator:
 
         return sources.FalseNeedles(needle, self._rng(draw.start, "|haystack"))
 
-    def _needles(self, draw: Draw) -> list[str]:
+    def _needles(self, draw: NeedleDraw) -> list[str]:
         spec = self.spec
         num_real = spec.keys * spec.values
         texts = []
@@ -240,7 +240,7 @@ class NeedleGenerator:
             texts.append(template.format(key=draw.keys[needle], value=draw.values[needle]))
         return texts
 
-    def _frame(self, draw: Draw) -> Frame:
+    def _frame(self, draw: NeedleDraw) -> Frame:
         spec = self.spec
         names = {"key": draw.asked[0], "keys": listed(draw.asked), "count": len(draw.answers)}
         return Frame(
@@ -265,7 +265,7 @@ class NeedleGenerator:
                     "of retrieval; remove it from the list"
                 ).at("value")
 
-    def _refuse_repetition(self, index: int, prompt: str, draw: Draw) -> None:
+    def _refuse_repetition(self, index: int, prompt: str, draw: NeedleDraw) -> None:
         low = prompt.lower()
         for answer in draw.outputs:
             if (times := low.count(answer.lower())) != 1:

@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class RowSource:
     """A data set: its staged file, its prompt rule, and how its rows read."""
 
     file: str
@@ -35,7 +35,7 @@ class Source:
     read: Callable[[str], Iterable[Row]]
 
 
-def load(source: Source) -> tuple[list[Row], int]:
+def load(source: RowSource) -> tuple[list[Row], int]:
     """The rows that the protocol keeps, and how many it drops for an answer of less than two characters.
 
     Raises DataNotStaged when the file is missing and TaskError when its columns are not the declared ones.
@@ -88,14 +88,14 @@ def _hotpotqa(_file: str) -> Iterable[Row]:
 
 
 SOURCES = {
-    "swde": Source(file="based_swde.jsonl", rule="swde", read=_keyed),
-    "fda": Source(file="based_fda.jsonl", rule="fda", read=_keyed),
-    "squad": Source(file="based_squad.jsonl", rule="squad", read=_completed),
-    "nq": Source(file="based_nq_2048.jsonl", rule="nq", read=_asked),
-    "triviaqa": Source(file="based_triviaqa.jsonl", rule="triviaqa", read=_headed),
-    "drop": Source(file="based_drop.jsonl", rule="drop", read=_headed),
-    "squad_dev": Source(file="squad.json", rule="squad", read=_squad_dev),
-    "hotpotqa": Source(file="hotpotqa.json", rule="nq", read=_hotpotqa),
+    "swde": RowSource(file="based_swde.jsonl", rule="swde", read=_keyed),
+    "fda": RowSource(file="based_fda.jsonl", rule="fda", read=_keyed),
+    "squad": RowSource(file="based_squad.jsonl", rule="squad", read=_completed),
+    "nq": RowSource(file="based_nq_2048.jsonl", rule="nq", read=_asked),
+    "triviaqa": RowSource(file="based_triviaqa.jsonl", rule="triviaqa", read=_headed),
+    "drop": RowSource(file="based_drop.jsonl", rule="drop", read=_headed),
+    "squad_dev": RowSource(file="squad.json", rule="squad", read=_squad_dev),
+    "hotpotqa": RowSource(file="hotpotqa.json", rule="nq", read=_hotpotqa),
 }
 
 

@@ -33,7 +33,7 @@ class Questions:
     questions: tuple[Question, ...]
 
 
-def load(source: str) -> Questions:
+def load_questions(source: str) -> Questions:
     """`squad` or `hotpotqa`, as RULER reads them. Raises DataNotStaged for a file missing or laid out otherwise."""
     file = data.path(f"{source}.json")
     try:

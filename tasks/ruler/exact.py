@@ -16,7 +16,7 @@ from tasks.errors import TaskError
 from tasks.ruler.coded import CodedProblems
 from tasks.ruler.common import CommonProblems
 from tasks.ruler.niah import NeedleProblems
-from tasks.ruler.problem import MIN_FILL, MIN_HAYSTACK_TOKENS, Filled, Problem, Problems
+from tasks.ruler.problem import MIN_FILL, MIN_HAYSTACK_TOKENS, Filled, RulerProblem, RulerProblems
 from tasks.ruler.qa import QuestionProblems
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import QUESTION_SOURCES
@@ -76,7 +76,7 @@ class Generator:
         if any(self.problem(index).frame_tokens(self._counter) > room for index in range(self.spec.samples)):
             raise self._too_short()
 
-    def problem(self, index: int) -> Problem:
+    def problem(self, index: int) -> RulerProblem:
         """Everything random about sample `index`."""
         spec = self.spec
         identity = f"{spec.task}|{spec.length}|{spec.seed}|{index}"
@@ -97,7 +97,7 @@ class Generator:
             f"this tokenizer; the least length that works is {length}"
         )
 
-    def _document(self, index: int, problem: Problem, filled: Filled) -> dict[str, Any]:
+    def _document(self, index: int, problem: RulerProblem, filled: Filled) -> dict[str, Any]:
         spec, end, prompt = self.spec, len(problem.prefix), filled.prompt
         num_tokens = filled.num_tokens + self._prefix_tokens
         found = filled.evidence_tokens
@@ -122,7 +122,7 @@ class Generator:
         }
 
 
-def _problems(spec: RulerSpec, counter: PieceCounter, room: int) -> Problems:
+def _problems(spec: RulerSpec, counter: PieceCounter, room: int) -> RulerProblems:
     """The problems of a task; those with several forms take one whose frame has at most `room` tokens."""
     if spec.variant is not None:
         return NeedleProblems(spec.variant)

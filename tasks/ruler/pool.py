@@ -39,14 +39,14 @@ def cell(
         count: how many samples.
         processes: how many share the work; by default as many as there are cores, and one for small work.
     """
-    found = store.load(spec, tokenizer, context_prefix, count)
+    found = store.load_samples(spec, tokenizer, context_prefix, count)
     if found is None:
         workers = _workers(processes, count * spec.length, spec.generator)
         if spec.generator == "exact" and workers > 1:
             found = _shared_out(spec, tokenizer, context_prefix, count, workers)
         else:
             found = generator_of(spec, tokenizer, context_prefix=context_prefix).samples(count)
-        store.save(spec, tokenizer, context_prefix, count, found)
+        store.save_samples(spec, tokenizer, context_prefix, count, found)
     return found
 
 

@@ -31,7 +31,7 @@ class Filled:
 NOT_FILLED = Filled("", 0)
 
 
-class Problem(Protocol):
+class RulerProblem(Protocol):
     """One sample before it is filled."""
 
     @property
@@ -61,13 +61,13 @@ class Problem(Protocol):
         """The prompt of `budget` tokens, or as near below as can be; NOT_FILLED if there is none."""
 
 
-ProblemT = TypeVar("ProblemT", bound=Problem)
+ProblemT = TypeVar("ProblemT", bound=RulerProblem)
 
 
-class Problems(Protocol):
+class RulerProblems(Protocol):
     """The problems of one task."""
 
-    def problem(self, index: int, rng: random.Random) -> Problem:
+    def problem(self, index: int, rng: random.Random) -> RulerProblem:
         """Problem `index`; `rng` depends on task, length, seed and index."""
 
 

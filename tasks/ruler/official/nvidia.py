@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tasks.ruler import documents
-from tasks.ruler.official.drawn import Count, Drawn, Family
+from tasks.ruler.official.drawn import Count, Drawn, DrawnTask
 from tasks.ruler.official.lists import CommonWords, FrequentWords
 from tasks.ruler.official.needles import Needles
 from tasks.ruler.official.questions import DocumentQuestions
@@ -32,7 +32,7 @@ def samples(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn, int]]:
     if spec.task == "fwe":
         return _frequent_words(spec, count)
     name = f"{spec.task}@{spec.length}"
-    family: Family
+    family: DrawnTask
     if spec.task == "cwe":
         family = _common_words(spec)
         size = binary_size(family, count, spec.length, first=4096, factor=2)
@@ -48,10 +48,10 @@ def samples(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn, int]]:
     return shrinking_samples(family, count, spec.length, size, name=name)
 
 
-def _family(spec: RulerSpec) -> Family:
+def _family(spec: RulerSpec) -> DrawnTask:
     rng = random.Random(spec.seed)
     if spec.task in QUESTION_SOURCES:
-        return DocumentQuestions(documents.load(QUESTION_SOURCES[spec.task]), rng, seed=spec.seed)
+        return DocumentQuestions(documents.load_questions(QUESTION_SOURCES[spec.task]), rng, seed=spec.seed)
     return Needles(spec.needles, rng, length=spec.length, seed=spec.seed, repeat_essays=True)
 
 

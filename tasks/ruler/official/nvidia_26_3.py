@@ -100,7 +100,7 @@ def _common_words(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn, int]]:
 
 
 def _questions(spec: RulerSpec, count: Count) -> Iterator[tuple[Drawn, int]]:
-    source = documents.load(QUESTION_SOURCES[spec.task])
+    source = documents.load_questions(QUESTION_SOURCES[spec.task])
     family = DocumentQuestions(source, random.Random(spec.seed), seed=spec.seed, older=True)
     size = linear_size(family, count, spec.length, with_listed_answers, start=family.step, most=len(family.documents))
     return shrinking_samples(family, count, spec.length, size, name=f"{spec.task}@{spec.length}")

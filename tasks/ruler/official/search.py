@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tasks.errors import TaskError
-from tasks.ruler.official.drawn import Count, Drawn, Family
+from tasks.ruler.official.drawn import Count, Drawn, DrawnTask
 
 MAX_ATTEMPTS = 1000
 """The originals draw for ever where nothing fits; this is where we stop and say so."""
 
 
 def binary_size(
-    family: Family, count: Count, budget: int, *, first: int | None = None, factor: int = 3, reserved: int = 0
+    family: DrawnTask, count: Count, budget: int, *, first: int | None = None, factor: int = 3, reserved: int = 0
 ) -> int:
     """NVIDIA's search: the largest size that a bisection saw fit, from a linear estimate of its upper bound.
 
@@ -42,7 +42,7 @@ def binary_size(
 
 
 def shrinking_samples(
-    family: Family, count: Count, budget: int, size: int, *, name: str, shrink: bool = True
+    family: DrawnTask, count: Count, budget: int, size: int, *, name: str, shrink: bool = True
 ) -> Iterator[tuple[Drawn, int]]:
     """NVIDIA's samples with the size of each: redrawn one step smaller while they do not fit, never below the step.
 
@@ -70,7 +70,7 @@ def shrinking_samples(
 
 
 def linear_size(
-    family: Family,
+    family: DrawnTask,
     count: Count,
     length: int,
     measured: Callable[[Drawn], str],
@@ -101,7 +101,7 @@ def linear_size(
     return size
 
 
-def _probe(family: Family, size: int) -> Drawn:
+def _probe(family: DrawnTask, size: int) -> Drawn:
     """A draw of a search, where the original does not survive one that fails."""
     try:
         return family.draw(size)

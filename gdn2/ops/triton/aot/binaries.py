@@ -56,7 +56,7 @@ FLAGS: dict[Variant, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Source:
+class KernelSource:
     """One variant for head sizes, a precision, an architecture and a tile.
 
     Attributes:
@@ -132,7 +132,7 @@ class Compiled:
         return self.shared_bytes <= shared_memory_limit(self.arch)
 
 
-def compile_source(source: Source) -> Compiled:
+def compile_source(source: KernelSource) -> Compiled:
     """Compile what a call would that has contiguous, aligned inputs of the source's precision."""
     ast, options = ast_of(source)
     return _compiled(source.variant.name, ast, source.arch, dict(source.tile), options)
@@ -171,7 +171,7 @@ def _number(name: str, usage: str) -> int:
     return int(usage.split(f"{name}:")[1].split()[0])
 
 
-def ast_of(source: Source) -> tuple[ASTSource, dict[str, int]]:
+def ast_of(source: KernelSource) -> tuple[ASTSource, dict[str, int]]:
     """What `triton.compile` takes: the kernel with its signature and constants, and compiler options."""
     kernel, constants = KERNELS[source.variant.kernel], source.constants
     fn = kernel.fn if hasattr(kernel, "fn") and not hasattr(kernel, "arg_names") else kernel
@@ -187,7 +187,7 @@ def ast_of(source: Source) -> tuple[ASTSource, dict[str, int]]:
     return ASTSource(fn, signature, constants, attributes), options
 
 
-def _type(argument: str, source: Source) -> str:
+def _type(argument: str, source: KernelSource) -> str:
     if source.variant.kernel == "recurrent" and argument == "p_offsets":
         return "*i64"
     if argument in INTEGERS:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from gdn2.ops.triton.aot.binaries import FLAGS, Compiled, Source, compile_source
+from gdn2.ops.triton.aot.binaries import FLAGS, Compiled, KernelSource, compile_source
 from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
 from gdn2.ops.triton.tiles import allowed_spill, tiles_for
 from gdn2.ops.triton.variants import (
@@ -44,7 +44,7 @@ class Job:
         sizes: the head sizes (d_k, d_v) that share its binary.
     """
 
-    source: Source
+    source: KernelSource
     default: bool
     sizes: list[tuple[int, int]]
 
@@ -82,7 +82,7 @@ def jobs_for(
     for arch, precision, (K, V), variant in itertools.product(archs, precisions, sizes, variants):
         tiles = tiles_for(variant, padded_key_dim(K), padded_value_dim(V), precision, arch)
         for i, tile in enumerate(tiles if candidates else tiles[:1]):
-            source = Source(variant, arch, K, V, precision, tuple(tile.items()))
+            source = KernelSource(variant, arch, K, V, precision, tuple(tile.items()))
             for kind in _kinds_of_call(source) if all_flags and i == 0 else (source,):
                 job = jobs.setdefault(kind.key, Job(kind, False, []))
                 job.default |= i == 0
@@ -90,7 +90,7 @@ def jobs_for(
     return list(jobs.values())
 
 
-def _kinds_of_call(source: Source) -> Iterator[Source]:
+def _kinds_of_call(source: KernelSource) -> Iterator[KernelSource]:
     names = FLAGS.get(source.variant, ())
     for chosen in itertools.product((True, False), repeat=len(names)):
         yield replace(source, flags=tuple(itertools.compress(names, chosen)))
