@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from basis.program import as_called
 from tasks.errors import TaskError
 from tasks.shipped import shipped_tasks
 from tasks.task_files import ROOT
@@ -64,7 +65,7 @@ def write_starter(name: str, folder: Path) -> Path:
     if name in shipped_tasks():
         raise TaskError(f"task {name!r} is a task of this project; choose another name")
     file = folder / f"{name}.yaml"
-    text = TEXT.format(name=name, include=os.path.relpath(BASE, folder.resolve()))
+    text = as_called(TEXT).format(name=name, include=os.path.relpath(BASE, folder.resolve()))
     try:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(text)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from fakes import small_checkpoint
 
+from basis.version import VERSION
 from harness.cli import main as cli
 from harness.cli import results, run
+from harness.cli.examples import EXAMPLES, commands
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "tokenizers", "numpy")
@@ -29,6 +31,23 @@ def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "HEAVY []"
+
+
+def test_every_command_ends_its_help_with_examples_that_parse() -> None:
+    parser = cli._parser()
+    leaves = {name for name, below in commands(parser) if not any(commands(below))}
+    assert leaves | {""} == set(EXAMPLES)
+    for lines in EXAMPLES.values():
+        for line in lines:
+            if "--help" not in line:
+                assert parser.parse_args(line.split()).command
+    assert "examples:\n  python run_eval.py run gdn2-tiny\n" in dict(commands(parser))["run"].format_help()
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"gdn2 {VERSION}\n"
 
 
 def test_tasks_list_names_tasks_and_suites() -> None:

@@ -9,7 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from basis.program import as_called, program
+from basis.version import VERSION
 from harness.cli import checkpoints, results, run, staging, tasks
+from harness.cli.examples import add_examples
 from harness.errors import UserError
 
 DEBUG_VARIABLE = "GDN2_DEBUG"
@@ -40,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(as_called(line), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="run_eval.py", description="Evaluate checkpoints of recurrent language models."
-    )
+    parser = argparse.ArgumentParser(prog=program(), description="Evaluate checkpoints of recurrent language models.")
+    parser.add_argument("--version", action="version", version=f"gdn2 {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for group in (staging, run, results, tasks, checkpoints):
         group.add_commands(commands)
+    add_examples(parser)
     return parser

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.console import console
 from harness.errors import UserError
-from harness.paths import LEADERBOARD
+from harness.paths import LEADERBOARD, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _leaderboard(args: argparse.Namespace) -> None:
-    folders = args.results or existing((LEADERBOARD, RUNS))
+    folders = args.results or existing((require(LEADERBOARD), RUNS))
     if args.format == "terminal" and args.output is None:
         print_leaderboard(args.suite, folders, console())
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.console import console
 from harness.cli.results import RUNS, existing, print_leaderboard
-from harness.paths import LEADERBOARD
+from harness.paths import LEADERBOARD, require
 from tasks.ruler.generators import GENERATORS
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ def _run(args: argparse.Namespace) -> None:
     out = console()
     print_summary(record, folder, out)
     if not options.tasks:
-        print_leaderboard(args.suite, existing((LEADERBOARD, RUNS, options.output)), out)
+        print_leaderboard(args.suite, existing((require(LEADERBOARD), RUNS, options.output)), out)
 
 
 def _plan(args: argparse.Namespace) -> None:
     from harness.run.planning import plan_run
 
-    folders = existing((LEADERBOARD, RUNS, args.output))
+    folders = existing((require(LEADERBOARD), RUNS, args.output))
     plan_run(_run_options(args), args.tokens_per_second, folders, console())
 
 

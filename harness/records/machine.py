@@ -13,6 +13,9 @@ from typing import Any
 
 from harness.paths import ROOT
 
+GIT_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+"""Set in hooks of git; they would name the repository that the hook runs for."""
+
 
 def describe() -> dict[str, Any]:
     """Processor, cores, memory, system and Python; the GPU where there is one."""
@@ -39,15 +42,38 @@ def peak_memory_mb() -> float:
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of this project and whether files differ from it; (None, None) outside a repository. As it was when
-    first asked: what is edited during a run is not what runs."""
-    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    """The commit of the running code and whether files differ from it; (None, None) where it is no checkout.
+
+    As it was when first asked: what is edited during a run is not what runs.
+    """
+    return checkout_state(Path(__file__).resolve(), ROOT)
+
+
+def checkout_state(file: Path, root: Path) -> tuple[str | None, bool | None]:
+    """The commit of a checkout and whether tracked files differ from it.
+
+    A package that was installed into a folder of another repository must not be taken for that repository's commit.
+
+    Args:
+        file: a file of the running code, its path resolved.
+        root: the folder that is the top of the repository where the code is a checkout, its path resolved.
+
+    Returns:
+        (None, None) where `root` is no repository's top, or the file is not tracked there.
+    """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root or not _git(root, "ls-files", "--", str(file)):
+        return None, None
+    commit, status = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no")
     return (commit, bool(status)) if commit and status is not None else (None, None)
 
 
-def _git(*arguments: str) -> str | None:
+def _git(root: Path, *arguments: str) -> str | None:
+    environment = {name: value for name, value in os.environ.items() if name not in GIT_REPOSITORY}
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, env=environment
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

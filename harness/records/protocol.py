@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("gdn2", "torch", "transformers", "tokenizers", "lm_eval", "datasets", "safetensors", "numpy", "wonderwords")
+from basis.version import VERSION
+
+PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval", "datasets", "safetensors", "numpy", "wonderwords")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,8 @@ def digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what takes part in a result."""
-    found = {}
+    """Versions of what takes part in a result; ours is that of the running code, not of an installed one."""
+    found = {"gdn2": VERSION}
     for name in PACKAGES:
         try:
             found[name] = version(name)

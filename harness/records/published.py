@@ -9,7 +9,7 @@ from typing import Any
 
 from basis.files import load_yaml
 from harness.errors import UserError
-from harness.paths import PUBLISHED
+from harness.paths import PUBLISHED, require
 
 FAMILIES = ("recurrent", "hybrid")
 Key = tuple[str, int] | str
@@ -41,11 +41,11 @@ def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
         folder: where the files are.
 
     Raises:
-        UserError: no such file or table, a row whose number of figures is not that of its columns, or a figure that is
-            no number; names file, table and row.
+        UserError: no such folder, file or table, a row whose number of figures is not that of its columns, or a figure
+            that is no number; names file, table and row.
     """
     stem, _, name = table.partition(".")
-    file = folder / f"{stem}.yaml"
+    file = require(folder) / f"{stem}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
         raise UserError(f"published table {table!r}: no file {file}; there are {known}")

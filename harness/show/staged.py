@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from basis.program import as_called
 from harness.staging.offline import Check, FileState
 
 STYLES = {"staged": "green", "missing": "dim", "changed": "bold red"}
@@ -38,7 +39,7 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
         drawn.add_column(title, overflow="fold")
     for check in checks:
         verdict = Text("holds", style="green") if check.passed else Text("fails", style="bold red")
-        drawn.add_row(check.name, verdict, Text(check.detail))
+        drawn.add_row(check.name, verdict, Text(as_called(check.detail)))
     console.print(drawn)
 
 

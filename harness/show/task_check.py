@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from basis.program import as_called
 from harness.show.tasks import print_sample
 from tasks.check import DRAWN_VALUES, Report
 
@@ -39,14 +40,15 @@ def print_report(report: Report, console: Console, tokenizer: str, *, full: bool
         )
     if not report.errors:
         console.print(f"[bold green]OK[/] {report.file} with the tokenizer {tokenizer}", soft_wrap=True)
-        console.print(f"   python run_eval.py run CHECKPOINT --tasks {report.file}", style="dim", soft_wrap=True)
+        command = as_called(f"   python run_eval.py run CHECKPOINT --tasks {report.file}")
+        console.print(command, style="dim", soft_wrap=True)
 
 
 def print_new(file: Path, console: Console) -> None:
     """Where the file is, and what to do next."""
     console.print(f"[bold green]written[/] {file}; its comments say what each field takes. Next:", soft_wrap=True)
     for command in (f"tasks check {file}", f"run gdn2-tiny --tasks {file} --samples 10"):
-        console.print(f"   python run_eval.py {command}", style="dim", soft_wrap=True)
+        console.print(as_called(f"   python run_eval.py {command}"), style="dim", soft_wrap=True)
 
 
 def _range(least: str, most: str) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from basis.program import as_called
 from harness.records.leaderboard import Entry, Header, Table
 
 NAME_WIDTH = 20
@@ -22,7 +23,7 @@ def print_table(table: Table, console: Console) -> None:
     console.print(Text(table.title, style="bold"))
     console.print(Text(table.description, style="dim"))
     if not table.rows:
-        console.print("no results yet; make some with `python run_eval.py run CHECKPOINT`")
+        console.print(as_called("no results yet; make some with `python run_eval.py run CHECKPOINT`"))
         return
     for indices in _pages(table.headers, console.width):
         console.print()

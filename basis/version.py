@@ -1,0 +1,3 @@
+"""The version of the project, the one place that says it."""
+
+VERSION = "0.2.0"

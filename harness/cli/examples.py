@@ -1,0 +1,57 @@
+"""Examples that `--help` ends with, by command; a test parses each."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from basis.program import IN_A_CHECKOUT, as_called
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": ("stage", "run gdn2-tiny", "leaderboard", "tasks list", "run --help"),
+    "stage": ("stage", "stage retrieval-2k --source hub", "stage --list", "stage quick --verify"),
+    "run": (
+        "run gdn2-tiny",
+        "run path/to/checkpoint --suite ruler_table3 --samples 100",
+        "run path/to/checkpoint --tasks niah_single_2@4096,squad_retrieval --device cuda --dtype bfloat16",
+        "run path/to/checkpoint --workers 8",
+    ),
+    "plan": ("plan path/to/checkpoint --suite ruler_table3", "plan gdn2-tiny --tokens-per-second 20000"),
+    "leaderboard": (
+        "leaderboard",
+        "leaderboard --suite retrieval-2k --results my-runs",
+        "leaderboard --format markdown --output table.md",
+    ),
+    "tasks list": ("tasks list",),
+    "tasks show": ("tasks show niah_multikey_1@1024", "tasks show door_codes.yaml"),
+    "tasks new": ("tasks new door_codes",),
+    "tasks check": ("tasks check door_codes.yaml",),
+    "import": ("import path/to/model.pth my-checkpoint", "import path/to/fla-folder my-checkpoint"),
+    "inspect": ("inspect gdn2-tiny", "inspect path/to/model.pth"),
+    "check": ("check path/to/checkpoint --text heldout.txt --expect-loss 2.31",),
+}
+
+
+def add_examples(parser: argparse.ArgumentParser) -> None:
+    """End the help of a parser, and that of each command below it, with its examples."""
+    for command, below in (("", parser), *commands(parser)):
+        if lines := EXAMPLES.get(command):
+            below.formatter_class = argparse.RawDescriptionHelpFormatter
+            below.epilog = "examples:\n" + "\n".join(f"  {as_called(IN_A_CHECKOUT)} {line}" for line in lines)
+
+
+def commands(parser: argparse.ArgumentParser, above: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command below a parser with its own parser, depth first.
+
+    Args:
+        parser: any parser.
+        above: the names of the commands that lead to it, each followed by a space.
+
+    Yields:
+        The names that are typed, such as `tasks list`, and what parses the rest.
+    """
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield f"{above}{name}", below
+                yield from commands(below, f"{above}{name} ")
