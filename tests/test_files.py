@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from basis.errors import FileError, UserError
-from basis.files import load_json, load_yaml, read_text, split_lines, write_atomically
+from basis.files import load_json, load_yaml, parse_yaml, read_text, split_lines, write_atomically
 from basis.yaml_loader import GuardedLoader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,7 +159,7 @@ class TestYaml:
         with pytest.raises(FileError, match="!function"):
             load_yaml(file)
 
-    def test_no_mangled_file_ends_in_anything_else(self, file: Path) -> None:
+    def test_no_mangled_text_ends_in_anything_else(self) -> None:
         rng = random.Random(7)
         pieces = [
             *"[]{}:,-?&*!|>%@`#'\"\\ \n\t",
@@ -190,13 +190,12 @@ class TestYaml:
             "\0",
         ]
         unread = 0
-        for _ in range(1500):
-            file.write_text("".join(rng.choices(pieces, k=rng.randint(1, 12))), newline="")
+        for _ in range(400):
             try:
-                load_yaml(file)
+                parse_yaml("".join(rng.choices(pieces, k=rng.randint(1, 12))), "given")
             except FileError:
                 unread += 1
-        assert 500 < unread < 1500  # the pieces make both kinds
+        assert 100 < unread < 400  # the pieces make both kinds
 
 
 class TestWriting:

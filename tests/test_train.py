@@ -13,10 +13,12 @@ from transformers import AutoTokenizer
 
 from gdn2.checkpoints import load_checkpoint
 from gdn2.train import loop
+from gdn2.train import tokenizer as train_tokenizer_module
 from gdn2.train.__main__ import main
 from gdn2.train.batches import ANSWER, BatchMaker
 from gdn2.train.corpus import load_corpus
-from gdn2.train.recipe import RecipeError, load_recipe
+from gdn2.train.fields import RecipeError
+from gdn2.train.recipe import load_recipe
 from gdn2.train.retrieval import draw_document
 from gdn2.train.tokenizer import train_tokenizer
 
@@ -33,6 +35,12 @@ stages:
 log_every: 2
 save_every: 2
 """
+
+
+@pytest.fixture(autouse=True)
+def quick_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers repeated just so often that their groups still become tokens of this little text."""
+    monkeypatch.setattr(train_tokenizer_module, "NUMBER_REPEATS", 500)
 
 
 @pytest.fixture
@@ -61,6 +69,9 @@ def test_training_makes_a_checkpoint_with_log_and_card(recipe: Path, tmp_path: P
     assert log[-1]["text_loss"] < log[0]["text_loss"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| 96 | 4 | 4 | 50% | 2 |" in card
+    assert "gdn2/zoo" not in card
+    assert "On the first 10 held-out paragraphs" in card
+    assert (tmp_path / "out" / "recipe.yaml").read_text() == recipe.read_text()
     assert "unigram over its tokens" in card
 
 
@@ -94,35 +105,19 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert main([str(recipe), "--out", str(tmp_path / "cut"), "--work", str(tmp_path / "b")]) == 0
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert len(calls) == 10  # steps 5 and 6 were not saved: step 5 ran twice
+    assert len(calls) == 10  # step 5 was not saved, so it ran twice; step 6 had not run
+    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in "ab"]
+    whole_losses, cut_losses = ([entry["text_loss"] for entry in log] for log in logs)
+    assert whole_losses == cut_losses
 
 
 def test_a_folder_of_another_recipe_is_refused(recipe: Path, tmp_path: Path, capsys) -> None:
     arguments = [str(recipe), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     assert main(arguments) == 0
     recipe.write_text(recipe.read_text().replace("seed: 3", "seed: 4"))
+    arguments[2] = str(tmp_path / "another")
     assert main(arguments) == 2
     assert "belongs to another recipe" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("seed: 3", "sead: 3", "no field 'sead'"),
-        ("warmup_steps: 2", "warmup: 2", "optimizer has no field 'warmup'"),
-        ("steps: 4, ", "", r"stages\[0\].*'steps'"),
-        ("name: small", "name: [", "not valid YAML"),
-        ("head_dim: 16", "head_dims: 16", "model: .*no field 'head_dims'"),
-        ("train.jsonl", "nothing.jsonl", "training text not found"),
-    ],
-)
-def test_mistakes_in_a_recipe_are_named(recipe: Path, capsys, old: str, new: str, message: str) -> None:
-    recipe.write_text(recipe.read_text().replace(old, new, 1))
-    assert main([str(recipe), "--work", str(recipe.parent / "work")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    with pytest.raises(AssertionError, match=message):
-        raise AssertionError(error)
 
 
 def test_a_batch_depends_on_recipe_and_step_only(recipe: Path) -> None:
@@ -201,5 +196,5 @@ def test_recipes_of_the_zoo_can_be_read() -> None:
     assert recipes
     for path in recipes:
         assert load_recipe(path).name == path.parent.name
-    with pytest.raises(RecipeError, match="cannot read"):
+    with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe(zoo / "nothing.yaml")

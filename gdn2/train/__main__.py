@@ -3,62 +3,95 @@
 from __future__ import annotations
 
 import argparse
-import itertools
+import contextlib
+import io
+import os
 import sys
 from pathlib import Path
 
-from gdn2.train.recipe import Recipe, RecipeError, load_recipe
+from basis.errors import UserError, reason
+
+PROGRAM = "python -m gdn2.train"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m gdn2.train", description=__doc__)
-    parser.add_argument("recipe", type=Path, help="a recipe, such as gdn2/zoo/<name>/recipe.yaml")
-    parser.add_argument("--out", type=Path, help="folder of the checkpoint (default: the recipe's own folder)")
-    parser.add_argument("--work", type=Path, help="folder of what a later run needs to go on (default: runs/<name>)")
-    args = parser.parse_args(argv)
+    """Run the command line.
+
+    Args:
+        argv: the arguments, by default the process's.
+
+    Returns:
+        The exit code: 0; 2 for a mistake that the user can mend; 130 when interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        return _train(_parser().parse_args(argv))
+    finally:
+        _say("")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
+    parser.add_argument("recipe", type=_path, help="a recipe, such as gdn2/zoo/gdn2-tiny/recipe.yaml")
+    parser.add_argument(
+        "--out",
+        type=_path,
+        help="a new folder for the checkpoint (default: runs/<name>/checkpoint); nothing is overwritten",
+    )
+    parser.add_argument("--work", type=_path, help="folder of what a later run needs to go on (default: runs/<name>)")
+    return parser
+
+
+def _path(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("a file or folder needs a name")
+    return Path(text)
+
+
+def _train(args: argparse.Namespace) -> int:
+    work: Path | None = args.work
+    try:
+        from gdn2.train.recipe import load_recipe
+
         recipe = load_recipe(args.recipe)
-        run(recipe, args.out or args.recipe.parent, args.work or Path("runs") / recipe.name)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        work = work or Path("runs") / recipe.name
+        out = args.out or Path("runs") / recipe.name / "checkpoint"
+        from gdn2.train.run import run
+
+        run(recipe, out, work, _say)
+    except UserError as error:
+        _complain("error: " + " ".join(str(error).split()))
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last save", file=sys.stderr)
+        saved = work is not None and os.path.isfile(work / "state.pt")
+        _complain(
+            f"interrupted; the same command goes on from the last save in {work}"
+            if saved
+            else "interrupted; nothing was saved yet, the same command begins anew"
+        )
         return 130
     return 0
 
 
-def run(recipe: Recipe, out: Path, work: Path) -> None:
-    """Tokenizer, corpus, training, export; everything that was finished before is taken from `work`."""
-    import torch
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
-    from gdn2 import GDN2Config, GDN2ForCausalLM
-    from gdn2.train.batches import BatchMaker
-    from gdn2.train.corpus import load_corpus, read_texts
-    from gdn2.train.export import export
-    from gdn2.train.loop import train
-    from gdn2.train.tokenizer import train_tokenizer
 
-    work.mkdir(parents=True, exist_ok=True)
-    train_path, _ = recipe.data.paths()
-    texts = itertools.islice(read_texts(train_path), recipe.tokenizer.documents)
-    tokenizer = train_tokenizer(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.digits)
-    corpus = load_corpus(train_path, tokenizer)
-    print(f"{corpus.documents:,} paragraphs, {len(corpus.stream):,} tokens, {len(corpus.key_words):,} key words")
+def _say(line: str) -> None:
+    """Print a line, or nothing but what waits to be printed.
 
-    torch.manual_seed(recipe.seed)
-    special = tokenizer.eos_token_id
+    A reader that has gone away or a full disk does not end a training of hours: it goes on in silence.
+    """
     try:
-        config = GDN2Config(
-            vocab_size=len(tokenizer), bos_token_id=special, eos_token_id=special, pad_token_id=special, **recipe.model
-        )
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"model: {error}") from error
-    model = GDN2ForCausalLM(config)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    log = train(recipe, model, BatchMaker(recipe, corpus, tokenizer), work, lambda line: print(line, flush=True))
-    export(recipe, model, tokenizer, corpus, log, out)
-    print(f"checkpoint written to {out}")
+        print(line, end="\n" if line else "", flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _complain(f"standard output cannot be written ({reason(error)}); what it would have said is lost")
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gdn2.train.corpus import Corpus
+from gdn2.train.corpus import MIN_WORD_COUNT, Corpus
 from gdn2.train.recipe import Recipe, Stage
 from gdn2.train.retrieval import draw_document
 
@@ -22,11 +22,22 @@ if TYPE_CHECKING:
 
 
 IGNORED, TEXT, ANSWER = range(3)  # what a position's target is
+MAX_DRAWS = 10_000
+CHECKED_DRAWS = 100
+"""Draws of a retrieval document until one fits its row: in training, and in the check before it, which is stricter so
+that training does not fail by bad luck."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`input_ids` and `targets` int64 [B, T]; `is_text` and `is_answer` bool [B, T] mark the targets that count."""
+    """Rows of token ids and what is to be predicted.
+
+    Attributes:
+        input_ids: int64 [B, T].
+        targets: the id that follows each, int64 [B, T].
+        is_text: bool [B, T], the targets whose loss counts as text.
+        is_answer: bool [B, T], those whose loss counts as an answer.
+    """
 
     input_ids: Tensor
     targets: Tensor
@@ -41,8 +52,41 @@ class BatchMaker:
         self.recipe, self.corpus, self.tokenizer = recipe, corpus, tokenizer
         self.count_tokens = lru_cache(maxsize=200_000)(lambda text: len(self._encode(text)))
 
+    def check(self) -> None:
+        """See that the corpus has what every stage asks for, before a step is taken.
+
+        Raises:
+            RecipeError: a stage's rows cannot be drawn; the message names the stage and the way out.
+        """
+        for index, stage in enumerate(self.recipe.stages):
+            where, size = f"stages[{index}]", stage.length + 1
+            if len(self.corpus.stream) <= 2 * size:
+                raise self.recipe.error(
+                    f"{where}.length: rows of {stage.length:,} tokens need a training text of over {2 * size:,}; "
+                    f"data.train has {len(self.corpus.stream):,}"
+                )
+            if not round(stage.rows * stage.retrieval):
+                continue
+            words = len(self.corpus.key_words)
+            if stage.max_keys > words**2:
+                raise self.recipe.error(
+                    f"{where}.max_keys: {stage.max_keys} keys need more words than the {words} of 4 to 9 letters that "
+                    f"stand {MIN_WORD_COUNT} times in data.train; train on more text, or with retrieval: 0"
+                )
+            self._draw(random.Random(f"{self.recipe.seed}/check/{index}"), stage, CHECKED_DRAWS)
+
     def batch(self, step: int) -> Batch:
-        """The batch of step `step`, counted from 0."""
+        """The batch of a step.
+
+        Args:
+            step: counted from 0.
+
+        Returns:
+            The same batch at every call.
+
+        Raises:
+            RecipeError: no retrieval document fits the stage's length.
+        """
         stage = self.recipe.stage_of(step)
         num_retrieval = round(stage.rows * stage.retrieval)
         rows = [
@@ -70,7 +114,16 @@ class BatchMaker:
     def _retrieval_row(self, rng: random.Random, stage: Stage) -> tuple[list[int], list[int]]:
         """A retrieval document, then ordinary text up to the end of the row."""
         size = stage.length + 1
-        while True:
+        ids, kinds = self._draw(rng, stage, MAX_DRAWS)
+        fill = size - len(ids)
+        start = rng.randrange(len(self.corpus.stream) - size)
+        text = [self.tokenizer.eos_token_id, *self.corpus.stream[start : start + size].tolist()]
+        return ids + text[:fill], kinds + [IGNORED, *[TEXT] * size][:fill]
+
+    def _draw(self, rng: random.Random, stage: Stage, draws: int) -> tuple[list[int], list[int]]:
+        """The first retrieval document that fits a row: its ids, and what each of them is as a target."""
+        size = stage.length + 1
+        for _ in range(draws):
             document = draw_document(
                 rng, size - 2, stage.max_keys, self.corpus.key_words, self.corpus.sentences, self.count_tokens
             )
@@ -81,8 +134,8 @@ class BatchMaker:
                 ids += piece
                 kinds += [ANSWER if segment.is_answer else IGNORED] * len(piece)
             if len(ids) <= size:
-                break
-        fill = size - len(ids)
-        start = rng.randrange(len(self.corpus.stream) - size)
-        text = [self.tokenizer.eos_token_id, *self.corpus.stream[start : start + size].tolist()]
-        return ids + text[:fill], kinds + [IGNORED, *[TEXT] * size][:fill]
+                return ids, kinds
+        raise self.recipe.error(
+            f"stages[{self.recipe.stages.index(stage)}].length: none of {draws:,} retrieval documents fits in "
+            f"{stage.length} tokens; choose a longer length, fewer max_keys, or retrieval: 0"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gdn2.train.recipe import RecipeError
+from basis.errors import FileError, reason
+from basis.files import parse_json
+from gdn2.train.fields import RecipeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,8 +27,15 @@ HAYSTACK_PARAGRAPHS = 8000
 
 @dataclass(frozen=True)
 class Corpus:
-    """`stream`: all training paragraphs, each behind an end-of-text token, uint16 [N]; `key_words` and `sentences`
-    for retrieval documents; `documents`: number of paragraphs; `num_bytes`: their UTF-8 length."""
+    """The training text.
+
+    Attributes:
+        stream: all paragraphs, each behind an end-of-text token, uint16 [N].
+        key_words: words that keys of retrieval documents are made of.
+        sentences: sentences for haystacks.
+        documents: number of paragraphs.
+        num_bytes: their UTF-8 length.
+    """
 
     stream: np.ndarray
     key_words: list[str]
@@ -34,26 +43,65 @@ class Corpus:
     documents: int
     num_bytes: int
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the stream: a run is only continued over the text and the tokenizer that it began with."""
+        return hashlib.sha256(np.ascontiguousarray(self.stream).tobytes()).hexdigest()
+
 
 def read_texts(path: Path) -> Iterator[str]:
-    """The "text" of each line.
+    """Read the "text" of each line; lines end at newlines only.
+
+    Args:
+        path: JSON lines, UTF-8, with or without a byte order mark.
+
+    Yields:
+        One text a line.
 
     Raises:
-        RecipeError: the file is missing or a line is not an object with "text".
+        RecipeError: the file is missing or cannot be read, or a line is not an object with "text".
     """
-    if not path.is_file():
-        raise RecipeError(f"{path}: training text not found; fetch it with `python run_eval.py stage`")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise RecipeError(f'{path}, line {number}: expected a JSON object with "text"') from error
+    try:
+        if not path.is_file():
+            raise RecipeError(
+                f"{path}: text not found; fetch it with `python run_eval.py stage`, or correct the recipe's data"
+            )
+        with path.open("rb") as lines:
+            for index, line in enumerate(lines):
+                yield _text(line.removeprefix(b"\xef\xbb\xbf") if index == 0 else line, path, index + 1)
+    except OSError as error:  # a name that is too long is one as well
+        raise RecipeError(f"{path}: cannot be read ({reason(error)})") from error
+
+
+def _text(line: bytes, path: Path, number: int) -> str:
+    try:
+        value = parse_json(line.decode("utf-8").rstrip("\r\n"), str(path), number)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from error
+    except FileError as error:
+        raise RecipeError(f'{error}; expected a JSON object with "text"') from error
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        raise RecipeError(f'{path}:{number}: expected a JSON object with a "text" that is a string')
+    return text
 
 
 def load_corpus(path: Path, tokenizer: PreTrainedTokenizerFast) -> Corpus:
-    """Tokenise the training text and collect what retrieval documents need."""
+    """Tokenise the training text and collect what retrieval documents need.
+
+    Args:
+        path: as for `read_texts`.
+        tokenizer: its end-of-text token stands in front of every paragraph.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        RecipeError: as `read_texts`; or the file holds no text; or the tokenizer has more than 2**16 tokens.
+    """
     texts = list(read_texts(path))
+    if not any(texts):
+        raise RecipeError(f"{path}: no text in it; training needs at least one paragraph")
     if len(tokenizer) > 1 << 16:
         raise RecipeError(f"the stream holds 16-bit ids; {len(tokenizer)} tokens are too many")
     ids: list[int] = []

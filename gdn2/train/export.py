@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy
+from transformers.utils.logging import disable_progress_bar
 
-from gdn2 import GDN2ForCausalLM
+from basis.errors import FileError, reason
+from gdn2.model import GDN2ForCausalLM
 from gdn2.train.corpus import Corpus, read_texts
+from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 HELDOUT_PARAGRAPHS = 200
+
+
+def check_folder(folder: Path) -> None:
+    """See, before anything is trained, that a checkpoint can be written here and replaces nothing.
+
+    Args:
+        folder: where the checkpoint will be; folders above it are made.
+
+    Raises:
+        RecipeError: there is something in the way, or the place cannot be written to.
+    """
+    try:
+        if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+            raise RecipeError(
+                f"{folder}: exists already, and training never overwrites; choose another folder with --out"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.parent)).rmdir()
+    except (OSError, ValueError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(f"{folder}: cannot be written ({reason(error)}); choose another folder with --out") from error
+
+
+def check_heldout(path: Path) -> None:
+    """See, before anything is trained, that the held-out text is there.
+
+    Args:
+        path: JSON lines.
+
+    Raises:
+        RecipeError: the file is missing or wrong, or there is no word in its first paragraphs.
+    """
+    words = sum(len(text.split()) for text in itertools.islice(read_texts(path), HELDOUT_PARAGRAPHS))
+    if not words:
+        raise RecipeError(f"{path}: no words in its first {HELDOUT_PARAGRAPHS} paragraphs; data.heldout needs some")
 
 
 def export(
@@ -29,12 +72,22 @@ def export(
     log: list[dict[str, Any]],
     folder: Path,
 ) -> None:
-    """Write config, weights, tokenizer, recipe, log and card into `folder`.
+    """Write config, weights, tokenizer, recipe, log and card; the folder appears whole or not at all.
 
     Matrices are rounded to bfloat16 before the card's figures are computed, so that these are the file's own.
+
+    Args:
+        recipe: what the model was trained by.
+        model: the trained model; it is rounded in place.
+        tokenizer: the model's.
+        corpus: the training text.
+        log: of the training.
+        folder: absent or empty.
+
+    Raises:
+        RecipeError: the folder cannot be written, or is no longer empty.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    model.eval()
+    model.train(False)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -43,26 +96,61 @@ def export(
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.data = parameter.data.bfloat16()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "recipe.yaml").write_text(recipe.text, encoding="utf-8")
-    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
-    (folder / "README.md").write_text(_card(recipe, model, corpus, log, heldout), encoding="utf-8")
+    files = {
+        "recipe.yaml": recipe.text,
+        "log.jsonl": "".join(json.dumps(entry) + "\n" for entry in log),
+        "README.md": _card(recipe, model, corpus, log, heldout),
+    }
+    try:
+        _write_folder(model, tokenizer, files, folder)
+    except (OSError, RuntimeError, FileError) as error:
+        raise RecipeError(
+            f"{folder}: cannot be written ({reason(error)}); the trained state is kept, and the same command with "
+            f"another --out writes the checkpoint"
+        ) from error
+
+
+def _write_folder(
+    model: GDN2ForCausalLM, tokenizer: PreTrainedTokenizerFast, files: dict[str, str], folder: Path
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.parent))
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # one file's bar says nothing
+    try:
+        inner = temporary / "checkpoint"  # with the permissions that a new folder has
+        inner.mkdir()
+        model.save_pretrained(inner)
+        tokenizer.save_pretrained(inner)
+        for name, text in files.items():
+            (inner / name).write_text(text, encoding="utf-8", newline="\n")
+        os.rename(inner, folder)  # over an empty folder at most
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @torch.no_grad()
 def heldout_figures(
     model: GDN2ForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, path: Path
 ) -> dict[str, float]:
-    """Bits per byte and word perplexity of the first held-out paragraphs: the model, and a unigram over its tokens
-    with frequencies of the training text (add-one), each paragraph alone behind an end-of-text token."""
+    """Measure the first held-out paragraphs, each alone behind an end-of-text token.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        corpus: the training text, whose frequencies (add-one) make a unigram over the tokens to compare with.
+        path: JSON lines; there is a word in their first paragraphs.
+
+    Returns:
+        "bits_per_byte" and "word_perplexity", the same of the unigram with "unigram_" in front, and "paragraphs".
+    """
     counts = Counter(corpus.stream.tolist())
     total = len(corpus.stream) + len(tokenizer)
     model_nats = unigram_nats = 0.0
-    num_bytes = num_words = 0
-    for index, text in enumerate(read_texts(path)):
-        if index == HELDOUT_PARAGRAPHS:
-            break
+    num_bytes = num_words = paragraphs = 0
+    for text in itertools.islice(read_texts(path), HELDOUT_PARAGRAPHS):
+        paragraphs += 1
+        if not text:
+            continue
         ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
         logits = model(ids[:, :-1], use_cache=False).logits[0].float()
         model_nats += float(cross_entropy(logits, ids[0, 1:], reduction="sum"))
@@ -71,11 +159,16 @@ def heldout_figures(
         num_words += len(text.split())
     return {
         "bits_per_byte": model_nats / num_bytes / math.log(2),
-        "word_perplexity": math.exp(model_nats / num_words),
+        "word_perplexity": _exp(model_nats / num_words),
         "unigram_bits_per_byte": unigram_nats / num_bytes / math.log(2),
-        "unigram_word_perplexity": math.exp(unigram_nats / num_words),
-        "paragraphs": HELDOUT_PARAGRAPHS,
+        "unigram_word_perplexity": _exp(unigram_nats / num_words),
+        "paragraphs": paragraphs,
     }
+
+
+def _exp(nats: float) -> float:
+    """The exponential; infinite beyond a float's range, as for a long "word" of a script without spaces."""
+    return math.exp(nats) if nats < 709 else math.inf
 
 
 def _card(
@@ -106,7 +199,7 @@ def _card(
 | tokens seen | {seen:,}, of which {retrieval:,} in retrieval documents |
 | time | {minutes:.0f} minutes on the machine that trained it |
 
-Trained by `python -m gdn2.train gdn2/zoo/{recipe.name}/recipe.yaml`, in these stages:
+Trained by `python -m gdn2.train recipe.yaml` with the recipe beside this card, in these stages:
 
 | length | steps | rows | retrieval rows | needles at most |
 | --- | --- | --- | --- | --- |

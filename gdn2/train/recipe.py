@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
+from basis.errors import FileError
+from basis.files import parse_yaml, read_text
+from gdn2.train.fields import RecipeError, as_mapping, build, number
 
-T = TypeVar("T")
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be followed; the message names the file and the field."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MANY = 10**9
+MAX_BATCH_TOKENS = 1 << 24
+MAX_LAYERS = 1000
+MADE_BY_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Where text comes from: JSON lines with "title" and "text". `~` and environment variables are expanded; the
-    variable GDN2_DATA defaults to ~/.cache/gdn2/data."""
+    """Where text comes from: JSON lines with "title" and "text".
+
+    In both, `~` and environment variables are expanded; the variable GDN2_DATA defaults to ~/.cache/gdn2/data.
+
+    Attributes:
+        train: the file that is trained on.
+        heldout: the file that the card's figures come from.
+    """
 
     train: str
     heldout: str
 
     def paths(self) -> tuple[Path, Path]:
+        """The files of training and of held-out text, expanded."""
         os.environ.setdefault("GDN2_DATA", str(Path.home() / ".cache" / "gdn2" / "data"))
         train, heldout = (Path(os.path.expandvars(os.path.expanduser(name))) for name in (self.train, self.heldout))
         return train, heldout
@@ -34,56 +43,96 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSpec:
-    """A byte-level BPE, trained on the first `documents` paragraphs; numbers are cut in groups of `digits`."""
+    """A byte-level BPE, trained on the first paragraphs of the training text.
 
-    vocab_size: int
-    documents: int = 20000
-    digits: int = 2
+    Attributes:
+        vocab_size: number of tokens: at least the bytes and the end of text, at most what 16 bits tell apart.
+        documents: paragraphs that it is trained on.
+        digits: numbers are cut in groups of at most so many digits.
+    """
+
+    vocab_size: int = number(257, 1 << 16)
+    documents: int = number(1, MANY, 20000)
+    digits: int = number(1, 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """AdamW; the learning rate warms up linearly and then falls as a cosine to `final_fraction` of its peak."""
+    """AdamW, whose rate warms up linearly and then falls as half a cosine.
 
-    learning_rate: float
-    warmup_steps: int = 200
-    final_fraction: float = 0.05
-    weight_decay: float = 0.1
-    beta2: float = 0.98
-    clip_norm: float = 1.0
-    answer_weight: float = 1.0
+    Attributes:
+        learning_rate: its peak.
+        warmup_steps: steps up to the peak.
+        final_fraction: share of the peak at the last step.
+        weight_decay: of matrices.
+        beta2: decay of the second moment.
+        clip_norm: the longest gradient.
+        answer_weight: weight of the answers' mean loss beside the text's.
+    """
+
+    learning_rate: float = number(0, 10, above=True)
+    warmup_steps: int = number(0, MANY, 200)
+    final_fraction: float = number(0, 1, 0.05)
+    weight_decay: float = number(0, 10, 0.1)
+    beta2: float = number(0, 0.999999, 0.98)
+    clip_norm: float = number(0, 1e6, 1.0, above=True)
+    answer_weight: float = number(0, 1e6, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """`steps` batches of `rows` texts of `length` tokens; `retrieval` is the share of rows that are retrieval
-    documents, at most `max_keys` needles in each."""
+    """Batches of one size.
 
-    steps: int
-    rows: int
-    length: int
-    retrieval: float
-    max_keys: int = 4
+    Attributes:
+        steps: number of batches.
+        rows: texts in a batch.
+        length: tokens of a text.
+        retrieval: share of the rows that are retrieval documents.
+        max_keys: needles in such a document, at most.
+    """
+
+    steps: int = number(1, MANY)
+    rows: int = number(1, 1 << 16)
+    length: int = number(1, 1 << 20)
+    retrieval: float = number(0, 1)
+    max_keys: int = number(1, 1000, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides the trained weights, apart from library versions and the machine's rounding."""
+    """Everything that decides the trained weights, apart from library versions and the machine's rounding.
+
+    Attributes:
+        name: of the checkpoint; letters, digits, ".", "_" and "-", because folders are named by it.
+        seed: of the weights and of every batch; 64 bits.
+        data: the text.
+        tokenizer: how it becomes tokens.
+        model: fields of GDN2Config, without those that the tokenizer decides.
+        optimizer: how steps are taken.
+        stages: the batches.
+        log_every: steps between two lines of the log.
+        save_every: steps between two saves; the first step and the clock save as well.
+        about: a paragraph for the card.
+        path: the file.
+        text: what stands in the file.
+    """
 
     name: str
-    seed: int
+    seed: int = number(-(1 << 63), (1 << 64) - 1)
     data: DataSpec
     tokenizer: TokenizerSpec
     model: dict[str, Any]
     optimizer: OptimizerSpec
     stages: tuple[Stage, ...]
-    log_every: int = 50
-    save_every: int = 500
+    log_every: int = number(1, MANY, 50)
+    save_every: int = number(1, MANY, 500)
     about: str = ""
+    path: Path = field(default=Path(), repr=False)
     text: str = field(default="", repr=False)
 
     @property
     def total_steps(self) -> int:
+        """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     @property
@@ -92,52 +141,80 @@ class Recipe:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def stage_of(self, step: int) -> Stage:
-        """The stage that holds a step, counted from 0."""
+        """Find the stage that holds a step.
+
+        Args:
+            step: counted from 0.
+
+        Returns:
+            The stage.
+
+        Raises:
+            IndexError: the step lies behind the last stage.
+        """
         for stage in self.stages:
             if step < stage.steps:
                 return stage
             step -= stage.steps
         raise IndexError("step lies behind the last stage")
 
+    def error(self, message: str) -> RecipeError:
+        """An error about this recipe, which begins with its file."""
+        return RecipeError(f"{self.path}: {message}")
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
+    Args:
+        path: a YAML file, UTF-8.
+
+    Returns:
+        The recipe, every field checked that can be without its data.
+
     Raises:
-        RecipeError: the file is missing, is not YAML, has an unknown field or lacks one.
+        RecipeError: the file is missing, is not YAML, has an unknown field or lacks one, or a field has a value that
+            it cannot have.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from error
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from error
-    raw = dict(_mapping(raw, path, "the file"))
-    raw["data"] = _build(DataSpec, raw.get("data"), path, "data")
-    raw["tokenizer"] = _build(TokenizerSpec, raw.get("tokenizer"), path, "tokenizer")
-    raw["optimizer"] = _build(OptimizerSpec, raw.get("optimizer"), path, "optimizer")
-    stages = raw.get("stages")
-    if not isinstance(stages, list) or not stages:
+        text = read_text(path)
+        raw = as_mapping(parse_yaml(text, str(path)), path, "")
+    except FileError as error:
+        raise RecipeError(str(error)) from error
+    given: dict[str, Any] = {"path": path, "text": text}
+    for name, kind in (("data", DataSpec), ("tokenizer", TokenizerSpec), ("optimizer", OptimizerSpec)):
+        given[name] = build(kind, raw.pop(name, None), path, name)
+    given["model"] = _model(raw.pop("model", None), path)
+    given["stages"] = _stages(raw.pop("stages", None), path)
+    recipe = build(Recipe, raw, path, "", given)
+    if not NAME.fullmatch(recipe.name):
+        raise recipe.error(
+            f"name must be letters, digits, '.', '_' and '-', at most 100, for folders are named by it; "
+            f"got {recipe.name[:60]!r}"
+        )
+    return recipe
+
+
+def _model(value: object, path: Path) -> dict[str, Any]:
+    """The fields of the model; the config itself checks what they mean."""
+    model = as_mapping(value, path, "model")
+    for name in MADE_BY_THE_TOKENIZER:
+        if name in model:
+            raise RecipeError(f"{path}: model.{name} follows from the tokenizer; remove it")
+    layers = model.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > MAX_LAYERS:
+        raise RecipeError(f"{path}: model.num_hidden_layers must be at most {MAX_LAYERS}")
+    return model
+
+
+def _stages(value: object, path: Path) -> tuple[Stage, ...]:
+    if not isinstance(value, list) or not value:
         raise RecipeError(f"{path}: stages must be a list with at least one stage")
-    raw["stages"] = tuple(_build(Stage, stage, path, f"stages[{i}]") for i, stage in enumerate(stages))
-    return _build(Recipe, {**raw, "text": text}, path, "the recipe")
-
-
-def _mapping(value: object, path: Path, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{path}: {where} must be a mapping of fields, got {type(value).__name__}")
-    return value
-
-
-def _build(kind: type[T], value: object, path: Path, where: str) -> T:
-    mapping = _mapping(value, path, where)
-    allowed = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(mapping) - allowed)
-    if unknown:
-        raise RecipeError(f"{path}: {where} has no field {unknown[0]!r}; there are: {', '.join(sorted(allowed))}")
-    try:
-        return kind(**mapping)
-    except TypeError as error:
-        raise RecipeError(f"{path}: {where}: {error}") from error
+    stages = tuple(build(Stage, stage, path, f"stages[{index}]") for index, stage in enumerate(value))
+    for index, stage in enumerate(stages):
+        if stage.rows * stage.length > MAX_BATCH_TOKENS:
+            raise RecipeError(
+                f"{path}: stages[{index}]: {stage.rows:,} rows of length {stage.length:,} are over "
+                f"{MAX_BATCH_TOKENS:,} tokens a step; choose smaller ones"
+            )
+    return stages

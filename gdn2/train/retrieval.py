@@ -15,12 +15,19 @@ FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. Th
 
 @dataclass(frozen=True)
 class Wording:
-    """How a document opens, states a fact and asks for it; fields {kind}, {kinds}, {key} and {value}."""
+    """How a document speaks of its facts; with the fields {kind}, {kinds}, {key} and {value}.
+
+    Attributes:
+        opening: what stands at its beginning.
+        fact: states a fact.
+        question: asks for it.
+        lead: the beginning of the answer; " {value}" follows.
+    """
 
     opening: str
     fact: str
     question: str
-    lead: str  # the beginning of the answer; " {value}" follows
+    lead: str
 
 
 RULER_ONE = Wording(
@@ -40,7 +47,12 @@ WORDINGS = (
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a document; `is_answer` marks what the model is trained to produce."""
+    """A piece of a document.
+
+    Attributes:
+        text: the piece.
+        is_answer: whether the model is trained to produce it.
+    """
 
     text: str
     is_answer: bool
@@ -54,12 +66,18 @@ def draw_document(
     sentences: Sequence[str],
     count_tokens: Callable[[str], int],
 ) -> list[Segment]:
-    """A document of about `budget` tokens (never intended to exceed it; the caller cuts what does not fit).
+    """Draw a document of about so many tokens; the caller draws again if it came out longer.
 
     Args:
-        key_words: words that keys are made of.
-        sentences: haystack sentences of the training text.
+        rng: where every choice comes from.
+        budget: tokens.
+        max_keys: facts in the document, at most; `key_words` make at least so many pairs.
+        key_words: words that keys are made of, at least one.
+        sentences: haystack sentences of the training text, at least one.
         count_tokens: tokens of a text.
+
+    Returns:
+        The document's pieces in order.
     """
     wording = RULER_ONE if rng.random() < 0.5 else rng.choice(WORDINGS)
     kind, draw_value = _draw_kind(rng)

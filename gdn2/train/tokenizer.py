@@ -20,6 +20,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, digits: int) -> PreTr
 
     Numbers are cut from the left in groups of at most `digits`, each of which is one token, so that a
     number looks the same wherever it stands.
+
+    Args:
+        texts: what it is trained on.
+        vocab_size: tokens, at most.
+        digits: digits of a group.
+
+    Returns:
+        The tokenizer; its one special token begins, ends and pads a text.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -39,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, digits: int) -> PreTr
     )
     groups = " ".join(f"{number:0{digits}d}" for number in range(10**digits))
     tokenizer.train_from_iterator(chain(texts, repeat(groups, NUMBER_REPEATS)), trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,

@@ -1,0 +1,127 @@
+"""Fields of a recipe: which values each may have, and mappings from YAML turned into dataclasses by that."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from basis.errors import UserError
+
+T = TypeVar("T")
+
+
+class RecipeError(UserError, ValueError):
+    """A recipe that cannot be followed; the message names the file and the field."""
+
+
+def number(low: float, high: float, default: Any = MISSING, above: bool = False) -> Any:
+    """Declare a field that holds a number.
+
+    Args:
+        low: the smallest value.
+        high: the largest value.
+        default: the value where the recipe names none; without it the recipe must.
+        above: whether `low` itself is too small.
+
+    Returns:
+        A dataclass field.
+    """
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+def build(kind: type[T], value: object, path: Path, where: str, given: Mapping[str, Any] | None = None) -> T:
+    """Make a dataclass of a mapping.
+
+    Args:
+        kind: the dataclass; its numbers are declared by `number`.
+        value: what stands in the recipe.
+        path: the recipe, for messages.
+        where: the place in the recipe, for messages; empty for the recipe itself.
+        given: fields that are made already; the recipe cannot set them again.
+
+    Returns:
+        The dataclass, every value checked.
+
+    Raises:
+        RecipeError: not a mapping, an unknown or a missing field, or a value that the field cannot have.
+    """
+    given = given or {}
+    mapping = as_mapping(value, path, where)
+    known = {name: item for name, item in _settable(kind).items() if name not in given}
+    for name in mapping:
+        if name not in known:
+            names = [*known, *(name for name, item in _settable(kind).items() if name in given and item.repr)]
+            raise RecipeError(f"{path}: {_unknown(where, name, names)}")
+    prefix = f"{where}." if where else ""
+    for name, item in known.items():
+        if name in mapping:
+            _check(item, mapping[name], f"{path}: {prefix}{name}")
+        elif item.default is MISSING:
+            raise RecipeError(f"{path}: {where or 'the recipe'} lacks the field {name!r}")
+    return kind(**mapping, **given)
+
+
+def as_mapping(value: object, path: Path, where: str) -> dict[str, Any]:
+    """Take a mapping whose names are text.
+
+    Raises:
+        RecipeError: it is none, or a name is something else.
+    """
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{path}: {where or 'the file'} must be a mapping of fields, got {_shown(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise RecipeError(f"{path}: {where or 'the recipe'} has a field that is no name: {_shown(name)}")
+    return dict(value)
+
+
+def _settable(kind: type) -> dict[str, Field[Any]]:
+    return {item.name: item for item in fields(kind)}
+
+
+def _unknown(where: str, name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
+    return f"{where or 'the recipe'} has no field {_shown(name)}; {hint}"
+
+
+def _check(item: Field[Any], value: object, where: str) -> None:
+    """Refuse a value that is not of the field's type or lies outside of its bounds."""
+    if item.type == "str":
+        if not isinstance(value, str):
+            raise RecipeError(f"{where} must be a text, got {_shown(value)}")
+        if any((ord(letter) < 32 and letter not in "\n\t") or 127 <= ord(letter) < 160 for letter in value):
+            raise RecipeError(f"{where} has a control character: {_shown(value)}")
+    if not item.metadata:
+        return
+    whole = item.type == "int"
+    kinds = int if whole else (int, float)
+    wanted = "a whole number" if whole else "a number"
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        hint = " (YAML takes an exponent for a number only behind a point: 1.0e-3)" if _is_exponent(value) else ""
+        raise RecipeError(f"{where} must be {wanted}, got {_shown(value)}{hint}")
+    low, high, above = item.metadata["low"], item.metadata["high"], item.metadata["above"]
+    if not (low < value if above else low <= value) or not value <= high:
+        sign = "above" if above else "from"
+        raise RecipeError(f"{where} must be {wanted} {sign} {low} to {high}, got {_shown(value)}")
+
+
+def _is_exponent(value: object) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _shown(value: object) -> str:
+    """A value in a message: on one line, and not longer than that."""
+    if value is None or isinstance(value, Mapping | list):
+        return {"NoneType": "nothing", "dict": "a mapping", "list": "a list"}.get(type(value).__name__, "a mapping")
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a huge number"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,162 @@
+"""The state of a run on disk, from which the same command goes on.
+
+A run's work folder holds state.pt and log.jsonl. A state is written beside the last one and then takes its name, so a
+machine that stops leaves the one or the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from basis.errors import FileError, reason
+from basis.files import write_atomically
+from gdn2.model import GDN2ForCausalLM
+from gdn2.train.fields import RecipeError
+from gdn2.train.recipe import Recipe
+
+STATE_FILE = "state.pt"
+LOG_FIELDS = ("step", "length", "text_loss", "answer_loss", "learning_rate", "tokens_per_second", "seconds")
+
+
+@dataclass
+class Sums:
+    """What was gathered since the last line of the log.
+
+    Attributes:
+        text: sum of the steps' text losses.
+        answer: sum of the steps' answer losses.
+        steps: their number.
+        tokens: tokens read.
+        seconds: time taken.
+    """
+
+    text: float = 0.0
+    answer: float = 0.0
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: steps taken.
+        log: the lines of the log, each with LOG_FIELDS.
+        sums: what the next line will be made of.
+    """
+
+    step: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    sums: Sums = field(default_factory=Sums)
+
+
+class WorkFolder:
+    """Saves and restores one run.
+
+    Attributes:
+        folder: where.
+        recipe: the run's recipe.
+        corpus: the fingerprint of its text as tokens.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, corpus: str) -> None:
+        self.folder, self.recipe, self.corpus = folder, recipe, corpus
+
+    def save(self, model: GDN2ForCausalLM, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write the state, then the log.
+
+        Raises:
+            RecipeError: the disk is full or refuses; the last save is as it was.
+        """
+        state = {
+            "recipe": self.recipe.fingerprint,
+            "corpus": self.corpus,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": progress.step,
+            "log": progress.log,
+            "sums": vars(progress.sums),
+        }
+        path = self.folder / STATE_FILE
+        temporary = path.with_name(f"{STATE_FILE}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            lines = "".join(json.dumps(entry) + "\n" for entry in progress.log)
+            write_atomically(self.folder / "log.jsonl", lines)
+        except (OSError, RuntimeError, FileError) as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise RecipeError(
+                f"{path}: step {progress.step} cannot be saved ({reason(error)}); make room, and the same command goes "
+                f"on from the last save"
+            ) from error
+
+    def restore(self, model: GDN2ForCausalLM, optimizer: torch.optim.Optimizer) -> Progress:
+        """Bring model and optimizer to where the run was saved.
+
+        Nothing in the file is executed.
+
+        Returns:
+            How far that is; nothing at all if nothing is saved.
+
+        Raises:
+            RecipeError: the state is of another recipe or another text, or is damaged.
+        """
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            return Progress()
+        try:
+            saved = torch.load(path, weights_only=True)
+            recipe, corpus = saved["recipe"], saved["corpus"]
+        except Exception as error:  # whatever a damaged file makes of the reader
+            raise self._damaged(error) from error
+        if recipe != self.recipe.fingerprint:
+            raise RecipeError(f"{path} belongs to another recipe; choose another folder with --work")
+        if corpus != self.corpus:
+            raise RecipeError(f"{path} was trained on another text (data.train); choose another folder with --work")
+        try:
+            progress = _progress(saved, self.recipe.total_steps)
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            _check_moments(optimizer)
+        except Exception as error:
+            raise self._damaged(error) from error
+        return progress
+
+    def _damaged(self, error: Exception) -> RecipeError:
+        return RecipeError(
+            f"{self.folder / STATE_FILE}: damaged, or no state of this trainer ({reason(error)[:120]}); remove it "
+            f"to begin anew, or choose another folder with --work"
+        )
+
+
+def _progress(saved: dict[str, Any], total_steps: int) -> Progress:
+    step, log = saved["step"], saved["log"]
+    if not isinstance(step, int) or not 0 < step <= total_steps:
+        raise ValueError(f"step {step!r} of {total_steps}")
+    for entry in log:
+        if set(entry) != set(LOG_FIELDS) or not all(isinstance(value, int | float) for value in entry.values()):
+            raise ValueError("a line of its log lacks a number")
+    return Progress(step, list(log), Sums(**{name: value + 0 for name, value in saved["sums"].items()}))
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """AdamW takes any tensors for moments and fails with them at the next step."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name in ("exp_avg", "exp_avg_sq"):
+                if optimizer.state[parameter][name].shape != parameter.shape:
+                    raise ValueError(f"{name} of another shape")
