@@ -17,9 +17,10 @@ from gdn2.checkpoints.fingerprints import fingerprint
 from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.importers import is_native, plan_import
 from gdn2.checkpoints.importers.keymap import HEAD, problems, renamed
-from gdn2.checkpoints.importers.plan import Source, model_shapes
+from gdn2.checkpoints.importers.plan import Source
 from gdn2.checkpoints.importers.writing import IMPORT_FILE, content_key
 from gdn2.checkpoints.loading import read_config
+from gdn2.checkpoints.shapes import model_shapes
 from gdn2.checkpoints.tensors import Tensors, read_json
 from gdn2.checkpoints.variants import GATED
 from gdn2.config import ATTENTION_LAYERS, SSM_LAYERS, GDN2Config

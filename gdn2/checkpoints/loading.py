@@ -10,12 +10,19 @@ import torch
 
 from gdn2.checkpoints.errors import CheckpointError, first_line, listed
 from gdn2.checkpoints.folders import checkpoint_folder
+from gdn2.checkpoints.shapes import model_shapes
 from gdn2.checkpoints.tensors import STEMS, Stored, Tensors, open_weights, read_json
 from gdn2.config import GDN2Config
 from gdn2.config_checks import shown
 from gdn2.model import GDN2ForCausalLM
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HEAD = "lm_head.weight"
+MISFITS = {
+    "missing_keys": "lacks tensors that config.json asks for",
+    "unexpected_keys": "holds tensors that config.json does not know",
+    "mismatched_keys": "holds tensors of another shape than config.json says",
+}
 SHOWN = 3  # names listed in an error
 
 
@@ -35,7 +42,7 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
     path = checkpoint_folder(path)
     config = read_config(path)
     stored = open_weights(path)
-    refuse_more_layers(config, stored, path / "config.json")
+    _refuse_misfits(path, _misfits(config, stored, path / "config.json"))
     model = _load_weights(path, config, stored, DTYPES[dtype])
     _refuse_not_finite(path, model)
     try:
@@ -85,21 +92,9 @@ def _refuse_open_gate(path: Path, config: GDN2Config) -> None:
             )
 
 
-def refuse_more_layers(config: GDN2Config, stored: Mapping[str, Stored], where: Path) -> None:
-    """See that there is at least a tensor a layer, before as many layers are built.
-
-    Raises:
-        CheckpointError: there are fewer.
-    """
-    if config.num_hidden_layers > len(stored):
-        raise CheckpointError(
-            f"{where}: num_hidden_layers is {config.num_hidden_layers:,}, but there are only {len(stored):,} tensors; "
-            "the weights are not whole, or the field is wrong"
-        )
-
-
 def _load_weights(path: Path, config: GDN2Config, stored: Tensors, dtype: torch.dtype) -> GDN2ForCausalLM:
     from safetensors import SafetensorError
+    from transformers import GenerationConfig
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -116,6 +111,8 @@ def _load_weights(path: Path, config: GDN2Config, stored: Tensors, dtype: torch.
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+        if weights is not None and (path / "generation_config.json").is_file():
+            loaded[0].generation_config = GenerationConfig.from_pretrained(path)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the weights cannot be read ({first_line(error)})") from error
     finally:
@@ -123,16 +120,26 @@ def _load_weights(path: Path, config: GDN2Config, stored: Tensors, dtype: torch.
         if bars:
             logging.enable_progress_bar()
     model, info = loaded
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        found = sorted(str(name[0] if isinstance(name, tuple) else name) for name in info[kind])
-        if found:
-            problem = {
-                "missing_keys": "lacks tensors that config.json asks for",
-                "unexpected_keys": "holds tensors that config.json does not know",
-                "mismatched_keys": "holds tensors of another shape than config.json says",
-            }[kind]
-            raise CheckpointError(f"{path}: the checkpoint {problem}: {listed(found, SHOWN)}")
+    names = {kind: [str(one[0] if isinstance(one, tuple) else one) for one in info[kind]] for kind in MISFITS}
+    _refuse_misfits(path, names)
     return model
+
+
+def _misfits(config: GDN2Config, stored: Mapping[str, Stored], where: Path) -> dict[str, list[str]]:
+    """Tell the tensors that do not fit a config, by kind, before any of a wrong size is allocated."""
+    shapes = model_shapes(config, stored, where)
+    shared = {HEAD} if config.tie_word_embeddings else set()
+    return {
+        "missing_keys": [name for name in shapes if name not in stored and name not in shared],
+        "unexpected_keys": [name for name in stored if name not in shapes],
+        "mismatched_keys": [name for name in shapes if name in stored and stored[name].shape != shapes[name]],
+    }
+
+
+def _refuse_misfits(path: Path, names: Mapping[str, list[str]]) -> None:
+    for kind, problem in MISFITS.items():
+        if found := sorted(names[kind]):
+            raise CheckpointError(f"{path}: the checkpoint {problem}: {listed(found, SHOWN)}")
 
 
 def _refuse_not_finite(path: Path, model: GDN2ForCausalLM) -> None:

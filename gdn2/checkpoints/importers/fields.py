@@ -167,7 +167,8 @@ class Fields:
 
     def _number(self, name: str, default: Any, *, null: bool) -> Any:
         value = self.take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 10**300:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or (isinstance(value, int) and abs(value) >= 10**300):
             if value is None and (null or default is None):
                 return None
             self.refuse(f"{self.inside}{name} = {shown(value)} is no number")

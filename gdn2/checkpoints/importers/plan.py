@@ -10,16 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gdn2.checkpoints.errors import CheckpointError, first_line
 from gdn2.checkpoints.folders import checkpoint_folder, checkpoint_name
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape, problems
-from gdn2.checkpoints.loading import refuse_more_layers
 from gdn2.checkpoints.names import is_buffer
-from gdn2.checkpoints.tensors import Stored, Tensors, open_weights, read_json, weight_files
+from gdn2.checkpoints.shapes import model_shapes
+from gdn2.checkpoints.tensors import Tensors, open_weights, read_json, weight_files
 from gdn2.config import GDN2Config
-from gdn2.model import GDN2ForCausalLM
 
 # What the training code calls settings that only it has.
 THEIR_NAMES = {"rotary_percentage": "rope_fraction", "rope_condense_ratio": "condense_ratio"}
@@ -142,26 +139,6 @@ def make_plan(
         raise CheckpointError(f"{source.path}: the tensors do not fit the format {name!r}: {'; '.join(found)}")
     kept = {key: value for key, value in assumed.items() if key not in settings and key not in values}
     return ImportPlan(name, source, config, mapped, shapes, tuple(left_out), kept, settings)
-
-
-def model_shapes(config: GDN2Config, stored: Mapping[str, Stored], where: Path) -> dict[str, Shape]:
-    """Tell the shape of every tensor of a model, in its order; nothing is allocated.
-
-    Args:
-        config: the model.
-        stored: the tensors that are to fill it; a model with more layers than these is not built.
-        where: the file with the configuration, for messages.
-
-    Raises:
-        CheckpointError: more layers than tensors, or sizes beyond every machine.
-    """
-    refuse_more_layers(config, stored, where)
-    try:
-        with torch.device("meta"):
-            model = GDN2ForCausalLM(config)
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        raise CheckpointError(f"{where}: no model can have such sizes ({first_line(error)[:200]})") from error
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
