@@ -45,7 +45,8 @@ def resolve(
         length: tokens, for tasks that have a length and a name that does not say it.
         samples: number of documents; by default the task's.
         seed: of the documents; by default the task's, or what the generator is seeded with.
-        generator: of RULER's tasks; by default `exact`. Other tasks have none and do not heed it.
+        generator: of RULER's tasks; by default `exact`. Other tasks have none and ignore it.
+        shots: solved examples in front of a question; by default none.
 
     Raises:
         TaskError: an unknown name (with the nearest ones) or generator, a missing or superfluous length, a number

@@ -26,7 +26,7 @@ class LengthCheck:
     length: int
     checked: int
     prompt_tokens: tuple[int, int]
-    """Least and most."""
+    """The least and the most tokens of a prompt."""
     fill: tuple[float, float]
     needles: int
     occurrences: tuple[int, int]
@@ -53,8 +53,11 @@ def check_file(
     """Everything that is wrong with a task's file, or a few of its samples.
 
     Args:
+        file: the task's YAML.
+        tokenizer_path: folder or hub name of the tokenizer that fills the samples.
         samples: how many samples to make at each length; that the length holds all of them is checked for all.
         length: check this one instead of the file's.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
 
     Raises:
         TaskError: a tokenizer that cannot be used.

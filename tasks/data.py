@@ -131,7 +131,7 @@ def rows(name: str) -> tuple[dict[str, Any], ...]:
 
 
 def check_columns(where: str, expected: Sequence[str], found: Iterable[str]) -> None:
-    """Raise TaskError if a column is missing; others may stand beside them."""
+    """Raise TaskError if a column is missing; there may be others."""
     present = list(found)
     if lacking := [name for name in expected if name not in present]:
         raise TaskError(

@@ -10,7 +10,7 @@ from tasks import families
 from tasks.families import Family
 
 PREFIX = "gdn2_"
-"""Of the names that lm-eval knows our tasks by."""
+"""The beginning of the names that lm-eval knows our tasks by."""
 OVERSHOOT = 64
 """Tokens by which a prompt of the official generators can exceed its length: BOS, and an answer prefix not counted."""
 
@@ -40,7 +40,7 @@ class TaskInfo:
     examples: str | None = None
     """The staged file that solved examples are drawn from; None: the task takes none."""
     room: tuple[int, int] = (1, 0)
-    """A request of a task with a length has at most room[0] lengths and room[1] tokens."""
+    """A request has at most room[0] times the task's length plus room[1] tokens."""
 
     @property
     def built_as(self) -> Family:

@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Located:
-    """Where the fields of one file stand; `repeated` are fields that are given twice, of which YAML keeps the last."""
+    """Where the fields of one file are; `repeated` are fields that are given twice, of which YAML keeps the last."""
 
     file: Path
     places: dict[Trail, Place]
@@ -82,7 +82,7 @@ def _refuse_tags(node: Any, file: Path) -> None:
 
 
 def _walk(node: Any, trail: Trail) -> Iterator[tuple[Trail, Any]]:
-    """Every field with its node; a field of a mapping stands where its name stands."""
+    """Every field with its node; the place of a mapping's field is that of its name."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             below = (*trail, str(name.value))

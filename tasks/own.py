@@ -69,6 +69,7 @@ def find(name: str, folder: Path | None = None) -> tuple[TaskInfo, int | None]:
     """The task of a file such as `mine.yaml` or `mine.yaml@1024`; from now on it is known by its name as well.
 
     Args:
+        name: the path of the file, with or without `@` and a length behind it.
         folder: what the path is relative to; by default the current folder.
 
     Raises:
@@ -91,7 +92,7 @@ def known() -> dict[str, TaskInfo]:
 
 
 def spellings(name: str) -> list[str]:
-    """A task as it is run: a file with several lengths once a length, anything else as it is."""
+    """The names that run a task: one for each length of a file; any other name as it is."""
     if not is_file_name(name) or "@" in name:
         return [name]
     info, _ = find(name)
@@ -111,7 +112,7 @@ def read(file: Path) -> OwnTask:
         raw = load_yaml(file)
     except TaskError as error:
         return OwnTask(file, {}, (_include_problem(file, error),), located)
-    problems = [Problem(trail, "stands here twice") for trail in located.repeated]
+    problems = [Problem(trail, "is given twice") for trail in located.repeated]
     return OwnTask(file, raw, (*problems, *_check(raw, file)), located)
 
 

@@ -24,12 +24,12 @@ class Problem:
         return f"{dotted(self.path)}: {self.message}" if self.path else self.message
 
     def below(self, *prefix: str | int) -> Problem:
-        """The same in a larger structure."""
+        """The same problem in a larger structure."""
         return Problem((*prefix, *self.path), self.message)
 
 
 def dotted(path: Path) -> str:
-    """`spec.value.items[2]`."""
+    """A path as text, such as `spec.value.items[2]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -37,7 +37,7 @@ def dotted(path: Path) -> str:
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """`did you mean 'haystack'?`, or all that is known."""
+    """A hint for a misspelt name: `did you mean 'haystack'?`, or all that is known."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=2)
     if near:

@@ -82,6 +82,8 @@ def score_stripped_value(doc: Mapping[str, Any], results: Sequence[str]) -> dict
 
 
 def appear_only(config: Mapping[str, Any]) -> bool:
-    """Whether a task's score asks only if references ("outputs" of its documents) appear: more text never lowers it,
-    and none is gained once all have appeared."""
+    """Whether a task's score asks only if references (the `outputs` of its documents) appear.
+
+    More text never lowers such a score, and none is gained once all references have appeared.
+    """
     return config.get("process_results") in (score_needles,)

@@ -11,17 +11,24 @@ from tasks.errors import TaskError
 from tasks.subset import SubsetSpec, choose, text_hash
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 
 def build(
     spec: Mapping[str, Any], *, max_samples: int | None = None, **_lm_eval_metadata: Any
 ) -> dict[str, datasets.Dataset]:
-    """The documents, called by lm-eval with `dataset_kwargs` and its metadata; `spec: file:` names the staged rows, and
-    `examples:` those of solved examples, which are read only if some are asked for.
+    """The documents of one task, called by lm-eval with `dataset_kwargs` and its metadata.
 
-    Each row gets `row` (its place in the data set), `index`, `seed` and `sample_hash`. Raises TaskError for a wrong
-    field or changed columns, and DataNotStaged when the file is missing.
+    Each row gets `row` (its place in the data set), `index`, `seed` and `sample_hash`.
+
+    Args:
+        spec: the fields of SubsetSpec; `file`, the staged rows; and `examples`, the staged rows of solved examples,
+            which are read only if some are asked for.
+        max_samples: only the first so many documents; the ones chosen are the same.
+
+    Raises:
+        TaskError: a wrong field, or changed columns.
+        DataNotStaged: the file is missing.
     """
     import datasets
 

@@ -1,7 +1,7 @@
 """Suites: a YAML that names tasks and a protocol, and is a table: its columns are the table's columns.
 
-`columns` is the grid: an entry with `lengths` stands for one column a length. `averages` are means of named columns,
-shown behind them; `published` names the tables of papers whose rows stand below ours.
+`columns` is the grid: an entry with `lengths` makes one column a length. `averages` are means of named columns,
+shown behind them; `published` names the tables of papers whose rows are shown below ours.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Column:
     metric: str
     label: str
     group: str
-    """What stands above the labels of neighbouring columns."""
+    """The heading above the labels of neighbouring columns."""
     length: int | None = None
     samples: int | None = None
     """None: the task's default."""
@@ -146,7 +146,7 @@ def _read_own(file: Path) -> Suite:
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{file}: cannot be read ({error})") from error
     for trail in located.repeated:
-        raise TaskError(f"{located.where(trail)}: {dotted(trail)}: stands here twice")
+        raise TaskError(f"{located.where(trail)}: {dotted(trail)}: is given twice")
     try:
         return _read(file)
     except TaskError as error:
@@ -215,14 +215,14 @@ def _list(raw: Mapping[str, Any], field: str, file: Path) -> list[Any]:
 
 
 def _lengths(entry: Any, where: str) -> list[Any]:
-    """An entry with `lengths` as one entry a length, labelled 1K, 2K, …"""
+    """An entry with `lengths` as one entry a length, labelled 1K, 2K and so on."""
     if not isinstance(entry, Mapping) or "lengths" not in entry:
         return [entry]
     lengths = entry["lengths"]
     if not isinstance(lengths, list) or not lengths or any(type(length) is not int for length in lengths):
         raise TaskError(f"{where}: field 'lengths' must be a list of whole numbers, got {lengths!r}")
     if both := sorted({"length", "label", "name"} & set(entry)):
-        raise TaskError(f"{where}: field {both[0]!r} cannot stand beside 'lengths', which makes one column a length")
+        raise TaskError(f"{where}: field {both[0]!r} cannot be given beside 'lengths', which makes one column a length")
     rest = {field: value for field, value in entry.items() if field != "lengths"}
     return [{**rest, "length": length, "label": short_length(length)} for length in lengths]
 
@@ -263,7 +263,7 @@ def _check_columns(columns: Sequence[Column], places: Sequence[str], file: Path)
     for place, column in zip(places, columns, strict=True):
         cell = (column.task, column.length)
         if (*cell, column.metric) in seen:
-            raise TaskError(f"{place}: {column.task} with {column.metric} stands there twice")
+            raise TaskError(f"{place}: {column.task} with {column.metric} is listed twice")
         seen.add((*cell, column.metric))
         for field in ("samples", "shots"):
             if getattr(asked.setdefault(cell, column), field) != getattr(column, field):

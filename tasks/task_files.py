@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent
 
 
 class FunctionName(str):
-    """A dotted name that stood behind `!function`."""
+    """A dotted name that was written behind `!function`."""
 
 
 def load_yaml(file: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def with_functions(value: Any) -> Any:
 
 
 def import_function(name: str) -> Any:
-    """What stands behind `!function`. Raises TaskError."""
+    """The function that `!function NAME` names. Raises TaskError."""
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)

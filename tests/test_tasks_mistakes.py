@@ -55,7 +55,7 @@ pytestmark = pytest.mark.usefixtures("data_folder", "no_files_known")
         ({"keys": "four"}, ("keys",), "must be a whole number, 1 or more, got 'four'"),
         ({"lengths": [700, "x"]}, ("lengths", 1), "must be a whole number of tokens"),
         ({"lengths": None}, (), "field 'lengths' is missing"),
-        ({"lengths": [700, 700]}, ("lengths", 1), r"lengths\[1\]: 700 stands there twice"),
+        ({"lengths": [700, 700]}, ("lengths", 1), r"lengths\[1\]: 700 is listed twice"),
         ({"lengths": [10**9]}, ("lengths", 0), "must be at most 16,777,216 tokens, got 1,000,000,000"),
         ({"haystack": {"file": "."}}, ("haystack", "file"), "the ending must be one of .txt"),
         ({"task": "mine", "seed": "x"}, ("seed",), "must be a whole number"),
@@ -90,7 +90,7 @@ def test_a_mistake_names_file_line_and_field(
         ),
         (
             f"include: {BASE}\ntask: mine\ntask: mine\ndataset_kwargs: {{spec: 1}}",
-            r"mine.yaml:3:1: task: stands here twice",
+            r"mine.yaml:3:1: task: is given twice",
         ),
         (
             f"include: {BASE}\ntask: mine\nmetrics: 1\ndataset_kwargs: {{spec: 1}}",

@@ -54,6 +54,7 @@ class SpareSampler(RowSampler):
     """For tasks of lm-eval without a test split: it draws one more there, and leaves the question itself out."""
 
     def draws(self, rows: Sequence[Doc], pool: Sequence[Doc], n: int, rng: random.Random) -> _Draws:
+        """What is drawn for each row of the data set, in order, never the row itself."""
         return _SpareDraws(pool, n, rng, rows)
 
 
@@ -62,7 +63,7 @@ class HellaswagSampler(SpareSampler):
 
     def processed(self, rows: Sequence[Doc]) -> Sequence[Doc]:
         """Endings and beginnings put together."""
-        import datasets  # type: ignore[import-untyped]
+        import datasets
 
         found: Sequence[Doc] = list(upstream.hellaswag_docs(datasets.Dataset.from_list([dict(row) for row in rows])))
         return found
@@ -92,6 +93,6 @@ class _SpareDraws(_Draws):
     def _next(self, row: int) -> Sequence[Doc]:
         question = self._rows[row]
         found = [doc for doc in self._rng.sample(self._pool, self._n + 1) if doc != question][: self._n]
-        if len(found) < self._n:  # the question stands several times among the training rows
+        if len(found) < self._n:  # the question occurs several times among the training rows
             found = self._rng.sample([doc for doc in self._pool if doc != question], self._n)
         return found

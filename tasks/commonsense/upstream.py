@@ -12,31 +12,37 @@ Doc = Mapping[str, Any]
 
 
 def hellaswag_docs(dataset: Any) -> Any:
+    """HellaSwag's rows with endings and beginnings put together."""
     return _of("hellaswag.utils").process_docs(dataset)
 
 
 def winogrande_text(doc: Doc) -> int:
+    """The index of the right choice, which lm-eval takes for the text of a WinoGrande question."""
     chosen: int = _of("winogrande.preprocess_winogrande").doc_to_text(doc)
     return chosen
 
 
 def winogrande_target(doc: Doc) -> str:
+    """The end of a WinoGrande sentence, which every choice is continued by."""
     text: str = _of("winogrande.preprocess_winogrande").doc_to_target(doc)
     return text
 
 
 def winogrande_choices(doc: Doc) -> list[str]:
+    """The beginnings of a WinoGrande sentence, one for each choice."""
     texts: list[str] = _of("winogrande.preprocess_winogrande").doc_to_choice(doc)
     return texts
 
 
 def wikitext_text(doc: Doc) -> str:
+    """A page of WikiText without the spaces that its tokenisation added."""
     text: str = _of("wikitext.preprocess_wikitext").wikitext_detokenizer(doc)
     return text
 
 
 @known_as("tasks.commonsense.upstream.wikitext_scores")
 def wikitext_scores(doc: Doc, results: Sequence[float]) -> dict[str, tuple[float, int]]:
+    """The log-likelihood of a page with its number of words and of bytes."""
     scores: dict[str, tuple[float, int]] = _of("wikitext.preprocess_wikitext").process_results(doc, results)
     return scores
 

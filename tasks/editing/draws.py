@@ -1,5 +1,7 @@
-"""What a memory-editing document says, before any token is counted: keys, values, edits, question, and what each answer
-would mean."""
+"""What a memory-editing document says, before any token is counted.
+
+That is its keys, values, edits and question, and what each answer would mean.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ class EditDraw:
     index: int
     keys: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
-    """Of each key, from first to last."""
+    """The values of each key, in the order in which it takes them."""
     edits: tuple[int, ...]
     """Key of each edit, in order."""
     first: tuple[int, ...]
@@ -45,9 +47,9 @@ class EditDraw:
     asked: tuple[int, ...]
     """The key asked; for `recall` the keys asked before it as well, which the prompt answers."""
     places: tuple[float, ...]
-    """Of each statement, from 0 to 1."""
+    """Where in the context each statement is put, from 0 to 1."""
     gap: float
-    """From 0 to 1, for the distances of `recall`."""
+    """A random number from 0 to 1 that decides the distance of `recall`."""
     start_unit: int
 
     @property
@@ -73,7 +75,7 @@ class EditDraw:
         return texts
 
     def frame(self) -> Frame:
-        """What stands around the context; for `recall` the keys asked before, with their values."""
+        """The texts around the context; for `recall` the keys asked before, with their values."""
         *earlier, asked = self.asked
         if self.spec.probe == "recall":
             lines = [PAIR.format(key=self.keys[key], value=self.values[key][0]) + "\n" for key in earlier]

@@ -21,7 +21,7 @@ from tasks.text.planting import Planter, least_length
 from tasks.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 GENERATED_TOKENS = 48
 
@@ -41,7 +41,7 @@ def build(
         spec: the fields of EditSpec; `lengths`, a list, instead of `length` gives the documents of all of them.
         tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
         pretrained: the model's folder or hub name, as in lm-eval's model_args.
-        context_prefix: what stands before the prompt: tokenizer | none | bos | eos.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
         max_samples: draw only the first so many samples; the ones drawn are the same.
 
     Raises:
@@ -134,7 +134,7 @@ class EditGenerator:
         return max(0, round(power_law(drawn.gap, spec.power, free)) - self.behind(drawn))
 
     def _cuts(self, lines: Sequence[str], drawn: EditDraw, tail_tokens: int | None) -> list[int]:
-        """The line in front of which each statement stands."""
+        """The index of the line that follows each statement."""
         places, anchor, total = drawn.places, drawn.anchor, len(lines)
         if tail_tokens is None:
             return [int(place * (total + 1)) for place in places]

@@ -23,7 +23,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
 METRICS = ("recall", *dict.fromkeys(name for names in OUTCOMES.values() for name in names))
 """Besides `acc`: one for each outcome, and `recall`, the share of right answers about kept keys."""
 DENIAL = re.compile(r"\b(none|nothing|void|withdrawn|unknown|no)\b", re.IGNORECASE)
-"""What says that there is no value; it counts if it stands before every value."""
+"""What says that there is no value; it counts if no value comes before it."""
 
 
 def outcome(doc: Mapping[str, Any], answer: str) -> str:

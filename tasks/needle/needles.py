@@ -1,7 +1,6 @@
 """Documents of YAML retrieval tasks (generator `exact`): needles in a haystack, then a question, as the spec says.
 
-A sample depends on (task, length, seed, index) only; the tokenizer decides how many haystack words fit. Answers occur
-in the prompt exactly once, which is checked for every sample.
+A sample depends on (task, length, seed, index) only; its answers occur in the prompt exactly once, which is checked.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tasks.text.planting import Frame, Planter, least_length
 from tasks.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 
 def build(
@@ -44,8 +43,10 @@ def build(
         folder: what the spec's files are relative to; by default the folder of lm-eval's YAML, else the current one.
         tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
         pretrained: the model's folder or hub name, as in lm-eval's model_args.
-        context_prefix: what stands before the prompt: tokenizer | none | bos | eos.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
+        length: the only one of the spec's lengths that is wanted; by default all of them.
         max_samples: draw only the first so many samples of each length; the ones drawn are the same.
+        config_source: the YAML file that lm-eval read, or `inline`.
 
     Raises:
         TaskError: a wrong field, no tokenizer, a length too short for the templates, or a value in the haystack.
@@ -78,7 +79,7 @@ def make_generator(
 
 
 def data_hashes(spec: Mapping[str, Any], folder: str | None = None) -> dict[str, str]:
-    """SHA-256 of the texts of one's own that a spec reads."""
+    """SHA-256 of the user's own texts that a spec reads."""
     return NeedleSpec.parse(spec, Path(folder or "")).haystack.hashes()
 
 
@@ -87,7 +88,7 @@ class NeedleDraw:
     """What chance decides in one sample, before any token is counted."""
 
     keys: tuple[str, ...]
-    """Of each needle, distractors last."""
+    """The key of each needle, distractors last."""
     values: tuple[str, ...]
     asked: tuple[str, ...]
     answers: tuple[str, ...]
@@ -104,7 +105,7 @@ class NeedleDraw:
 
 
 class NeedleGenerator:
-    """Draws the samples of one spec for one tokenizer."""
+    """Draws the samples of one spec for one tokenizer, which decides how many haystack words fit."""
 
     def __init__(self, spec: NeedleSpec, tokenizer: Any, *, context_prefix: str = "tokenizer") -> None:
         self.spec = spec

@@ -22,7 +22,7 @@ BUILT_IN = ("essay", "noise", "needle")
 FILE_FIELDS, HUB_FIELDS = ("file", "field"), ("hub", "config", "split", "field", "revision")
 TEXT_ENDINGS, TABLE_ENDINGS = (".txt", ".md"), (".jsonl", ".parquet")
 MOST_CHARACTERS = 16_000_000
-"""Of a text of one's own; what stands behind them is not read into haystacks."""
+"""The most characters of a user's text; what comes behind them is not read into haystacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class FalseNeedles:
         self._drawn: list[list[str]] = []
 
     def pieces(self, unit: int) -> list[str]:
+        """The words of a false needle, each with the separator before it."""
         while len(self._drawn) <= unit:
             # A UUID is many tokens: it may end after any of its groups.
             self._drawn.append(re.split(r"(?<=.)(?=[ -])", self.joiner + self._draw(self._rng), flags=re.DOTALL))

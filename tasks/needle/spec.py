@@ -29,7 +29,7 @@ PLACEHOLDERS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Depths:
-    """Where needles stand: anywhere, at some of the listed depths, or on a grid that the samples go through."""
+    """Where needles are put: anywhere, at some of the listed depths, or on a grid that the samples go through."""
 
     listed: tuple[float, ...] = ()
     grid: int = 0
@@ -57,7 +57,7 @@ class NeedleSpec:
     """Template of a false needle; by default the needle's."""
     keys: int = 1
     values: int = 1
-    """Of each key, a needle each."""
+    """Values of each key; every value has a needle of its own."""
     queries: int = 1
     """Keys asked at once."""
     distractors: int = 0
@@ -153,7 +153,7 @@ def _lengths(spec: Mapping[str, Any]) -> list[Problem]:
         if type(value) is not int or value < 1
     ]
     twice = [index for index, value in enumerate(given) if value in given[:index]]
-    problems += [Problem(("lengths", index), f"{given[index]!r} stands there twice") for index in twice]
+    problems += [Problem(("lengths", index), f"{given[index]!r} is listed twice") for index in twice]
     if not problems and (over := [index for index, value in enumerate(given) if value > MAX_LENGTH]):
         problems.append(Problem(("lengths", over[0]), f"must be at most {MAX_LENGTH:,} tokens, got {given[over[0]]:,}"))
     return problems

@@ -59,6 +59,8 @@ def cut_at(
     """Per bucket the last boundary at which the text so far has at most that many tokens; None if it is too short.
 
     Args:
+        text: the text to be cut.
+        ends: where buckets end, in tokens; ascending.
         count: the tokens of a text.
         locate: for characters of a text the number of tokens before each, of one tokenisation of the whole; where the
             text so far has more by itself, the boundary before is taken. Without it, every cut is found by bisection.

@@ -17,10 +17,10 @@ from tasks.subset import SubsetSpec, choose, text_hash
 from tasks.text.tokenizers import TokenCounter, load_tokenizer
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 STRIDE = 6
-"""Characters a token from the start of one document to the next: every tokenizer is given the same beginnings."""
+"""Characters, for each token of the length, from one document's start to the next one's, whatever the tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +154,7 @@ class PositionTask:
     """lm-eval's `class:` of these tasks: makes the task object, and imports lm-eval only then."""
 
     def __new__(cls, config: dict[str, Any]) -> Any:
+        """The task object of this configuration."""
         from tasks.perplexity.task import BucketTask
 
         return BucketTask(config)

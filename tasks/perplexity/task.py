@@ -17,6 +17,7 @@ class BucketTask(ConfigurableTask):  # type: ignore[misc]
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Instance]:
+        """One request a bucket: its text, after all that comes before it."""
         del ctx
         kept = {name: kwargs[name] for name in ("metadata",) if name in kwargs}
         found, context = [], doc["text"][: first_word(doc["text"])]

@@ -9,7 +9,7 @@ from tasks import data
 from tasks.subset import SubsetSpec, choose, text_hash
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 TASK = "wiki_perplexity"
 
@@ -19,7 +19,9 @@ def build(
 ) -> dict[str, datasets.Dataset]:
     """The documents, called by lm-eval with `dataset_kwargs` and its metadata.
 
-    Raises TaskError for a wrong field and DataNotStaged when wiki_heldout.jsonl is missing.
+    Raises:
+        TaskError: a wrong field.
+        DataNotStaged: wiki_heldout.jsonl is missing.
     """
     import datasets
 

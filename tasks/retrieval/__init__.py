@@ -1,1 +1,1 @@
-"""Tasks whose answer stands in the context."""
+"""Tasks whose answer is in the context."""

@@ -18,7 +18,7 @@ from tasks.subset import SubsetSpec, choose, text_hash
 from tasks.text.tokenizers import encode, load_tokenizer
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +70,16 @@ def build(
     """The documents, called by lm-eval with `dataset_kwargs` and its metadata.
 
     Args:
-        tokenizer, pretrained: whose tokens the window counts; a folder, or a tokenizer.
+        spec: the fields of JrtSpec.
+        tokenizer: folder or hub name of the tokenizer whose tokens the window counts, or the tokenizer; by default
+            `pretrained`.
+        pretrained: the model's folder or hub name, as in lm-eval's model_args.
         context_prefix: for `prompt_tokens` only; the cut counts what the tokenizer adds by itself, as its source does.
+        max_samples: only the first so many documents; the ones chosen are the same.
 
     Raises:
-        TaskError: a wrong field, no tokenizer, changed columns. DataNotStaged: the data set is missing.
+        TaskError: a wrong field, no tokenizer, or changed columns.
+        DataNotStaged: the data set is missing.
     """
     import datasets
 

@@ -27,54 +27,65 @@ class Parts:
 
 
 def swde(parts: Parts) -> str:
+    """SWDE: the page without the attribute at its end, then the attribute."""
     body = _without_tail(parts.text.split(SUMMARY_MARK)[0], f"{parts.key}:")
     return f"{body.strip(chr(10)).strip().strip(chr(10)).strip().strip('.')}. {_title(parts.key)}:"
 
 
 def swde_twice(parts: Parts) -> str:
+    """SWDE read twice: the attribute first, then the page twice, then the attribute."""
     body = _without_tail(parts.text.split(SUMMARY_MARK)[0], f"{parts.key}:")
     return _information(parts.key, body.strip("\n").strip(".").strip().strip("\n").strip())
 
 
 def fda(parts: Parts) -> str:
+    """FDA: the report without the attribute at its end, then the attribute."""
     body = _without_tail(parts.text, f"{parts.key}:")
     return f"{body.strip(chr(10)).strip('.')}. {_title(parts.key)}:"
 
 
 def fda_twice(parts: Parts) -> str:
+    """FDA read twice: the attribute first, then the report twice, then the attribute."""
     return _information(parts.key, _without_tail(parts.text, f"{parts.key}:").strip("\n").strip("."))
 
 
 def squad(parts: Parts) -> str:
+    """SQuAD: the paragraph up to where the answer continues it."""
     return parts.text.strip()
 
 
 def squad_twice(parts: Parts) -> str:
+    """SQuAD read twice: the question, the uncut paragraph, and the paragraph up to the answer."""
     first = parts.context.split("Question:")[0]
     return f"{parts.question} {first}\n{parts.text.strip()}"
 
 
 def drop(parts: Parts) -> str:
+    """DROP: the passage without the question at its end, then the question."""
     body = _without_tail(parts.text.strip(), parts.question)
     return f"{body.strip().strip('.')}. {parts.question.strip()}"
 
 
 def nq(parts: Parts) -> str:
+    """Natural Questions: the page without the question at its end, then the question."""
     body = parts.text.strip().removesuffix(parts.question)
     return f"{body.strip().strip('.')}. {parts.question.strip()}"
 
 
 def triviaqa(parts: Parts) -> str:
+    """TriviaQA: the documents without their marks and without the question at their end, then the question."""
     body = _without_tail(_without_marks(parts.text).strip(), parts.question)
     return f"{body.strip().strip('.')}. {parts.question.strip()}"
 
 
 def drop_twice(parts: Parts) -> str:
+    """DROP read twice: the question first, then the passage twice, then the question."""
     body = _without_tail(parts.text.strip(), parts.question)
     return _asked_twice(parts.original_question.strip(":"), body, parts.question)
 
 
 def triviaqa_twice(parts: Parts) -> str:
+    """TriviaQA read twice: the question first, then the documents twice, then the question."""
     body = _without_tail(_without_marks(parts.text).strip(), parts.question)
     return _asked_twice(parts.original_question, body, parts.question)
 
@@ -91,7 +102,7 @@ RULES: dict[str, tuple[Callable[[Parts], str], Callable[[Parts], str]]] = {
 
 
 def _without_tail(text: str, tail: str) -> str:
-    """Take `tail` off the end as often as it stands there, case ignored."""
+    """Take `tail` off the end as often as it is there, case ignored."""
     if not tail:
         raise TaskError("a document has an empty question: the data set is damaged, stage it again")
     while text.lower().endswith(tail.lower()):

@@ -18,7 +18,7 @@ class Row:
     parts: Parts
     """`parts.text` is the whole document."""
     labels: tuple[str, ...]
-    """Any of them in the answer scores."""
+    """Right answers; a response that contains one of them scores."""
     around: tuple[str, ...] = ()
     """What the window is cut around; empty: the head is kept."""
     otherwise: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ def _squad_dev(_file: str) -> Iterable[Row]:
 
 
 def _hotpotqa(_file: str) -> Iterable[Row]:
-    """HotpotQA with its distractors: ten paragraphs, and a question whose answer stands in one of them."""
+    """HotpotQA with its distractors: ten paragraphs, and a question whose answer is in one of them."""
     for item in data.hotpotqa_items():
         parts = Parts(text=item.context, question=item.question, original_question=item.question)
         yield Row(parts=parts, labels=(item.answer,), around=(item.answer,), id=item.id)

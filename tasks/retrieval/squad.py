@@ -14,7 +14,7 @@ from tasks.subset import SubsetSpec, choose, text_hash
 from tasks.text.tokenizers import encode, load_tokenizer
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 TASK = "squad_retrieval"
 # No trailing space: the model has to produce the space in front of its answer.
@@ -32,8 +32,11 @@ def build(
 ) -> dict[str, datasets.Dataset]:
     """The documents, called by lm-eval with `dataset_kwargs` and its metadata.
 
-    A tokenizer only serves to state `prompt_tokens`; without one it is None. Raises TaskError for a wrong field and
-    DataNotStaged when squad.json is missing.
+    A tokenizer only serves to state `prompt_tokens`; without one it is None.
+
+    Raises:
+        TaskError: a wrong field.
+        DataNotStaged: squad.json is missing.
     """
     import datasets
 

@@ -28,10 +28,11 @@ class Window:
     end: int
     document_tokens: int
     found: bool | None
-    """Whether an answer stands in the document; None where the head is kept without looking."""
+    """Whether an answer is in the document; None where the head is kept without looking."""
 
     @property
     def is_cut(self) -> bool:
+        """Whether the window is shorter than the document."""
         return self.end - self.start < self.document_tokens
 
 

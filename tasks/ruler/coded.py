@@ -52,7 +52,7 @@ class CodedProblem:
 
     vocabulary: Sequence[str]
     spare: Sequence[str]
-    """More words, which stand once if nothing else fills the prompt."""
+    """More words, which occur once if nothing else fills the prompt."""
     order: int
     """Seed of the order in which the words are shown."""
     prefix: str = FREQUENT_WORDS.answer_prefix
@@ -89,7 +89,7 @@ class CodedProblem:
         return best
 
     def _counts_of(self, costs: Sequence[int], room: int) -> list[int]:
-        """How often each word stands, so that all together have `room` tokens."""
+        """How often each word occurs, so that all together have `room` tokens."""
         low, high = LEAST_WORDS, max(LEAST_WORDS, room)
         while low < high:
             middle = (low + high + 1) // 2

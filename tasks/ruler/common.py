@@ -1,4 +1,4 @@
-"""Common words for `exact`: ten words stand often in a numbered list, all others seldom; single words fill the rest."""
+"""Common words for `exact`: ten words are often in a numbered list, all others seldom; single words fill the rest."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Form:
     """A list and the example in front of it."""
 
     often: int
-    """Times that the words asked for stand in the list."""
+    """How often each word asked for is in the list."""
     seldom: int
     example: tuple[int, int, int] | None
-    """Different words of the example, and how often its common words and its others stand; None: no example."""
+    """Different words of the example, and how often its common words and its others occur; None: no example."""
 
 
 FORMS = (Form(30, 3, (40, 10, 3)), Form(6, 1, (20, 3, 1)), Form(4, 1, (14, 2, 1)), Form(3, 1, None))
@@ -39,7 +39,7 @@ FORMS = (Form(30, 3, (40, 10, 3)), Form(6, 1, (20, 3, 1)), Form(4, 1, (14, 2, 1)
 
 
 class CommonProblems:
-    """The problems of common words: how often a word stands follows RULER, times more where words run out."""
+    """The problems of common words: how often a word occurs follows RULER, times more where words run out."""
 
     def __init__(self, spec: RulerSpec, counter: PieceCounter, room: int) -> None:
         # An entry of the list has three tokens or more; the factor leaves a third of the words for the end.
@@ -97,7 +97,7 @@ class ListProblem:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How often the words asked for stand in the list, and the others; whether a solved example stands before."""
+        """How often the words asked for are in the list, and the others; whether a solved example comes before."""
         return {"often": self.often, "seldom": self.seldom, "example": bool(self.solved)}
 
     def frame_tokens(self, counter: PieceCounter) -> int:
@@ -126,7 +126,7 @@ class ListProblem:
         return self.solved + COMMON_WORDS.prompt.format(context=numbered(words)) + self.prefix
 
     def _choice(self, counter: PieceCounter, room: int) -> tuple[int, list[str]]:
-        """How many other words stand `seldom` times, and which stand once, so that they have `room` tokens."""
+        """How many other words occur `seldom` times, and which occur once, so that they have `room` tokens."""
         first = len(self.outputs) * self.often
         costs = [counter.word_cost(f" {word}") for word in self.others]
         numbers = _numbers(counter)

@@ -1,4 +1,4 @@
-"""The generator `exact`: every sample is filled to the token and stands alone.
+"""The generator `exact`: every sample is filled to the token and depends on no other.
 
 Sample i depends on (task, length, seed, i) only, never on other samples, tasks or limits; the tokenizer decides how
 much context fits. `length` counts the context prefix, the whole model input and the generated tokens. Templates and
@@ -26,7 +26,7 @@ from tasks.text.pieces import PieceCounter, piece_counter
 from tasks.text.tokenizers import prefix_ids
 
 VERIFIED = 64
-"""Each so many samples, words are seen to add up to the tokens of the whole prompt."""
+"""One sample in so many is counted as a whole as well, to see that its words' tokens add up to it."""
 
 
 class Generator:

@@ -8,9 +8,9 @@ from tasks.errors import TaskError
 
 GENERATORS = ("exact", "nvidia", "nvidia-26.3", "lm-eval")
 DEFAULT_SEEDS = {"exact": 42, "nvidia": 42, "nvidia-26.3": 42, "lm-eval": 0}
-"""What each is seeded with when nobody says otherwise."""
+"""The seed of each when nobody says otherwise."""
 VERSIONS = {"exact": 2, "nvidia": 1, "nvidia-26.3": 1, "lm-eval": 1}
-"""Raised when a generator's samples change, so that stored ones are not taken for them."""
+"""Counted up when a generator's samples change, so that stored ones are not taken for the new ones."""
 
 
 def check_generator(name: Any, where: str) -> str:

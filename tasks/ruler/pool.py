@@ -35,7 +35,7 @@ def cell(
     Args:
         spec: task, length, seed and generator.
         tokenizer: a Hugging Face tokenizer.
-        context_prefix: what stands before the prompt.
+        context_prefix: which tokens come before the prompt.
         count: how many samples.
         processes: how many share the work; by default as many as there are cores, and one for small work.
     """
@@ -58,7 +58,7 @@ def prepare(
     Args:
         specs: mappings as in a YAML.
         tokenizer: folder or hub name of the tokenizer.
-        context_prefix: what stands before the prompts.
+        context_prefix: which tokens come before the prompts.
         processes: how many share the work; by default as many as there are cores, and one for small work.
     """
     parsed = [spec for spec in map(RulerSpec.parse, specs) if spec.generator != "exact"]

@@ -83,7 +83,7 @@ def first_that_fits(forms: Iterable[ProblemT], counter: PieceCounter, room: int)
 
 @dataclass(frozen=True, kw_only=True)
 class HaystackProblem:
-    """A problem whose room is filled with the first so many words of a haystack."""
+    """A problem that is filled with the words of a haystack, from its first word on."""
 
     stretch: Callable[[], Stretch]
     """The haystack from where it begins."""
@@ -95,7 +95,7 @@ class HaystackProblem:
     depths: list[float] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     lines_before: Callable[[int], list[int]] | None = None
-    """Of so many lines those in front of each evidence, if the prompt holds all lines in order and as they are."""
+    """From the number of lines to how many of them precede each evidence, if the prompt holds all lines unchanged."""
     two: bool = False
     """Whether two words may be left out to fill the prompt; they may anyhow where it stays far from full otherwise."""
     _frame: list[int] = field(default_factory=list, init=False, repr=False, compare=False)

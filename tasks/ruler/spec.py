@@ -29,7 +29,7 @@ class Variant:
     needles: int = 1
     """Keys."""
     values: int = 1
-    """Values of each key: so many needles a key."""
+    """Values of each key; every value has a needle of its own."""
     queries: int = 1
     """Keys that are asked for."""
 

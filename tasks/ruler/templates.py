@@ -95,15 +95,15 @@ OTHER_TASKS = {"vt": VARIABLES, "cwe": COMMON_WORDS, "fwe": FREQUENT_WORDS, "qa_
 
 
 def needle_template(num_answers: int) -> Template:
-    """The template of a needle task that asks for so many values."""
+    """The template of a needle task that asks for `num_answers` values."""
     return ONE_NEEDLE if num_answers == 1 else NEEDLES
 
 
 def listed(queries: tuple[str, ...] | list[str]) -> str:
-    """`a`, or `a, b, and c`; with two `a, and b`."""
+    """Queries as RULER joins them: `a`, or `a, b, and c`; with two `a, and b`."""
     return queries[0] if len(queries) == 1 else ", ".join(queries[:-1]) + ", and " + queries[-1]
 
 
 def numbered(words: list[str] | tuple[str, ...]) -> str:
-    """`1. first 2. second`."""
+    """Words as a numbered list: `1. first 2. second`."""
     return " ".join(f"{number}. {word}" for number, word in enumerate(words, start=1))

@@ -21,7 +21,7 @@ _COSTLY_TOKENS = 4
 _MOST_SURPLUS = 64
 
 Choice = tuple[int, tuple[int, ...]]
-"""The first so many words, without these."""
+"""How many of the first words are taken, and the indices of those among them that are left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

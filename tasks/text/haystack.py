@@ -21,7 +21,7 @@ class Units(Protocol):
 
     @property
     def joiner(self) -> str:
-        """What stands between two units."""
+        """The text between two units."""
 
     def pieces(self, unit: int) -> list[str]:
         """The words of a unit, each with the separator before it: the joiner, or a space."""
@@ -33,7 +33,7 @@ class Haystack:
 
     units: tuple[str, ...]
     joiner: str
-    """What stands between two units."""
+    """The text between two units."""
     lookalikes: str = field(repr=False)
     """Every word of the haystack that could hold a key or a value: none of them may occur in it."""
     _split: dict[int, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)

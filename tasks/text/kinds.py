@@ -58,7 +58,7 @@ def word_pair(rng: random.Random) -> str:
 
 
 def number(rng: random.Random, digits: int = 7) -> str:
-    """A number of so many digits that does not begin with 0."""
+    """A number of `digits` digits that does not begin with 0."""
     return str(rng.randint(10 ** (digits - 1), 10**digits - 1))
 
 
@@ -154,7 +154,12 @@ def draw_distinct(
     """`count` different items; none occurs in a corpus, in another, or in one of `taken`, nor the other way round.
 
     Args:
+        rng: what chance is drawn from.
+        draw: draws one item.
+        count: how many are wanted.
         what: the kind, for the error message.
+        absent_from: texts that hold none of the items.
+        taken: items that were drawn before.
 
     Raises:
         TaskError: too few such items were found in 1000 tries an item.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_REPEATS = 8
-"""Of `*` and `+`, which have no end of their own."""
+"""The most repeats of `*` and `+`, which set no limit themselves."""
 ALPHABET = string.ascii_letters + string.digits
 _CLASSES = {"DIGIT": string.digits, "WORD": ALPHABET + "_", "SPACE": " "}
 _parse = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse").parse

@@ -54,8 +54,10 @@ class PieceCounter:
         return ends[-1] if ends else self._whole.count(text)
 
     def _ends(self, text: str) -> list[int]:
-        """Tokens up to the end of each word, the spaces in front of it and behind the last included; none where words
-        do not add up, or the text begins with a space."""
+        """Tokens up to the end of each word, the spaces in front of it and behind the last included.
+
+        There are none where words do not add up, or where the text begins with a space.
+        """
         if text != self._last[0]:
             first, *words = text.split(" ")
             ends: list[int] = []
@@ -73,9 +75,9 @@ class PieceCounter:
         return self.adds_up
 
     def shortened(self, line: str) -> tuple[str, int]:
-        """A line without its inner words, and their tokens: what a text loses when the line stands in it so.
+        """A line without its inner words, and their tokens: what a text loses when it holds the line in this form.
 
-        Only where words add up. The first and the last word stay, for they may touch what stands around the line.
+        Only where words add up. The first and the last word stay, for they may touch what is around the line.
         """
         known = self._lines.get(line)
         if known is None:

@@ -44,7 +44,7 @@ class Planted:
     input: str
     prompt: str
     num_tokens: int
-    """With the context prefix."""
+    """Tokens of the prompt with its context prefix."""
     depths: tuple[float, ...]
     """Of each statement: the share of haystack lines before it."""
     starts: tuple[int, ...]
@@ -52,7 +52,7 @@ class Planted:
 
 
 Place = Callable[[Sequence[str]], Sequence[int]]
-"""From the lines of a haystack to the index of the line before which each statement stands; ascending."""
+"""From the lines of a haystack to the index of the line before which each statement is put; ascending."""
 
 
 def join_prompt(text: str, answer_prefix: str) -> str:
@@ -67,7 +67,7 @@ class Planter:
     """Fills prompts of one length for one tokenizer.
 
     Args:
-        label: what stands in front of error messages, such as `edit_overwrite@1024`.
+        label: the beginning of error messages, such as `edit_overwrite@1024`.
         length: tokens of context prefix, prompt and generation together.
         generated_tokens: tokens that the model may generate.
     """

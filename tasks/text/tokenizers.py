@@ -1,4 +1,4 @@
-"""Tokenizers for documents: load by path, decide what stands in front of a sequence, count and locate tokens.
+"""Tokenizers for documents: load by path, decide what comes in front of a sequence, count and locate tokens.
 
 The context prefix is part of what is measured (a stray BOS moves needle scores), so it is a named choice:
 `tokenizer` (what the tokenizer puts in front by default), `none`, `bos` or `eos`. Nothing is ever appended.
@@ -31,7 +31,7 @@ def load_tokenizer(path: str | Path) -> Any:
 
 
 def prefix_ids(tokenizer: Any, context_prefix: str = "tokenizer") -> list[int]:
-    """Token ids that stand before every context under this policy.
+    """Token ids that come before every context under this policy.
 
     Raises:
         TaskError: an unknown policy, or a BOS or EOS that the tokenizer does not have.
@@ -109,7 +109,7 @@ def _load_tokenizer(path: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else path)
     except (OSError, ValueError, KeyError) as error:
-        # A config.json of a model type that transformers does not know yet; the tokenizer itself stands beside it.
+        # A config.json of a model type that transformers does not know yet; the tokenizer itself lies beside it.
         if (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(str(folder))
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,8 +16,8 @@ from tasks.errors import TaskError
 class WordPairs(Sequence[str]):
     """All distinct `adjective-noun` pairs in sorted order, by index, without making the six million strings.
 
-    Pairs of one adjective stand together, since no noun moves `high-…` past `higher-…`. Only an adjective that another
-    one continues behind a hyphen (`high`, `high-pitched`) mixes with it; these few groups are sorted as strings.
+    Pairs of one adjective follow one another, since no noun moves `high-…` past `higher-…`. Only an adjective that
+    another one continues behind a hyphen (`high`, `high-pitched`) mixes with it; these few groups are sorted as text.
     """
 
     def __init__(self, adjectives: Sequence[str], nouns: Sequence[str]) -> None:

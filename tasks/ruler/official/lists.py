@@ -30,7 +30,7 @@ class CommonWords:
     def __init__(
         self, rng: random.Random, *, length: int, shuffle: Callable[[list[str]], None], joined: str = " "
     ) -> None:
-        """`shuffle` orders the words and each list; `joined` stands between the example's prompt and its answers."""
+        """`shuffle` orders the words and each list; `joined` comes between the example's prompt and its answers."""
         self._rng = rng
         self._short = length < 4096
         self._shuffle = shuffle
@@ -82,7 +82,7 @@ class FrequentWords:
         self.vocabulary[0] = "..."
 
     def drawn(self, num_words: int) -> Drawn:
-        """The text of about so many words of the present vocabulary."""
+        """A text of about `num_words` words of the present vocabulary."""
         ranks = np.arange(1, len(self.vocabulary) + 1)
         counts = (num_words * (ranks**-2.0) / ZETA_OF_2).astype(int)
         words = [word for word, times in zip(self.vocabulary, counts, strict=True) for _ in range(times)]

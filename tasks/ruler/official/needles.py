@@ -104,5 +104,5 @@ def _essay_sentences(file: Path, num_words: int, repeat: bool) -> list[str]:
 
 @lru_cache(maxsize=2)
 def _essay_words(_file: Path) -> Sequence[str]:
-    """Split at single spaces, so that an empty word stands where the text ends in white space."""
+    """Split at single spaces, so that there is an empty word where the text ends in white space."""
     return re.sub(r"\s+", " ", data.essays_text()).split(" ")

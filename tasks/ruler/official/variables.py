@@ -34,7 +34,7 @@ class Variables:
         self.generated_tokens = VARIABLES.generated_tokens
         self.is_example = False
         self.example = ""
-        """What stands before the prompt, with the example's own names and value; set once it is drawn."""
+        """The text before the prompt, with the example's own names and value; set once it is drawn."""
 
     def ask(self, index: int) -> None:
         """Samples do not depend on their number."""
@@ -55,7 +55,7 @@ class Variables:
         )
 
     def solved(self, drawn: Drawn, end: str) -> str:
-        """The example as it stands before a prompt: answered by its names, then `end`."""
+        """The example as it is put before a prompt: answered by its names, then `end`."""
         return f"{drawn.prompt} {' '.join(drawn.outputs)}{end}"
 
     def _chain(self) -> tuple[list[str], list[str], str]:
