@@ -63,7 +63,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer": ("transformer", {"num_heads": 4, "num_kv_heads": 2}),
     "transformer, windows, normalised queries": (
         "transformer",
-        {"num_heads": 4, "window_size": 5, "qk_norm": True, "norm_eps": 1e-5},
+        {"num_heads": 4, "window_size": 5, "qk_norm": True, "norm_eps": 1e-3},
     ),
 }
 

@@ -12,11 +12,15 @@ from fakes import TEXT, small_model, small_tokenizer
 from official_layout import official_layout
 from rich.console import Console
 
+from basis.hub import checkpoint_name
 from gdn2.checkpoints import fingerprint
 from gdn2.checkpoints.importers import ImportPlan, import_checkpoint
 from gdn2.checkpoints.loss import mean_loss, windows
+from harness.checkpoints.find import find_checkpoint, which_was_taken
 from harness.checkpoints.imports import cached_import
 from harness.cli.main import main
+from harness.errors import UserError
+from harness.paths import ZOO
 from harness.run.options import RunOptions
 from harness.run.runner import run
 
@@ -96,3 +100,68 @@ def test_the_import_command(foreign: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["import", str(foreign), str(tmp_path / "other"), "--tokenizer", str(tmp_path)]) == 2
     assert "no tokenizer in it" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut weights", "other weights", "no config", "broken config", "no import.json"])
+def test_a_damaged_import_is_put_aside_and_made_again(foreign: Path, damage: str) -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=400)
+    folder = cached_import(foreign, None, console)
+    before = fingerprint(folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-9])
+    elif damage == "other weights":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    elif damage == "broken config":
+        config.write_text("{")
+    else:
+        (config if damage == "no config" else folder / "import.json").unlink()
+    assert cached_import(foreign, None, console) == folder
+    assert fingerprint(folder) == before
+    assert "made again" in said.getvalue()
+    assert [path.name for path in folder.parent.iterdir() if path.suffix == ".damaged"] == [f"{folder.name}.damaged"]
+
+
+class TestNamesOfTheZoo:
+    """A local folder of a zoo model's name: which was taken is said, and an empty one hides nothing."""
+
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def test_without_a_folder_nothing_is_said(self) -> None:
+        assert find_checkpoint("gdn2-tiny") == ZOO / "gdn2-tiny"
+        assert which_was_taken("gdn2-tiny") is None
+
+    @pytest.mark.parametrize("content", [None, "record.json", "runs/quick.json"])
+    def test_a_folder_without_a_checkpoint_hides_nothing(self, tmp_path: Path, content: str | None) -> None:
+        (tmp_path / "gdn2-tiny").mkdir()
+        if content:
+            (tmp_path / "gdn2-tiny" / content).parent.mkdir(exist_ok=True)
+            (tmp_path / "gdn2-tiny" / content).write_text("{}")
+        assert find_checkpoint("gdn2-tiny") == ZOO / "gdn2-tiny"
+        assert "the checkpoint of the zoo; the folder" in (which_was_taken("gdn2-tiny") or "")
+        assert find_checkpoint("./gdn2-tiny") == Path("gdn2-tiny")
+
+    def test_a_checkpoint_of_that_name_is_taken_and_said(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        small_model().save_pretrained(tmp_path / "gdn2-tiny")
+        small_tokenizer().save_pretrained(tmp_path / "gdn2-tiny")
+        assert find_checkpoint("gdn2-tiny") == Path("gdn2-tiny")
+        assert main(["inspect", "gdn2-tiny", "--json"]) == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["config"]["vocab_size"] == 420
+        said = " ".join(printed.err.split())
+        assert "not the checkpoint of the zoo, which is" in said
+
+    def test_a_repository_of_a_hub_cache_gives_its_name(self, tmp_path: Path) -> None:
+        snapshot = tmp_path / "models--someone--small" / "snapshots" / "abc"
+        small_model().save_pretrained(snapshot)
+        assert find_checkpoint(str(tmp_path / "models--someone--small")) == snapshot
+        assert checkpoint_name(snapshot) == "small"
+
+    def test_no_name_is_no_folder(self) -> None:
+        with pytest.raises(UserError, match="no name at all"):
+            find_checkpoint("")

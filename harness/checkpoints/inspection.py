@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.checkpoints.find import find_checkpoint
+from harness.checkpoints.imports import say_which_was_taken
 
 
 def inspect_command(checkpoint: str, tokenizer: Path | None, console: Console, *, as_json: bool) -> None:
@@ -20,6 +21,7 @@ def inspect_command(checkpoint: str, tokenizer: Path | None, console: Console, *
     from gdn2.checkpoints.describe import describe
 
     path = find_checkpoint(checkpoint)
+    say_which_was_taken(checkpoint, Console(stderr=True))
     with console.status(f"reading {path}"):
         found = describe(path)
     about = describe_tokenizer(tokenizer or (path if path.is_dir() else path.parent))

@@ -111,11 +111,12 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     from gdn2.checkpoints import load_checkpoint
     from gdn2.checkpoints.importers import is_native
     from gdn2.checkpoints.loss import windows
-    from harness.checkpoints.imports import cached_import
+    from harness.checkpoints.imports import cached_import, say_which_was_taken
     from tasks.text.tokenizers import load_tokenizer
 
     _check_options(options)
     path = find_checkpoint(options.checkpoint)
+    say_which_was_taken(options.checkpoint, console)
     tokenizer_path = find_tokenizer(options.tokenizer or str(path if path.is_dir() else path.parent))
     documents = read_documents(options.text)
     stream = make_stream(load_tokenizer(tokenizer_path), documents, options.context_prefix)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from basis.hub import checkpoint_name
 from harness.checkpoints.find import find_checkpoint, find_tokenizer
 from harness.errors import UserError
 from harness.records import cells
@@ -85,7 +86,7 @@ def make_plan(options: RunOptions) -> Plan:
     _check_data(unique.values(), options.suite if suite and not options.shots else None)
     ensure_folder(options.output)
     prefix = options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer")
-    name = options.name or (checkpoint.resolve().name if checkpoint.is_dir() else checkpoint.stem)
+    name = options.name or checkpoint_name(checkpoint)
     if "/" in name or name.startswith("."):
         raise UserError(f"--name {name!r}: must not contain / or begin with a dot")
     max_length = suite.protocol.max_length if suite else None

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from basis.hub import checkpoint_name
 from gdn2.checkpoints.errors import CheckpointError, first_line
-from gdn2.checkpoints.folders import checkpoint_folder, checkpoint_name
+from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape, problems
 from gdn2.checkpoints.names import is_buffer
 from gdn2.checkpoints.shapes import model_shapes

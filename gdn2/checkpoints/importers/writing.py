@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gdn2.checkpoints.errors import CheckpointError
-from gdn2.checkpoints.fingerprints import TOKENIZER_FILES
+from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint
 from gdn2.checkpoints.importers.keymap import Entry
 from gdn2.checkpoints.importers.plan import ImportPlan
 
@@ -59,7 +59,7 @@ def write_import(plan: ImportPlan, folder: Path, tokenizer: Path | None = None) 
         for file in files:
             shutil.copyfile(file, temporary / file.name)
         _write_json(temporary / "config.json", _config(plan))
-        _write_json(temporary / IMPORT_FILE, provenance(plan, files))
+        _write_json(temporary / IMPORT_FILE, {**provenance(plan, files), "sha256": fingerprint(temporary)})
         if folder.exists():
             raise CheckpointError(f"{folder}: was made by another process meanwhile; nothing was overwritten")
         os.rename(temporary, folder)
