@@ -66,20 +66,44 @@ def test_dependencies_point_one_way(path: Path) -> None:
     assert not imported(path) & forbidden[package]
 
 
-def test_the_tree_in_the_architecture_page_matches_the_disk() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    block = page.split("```")[1]
-    named = set(re.findall(r"^\s*([\w./-]+\.py|[\w-]+/)", block, flags=re.MULTILINE))
-    for name in named:
-        pattern = name.rstrip("/")
-        assert list(ROOT.glob(pattern)) or list(ROOT.glob(f"*/**/{pattern}")), f"{name} does not exist"
-    listed = {name for name in named if name.endswith(".py")}
-    missing = {path.name for path in MODULES if path.name not in ("__init__.py", "__main__.py")} - listed
-    assert not missing, f"not in the tree: {sorted(missing)}"
+def tree(page: str) -> set[str]:
+    """The paths in a page's first indented tree, from the root: `gdn2/ops/naive.py`, `harness/cli/`."""
+    block = next(
+        text for text in (ROOT / page).read_text(encoding="utf-8").split("```")[1::2] if "run_eval.py " in text
+    )
+    found, above = set(), [""]
+    for line in block.splitlines():
+        if match := re.match(r"( *)([\w./-]+(?:\.py|/))(?= )", line):
+            depth = len(match[1]) // 2
+            assert depth < len(above), f"{page}: {line!r} is indented below nothing"
+            path = above[depth] + match[2]
+            assert path not in found, f"{page}: {path} twice"
+            found.add(path)
+            above[depth + 1 :] = [path]
+    return found
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "README.md"])
+def test_what_a_tree_names_exists_where_it_says(page: str) -> None:
+    for path in tree(page):
+        there = ROOT / path
+        assert there.is_dir() if path.endswith("/") else there.is_file(), f"{page}: {path} does not exist"
+
+
+def test_the_tree_in_the_architecture_page_has_every_module() -> None:
+    modules = {ids(path) for path in MODULES if path.name not in ("__init__.py", "__main__.py")}
+    assert not modules - tree("docs/architecture.md")
+
+
+def test_the_tree_in_the_readme_has_every_folder_at_the_top_and_every_room_of_the_harness() -> None:
+    hidden = re.compile(r"\.|__|build$|runs$|.*\.egg-info$")
+    folders = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and not hidden.match(path.name)}
+    rooms = {f"harness/{path.parent.name}/" for path in (ROOT / "harness").glob("*/__init__.py")}
+    assert not (folders | rooms) - tree("README.md")
 
 
 def test_links_of_the_documentation_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
