@@ -79,12 +79,13 @@ def test_a_greedy_continuation_is_recognised(folder: Path, hflm: HFLM) -> None:
 
 
 def test_rolling_loglikelihoods_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
+    """Under its own name: HFLM scores a BOS that the tokenizer adds. Without one, `tokenizer` is the same."""
     rng = random.Random(5)
     texts = [(words(rng, 1, 20),), (words(rng, 400, 400),), ("a",), (words(rng, 100, 100),)]
     requests = instances("loglikelihood_rolling", texts)
     expected = hflm.loglikelihood_rolling(requests, disable_tqdm=True)
     for batch_size in (1, 3):
-        found = GDN2LM(str(folder), batch_size=batch_size).loglikelihood_rolling(requests)
+        found = GDN2LM(str(folder), batch_size=batch_size, context_prefix="lm-eval").loglikelihood_rolling(requests)
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), atol=AGREEMENT, rtol=1e-6)
 
 
@@ -158,15 +159,18 @@ def test_context_prefix_decides_what_stands_in_front(folder: Path) -> None:
         assert model.tok_encode("<|endoftext|>The dog") == [0, *plain]
 
 
-def test_an_explicit_bos_is_context_and_not_scored(tmp_path: Path) -> None:
-    """With a tokenizer that adds BOS, HFLM scores that BOS in rolling requests; an explicit prefix does not."""
+def test_a_bos_is_context_and_not_scored_unless_asked_for_as_lm_eval_does(tmp_path: Path) -> None:
     folder = small_checkpoint(tmp_path, adds_bos=True)
-    request = instances("loglikelihood_rolling", [("The quick brown fox",)])
-    explicit = GDN2LM(str(folder), context_prefix="bos").loglikelihood_rolling(request)
-    default = GDN2LM(str(folder)).loglikelihood_rolling(request)
+    request = instances("loglikelihood_rolling", [("The quick brown fox",), ("<|endoftext|>The quick brown fox",)])
+    scores = {
+        prefix: GDN2LM(str(folder), context_prefix=prefix).loglikelihood_rolling(request)
+        for prefix in ("tokenizer", "bos", "lm-eval")
+    }
     pair = instances("loglikelihood", [("", "The quick brown fox")])
-    torch.testing.assert_close(explicit[0], GDN2LM(str(folder)).loglikelihood(pair, disable_tqdm=True)[0][0])
-    assert default[0] < explicit[0] - 0.5
+    expected = GDN2LM(str(folder)).loglikelihood(pair, disable_tqdm=True)[0][0]
+    torch.testing.assert_close(scores["tokenizer"], [expected, expected], atol=AGREEMENT, rtol=0)
+    assert scores["bos"] == scores["tokenizer"]
+    assert scores["lm-eval"][0] < expected - 0.5
 
 
 def test_bad_arguments_are_named(folder: Path, tmp_path: Path) -> None:
@@ -212,6 +216,21 @@ def test_requests_that_cannot_be_scored_are_named(folder: Path) -> None:
     long = " ".join(WORDS * 12)
     with pytest.raises(UserError, match=r"a continuation of \d+ tokens does not fit into max_length 256"):
         model.loglikelihood(instances("loglikelihood", [("A fox", " " + long)]), disable_tqdm=True)
+
+
+def test_a_continuation_that_merges_with_its_context_is_scored_apart_and_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = GDN2LM(str(folder))
+    requests = [("A fox", " jumps"), ("The quick bro", "wn"), ("   ", "The dog")]
+    assert len(model.tok_encode("The quick bro")) >= len(model.tok_encode("The quick brown"))
+    asked = instances("loglikelihood", requests)
+    found = model.loglikelihood(asked, disable_tqdm=True)
+    assert model.apart.total() == 1
+    assert "encoded apart" in caplog.text
+    assert all(score < -0.01 for score, _ in found)
+    alone = GDN2LM(str(folder)).loglikelihood(instances("loglikelihood", requests[:1]), disable_tqdm=True)
+    assert_same_scores(found[:1], alone)
 
 
 def test_one_call_shares_contexts_between_tasks_and_kinds_of_choice(folder: Path) -> None:

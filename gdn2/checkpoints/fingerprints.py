@@ -29,10 +29,19 @@ def fingerprint(path: Path) -> str:
     return hash_files([path / "config.json", *(sorted(path.glob("*.safetensors")) or weight_files(path))])
 
 
-def tokenizer_fingerprint(path: Path) -> str:
-    """SHA-256 of the tokenizer's files."""
+def tokenizer_fingerprint(path: Path, others: Iterable[str] = ()) -> str:
+    """SHA-256 of the tokenizer's files.
+
+    Args:
+        path: its folder.
+        others: names of further files that its class reads, in any order.
+
+    Returns:
+        The hash in hex, over those of the files that are there.
+    """
     path = checkpoint_folder(path)
-    return hash_files([path / name for name in TOKENIZER_FILES if (path / name).is_file()])
+    names = [*TOKENIZER_FILES, *sorted(set(others) - set(TOKENIZER_FILES))]
+    return hash_files([path / name for name in names if (path / name).is_file()])
 
 
 def hash_files(files: Iterable[Path]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 
-from gdn2.checkpoints import fingerprint, load_checkpoint, read_config, tokenizer_fingerprint
+from gdn2.checkpoints import fingerprint, load_checkpoint, read_config
 from gdn2.ops import resolve_backend
 from harness.engine.engine import Engine, Executor
 from harness.engine.executor import LocalExecutor
@@ -23,6 +23,7 @@ from harness.engine.units import SEGMENT
 from harness.engine.workers import RayExecutor, WorkerSpec
 from harness.errors import UserError
 from harness.lm.text import TextModel
+from tasks.text.tokenizer_loading import tokenizer_note
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ class GDN2LM(TextModel):
         device, dtype: where and in what the model runs.
         max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
             Default: the config's max_position_embeddings. The recurrence itself has no limit.
-        context_prefix: what stands before every context: "tokenizer" (its default), "none", "bos" or "eos".
+        context_prefix: what stands before every context: a name of
+            `tasks.text.tokenizers.CONTEXT_PREFIXES`, "tokenizer" (what the tokenizer adds by itself) by default.
         tokenizer: folder of the tokenizer, if it is not the checkpoint's.
         stop_at_references: whether a generation ends when every reference of its document ("outputs") has appeared;
             only for tasks whose score asks for nothing else.
@@ -122,7 +124,7 @@ class GDN2LM(TextModel):
     def open_journal(self, path: Path, **identity: Any) -> Journal:
         """The journal at `path` of what this checkpoint finishes; `identity` has what else fixes a result."""
         own = {"checkpoint_sha256": self.checkpoint_sha256, "dtype": self.dtype_name}
-        own["tokenizer_sha256"] = tokenizer_fingerprint(self.tokenizer_path)
+        own["tokenizer_sha256"] = self.tokenizer_sha256
         return Journal(path, {**own, **identity})
 
     def _generation_ends(self) -> int | list[int] | None:
@@ -139,7 +141,8 @@ class GDN2LM(TextModel):
             "state_bytes": state.num_bytes,
             "state_bytes_a_token": state.num_bytes_a_token,
             "checkpoint_sha256": self.checkpoint_sha256,
-            "tokenizer_sha256": tokenizer_fingerprint(self.tokenizer_path),
+            "tokenizer_sha256": self.tokenizer_sha256,
+            **self._said(),
             "dtype": self.dtype_name,
             "device": self.run_device if isinstance(self.engine.executor, RayExecutor) else str(self.device),
             "operator_backend": self._operator_backend(),
@@ -147,6 +150,11 @@ class GDN2LM(TextModel):
             "context_prefix": self.context_prefix,
             "max_length": self.max_length,
         }
+
+    def _said(self) -> dict[str, Any]:
+        """What is worth a word only where it is not as usual: how the tokenizer was loaded, further ends of text."""
+        said = {"tokenizer_note": tokenizer_note(self.tokenizer), "further_end_ids": self.further_end_ids}
+        return {name: value for name, value in said.items() if value}
 
     def _operator_backend(self) -> str | None:
         heads = self.model.model.operator_heads()

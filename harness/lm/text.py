@@ -1,6 +1,6 @@
-"""From lm-eval's text to token ids and back, as lm-eval's HFLM at batch size 1 does it, to the token.
+"""From lm-eval's requests to the engine's and back, as lm-eval's HFLM at batch size 1 does it, to the token.
 
-What runs the ids is the `engine` of a subclass.
+How texts become ids is in encoding.py. What runs the ids is the `engine` of a subclass.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import lm_eval.models  # noqa: F401 (lm-eval fills its registry only while it is
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from gdn2.checkpoints import CheckpointError
+from gdn2.checkpoints import CheckpointError, tokenizer_fingerprint
 from gdn2.config import GDN2Config
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.errors import UserError
-from tasks.text.tokenizers import load_tokenizer, prefix_ids
+from harness.lm.encoding import TextEncoder
+from tasks.text.tokenizer_loading import files_read
+from tasks.text.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class TextModel(TemplateLM):
         max_length, stop_at_references: the terms of requests, see `Terms`.
         terms: those of some tasks, by lm-eval's name.
         truncated: requests that lost their beginning, by task ("" where lm-eval does not say).
+        apart: continuations that merge with the end of their context and were encoded apart from it, by task.
     """
 
     backend = "causal"
@@ -75,7 +77,7 @@ class TextModel(TemplateLM):
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = load_tokenizer(tokenizer)
         self.context_prefix = context_prefix
-        self._prefix = prefix_ids(self.tokenizer, context_prefix)
+        self.encoder = TextEncoder(self.tokenizer, context_prefix)
         self._check_vocabulary()
         if max_length is not None and int(max_length) < 1:
             raise UserError(f"max_length must be at least 1, got {max_length}")
@@ -83,7 +85,7 @@ class TextModel(TemplateLM):
         self.stop_at_references = False
         self.terms: dict[str, Terms] = {}
         self.truncated: Counter[str] = Counter()
-        self._encoded: dict[tuple[str, bool | None], list[int]] | None = None
+        self.apart: Counter[str] = Counter()
         self._asking: list[str] = []
 
     @property
@@ -101,33 +103,21 @@ class TextModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What an empty context is replaced by: the chosen prefix, else BOS, else EOS."""
-        if self.context_prefix in ("bos", "eos"):
-            return self._prefix[0]
-        bos = self.tokenizer.bos_token_id
-        return self.tokenizer.eos_token_id if bos is None else bos
+        return self.encoder.prefix_token_id
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """SHA-256 of every file that the tokenizer was read from."""
+        return tokenizer_fingerprint(self.tokenizer_path, files_read(self.tokenizer))
 
     @property
     def tokenizer_name(self) -> str:
-        return str(self.tokenizer_path).replace("/", "__")
+        """What lm-eval keeps requests by that it built with a chat template: the tokenizer itself, and the prefix."""
+        return f"{self.tokenizer_sha256}-{self.context_prefix}"
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids; a text that spells out the prefix token does not get it a second time."""
-        if self._encoded is None:
-            return self._encode(string, add_special_tokens)
-        key = (string, add_special_tokens)
-        if key not in self._encoded:
-            self._encoded[key] = self._encode(string, add_special_tokens)
-        return list(self._encoded[key])
-
-    def _encode(self, string: str, add_special_tokens: bool | None) -> list[int]:
-        if add_special_tokens is not None:
-            return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
-        if string.startswith(self.tokenizer.decode(self.prefix_token_id)):
-            return self.tokenizer.encode(string, add_special_tokens=False)
-        if self.context_prefix == "tokenizer":
-            return self.tokenizer.encode(string)
-        return self._prefix + self.tokenizer.encode(string, add_special_tokens=False)
+        """Token ids behind the context prefix, unless `add_special_tokens` is False."""
+        return self.encoder.encode(string, prefixed=add_special_tokens is not False)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The tokenizer's chat template, for tasks that are run with one."""
@@ -141,24 +131,30 @@ class TextModel(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As lm-eval's; a context that several choices have is encoded once."""
-        self._encoded, self._asking = {}, [request.task_name or "" for request in requests]
+        del disable_tqdm  # progress is the sink's
+        self._asking = [request.task_name or "" for request in requests]
+        encoded = []
         try:
-            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+            with self.encoder.remembering():
+                for request, task in zip(requests, self._asking, strict=True):
+                    pair = cast("tuple[str, str]", request.args)
+                    context_ids, target_ids, apart = self.encoder.pair(*pair)
+                    encoded.append((pair, context_ids, target_ids))
+                    if apart:
+                        self._count_apart(pair, task)
+            return self._loglikelihood_tokens(encoded)
         finally:
-            self._encoded, self._asking = None, []
+            self._asking = []
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, every token once, in windows of `max_length` as lm-eval cuts them."""
-        del disable_tqdm  # progress is the sink's
-        # An explicit prefix is the first window's context; only a tokenizer's own BOS is scored as well, as in HFLM.
-        add_special_tokens = False if self.context_prefix in ("bos", "eos") else None
+        del disable_tqdm
         windows: list[ScoreRequest] = []
         owners: list[int] = []
         for index, request in enumerate(requests):
             (text,) = cast("tuple[str]", request.args)
-            ids, task = self.tok_encode(text, add_special_tokens), request.task_name or ""
-            for pair in get_rolling_token_windows(ids, self.prefix_token_id, self._terms(task).max_length, 1):
-                context_ids, target_ids = make_disjoint_window(pair)
+            task = request.task_name or ""
+            for context_ids, target_ids in self.encoder.windows(text, self._terms(task).max_length):
                 windows.append(ScoreRequest(context_ids, target_ids, task))
                 owners.append(index)
         totals, left = [0.0] * len(requests), Counter(owners)
@@ -241,7 +237,7 @@ class TextModel(TemplateLM):
                 f"max_gen_toks {max_tokens} leaves no room for a prompt in max_length {terms.max_length}; "
                 "give a larger max_length"
             )
-        ids = self.tok_encode(context) or [self.prefix_token_id]
+        ids = self.tok_encode(context) or self.encoder.in_front
         ids = self._truncate(ids, terms.max_length - max_tokens, task)
         references = tuple(request.doc.get(REFERENCES) or ()) if terms.stop_at_references else ()
         return GenerateRequest(ids, max_tokens, self._end_ids, tuple(stops), references, task)
@@ -251,6 +247,11 @@ class TextModel(TemplateLM):
         listed = self._generation_ends()
         ids = listed if isinstance(listed, list) else [listed]
         return frozenset(i for i in [*ids, self.eot_token_id] if i is not None)
+
+    @property
+    def further_end_ids(self) -> list[int]:
+        """The ids that end a generation besides the tokenizer's end of text, which its files say."""
+        return sorted(self._end_ids - {self.eot_token_id})
 
     def _generation_ends(self) -> int | list[int] | None:
         """The end of text as the model has it, besides the tokenizer's."""
@@ -268,6 +269,16 @@ class TextModel(TemplateLM):
                 self._terms(task).max_length,
             )
         return ids[-limit:]
+
+    def _count_apart(self, pair: tuple[str, str], task: str) -> None:
+        self.apart[task] += 1
+        if self.apart.total() == 1:
+            log.warning(
+                "the continuation %r merges with the end of its context, %r: the two are encoded apart; later ones "
+                "are counted, not shown",
+                pair[1][:40],
+                pair[0][-40:],
+            )
 
     def _check_vocabulary(self) -> None:
         size, rows = len(self.tokenizer), self.config.vocab_size

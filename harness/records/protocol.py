@@ -1,8 +1,8 @@
 """The protocol of a run: what fixes the meaning of its numbers, and the hash that names it.
 
 In the hash: suite and tasks (versions, lengths, samples, seeds, generators, shots), data, context prefix, window,
-tokenizer, dtype, greedy decoding, and the version of lm-eval. Not in it, because results do not depend on them: batch
-size, device, threads, and the versions of other packages; the record lists those beside it.
+tokenizer, dtype, greedy decoding, ends of text besides the tokenizer's, and the version of lm-eval. Not in it, because
+results do not depend on them: batch size, device, threads, and the versions of other packages; the record lists those.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ class Protocol:
     tokenizer_sha256: str
     lm_eval: str
     decoding: str = "greedy"
+    further_end_ids: tuple[int, ...] = ()
+    """Ids that end a generation besides the tokenizer's end of text, as config or generation_config.json say."""
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in JSON: lists, no tuples."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not plain["further_end_ids"]:  # as most models have it
+            del plain["further_end_ids"]
         for task in plain["tasks"]:
             if task["spec"] is None:
                 del task["spec"]

@@ -195,6 +195,7 @@ def _protocol(plan: Plan, options: RunOptions, info: Mapping[str, Any], base_len
         dtype=options.dtype,
         tokenizer_sha256=info["tokenizer_sha256"],
         lm_eval=package_versions()["lm_eval"],
+        further_end_ids=tuple(info.get("further_end_ids", ())),
     )
 
 

@@ -1,7 +1,8 @@
 """Tokenizers for documents: load by path, decide what comes in front of a sequence, count and locate tokens.
 
 The context prefix is part of what is measured (a stray BOS moves needle scores), so it is a named choice:
-`tokenizer` (what the tokenizer puts in front by default), `none`, `bos` or `eos`. Nothing is ever appended.
+`tokenizer` (what the tokenizer puts in front by default), `none`, `bos`, `eos`, or `lm-eval` (as `tokenizer`, but a
+perplexity scores the prefix as if it were text). Nothing is ever appended.
 """
 
 from __future__ import annotations
@@ -13,21 +14,30 @@ from typing import Any, Literal, get_args
 
 from tasks import data
 from tasks.errors import TaskError
+from tasks.text.tokenizer_loading import read_tokenizer
 
-ContextPrefix = Literal["tokenizer", "none", "bos", "eos"]
+ContextPrefix = Literal["tokenizer", "none", "bos", "eos", "lm-eval"]
+SCORED_PREFIX = "lm-eval"
+"""The prefix that a perplexity scores with the text, as lm-eval's HFLM does with a tokenizer's BOS."""
 CONTEXT_PREFIXES: tuple[str, ...] = get_args(ContextPrefix)
 _PROBE = "a"
 _PROBE_TEXT = "The grass is green: 0123456789."
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """Load a Hugging Face tokenizer from a folder or a hub name, staged or not; loaded once per process.
+    """Load a Hugging Face tokenizer, once a process; the network is never asked.
+
+    Args:
+        path: a folder, the name of a staged tokenizer, or a name that the hub's cache on this machine has.
+
+    Returns:
+        A transformers tokenizer, as `tasks.text.tokenizer_loading` reads it.
 
     Raises:
-        TaskError: the folder does not exist or holds no tokenizer that transformers can read.
+        TaskError: there is no such tokenizer here, or it cannot be used.
+        FileError: one of its files is damaged.
     """
-    staged = data.tokenizer_dir(str(path))
-    return _load_tokenizer(str(staged if staged.is_dir() and not Path(path).expanduser().is_dir() else path))
+    return _load_tokenizer(str(_folder(str(path))), str(path))
 
 
 def prefix_ids(tokenizer: Any, context_prefix: str = "tokenizer") -> list[int]:
@@ -38,7 +48,7 @@ def prefix_ids(tokenizer: Any, context_prefix: str = "tokenizer") -> list[int]:
     """
     if context_prefix == "none":
         return []
-    if context_prefix == "tokenizer":
+    if context_prefix in ("tokenizer", SCORED_PREFIX):
         return _default_prefix(tokenizer)
     if context_prefix not in CONTEXT_PREFIXES:
         raise TaskError(f"context_prefix {context_prefix!r}: choose from {', '.join(CONTEXT_PREFIXES)}")
@@ -100,21 +110,30 @@ class TokenCounter:
 
 
 @lru_cache(maxsize=8)
-def _load_tokenizer(path: str) -> Any:
-    folder = Path(path).expanduser()
-    if not folder.is_dir() and (folder.is_absolute() or path.startswith((".", "~"))):
-        raise TaskError(f"tokenizer {path}: no such folder; give a folder with tokenizer.json, or a hub name")
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+def _load_tokenizer(folder: str, name: str) -> Any:
+    return read_tokenizer(Path(folder), name)
+
+
+def _folder(name: str) -> Path:
+    """Where the files of a tokenizer are: in the folder of that name, staged, or in the hub's cache."""
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return folder
+    absent = f"tokenizer {name}: no such folder"
+    if not name or folder.is_absolute() or name.startswith((".", "~")):
+        raise TaskError(f"{absent}; give a folder with tokenizer.json, or the name of a staged tokenizer")
+    staged = data.tokenizer_dir(name)
+    if staged.is_dir():
+        return staged
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else path)
-    except (OSError, ValueError, KeyError) as error:
-        # A config.json of a model type that transformers does not know yet; the tokenizer itself lies beside it.
-        if (folder / "tokenizer.json").is_file():
-            return PreTrainedTokenizerFast.from_pretrained(str(folder))
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, HFValidationError) as error:
         raise TaskError(
-            f"tokenizer {path}: cannot be loaded ({reason}); give a folder with tokenizer.json, or a hub name"
+            f"{absent}, not staged, and not in the hub's cache; give a folder with tokenizer.json, or run "
+            f"`python run_eval.py stage --tokenizer {name}` on a connected machine"
         ) from error
 
 
