@@ -118,7 +118,9 @@ def _folder(name: str) -> Path:
     """Where the files of a tokenizer are: in the folder of that name, staged, or in the hub's cache."""
     folder = Path(name).expanduser()
     if name and folder.is_dir():
-        return folder
+        from gdn2.checkpoints.folders import checkpoint_folder
+
+        return checkpoint_folder(folder)
     absent = f"tokenizer {name}: no such folder"
     if not name or folder.is_absolute() or name.startswith((".", "~")):
         raise TaskError(f"{absent}; give a folder with tokenizer.json, or the name of a staged tokenizer")
