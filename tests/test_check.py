@@ -188,9 +188,14 @@ def test_documents_stand_behind_their_prefix(tmp_path: Path) -> None:
     ("content", "suffix", "message"),
     [
         (b"", ".txt", "holds no text"),
-        (b"\xff\xfe\xfa", ".txt", "is no UTF-8"),
-        (b'{"text": "a"}\n{"t": 1}', ".jsonl", "line 2: expected an object"),
-        (b"[1]", ".jsonl", "line 1: expected an object"),
+        (b"\xff\xfe\xfa", ".txt", "not UTF-8"),
+        (b"", ".jsonl", "holds no text"),
+        (b'{"text": "a"}\n{"t": 1}', ".jsonl", ":2: expected an object"),
+        (b"[1]", ".jsonl", ":1: expected an object"),
+        (b'{"text": "a"}\n\n{"text": 5}', ".jsonl", ":3: expected an object"),
+        (b'{"text": "a"}\n{', ".jsonl", ":2: not JSON"),
+        (b'{"text": "a"}\n{"text": "\\ud800"}', ".jsonl", ":2: .* is half a character"),
+        (b"[" * 100_000, ".jsonl", "nested too deeply"),
         (None, ".txt", "cannot be read"),
     ],
 )
@@ -200,6 +205,43 @@ def test_bad_texts_are_named(tmp_path: Path, content: bytes | None, suffix: str,
         file.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_documents(file)
+
+
+def test_a_mark_is_no_text_and_lines_end_at_newlines_only(tmp_path: Path) -> None:
+    file = tmp_path / "docs.jsonl"
+    file.write_bytes('\ufeff{"text": "Z\u00fcrich\u2028and\u0085on"}\r\n{"text": "b"}\r\n'.encode())
+    assert read_documents(file) == ["Z\u00fcrich\u2028and\u0085on", "b"]
+    plain = tmp_path / "text.txt"
+    plain.write_bytes("\ufeffZ\u00fcrich\u2028\r\n".encode())
+    assert read_documents(plain) == ["Z\u00fcrich\u2028\n"]
+
+
+def trained_elsewhere(folder: Path, importer: str) -> tuple[Path, GDN2ForCausalLM]:
+    """A checkpoint as an import leaves it, whose tokenizer adds BOS."""
+    model = small_model()
+    model.save_pretrained(folder)
+    tokenizer(adds_bos=True).save_pretrained(folder)
+    (folder / "import.json").write_text(json.dumps({"importer": importer}))
+    return folder, model
+
+
+def test_a_prefix_that_is_a_guess_is_said_and_others_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, model = trained_elsewhere(tmp_path / "official", "official")
+    result = check(options(folder, text_file(tmp_path), true_loss(model), hints=False), QUIET)
+    assert "is a guess" in str(result.guess)
+    assert sorted(result.beside) == ["eos", "none"]
+    assert result.beside["none"] == pytest.approx(true_loss(model), abs=1e-5)
+    assert result.beside["eos"] == pytest.approx(result.loss, abs=1e-6)  # its BOS is its EOS
+    command = ["check", str(folder), "--text", str(tmp_path / "text.txt"), "--length", str(LENGTH), "--no-hints"]
+    assert main([*command, "--expect-loss", "5", "--device", "cpu"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "by --context-prefix none" in printed
+    assert "is a guess for a checkpoint of the GDN-2 training code" in printed
+    for folder_, prefix in ((folder, "bos"), (trained_elsewhere(tmp_path / "fla", "fla")[0], "tokenizer")):
+        sure = check(options(folder_, tmp_path / "text.txt", 5, hints=False, context_prefix=prefix), QUIET)
+        assert (sure.guess, sure.beside) == (None, {})
 
 
 def test_the_command_exits_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

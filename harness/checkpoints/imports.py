@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from basis.errors import FileError
+from basis.files import load_json
 from basis.hub import checkpoint_name
 from harness.checkpoints.find import find_checkpoint, which_was_taken
 from harness.run.options import Plan, RunOptions
@@ -41,10 +43,39 @@ def import_for_run(plan: Plan, options: RunOptions, console: Console) -> Plan:
     from gdn2.checkpoints.importers import is_native
 
     say_which_was_taken(options.checkpoint, console)
-    if is_native(plan.checkpoint):
-        return plan
-    tokenizer = Path(options.tokenizer).expanduser() if options.tokenizer else None
-    return replace(plan, checkpoint=cached_import(plan.checkpoint, tokenizer, console))
+    if not is_native(plan.checkpoint):
+        tokenizer = Path(options.tokenizer).expanduser() if options.tokenizer else None
+        plan = replace(plan, checkpoint=cached_import(plan.checkpoint, tokenizer, console))
+    if note := prefix_guess(plan.checkpoint, plan.context_prefix):
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    return plan
+
+
+def prefix_guess(folder: Path, context_prefix: str) -> str | None:
+    """Say where a context prefix is a guess; None if it is not.
+
+    Args:
+        folder: a checkpoint of this project.
+        context_prefix: as chosen.
+
+    Returns:
+        A sentence about imports of the GDN-2 training code behind the prefix `tokenizer`.
+    """
+    from gdn2.checkpoints.importers import official
+    from gdn2.checkpoints.importers.writing import IMPORT_FILE
+
+    if context_prefix != "tokenizer":
+        return None
+    try:
+        imported = load_json(folder / IMPORT_FILE)
+    except FileError:
+        return None
+    if not isinstance(imported, dict) or imported.get("importer") != official.NAME:
+        return None
+    return (
+        "the context prefix `tokenizer` is a guess for a checkpoint of the GDN-2 training code: its streamed data have "
+        "BOS before each document, what its packed data have is unknown; `check` shows the loss with others beside it"
+    )
 
 
 def say_which_was_taken(name: str, console: Console) -> None:

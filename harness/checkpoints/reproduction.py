@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from basis.files import parse_json, read_text, split_lines
 from harness.checkpoints.find import find_checkpoint, find_tokenizer
 from harness.errors import UserError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gdn2.model import GDN2ForCausalLM
 
 HINT_TOKENS = 65_536  # on which variants are tried; the best is then measured on all
-PREFIXES = ("tokenizer", "none", "bos", "eos")
+BESIDE = ("eos", "none")  # the context prefixes whose loss is shown where `tokenizer` is a guess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,13 @@ class Hint:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome. `bits_per_byte` counts the bytes of all documents."""
+    """The outcome.
+
+    Attributes:
+        bits_per_byte: over the bytes of all documents.
+        guess: what is to be said of the context prefix, if it is a guess.
+        beside: the loss behind other prefixes then, by name.
+    """
 
     checkpoint: str
     loss: float
@@ -77,6 +84,8 @@ class CheckResult:
     bits_per_byte: float
     dtype: str
     hints: tuple[Hint, ...] = field(default=())
+    guess: str | None = None
+    beside: dict[str, float] = field(default_factory=dict)
 
     @property
     def difference(self) -> float:
@@ -111,17 +120,19 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     from gdn2.checkpoints import load_checkpoint
     from gdn2.checkpoints.importers import is_native
     from gdn2.checkpoints.loss import windows
-    from harness.checkpoints.imports import cached_import, say_which_was_taken
+    from harness.checkpoints.imports import cached_import, prefix_guess, say_which_was_taken
     from tasks.text.tokenizers import load_tokenizer
 
     _check_options(options)
     path = find_checkpoint(options.checkpoint)
     say_which_was_taken(options.checkpoint, console)
-    tokenizer_path = find_tokenizer(options.tokenizer or str(path if path.is_dir() else path.parent))
     documents = read_documents(options.text)
-    stream = make_stream(load_tokenizer(tokenizer_path), documents, options.context_prefix)
+    own = find_tokenizer(options.tokenizer) if options.tokenizer else None
     if not is_native(path):
-        path = cached_import(path, None, console)
+        path = cached_import(path, Path(own).expanduser() if own else None, console)
+    tokenizer_path = own or str(path)  # the import's, as a run takes it
+    tokenizer = load_tokenizer(tokenizer_path)
+    stream = make_stream(tokenizer, documents, options.context_prefix)
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -150,7 +161,16 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
         prefix=stream.prefix,
         bits_per_byte=loss.nats / math.log(2) / (stream.num_bytes * share),
         dtype=options.dtype,
+        guess=prefix_guess(path, options.context_prefix),
     )
+    if result.guess:
+        streams = {name: make_stream(tokenizer, documents, name).ids[: len(ids)] for name in _beside(tokenizer)}
+        losses = {
+            name: _measure(other, options.batch_size, console)(model, windows(len(other), length), f"loss with {name}")
+            for name, other in streams.items()
+            if len(other) > 1
+        }
+        result = replace(result, beside={name: loss.mean for name, loss in losses.items()})
     if result.reproduces or not options.hints:
         return result
     return replace(result, hints=tuple(find_hints(model, cut, result, measure)))
@@ -185,25 +205,21 @@ def read_documents(file: Path) -> list[str]:
     """The documents of a text file (one) or of a .jsonl (the field "text" of each line).
 
     Raises:
-        UserError: the file cannot be read, is no UTF-8, holds no text, or a line without that field.
+        UserError: it holds no text, or a line without that field.
+        FileError: it cannot be read, is not UTF-8, or a line is not JSON.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--text {file}: cannot be read ({error.strerror}); give a text file or a .jsonl") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--text {file}: is no UTF-8 text; convert it first") from error
+    text = read_text(file)
     if file.suffix != ".jsonl":
         documents = [text]
     else:
         documents = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(split_lines(text), start=1):
             if not line.strip():
                 continue
-            try:
-                documents.append(str(json.loads(line)["text"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f'--text {file}, line {number}: expected an object with the field "text"') from error
+            row = parse_json(line, str(file), number)
+            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                raise UserError(f'--text {file}:{number}: expected an object with the field "text", a string')
+            documents.append(row["text"])
     if not any(documents):
         raise UserError(f"--text {file}: holds no text")
     return documents
@@ -236,6 +252,10 @@ def _measure(ids: list[int], batch_size: int, console: Console) -> Callable[...,
             return mean_loss(model, ids, cut, batch_size=batch_size, done=done)
 
     return measure
+
+
+def _beside(tokenizer: Any) -> list[str]:
+    return [name for name in BESIDE if name == "none" or tokenizer.eos_token_id is not None]
 
 
 def _check_options(options: CheckOptions) -> None:

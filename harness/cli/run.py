@@ -60,7 +60,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--prefix-states", type=Path, help="a folder that keeps states of long shared prefixes")
     run.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1, ...")
     run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16; states stay float32")
-    run.add_argument("--context-prefix", help="what stands before every context: tokenizer, none, bos or eos")
+    run.add_argument("--context-prefix", help="before every context: tokenizer, none, bos, eos, or lm-eval")
     run.add_argument("--max-length", type=int, help="cut longer contexts (default: as long as a task asks for)")
     run.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
     run.add_argument("--output", type=Path, default=RUNS, help="where results go (default: results/runs)")
@@ -68,10 +68,13 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from harness.engine.threads import choose_threads
     from harness.run.runner import run
     from harness.show.summary import print_summary
 
     options = _run_options(args)
+    if note := choose_threads():
+        console(stderr=True).print(note, highlight=False, soft_wrap=True)
     record, folder = run(options, console(stderr=True))
     out = console()
     print_summary(record, folder, out)

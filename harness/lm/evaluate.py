@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,27 @@ MERGED = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-sam
 
 
 def quiet_lm_eval() -> None:
-    """Warnings only, no pools of processes for standard errors, no warning of forked tokenizers, no bar beside ours."""
+    """Let lm-eval and datasets warn only: no bars or lines beside ours, no pools of processes for standard errors."""
     os.environ.setdefault("DISABLE_MULTIPROC", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from lm_eval.api import task
+    import datasets
+    from lm_eval.api import metrics, task
 
+    datasets.disable_progress_bars()
+    metrics._bootstrap_internal_no_mp = _replicates
     if not isinstance(task.tqdm, partial):
         task.tqdm = partial(task.tqdm, disable=True)  # TQDM_DISABLE counts only before the first import
     for name in ("lm_eval", "lm-eval"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lm_eval.api.task").setLevel(logging.ERROR)  # it advertises --metadata at every custom data set
     logging.getLogger("lm_eval.evaluator_utils").setLevel(logging.ERROR)  # some metrics concern some documents only
+
+
+def _replicates(statistic: Callable[[Sequence[Any]], float], values: Sequence[Any], iterations: int) -> list[float]:
+    """lm-eval's own bootstrap replicates, to the bit, without its line and its bar."""
+    size = min(1000, iterations)
+    draws = (random.Random(chunk) for chunk in range(iterations // size))
+    return [statistic(draw.choices(values, k=len(values))) for draw in draws for _ in range(size)]
 
 
 def evaluate_tasks(model: Any, configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,12 +78,13 @@ class GDN2LM(TextModel):
     ) -> None:
         if unknown:
             raise UserError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/lm/model.py for those")
-        self.path = Path(pretrained)
+        self.path = Path(str(pretrained))
         self.dtype_name = dtype
         rows = _rows(batch_size, max_batch_size)
+        workers, batch_tokens = _whole("workers", workers, 0) or 0, _whole("batch_tokens", batch_tokens)
         self.run_device = device or "cpu"
+        super().__init__(read_config(self.path), str(tokenizer or pretrained), context_prefix, max_length)
         self.model = load_checkpoint(self.path, dtype=dtype, device="cpu" if workers else self.run_device)
-        super().__init__(read_config(self.path), tokenizer or pretrained, context_prefix, max_length)
         self.stop_at_references = stop_at_references
         self.checkpoint_sha256 = fingerprint(self.path)
         executor: Executor
@@ -115,7 +116,9 @@ class GDN2LM(TextModel):
         if str(extra.get("device")).startswith("cuda") and not torch.cuda.is_available():
             log.warning("no CUDA device here: running on the CPU instead of %s", extra["device"])
             extra["device"] = "cpu"
-        return cls(**arg_dict, **extra)
+        if "pretrained" not in arg_dict:
+            raise UserError("the model gdn2 needs a checkpoint: --model_args pretrained=FOLDER")
+        return cls(**{**extra, **arg_dict})
 
     @property
     def device(self) -> torch.device:
@@ -165,8 +168,17 @@ class GDN2LM(TextModel):
 
 def _rows(batch_size: int | str, max_batch_size: int | None) -> int | None:
     """The most rows a step, or None for as many as memory holds."""
-    rows = None if str(batch_size).startswith("auto") else int(batch_size)
-    if rows is not None and rows < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}")
-    most = int(max_batch_size) if max_batch_size else None
+    rows = None if str(batch_size).startswith("auto") else _whole("batch_size", batch_size)
+    most = _whole("max_batch_size", max_batch_size or None)
     return rows if most is None else most if rows is None else min(rows, most)
+
+
+def _whole(name: str, value: Any, least: int = 1) -> int | None:
+    """An argument that is a whole number; it may be written as text, and None stays None."""
+    try:
+        number = None if value is None else int(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} must be a whole number, got {value!r}") from error
+    if number is not None and number < least:
+        raise UserError(f"{name} must be at least {least}, got {value}")
+    return number

@@ -79,8 +79,8 @@ class TextModel(TemplateLM):
         self.context_prefix = context_prefix
         self.encoder = TextEncoder(self.tokenizer, context_prefix)
         self._check_vocabulary()
-        if max_length is not None and int(max_length) < 1:
-            raise UserError(f"max_length must be at least 1, got {max_length}")
+        if max_length is not None and (not str(max_length).isdecimal() or int(max_length) < 1):
+            raise UserError(f"max_length must be at least 1, a whole number, got {max_length}")
         self.max_length = int(max_length or config.max_position_embeddings)
         self.stop_at_references = False
         self.terms: dict[str, Terms] = {}

@@ -26,6 +26,10 @@ def print_check(result: CheckResult, console: Console) -> None:
     facts.add_row("difference", f"{result.difference:+.4f} (tolerance {result.tolerance:g})")
     facts.add_row("verdict", f"[bold {color}]{verdict}[/]")
     facts.add_row("measured on", escape(_convention(result)))
+    for name, other in result.beside.items():
+        facts.add_row(f"with {name}", f"{other:.4f} ({other - result.expected:+.4f}) by --context-prefix {name}")
+    if result.guess:
+        facts.add_row("note", escape(result.guess))
     console.print(facts)
     if not result.hints:
         return

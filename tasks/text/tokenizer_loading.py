@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from basis.errors import reason
+from basis.errors import FileError, reason
 from basis.files import load_json
 from tasks.errors import TaskError
 
@@ -43,12 +43,12 @@ def read_tokenizer(folder: Path, name: str) -> Any:
         would have made another one.
 
     Raises:
-        FileError: one of its JSON files cannot be read or is not JSON.
-        TaskError: no tokenizer, a damaged one, or one that turns every text into unknown tokens.
+        FileError: one of its JSON files cannot be read, is not JSON, or is not what its name says.
+        TaskError: no tokenizer, or one that turns every text into unknown tokens.
     """
     for file in JSON_FILES:
         if (folder / file).is_file() and not isinstance(load_json(folder / file), dict):
-            raise TaskError(f"{folder / file}: holds no JSON object; it is no part of a tokenizer")
+            raise FileError(f"{folder / file}: holds no JSON object; it is no part of a tokenizer")
     stored = _stored(folder)
     chosen, refusal = _by_transformers(folder)
     if chosen is None and stored is None:
@@ -88,13 +88,13 @@ def _stored(folder: Path) -> Any | None:
     try:
         stored = Tokenizer.from_file(str(file))
     except Exception as error:  # the library has no class of its own for it
-        raise TaskError(f"{file}: describes no tokenizer ({_first_line(error)}); save or download it again") from error
+        raise FileError(f"{file}: describes no tokenizer ({_first_line(error)}); save or download it again") from error
     _reset(stored)
     for text in PROBES:
         try:
             stored.encode(text, add_special_tokens=False)
         except Exception as error:
-            raise TaskError(f"{file}: cannot encode {text!r} ({_first_line(error)}); give another tokenizer") from error
+            raise FileError(f"{file}: cannot encode {text!r} ({_first_line(error)}); give another tokenizer") from error
     return stored
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from basis.hub import snapshot_folder
 from tasks import data
 from tasks.errors import TaskError
 from tasks.text.tokenizer_loading import read_tokenizer
@@ -118,9 +119,7 @@ def _folder(name: str) -> Path:
     """Where the files of a tokenizer are: in the folder of that name, staged, or in the hub's cache."""
     folder = Path(name).expanduser()
     if name and folder.is_dir():
-        from gdn2.checkpoints.folders import checkpoint_folder
-
-        return checkpoint_folder(folder)
+        return snapshot_folder(folder)
     absent = f"tokenizer {name}: no such folder"
     if not name or folder.is_absolute() or name.startswith((".", "~")):
         raise TaskError(f"{absent}; give a folder with tokenizer.json, or the name of a staged tokenizer")
