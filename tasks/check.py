@@ -57,7 +57,7 @@ def check_file(
         tokenizer_path: folder or hub name of the tokenizer that fills the samples.
         samples: how many samples to make at each length; that the length holds all of them is checked for all.
         length: check this one instead of the file's.
-        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos | lm-eval.
 
     Raises:
         TaskError: a tokenizer that cannot be used.

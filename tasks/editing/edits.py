@@ -41,7 +41,7 @@ def build(
         spec: the fields of EditSpec; `lengths`, a list, instead of `length` gives the documents of all of them.
         tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
         pretrained: the model's folder or hub name, as in lm-eval's model_args.
-        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos | lm-eval.
         max_samples: draw only the first so many samples; the ones drawn are the same.
 
     Raises:

@@ -43,7 +43,7 @@ def build(
         folder: what the spec's files are relative to; by default the folder of lm-eval's YAML, else the current one.
         tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
         pretrained: the model's folder or hub name, as in lm-eval's model_args.
-        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos | lm-eval.
         length: the only one of the spec's lengths that is wanted; by default all of them.
         max_samples: draw only the first so many samples of each length; the ones drawn are the same.
         config_source: the YAML file that lm-eval read, or `inline`.

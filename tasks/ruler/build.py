@@ -32,7 +32,7 @@ def build(
         spec: the fields of RulerSpec, and those of Variant for a needle task of one's own.
         tokenizer: folder or hub name of the tokenizer that fills the samples; by default `pretrained`.
         pretrained: the model's folder or hub name, as in lm-eval's model_args.
-        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos.
+        context_prefix: which tokens come before the prompt: tokenizer | none | bos | eos | lm-eval.
         max_samples: draw only the first so many samples; the ones drawn are the same.
 
     Raises:

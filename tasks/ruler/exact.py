@@ -16,13 +16,14 @@ from tasks.errors import TaskError
 from tasks.ruler.coded import CodedProblems
 from tasks.ruler.common import CommonProblems
 from tasks.ruler.niah import NeedleProblems
-from tasks.ruler.problem import MIN_FILL, MIN_HAYSTACK_TOKENS, Filled, RulerProblem, RulerProblems
+from tasks.ruler.problem import Filled, RulerProblem, RulerProblems
 from tasks.ruler.qa import QuestionProblems
 from tasks.ruler.spec import RulerSpec
 from tasks.ruler.templates import QUESTION_SOURCES
 from tasks.ruler.tracking import ChainProblems
 from tasks.subset import text_hash
 from tasks.text.pieces import PieceCounter, piece_counter
+from tasks.text.planting import MIN_FILL, MIN_HAYSTACK_TOKENS
 from tasks.text.tokenizers import prefix_ids
 
 VERIFIED = 64

@@ -11,9 +11,8 @@ from typing import Any, Protocol, TypeVar
 from tasks.text.filling import EXTRA_WORDS, fill
 from tasks.text.haystack import Stretch
 from tasks.text.pieces import PieceCounter
+from tasks.text.planting import MIN_FILL, MIN_HAYSTACK_TOKENS
 
-MIN_HAYSTACK_TOKENS = 16
-MIN_FILL = 0.98
 OVERESTIMATED = ((1, False), (1, True), (2, True), (4, True))
 """How many times too high the estimates of words may be, and whether two words may be left out, tried in turn."""
 
