@@ -164,7 +164,7 @@ class GDN2Config(PreTrainedConfig):
         self._fill_defaults()
         self._check_values()
         self._check_layers()
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> GDN2Config:

@@ -1,7 +1,7 @@
-"""Decoding steps as CUDA graphs: a step of a billion parameters is some hundred small kernels, which a GPU runs faster
-than Python can launch them.
+"""Decoding steps as CUDA graphs.
 
-A graph runs on fixed memory: it holds the state of its rows and overwrites it with each step. Which rows those are may
+A step of a billion parameters is some hundred small kernels, which a GPU runs faster than Python can launch them. A
+graph runs on fixed memory: it holds the state of its rows and overwrites it with each step. Which rows those are may
 change at any time; then their state is copied in once.
 """
 
@@ -89,7 +89,7 @@ class Decoding:
                 self.forget()
                 self.uses_graphs = False
         outputs = self.model(input_ids=tokens[:, None], past_key_values=state, use_cache=True)
-        after: RecurrentState = outputs.past_key_values  # type: ignore[assignment]
+        after: RecurrentState = outputs.past_key_values
         return outputs.last_hidden_state[:, -1], after
 
     def forget(self) -> None:
@@ -140,11 +140,12 @@ class Decoding:
 
     def _step_in_place(self, tokens: Tensor, state: RecurrentState) -> Tensor:
         outputs = self.model(input_ids=tokens[:, None], past_key_values=state, use_cache=True)
-        after: RecurrentState = outputs.past_key_values  # type: ignore[assignment]
+        after: RecurrentState = outputs.past_key_values
         for kept, new in zip(state.tensors(), after.tensors(), strict=True):
             if new.data_ptr() != kept.data_ptr():
                 kept.copy_(new)
-        return outputs.last_hidden_state[:, -1].contiguous()
+        hidden: Tensor = outputs.last_hidden_state
+        return hidden[:, -1].contiguous()
 
 
 def _first_rows(state: RecurrentState, rows: int) -> RecurrentState:

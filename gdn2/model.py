@@ -1,5 +1,6 @@
-"""The language model: embedding, blocks of mixer and SwiGLU, head. A Hugging Face model whose cache is a
-`RecurrentState`.
+"""The language model: embedding, blocks of mixer and SwiGLU, head.
+
+It is a Hugging Face model whose cache is a `RecurrentState`.
 
 Letters: B batch, T tokens, D width, N positions with logits.
 """
@@ -37,6 +38,7 @@ class GDN2Block(nn.Module):
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions | None
     ) -> tuple[Tensor, LayerState]:
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         where = (positions,) if self.mixer.uses_positions else ()
         mixed, state = self.mixer(self.mixer_norm(x), state, padding, *where)
         x = x + mixed
@@ -84,7 +86,7 @@ class GDN2Model(GDN2PreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(GDN2Block(config, mixer) for mixer in config.layers or ())
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def empty_state(self, batch_size: int) -> RecurrentState:
         """The state before the first token of `batch_size` texts."""
@@ -113,9 +115,10 @@ class GDN2Model(GDN2PreTrainedModel):
         """Read tokens on top of a state.
 
         Args:
-            input_ids: [B, T]; or `inputs_embeds` [B, T, D] instead.
+            input_ids: [B, T]; or `inputs_embeds` instead.
             attention_mask: [B, T], 1 for a token and 0 for padding, on the left (at a text's start) or on the right.
             past_key_values: the state of the text so far, for all B rows; it is not changed.
+            inputs_embeds: [B, T, D].
             use_cache: whether to return the new state (config.use_cache by default, True when a state was given).
 
         Raises:
@@ -153,7 +156,7 @@ class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = GDN2Model(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -166,11 +169,19 @@ class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **_: Any,
     ) -> CausalLMOutputWithPast:
-        """As `GDN2Model`, with logits.
+        """Read tokens on top of a state, as `GDN2Model` does, and give logits.
 
         Args:
+            input_ids: [B, T]; or `inputs_embeds` instead.
+            attention_mask: [B, T], 1 for a token and 0 for padding.
+            past_key_values: the state of the text so far.
+            inputs_embeds: [B, T, D].
             labels: [B, T], token ids to predict (shifted inside); -100 is ignored.
+            use_cache: whether to return the new state.
             logits_to_keep: logits for the last n positions only, or for the given positions; 0 means all.
+
+        Raises:
+            ValueError: as `GDN2Model`, or labels without the logits of every position.
         """
         outputs = self.model(
             input_ids=input_ids,

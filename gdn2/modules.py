@@ -21,19 +21,21 @@ MAX_NORM = 16384  # channels that one program of the kernel takes
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in at least float32."""
+    """Bring x to at least float32."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """x / |x| over the last dimension, computed in at least float32, returned in the dtype of x."""
+    """Compute x / |x| over the last dimension, in at least float32, and return it in the dtype of x."""
     exact = wide(x)
     return (exact * (exact.square().sum(-1, keepdim=True) + L2_EPS).rsqrt()).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension, or over each of `groups` equal parts of it; computed in at least
-    float32, returned in the dtype of x."""
+    """x / rms(x) * weight over the last dimension, or over each of `groups` equal parts of it.
+
+    It is computed in at least float32 and returned in the dtype of x.
+    """
 
     def __init__(self, size: int, eps: float, groups: int = 1) -> None:
         super().__init__()
@@ -42,6 +44,7 @@ class RMSNorm(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [..., size]."""
         if self._fuses(x):
             from gdn2.ops.triton.norm import rms_norm
 
@@ -58,7 +61,7 @@ class RMSNorm(nn.Module):
             from gdn2.ops.triton.norm import rms_norm
 
             return rms_norm(x, self.weight, self.eps, self.groups, gate, activation)
-        return self(x) * (silu(gate) if activation == "silu" else torch.sigmoid(gate))
+        return self.forward(x) * (silu(gate) if activation == "silu" else torch.sigmoid(gate))
 
     def _fuses(self, x: Tensor, gate: Tensor | None = None) -> bool:
         return self.weight.numel() // self.groups <= MAX_NORM and fuses(x, self.weight, gate)
@@ -74,12 +77,16 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., hidden_size] to y of the same shape."""
         gate, up = self.gate_proj(x), self.up_proj(x)
         if fuses(gate, up):
             from gdn2.ops.triton.norm import swiglu
 
-            return self.down_proj(swiglu(gate, up))
-        return self.down_proj(silu(gate) * up)
+            inner = swiglu(gate, up)
+        else:
+            inner = silu(gate) * up
+        y: Tensor = self.down_proj(inner)
+        return y
 
 
 class ShortConvolution(nn.Module):
@@ -113,13 +120,14 @@ def convolve(
 def short_convolution(
     x: Tensor, weight: Tensor, tail: Tensor, bias: Tensor | None = None, *, activate: bool = True
 ) -> Tensor:
-    """y_t = silu(bias + sum_j weight_j x_{t-W+1+j}), per channel; without silu unless `activate`.
+    """Compute y_t = silu(bias + sum_j weight_j x_{t-W+1+j}), per channel.
 
     Args:
         x: inputs [B, T, D].
         weight: [D, 1, W], the last tap belongs to the current token.
         tail: the W - 1 inputs before x, [B, W - 1, D]; zeros at the start of a text.
         bias: [D].
+        activate: whether there is the silu.
     """
     padded = torch.cat([tail.to(x.dtype), x], dim=1).transpose(1, 2)
     y = conv1d(padded, weight, bias, groups=weight.shape[0]).transpose(1, 2)
@@ -145,8 +153,10 @@ def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:
 
 
 def rotate_halves(x: Tensor, angle: Tensor) -> Tensor:
-    """The rotary embedding (arXiv:2104.09864) with channel i paired with channel i + d/2: x [..., d] turned by the
-    angles [..., d/2], in radians."""
+    """Turn x [..., d] by the angles [..., d/2], in radians: the rotary embedding (arXiv:2104.09864).
+
+    Channel i is paired with channel i + d/2.
+    """
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

@@ -1,4 +1,4 @@
-"""What fills a batch's rectangle beside its tokens, parsed once from an attention mask; and where its tokens stand."""
+"""What fills a batch's rectangle beside its tokens, parsed once from an attention mask; and where its tokens are."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Padding:
-    """Attributes: `is_pad` bool [B, T, 1]; `ends` the index behind each row's last token, int64 [B]; `lengths` the
-    tokens of each row, int64 [B]."""
+    """Which positions of a batch's rectangle hold no token.
+
+    Attributes:
+        is_pad: bool [B, T, 1].
+        ends: the index behind each row's last token, int64 [B].
+        lengths: the tokens of each row, int64 [B].
+    """
 
     is_pad: Tensor
     ends: Tensor
@@ -27,7 +32,7 @@ class Padding:
     def from_mask(mask: Tensor | None, shape: tuple[int, int], *, continues: bool) -> Padding | None:
         """Read an attention mask [B, T] (1 = token, 0 = padding); None means that every position holds a token.
 
-        Padding may stand left or right of a row's tokens; left of them only where a text starts, because a
+        Padding may be left or right of a row's tokens; left of them only where a text starts, because a
         convolution that continues (`continues`) must find its last inputs directly before its next.
 
         Raises:
@@ -47,7 +52,7 @@ class Padding:
         expected = (position > starts[:, None]) & (position <= ends[:, None])
         if not torch.equal(expected, is_token):
             row = int((expected != is_token).any(1).nonzero()[0])
-            raise ValueError(f"attention_mask has a hole in row {row}: padding may only stand at the ends of a row")
+            raise ValueError(f"attention_mask has a hole in row {row}: padding may only be at the ends of a row")
         if continues and bool(((starts > 0) & (lengths > 0)).any()):
             raise ValueError("left padding cannot follow a carried state; pad on the right when you continue a text")
         return Padding(~is_token[..., None], ends, lengths)
@@ -55,7 +60,7 @@ class Padding:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the tokens of a forward stand in their rows' texts, for mixers that need to know.
+    """Where the tokens of a forward are in their rows' texts, for mixers that need to know.
 
     Attributes:
         index: position of each token in its own text, int64 [B, T]; the first token of a text is at 0, and padding

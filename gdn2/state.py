@@ -69,8 +69,10 @@ class LayerState:
 
 
 class RecurrentState:
-    """The state of a whole model after some tokens. Forwards return a new one and never change the one they got, so
-    one prefix can be continued many times. Its size is constant unless a layer has full attention.
+    """The state of a whole model after some tokens.
+
+    Forwards return a new one and never change the one they got, so one prefix can be continued many times. Its size is
+    constant unless a layer has full attention.
 
     Attributes:
         layers: one `LayerState` a layer.
@@ -85,6 +87,7 @@ class RecurrentState:
 
     @property
     def batch_size(self) -> int:
+        """How many rows there are."""
         return self.lengths.shape[0]
 
     @property
@@ -163,6 +166,7 @@ class RecurrentState:
         return RecurrentState(layers, torch.cat([state.lengths for state in states]))
 
     def to(self, device: torch.device | str) -> RecurrentState:
+        """Copy the state to a device."""
         layers = [
             LayerState(**{name: tensor.to(device) for name, tensor in layer.tensors().items()}) for layer in self.layers
         ]

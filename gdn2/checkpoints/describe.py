@@ -1,5 +1,7 @@
-"""What a checkpoint is, from its config and the headers of its files: layers, parameters, state. No weights are read,
-except to hash the files."""
+"""What a checkpoint is, from its config and the headers of its files: layers, parameters, state.
+
+No weights are read, except to hash the files.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +185,7 @@ def _state(model: GDN2ForCausalLM) -> dict[str, Any]:
     per_token = sum(_token_floats(config, name) for name in config.layers or [])
     sizes = {}
     for name, dtype in DTYPES.items():
-        layers = model.to(dtype).model.empty_state(1).layers  # type: ignore[arg-type, call-arg]
+        layers = model.to(dtype).model.empty_state(1).layers  # type: ignore[arg-type]
         sizes[name] = sum(tensor.nbytes for layer in layers for tensor in layer.tensors().values())
     return {
         "matrix_floats": sum(size or 0 for size in state_floats(config)),

@@ -30,6 +30,7 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
     """Load a Hugging Face folder with `model_type: gdn2` for inference.
 
     Args:
+        path: the folder, or the folder of its repository in a hub cache.
         dtype: "float32", "bfloat16", "float16" or "float64"; states are at least float32 whatever it is.
         device: a torch device.
 
@@ -49,7 +50,8 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides nn.Module's signature
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used: {first_line(error)}") from error
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def read_config(path: Path) -> GDN2Config:
@@ -119,7 +121,8 @@ def _load_weights(path: Path, config: GDN2Config, stored: Tensors, dtype: torch.
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-    model, info = loaded
+    model: GDN2ForCausalLM = loaded[0]
+    info: dict[str, Any] = loaded[1]
     names = {kind: [str(one[0] if isinstance(one, tuple) else one) for one in info[kind]] for kind in MISFITS}
     _refuse_misfits(path, names)
     return model

@@ -28,6 +28,7 @@ class Window:
 
     @property
     def num_predicted(self) -> int:
+        """How many of its tokens are predicted."""
         return self.stop - self.start - 1
 
 
@@ -40,6 +41,7 @@ class Loss:
 
     @property
     def mean(self) -> float:
+        """Nats a token."""
         return self.nats / self.num_tokens
 
 
@@ -63,9 +65,12 @@ def mean_loss(
     batch_size: int = 1,
     done: Callable[[int], None] = lambda _: None,
 ) -> Loss:
-    """The loss over windows of the stream `ids`; logits are compared in float32.
+    """Measure the loss over windows of the stream `ids`; logits are compared in float32.
 
     Args:
+        model: the model.
+        ids: the tokens of the stream.
+        cut: its windows.
         batch_size: windows read together (of equal length); the result does not depend on it.
         done: told how many tokens were predicted, after each batch.
     """

@@ -109,8 +109,14 @@ def open_weights(path: Path) -> Tensors:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files with weights of a checkpoint: the file itself; or in a folder those of an index, else
-    model.safetensors or pytorch_model.bin, else all *.safetensors, else the only file with a PyTorch suffix.
+    """Find the files with weights of a checkpoint.
+
+    Args:
+        path: a file, which is its own weights; or a folder.
+
+    Returns:
+        In a folder those of an index, else model.safetensors or pytorch_model.bin, else all *.safetensors, else the
+        only file with a PyTorch suffix.
 
     Raises:
         CheckpointError: nothing there, more than one candidate, or an index that names files that are not there.

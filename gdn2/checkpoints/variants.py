@@ -1,5 +1,8 @@
-"""Models that differ from a checkpoint by one mistake that imports make: another activation, a swapped matrix, another
-order of channels. If one of them reproduces the loss that training reported, the mistake is found."""
+"""Models that differ from a checkpoint by one mistake that imports make.
+
+Such mistakes are another activation, a swapped matrix, another order of channels. If one of these models reproduces the
+loss that training reported, the mistake is found.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,8 @@ def with_variant(model: GDN2ForCausalLM, variant: ModelVariant) -> GDN2ForCausal
         other = GDN2ForCausalLM(config)
     weights: Weights = dict(model.state_dict())
     other.load_state_dict(variant.weights(weights) if variant.weights else weights, assign=True)
-    return other.eval()
+    other.train(False)
+    return other
 
 
 def swapped(weights: Weights, one: str, other: str) -> Weights:

@@ -51,7 +51,7 @@ class Attention(Mixer):
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
     ) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         assert positions.padded == (padding is not None)
         assert state.keys is not None
         assert state.values is not None
@@ -73,7 +73,7 @@ class Attention(Mixer):
         return self.o_proj(o.flatten(2)), LayerState(keys=keys, values=values)
 
     def project(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
-        """q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
+        """Make q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
         q, k, v = (layer(x).unflatten(-1, (-1, self.head_dim)) for layer in (self.q_proj, self.k_proj, self.v_proj))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -116,7 +116,7 @@ class SlidingWindowAttention(Attention):
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
     ) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         assert state.window_keys is not None
         assert state.window_values is not None
         q, k, v = self.project(x, positions)
@@ -144,7 +144,7 @@ class SlidingWindowAttention(Attention):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
-    """q [B, T, H, d], k and v [B, S, G, d], visible [B, T, S] (None: causal) -> [B, T, H, d]."""
+    """Attend with q [B, T, H, d] to k and v [B, S, G, d] where visible [B, T, S] (None: causal): [B, T, H, d]."""
     groups = q.shape[2] // k.shape[2]
     k, v = (part.repeat_interleave(groups, dim=2) if groups > 1 else part for part in (k, v))
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
@@ -164,8 +164,12 @@ def _ring_positions(lengths: Tensor, window: int) -> Tensor:
 
 
 def _newest_tokens(positions: Positions, slots: int, old_slots: int, *, ring: bool = False) -> tuple[Tensor, Tensor]:
-    """Where the tokens of each slot come from after a forward: an index into the old slots followed by the new
-    columns, int64 [B, slots], and whether the slot holds a token at all."""
+    """Find where the tokens of each slot come from after a forward.
+
+    Returns:
+        An index into the old slots followed by the new columns, int64 [B, slots], and whether the slot holds a token at
+        all, bool [B, slots].
+    """
     T, before, after = positions.index.shape[1], positions.before, positions.before + positions.count
     slot = torch.arange(slots, device=before.device)
     at = _ring_positions(after, slots) if ring else slot.expand(len(before), -1)

@@ -93,8 +93,18 @@ class QKVMixer(Mixer):
     def project(
         self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """q, k [B, T, H, K] and v [B, T, H * G, V] behind the convolution (and silu, if `activate`), and its tail; q
-        and k of unit length, if `unit`."""
+        """Project x to queries, keys and values, and convolve them.
+
+        Args:
+            x: [B, T, D].
+            state: the layer's state, which holds the convolution's last inputs.
+            padding: the padding among the tokens, or None.
+            activate: whether SiLU follows the convolution.
+            unit: whether q and k are brought to unit length.
+
+        Returns:
+            q and k [B, T, H, K], v [B, T, H * G, V], and the convolution's new last inputs, None without one.
+        """
         B, T, _ = x.shape
         conv = None
         if self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
@@ -137,12 +147,13 @@ class QKVMixer(Mixer):
         return x if group == 1 else x.repeat_interleave(group, dim=2)
 
     def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
-        """o of all value heads, [B, T, ...], normalised a head, gated by x, and brought back to width D."""
+        """Normalise o of all value heads [B, T, ...] a head, gate it by x, and bring it back to width D."""
         B, T, _ = x.shape
         o = o.reshape(B, T, self.num_value_heads, self.value_dim)
-        if self.gate == "none":
-            return self.o_proj(self.o_norm(o).flatten(2))
-        return self.o_proj(self.o_norm.gated(o, self.g_proj(x).view(o.shape), self.gate).flatten(2))
+        plain = self.gate == "none"
+        o = self.o_norm(o) if plain else self.o_norm.gated(o, self.g_proj(x).view(o.shape), self.gate)
+        y: Tensor = self.o_proj(o.flatten(2))
+        return y
 
 
 def run_operator(
@@ -166,7 +177,7 @@ def run_operator(
 
 
 def softplus_decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
-    """g = -exp(A_log) softplus(f + dt_bias) in at least float32: a decay of 0.9999 has no bfloat16.
+    """Compute g = -exp(A_log) softplus(f + dt_bias) in at least float32: a decay of 0.9999 has no bfloat16.
 
     Args:
         f: [B, T, C].

@@ -30,7 +30,7 @@ class DeltaNet(QKVMixer):
         self.b_proj = nn.Linear(config.hidden_size, self.num_heads, bias=False)
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         q, k, v, conv = self.project(x, state, padding, activate=self.activation == "silu")
         if self.activation != "silu":
             v = silu(v)

@@ -31,7 +31,7 @@ class GatedDeltaNet(QKVMixer):
         self.dt_bias = nn.Parameter(torch.empty(self.num_value_heads))
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         q, k, v, conv = self.project(x, state, padding, unit=True)
         q, k = self.to_value_heads(q), self.to_value_heads(k)
         beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]

@@ -34,7 +34,7 @@ class GatedDeltaNet2(QKVMixer):
         self.dt_bias = nn.Parameter(torch.empty(keys))
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         q, k, v, conv = self.project(x, state, padding, unit=True)
         heads = (*q.shape[:3], -1)
         b = scaled_sigmoid(self.b_proj(x), self.erase_range).view(heads)
@@ -44,7 +44,7 @@ class GatedDeltaNet2(QKVMixer):
         return self.gate_and_project(o, x), LayerState(matrix, conv)
 
     def log_decay(self, x: Tensor) -> Tensor:
-        """g [B, T, H * K] <= 0."""
+        """Compute g [B, T, H * K] <= 0."""
         return softplus_decay(self.f_proj(x), self.A_log, self.dt_bias)
 
     def initial_values(self) -> dict[str, Tensor]:

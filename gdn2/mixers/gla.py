@@ -29,7 +29,7 @@ class GatedLinearAttention(QKVMixer):
         self.gk_proj = nn.Sequential(nn.Linear(config.hidden_size, rank, bias=False), nn.Linear(rank, keys, bias=True))
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         q, k, v, _ = self.project(x, state, padding)
         g = (logsigmoid(wide(self.gk_proj(x))) / self.normalizer).view(k.shape)
         zero, one = torch.zeros_like(x[0, 0, 0]), torch.ones_like(x[0, 0, 0])

@@ -33,7 +33,7 @@ class KimiDeltaAttention(QKVMixer):
         self.dt_bias = nn.Parameter(torch.empty(keys))
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         q, k, v, conv = self.project(x, state, padding, unit=True)
         q, k = self.to_value_heads(q), self.to_value_heads(k)
         beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]
@@ -42,7 +42,7 @@ class KimiDeltaAttention(QKVMixer):
         return self.gate_and_project(o, x), LayerState(matrix, conv)
 
     def log_decay(self, x: Tensor) -> Tensor:
-        """g [B, T, H * G * K] <= 0."""
+        """Compute g [B, T, H * G * K] <= 0."""
         f = self.f_proj(x)
         if self.decay_floor is None:
             return softplus_decay(f, self.A_log, self.dt_bias)

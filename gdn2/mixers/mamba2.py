@@ -46,7 +46,7 @@ class Mamba2(Mixer):
         return LayerState(weight.new_zeros(batch_size, *shape, dtype=state_dtype(weight)), conv)
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         B, T, _ = x.shape
         assert state.conv is not None
         z, xBC, dt = self.in_proj(x).split(self.projections, dim=-1)

@@ -1,5 +1,6 @@
-"""Mamba-3 (arXiv:2603.15569): a trapezoidal rule for the input, a rotating state, and optionally several inputs and
-outputs a head (MIMO), as settings of the operator.
+"""Mamba-3 (arXiv:2603.15569) as settings of the operator.
+
+It has a trapezoidal rule for the input, a rotating state, and optionally several inputs and outputs a head (MIMO).
 
 Letters: B batch, T tokens, H heads, N state size, P channels of a head, R rank, G groups of heads, A angles.
 """
@@ -24,9 +25,18 @@ MIN_RATE = 1e-4  # of -A
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the recurrence of a layer reads, in at least float32: the gate z and the values x [B, T, H, P], keys and
-    queries before their rotation [B, T, R, H, N], log_decay = Delta A, now = lambda Delta and later = (1 - lambda)
-    Delta [B, T, H], the angles [B, T, H, A]."""
+    """What the recurrence of a layer reads, in at least float32.
+
+    Attributes:
+        z: the gate, [B, T, H, P].
+        x: the values, [B, T, H, P].
+        key: keys before their rotation, [B, T, R, H, N].
+        query: queries before their rotation, [B, T, R, H, N].
+        log_decay: Delta A, [B, T, H].
+        now: lambda Delta, the weight of this token's input, [B, T, H].
+        later: (1 - lambda) Delta, the weight of the token before, [B, T, H].
+        angle: radians of this token, [B, T, H, A].
+    """
 
     z: Tensor
     x: Tensor
@@ -39,7 +49,9 @@ class Inputs:
 
 
 class Mamba3(Mixer):
-    """S_t = a_t S_{t-1} + later_t a_t k_{t-1} x_{t-1}^T + now_t k_t x_t^T and y_t = S_t^T q_t + D x_t, with
+    """Mamba-3 with one input and output a head.
+
+    S_t = a_t S_{t-1} + later_t a_t k_{t-1} x_{t-1}^T + now_t k_t x_t^T and y_t = S_t^T q_t + D x_t, with
     a_t = exp(Delta A); k and q are B + bias and C + bias turned by the angle pi sum_s tanh(theta_s) Delta_s.
 
     The operator writes each token once, with the weight now_t + later_{t+1}, so that all later tokens find the right
@@ -88,7 +100,7 @@ class Mamba3(Mixer):
         return LayerState(**{name: weight.new_zeros(batch_size, *s, dtype=dtype) for name, s in shapes.items()})
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
-        """x [B, T, D] -> (y [B, T, D], the state after each row's last real token)."""
+        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         B, T, _ = x.shape
         assert state.matrix is not None
         assert state.previous_key is not None

@@ -246,8 +246,8 @@ def _convolve(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _queries_keys_values(mixer: Any, p: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    activations = {"silu": silu, "relu": torch.relu, "elu": lambda y: elu(y) + 1, "identity": lambda y: y}
-    activation = activations[getattr(mixer, "activation", "silu")]
+    how: dict[str, Any] = {"silu": silu, "relu": torch.relu, "elu": lambda y: elu(y) + 1, "identity": lambda y: y}
+    activation = how[getattr(mixer, "activation", "silu")]
     q, k, v = (_convolve(x @ p[f"{n}_proj.weight"].T, p[f"{n}_conv1d.weight"], None) for n in "qkv")
     q, k = (activation(part).view(len(x), mixer.num_heads, mixer.key_dim) for part in (q, k))
     if getattr(mixer, "norm", "l2") == "l2":
@@ -276,7 +276,7 @@ def _gated_output(mixer: Any, p: dict[str, Tensor], x: Tensor, o: Tensor) -> Ten
 
 
 def _rotate(x: Tensor, angle: Tensor, *, adjacent: bool = False) -> Tensor:
-    """x [..., d] with its first pairs turned by the angles; pairs are (2i, 2i + 1) or (i, i + d/2)."""
+    """Turn the first pairs of x [..., d] by the angles; pairs are (2i, 2i + 1) or (i, i + d/2)."""
     y, half = x.clone(), x.shape[-1] // 2
     for i in range(len(angle)):
         first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + half)

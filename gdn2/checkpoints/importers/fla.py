@@ -118,12 +118,12 @@ def kind_of(source: Source) -> str | None:
 
 
 def matches(source: Source) -> bool:
-    """A folder whose config.json names one of its models, or with GDN-2 layers."""
+    """Say whether config.json names one of its models, or there are GDN-2 layers."""
     return kind_of(source) is not None
 
 
 def plan(source: Source, settings: Mapping[str, Any]) -> ImportPlan:
-    """Every field of config.json is mapped, harmless, or refused."""
+    """Make the plan; every field of config.json is mapped, harmless, or refused."""
     kind = kind_of(source)
     assert kind is not None
     assert source.config_file is not None

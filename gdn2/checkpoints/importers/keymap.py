@@ -1,5 +1,8 @@
-"""Which tensor of a foreign checkpoint becomes which of ours. A map is checked as a whole before anything is read:
-every tensor of the source is used once, every tensor of the model is made, and the shapes fit."""
+"""Which tensor of a foreign checkpoint becomes which of ours.
+
+A map is checked as a whole before anything is read: every tensor of the source is used once, every tensor of the model
+is made, and the shapes fit.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +52,16 @@ def renamed(targets: Iterable[str], rename: Callable[[str], str]) -> list[Entry]
 def problems(
     entries: Sequence[Entry], stored: Mapping[str, Stored], shapes: Mapping[str, Shape], unused: Iterable[str] = ()
 ) -> list[str]:
-    """All that does not fit, a phrase a kind; empty when the map is a bijection and all shapes fit.
+    """Say all that does not fit, a phrase a kind.
 
     Args:
+        entries: the map.
         stored: the tensors of the source.
         shapes: the shapes of the model's tensors.
         unused: names of the source that hold nothing the model needs (buffers).
+
+    Returns:
+        The phrases; none when every tensor of both sides is used once and all shapes fit.
     """
     sources = [entry.source for entry in entries]
     made = [name for entry in entries for name in entry.targets]

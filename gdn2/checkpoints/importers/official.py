@@ -45,13 +45,13 @@ BLOCK = {"mixer_norm": "norm_1", "mlp_norm": "norm_2"}
 
 
 def matches(source: Source) -> bool:
-    """A PyTorch file, or a folder without a model's config.json, whose tensors have these names."""
+    """Say whether this is a PyTorch file, or a folder without a model's config.json, whose tensors have these names."""
     named_by_config = source.model_type and source.path.suffix not in TORCH_SUFFIXES
     return not named_by_config and WTE in source.tensors
 
 
 def plan(source: Source, settings: Mapping[str, Any]) -> ImportPlan:
-    """Dimensions from shapes, the rest assumed."""
+    """Make the plan: dimensions are read off the shapes, the rest is assumed."""
     shapes = {name: stored.shape for name, stored in source.tensors.items()}
     values, assumed = infer(shapes, source, settings)
     down = "w2" if shapes.get("transformer.h.0.mlp.swiglu.w2.weight") == _down(values) else "w3"
@@ -68,7 +68,10 @@ def plan(source: Source, settings: Mapping[str, Any]) -> ImportPlan:
 def infer(
     shapes: Mapping[str, Shape], source: Source, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(fields that the shapes tell, fields that are assumed).
+    """Read the dimensions off the shapes.
+
+    Returns:
+        The fields that the shapes tell, and those that are assumed.
 
     Raises:
         CheckpointError: no layers, or tensors without which the dimensions are unknown.
@@ -136,7 +139,7 @@ def key_map(config: GDN2Config, targets: list[str], *, down: str = "w3") -> list
 def split_groups(fused: Tensor, config: GDN2Config) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v of a matrix that holds, for each group, its queries, then its key, then its value."""
     groups, size = config.attention_kv_heads, config.attention_head_dim
-    parts = fused.unflatten(0, (groups, -1, size))  # type: ignore[arg-type]
+    parts = fused.unflatten(0, (groups, -1, size))
     return parts[:, :-2].flatten(0, 2), parts[:, -2].flatten(0, 1), parts[:, -1].flatten(0, 1)
 
 

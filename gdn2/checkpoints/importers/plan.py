@@ -109,9 +109,11 @@ def make_plan(
     assumed: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> ImportPlan:
-    """The plan for a configuration, checked.
+    """Make the plan for a configuration, and check it.
 
     Args:
+        source: the checkpoint.
+        name: the format, for messages and the record.
         values: fields of `GDN2Config`, from the source.
         entries: the key map for a configuration and the names of its tensors.
         assumed: fields that the source does not tell.

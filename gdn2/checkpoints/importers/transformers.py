@@ -1,5 +1,7 @@
-"""Folders of transformers' own models: Mamba-2, and Llama with those that differ from it by an option: Mistral (a
-sliding window), Qwen2 (a bias on q, k and v), Qwen3 (q and k normalised)."""
+"""Folders of transformers' own models: Mamba-2, Llama, and those that differ from Llama by an option.
+
+These are Mistral (a sliding window), Qwen2 (a bias on q, k and v) and Qwen3 (q and k normalised).
+"""
 
 from __future__ import annotations
 
@@ -78,12 +80,12 @@ KINDS: dict[str, Callable[[Fields], dict[str, Any]]] = {
 
 
 def matches(source: Source) -> bool:
-    """A folder whose config.json names one of these models. (flash-linear-attention's mamba2 is asked before.)"""
+    """Say whether config.json names one of these models; flash-linear-attention is asked before."""
     return source.config_file is not None and source.model_type in KINDS
 
 
 def plan(source: Source, settings: Mapping[str, Any]) -> ImportPlan:
-    """Every field of config.json is mapped, harmless, or refused."""
+    """Make the plan; every field of config.json is mapped, harmless, or refused."""
     kind = source.model_type
     assert source.config_file is not None
     fields = Fields(source.config_file, source.config, f"transformers ({kind})")

@@ -1,5 +1,7 @@
-"""Writing an import: config, weights in shards, tokenizer and import.json, built beside its place and moved there in
-one step. Memory: one shard at a time."""
+"""Writing an import: config, weights in shards, tokenizer and import.json.
+
+The folder is built beside its place and moved there in one step; one shard at a time is in memory.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +41,8 @@ def write_import(plan: ImportPlan, folder: Path, tokenizer: Path | None = None) 
     """Write `folder`: config.json, model.safetensors (in shards above 2 GiB), the tokenizer's files, import.json.
 
     Args:
+        plan: the import.
+        folder: the new folder, which must not exist.
         tokenizer: a folder with the tokenizer, by default the source's.
 
     Raises:
