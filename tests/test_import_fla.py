@@ -234,14 +234,21 @@ def test_a_folder_arrives_bit_for_bit(tmp_path: Path, name: str) -> None:
         assert torch.equal(load_checkpoint(tmp_path / "new")(ids).logits, model(ids).logits)
 
 
-def test_a_gate_that_an_earlier_import_left_open_is_not_guessed(tmp_path: Path) -> None:
-    save(tmp_path / "source", "GDN-2 layers")
-    import_checkpoint(tmp_path / "source", tmp_path / "new")
-    for file, change in (("import.json", {"import_version": 1}), ("config.json", {"output_gate": None})):
-        content = json.loads((tmp_path / "new" / file).read_text())
-        (tmp_path / "new" / file).write_text(json.dumps({**content, **change}))
-    with pytest.raises(CheckpointError, match=r"config\.json: output_gate is not written"):
-        load_checkpoint(tmp_path / "new")
+def test_a_gate_that_an_earlier_release_left_open_is_not_guessed(tmp_path: Path) -> None:
+    """It wrote null and meant sigmoid; null of this release, and a config that does not speak of it, mean SiLU."""
+    small_model(mixer_config("gdn2", "gdn2")).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    written = json.loads(file.read_text())
+    assert load_checkpoint(tmp_path).model.layers[0].mixer.gate == "silu"
+    older = {name: value for name, value in written.items() if name != "mixer_norm_eps"}
+    file.write_text(json.dumps(older))
+    with pytest.raises(CheckpointError, match=r"config\.json: output_gate is null"):
+        load_checkpoint(tmp_path)
+    file.write_text(json.dumps({**older, "output_gate": "sigmoid"}))
+    assert load_checkpoint(tmp_path).model.layers[0].mixer.gate == "sigmoid"
+    del older["output_gate"]
+    file.write_text(json.dumps(older))
+    assert load_checkpoint(tmp_path).model.layers[0].mixer.gate == "silu"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,16 @@ def test_the_folder_is_complete_and_says_where_it_came_from(tmp_path: Path) -> N
         plan_import(tmp_path / "new")
 
 
+def test_an_import_that_once_assumed_a_sigmoid_is_not_evaluated(tmp_path: Path) -> None:
+    import_checkpoint(save(small_model(), tmp_path / "iter.pth"), tmp_path / "new")
+    file = tmp_path / "new" / "import.json"
+    said = json.loads(file.read_text())
+    said["assumed"]["output_gate"] = "sigmoid"
+    file.write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match=r"import\.json: assumed\.output_gate is sigmoid"):
+        load_checkpoint(tmp_path / "new")
+
+
 def test_a_large_model_is_written_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gdn2.checkpoints.importers import writing
 

@@ -78,20 +78,31 @@ def read_config(path: Path) -> GDN2Config:
         config = GDN2Config(**fields)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{file}: {first_line(error)}") from error
-    _refuse_open_gate(path, config)
+    _refuse_open_gate(fields, config, file)
+    _refuse_assumed_sigmoid(path)
     return config
 
 
-def _refuse_open_gate(path: Path, config: GDN2Config) -> None:
-    """Imports of flash-linear-attention once left GDN-2's gate to a default that was sigmoid then."""
-    file = path / "import.json"
-    if config.output_gate is None and "gdn2" in (config.layers or ()) and file.is_file():
-        said = read_json(file)
-        if said.get("import_version") == 1 and str(said.get("importer")).startswith("fla"):
-            raise CheckpointError(
-                f"{path / 'config.json'}: output_gate is not written, and the release that imported this folder meant "
-                'sigmoid; write "output_gate": "sigmoid" into it, or import the source again'
-            )
+def _refuse_open_gate(fields: Mapping[str, Any], config: GDN2Config, file: Path) -> None:
+    """Refuse to guess the gate of GDN-2 where a release has written null that meant sigmoid; today null means SiLU."""
+    written_by_that_release = "output_gate" in fields and "mixer_norm_eps" not in fields
+    if written_by_that_release and config.output_gate is None and "gdn2" in (config.layers or ()):
+        raise CheckpointError(
+            f"{file}: output_gate is null, and the release that wrote this folder meant sigmoid; write "
+            '"output_gate": "sigmoid" into it (or "silu", if it was imported from a .pth whose model has SiLU)'
+        )
+
+
+def _refuse_assumed_sigmoid(folder: Path) -> None:
+    """Refuse an import of the training code's file that took the gate for a sigmoid, as a release once did."""
+    file = folder / "import.json"
+    said = read_json(file) if file.is_file() else {}
+    assumed = said.get("assumed")
+    if said.get("importer") == "official" and isinstance(assumed, dict) and assumed.get("output_gate") == "sigmoid":
+        raise CheckpointError(
+            f"{file}: assumed.output_gate is sigmoid, but the training code has SiLU; import the file again "
+            "(with --set output_gate=sigmoid if that model has one in fact)"
+        )
 
 
 def _load_weights(path: Path, config: GDN2Config, stored: Tensors, dtype: torch.dtype) -> GDN2ForCausalLM:
