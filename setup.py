@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 SHIPPED = {"results/published": "harness/shipped/published", "results/leaderboard": "harness/shipped/leaderboard"}
 
 
-class BuildWithResults(build_py):
+class BuildWithResults(build_py):  # type: ignore[misc]  # setuptools has no types
     """The packages and, below harness/shipped, the files of SHIPPED."""
 
     def run(self) -> None:

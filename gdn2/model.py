@@ -86,7 +86,7 @@ class GDN2Model(GDN2PreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(GDN2Block(config, mixer) for mixer in config.layers or ())
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     def empty_state(self, batch_size: int) -> RecurrentState:
         """The state before the first token of `batch_size` texts."""
@@ -156,7 +156,7 @@ class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = GDN2Model(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     def forward(
         self,

@@ -82,36 +82,36 @@ class TestMistakes:
         assert "Traceback" not in captured.err
         return lines[0]
 
-    def test_unknown_checkpoint(self, capsys) -> None:
+    def test_unknown_checkpoint(self, capsys: pytest.CaptureFixture[str]) -> None:
         line = self.complain(capsys, "run", "no/such/folder")
         assert "no such folder" in line
 
-    def test_unknown_task_names_the_nearest(self, capsys, folder: Path) -> None:
+    def test_unknown_task_names_the_nearest(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--tasks", "naih_single_1@1024")
         assert "did you mean niah_single_1" in line
 
-    def test_unknown_suite(self, capsys, folder: Path) -> None:
+    def test_unknown_suite(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--suite", "quikc")
         assert all(name in line for name in ("choose from ", "editing, ", "quick, ", "ruler_table3"))
 
-    def test_data_not_staged(self, capsys, folder: Path) -> None:
+    def test_data_not_staged(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
         assert "run `python run_eval.py stage squad`" in line
 
-    def test_data_changed_after_staging(self, capsys, folder: Path, tmp_path: Path) -> None:
+    def test_data_changed_after_staging(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "squad.json").write_text('{"data": []}')
         (tmp_path / "data" / "manifest.json").write_text('{"files": {"squad.json": {"sha256": "0"}}}')
         line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
         assert "has changed since it was staged" in line
 
-    def test_length_too_short(self, capsys, folder: Path, tmp_path: Path) -> None:
+    def test_length_too_short(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
         line = self.complain(
             capsys, "run", str(folder), "--tasks", "niah_single_1@140", "--output", str(tmp_path / "out")
         )
         assert "too short for the template" in line
 
-    def test_bad_checkpoint(self, capsys, folder: Path, tmp_path: Path) -> None:
+    def test_bad_checkpoint(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
         broken = tmp_path / "broken"
         broken.mkdir()
         for file in folder.iterdir():
@@ -124,31 +124,33 @@ class TestMistakes:
         assert "num_haeds" in line
         assert "config.json" in line
 
-    def test_unwritable_output(self, capsys, folder: Path, tmp_path: Path) -> None:
+    def test_unwritable_output(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         line = self.complain(
             capsys, "run", str(folder), "--tasks", "niah_single_1@512", "--output", str(tmp_path / "file")
         )
         assert "--output" in line
 
-    def test_missing_results(self, capsys, tmp_path: Path) -> None:
+    def test_missing_results(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert "no such folder" in self.complain(capsys, "leaderboard", "--results", str(tmp_path / "none"))
 
-    def test_unknown_data_file(self, capsys) -> None:
+    def test_unknown_data_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "unknown data file" in self.complain(capsys, "stage", "esays")
 
-    def test_sample_index(self, capsys, folder: Path) -> None:
+    def test_sample_index(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "tasks", "show", "niah_single_9", "--tokenizer", str(folder))
         assert "unknown task" in line
 
 
-def test_a_fault_of_ours_keeps_its_traceback(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_keeps_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(results, "_leaderboard", lambda _: 1 / 0)
     assert cli.main(["leaderboard"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_interruption_says_how_to_go_on(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
@@ -157,7 +159,7 @@ def test_interruption_says_how_to_go_on(capsys, monkeypatch: pytest.MonkeyPatch)
     assert "goes on from there" in capsys.readouterr().err
 
 
-def test_tasks_show_prints_counts_and_marks_the_answer(tmp_path: Path, capsys) -> None:
+def test_tasks_show_prints_counts_and_marks_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = small_checkpoint(tmp_path)
     assert cli.main(["tasks", "show", "niah_single_1@1024", "--tokenizer", str(folder)]) == 0
     out = capsys.readouterr().out

@@ -17,7 +17,7 @@ from gdn2.ops.overwriting import overwriting_states
 KINDS = ["gdn2", "kda", "gated_deltanet", "delta_net", "gla", "mamba2", "mamba3", "mamba3_mimo", "swa"]
 
 
-def test_a_state_is_overwritten_only_where_that_was_allowed():
+def test_a_state_is_overwritten_only_where_that_was_allowed() -> None:
     inputs = rounded(2, 1, 3, 16, 8)
     *six, state = inputs
 
@@ -34,7 +34,7 @@ def test_a_state_is_overwritten_only_where_that_was_allowed():
     assert torch.equal(again, o)
 
 
-def test_few_sizes_of_graphs_waste_little():
+def test_few_sizes_of_graphs_waste_little() -> None:
     sizes = [places_for(rows) for rows in range(1, 513)]
     assert all(rows <= size <= max(16, 1.5 * rows) for rows, size in enumerate(sizes, start=1))
     assert sizes == sorted(sizes)
@@ -42,7 +42,7 @@ def test_few_sizes_of_graphs_waste_little():
 
 
 @torch.no_grad()
-def test_without_graphs_a_step_is_a_forward():
+def test_without_graphs_a_step_is_a_forward() -> None:
     model = small_model(mixer_config("gdn2", "attention"))
     start = model.model(torch.tensor([[3, 4, 5], [6, 7, 8]]), use_cache=True).past_key_values
     hidden, state = decoding_of(model.model).step(torch.tensor([9, 10]), start)
@@ -52,7 +52,7 @@ def test_without_graphs_a_step_is_a_forward():
     assert decoding_of(model.model) is decoding_of(model.model)
 
 
-def test_a_model_is_not_kept_alive():
+def test_a_model_is_not_kept_alive() -> None:
     model = small_model()
     decoding_of(model.model)
     gone = weakref.ref(model.model)
@@ -64,7 +64,7 @@ def test_a_model_is_not_kept_alive():
 @pytest.mark.gpu
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind):
+def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind) -> None:
     model = small_model(mixer_config(kind, "gdn2")).to(DEVICE).model
     decoding = Decoding(model)
     assert decoding.uses_graphs
@@ -86,5 +86,5 @@ def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind):
 
 @pytest.mark.gpu
 @torch.no_grad()
-def test_models_whose_state_grows_take_no_graphs():
+def test_models_whose_state_grows_take_no_graphs() -> None:
     assert not Decoding(small_model(mixer_config("gdn2", "attention")).to(DEVICE).model).uses_graphs

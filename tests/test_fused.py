@@ -35,7 +35,7 @@ def assert_close(ours: Tensor, exact: Tensor, tolerance: float = EXACT) -> None:
 
 @pytest.mark.parametrize(("shape", "groups"), [((3, 5, 48), 1), ((2, 7, 90), 3), ((1, 1, 2304), 1), ((40, 2, 16), 1)])
 @pytest.mark.parametrize("activation", [None, "sigmoid", "silu"])
-def test_norms_and_their_gates(shape, groups, activation):
+def test_norms_and_their_gates(shape, groups, activation) -> None:
     x, gate, weight = random(*shape), random(*shape, seed=1), random(shape[-1], seed=2)
     layer = RMSNorm(shape[-1], 1e-5, groups).double().requires_grad_(False)
     layer.weight.copy_(weight)
@@ -46,13 +46,13 @@ def test_norms_and_their_gates(shape, groups, activation):
     assert_close(ours, layer.gated(x, gate, activation))
 
 
-def test_the_product_of_swiglu():
+def test_the_product_of_swiglu() -> None:
     gate, up = random(3, 700, scale=20), random(3, 700, seed=1)
     assert_close(run(swiglu, gate, up), torch.nn.functional.silu(gate) * up)
 
 
 @pytest.mark.parametrize(("T", "C", "heads"), [(1, 48, 4), (7, 48, 48), (70, 2100, 3)])
-def test_small_decays_keep_their_digits(T, C, heads):
+def test_small_decays_keep_their_digits(T, C, heads) -> None:
     # A memory of a million tokens decays by about 1e-6 a token: the relative error counts, not the absolute one.
     f, A_log, dt_bias = random(2, T, C, scale=8), random(heads, scale=2, seed=1), random(C, scale=4, seed=2)
     rates = A_log.exp().repeat_interleave(C // heads)
@@ -64,7 +64,7 @@ def test_small_decays_keep_their_digits(T, C, heads):
 
 @pytest.mark.parametrize("T", [1, 2, 9, 70])
 @pytest.mark.parametrize("unit", [False, True])
-def test_the_convolution_with_its_state_and_unit_length(T, unit):
+def test_the_convolution_with_its_state_and_unit_length(T, unit) -> None:
     B, H, D, W = 2, 3, 20, 4
     x, weight, tail = random(B, T, H * D), random(H * D, 1, W, seed=1), random(B, W - 1, H * D + 8, seed=2)
     y, next_tail = convolve(x, weight, None, tail[..., 8:], None)
@@ -80,7 +80,7 @@ def test_the_convolution_with_its_state_and_unit_length(T, unit):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side, monkeypatch):
+def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side, monkeypatch: pytest.MonkeyPatch) -> None:
     T, C, W, lengths = 11, 24, 4, (11, 5, 2, 0)
     mask = torch.zeros(len(lengths), T, dtype=torch.long)
     for row, length in enumerate(lengths):
@@ -100,7 +100,7 @@ def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side, monkeypat
     assert y.isfinite().all()
 
 
-def test_kernels_run_where_no_gradient_is_asked_for(monkeypatch):
+def test_kernels_run_where_no_gradient_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "triton")
     layer, x = SwiGLU(16, 24).to(DEVICE), torch.randn(2, 3, 16, device=DEVICE)
     assert not fuses(layer.gate_proj.weight)

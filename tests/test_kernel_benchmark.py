@@ -28,7 +28,7 @@ def record(forward: float = 1.0, decode: float = 20.0, gpu: str = "NVIDIA H200",
     return {"machine": {"gpu": gpu}, "rows": [long, step], "verdicts": ["met    a target"]}
 
 
-def run(benchmark, monkeypatch, tmp_path, old: dict, new: dict, *options: str) -> None:
+def run(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: dict, new: dict, *options: str) -> None:
     files = []
     for name, content in (("old", old), ("new", new)):
         files.append(tmp_path / f"{name}.json")
@@ -38,7 +38,9 @@ def run(benchmark, monkeypatch, tmp_path, old: dict, new: dict, *options: str) -
     benchmark.main()
 
 
-def test_times_within_the_threshold_pass_and_ratios_are_printed(benchmark, monkeypatch, tmp_path, capsys):
+def test_times_within_the_threshold_pass_and_ratios_are_printed(
+    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(benchmark, monkeypatch, tmp_path, record(), record(1.09, 10.0))
     out = capsys.readouterr().out
     assert "[1, 2048, 16, 128, 128] bfloat16 ours forward ms: 1 -> 1.09, 1.09 times" in out
@@ -47,7 +49,7 @@ def test_times_within_the_threshold_pass_and_ratios_are_printed(benchmark, monke
     assert "2 medians compared, 0 over 1.10 times" in out
 
 
-def test_one_slower_median_fails_and_is_named(benchmark, monkeypatch, tmp_path):
+def test_one_slower_median_fails_and_is_named(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(benchmark, monkeypatch, tmp_path, record(), record(decode=22.5))
     assert stopped.value.code != 0
@@ -57,13 +59,15 @@ def test_one_slower_median_fails_and_is_named(benchmark, monkeypatch, tmp_path):
         run(benchmark, monkeypatch, tmp_path, record(), record(float("nan")))
 
 
-def test_the_threshold_is_an_option(benchmark, monkeypatch, tmp_path):
+def test_the_threshold_is_an_option(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run(benchmark, monkeypatch, tmp_path, record(), record(1.4), "--threshold", "0.5")
     with pytest.raises(SystemExit, match=r"1\.40 times"):
         run(benchmark, monkeypatch, tmp_path, record(), record(1.4), "--threshold", "0.3")
 
 
-def test_other_gpus_other_shapes_and_other_files_do_not_compare(benchmark, monkeypatch, tmp_path, capsys):
+def test_other_gpus_other_shapes_and_other_files_do_not_compare(
+    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="two GPU models do not compare"):
         run(benchmark, monkeypatch, tmp_path, record(gpu="NVIDIA A100"), record())
     other = record(T=4096)
@@ -75,13 +79,17 @@ def test_other_gpus_other_shapes_and_other_files_do_not_compare(benchmark, monke
         run(benchmark, monkeypatch, tmp_path, {"rows": 3}, record())
 
 
-def test_a_dtype_of_its_own_is_a_measurement_of_its_own(benchmark, monkeypatch, tmp_path):
+def test_a_dtype_of_its_own_is_a_measurement_of_its_own(
+    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     half = record(5.0)
     half["rows"][0]["dtype"] = "float16"
     run(benchmark, monkeypatch, tmp_path, record(), half)  # the decode row alone is compared
 
 
-def test_the_shipped_figures_compare_with_themselves_and_with_slower_ones(benchmark, monkeypatch, tmp_path, capsys):
+def test_the_shipped_figures_compare_with_themselves_and_with_slower_ones(
+    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     run(benchmark, monkeypatch, tmp_path, measured, measured)
     assert "0 over 1.10 times" in capsys.readouterr().out
@@ -91,7 +99,9 @@ def test_the_shipped_figures_compare_with_themselves_and_with_slower_ones(benchm
         run(benchmark, monkeypatch, tmp_path, measured, slower)
 
 
-def test_a_new_file_needs_an_old_one(benchmark, monkeypatch, capsys):
+def test_a_new_file_needs_an_old_one(
+    benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["kernels.py", "--measured", "new.json"])
     with pytest.raises(SystemExit):
         benchmark.main()

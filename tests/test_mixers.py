@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -229,7 +230,7 @@ def test_generate_equals_repeated_forwards(name: str, ids: torch.Tensor) -> None
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", LAYERS)
-def test_auto_classes_load_what_was_saved(name: str, tmp_path, ids: torch.Tensor) -> None:
+def test_auto_classes_load_what_was_saved(name: str, tmp_path: Path, ids: torch.Tensor) -> None:
     model = small_model(VARIANTS[name])
     model.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)

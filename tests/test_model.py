@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from fakes import small_checkpoint, small_config, small_model
@@ -172,7 +174,7 @@ def test_beam_search_reorders_states(model: GDN2ForCausalLM, ids: torch.Tensor) 
 
 
 @torch.no_grad()
-def test_auto_classes_load_what_was_saved(tmp_path, ids: torch.Tensor) -> None:
+def test_auto_classes_load_what_was_saved(tmp_path: Path, ids: torch.Tensor) -> None:
     for tied in (False, True):
         model = small_model(small_config(tie_word_embeddings=tied, initializer_range=0.2))
         model.save_pretrained(tmp_path / str(tied))
@@ -182,7 +184,7 @@ def test_auto_classes_load_what_was_saved(tmp_path, ids: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def test_decay_parameters_stay_in_float32(tmp_path, ids: torch.Tensor) -> None:
+def test_decay_parameters_stay_in_float32(tmp_path: Path, ids: torch.Tensor) -> None:
     small_model().save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     mixer = loaded.model.layers[0].mixer
@@ -214,7 +216,7 @@ class TestBadCheckpoints:
     """Each fault is named in one line, with the file."""
 
     @pytest.fixture
-    def folder(self, tmp_path):
+    def folder(self, tmp_path: Path):
         return small_checkpoint(tmp_path / "model")
 
     def test_fingerprint_changes_with_a_weight(self, folder) -> None:
@@ -222,7 +224,7 @@ class TestBadCheckpoints:
         small_model(seed=1).save_pretrained(folder)
         assert fingerprint(folder) != before
 
-    def test_missing_folder(self, tmp_path) -> None:
+    def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="no such folder"):
             load_checkpoint(tmp_path / "nothing")
 

@@ -30,7 +30,7 @@ DECAYS = ["none", "mild", "strong", "mixed", "extreme", "uneven"]
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("T", [1, 31, 32, 33, 100])
-def test_backends_match_the_definition_in_float64(backend, decay, T):
+def test_backends_match_the_definition_in_float64(backend, decay, T) -> None:
     *inputs, state = make_inputs(2, T, 2, 8, 6, decay)
     o, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
     expected_o, expected_state = oracle(*inputs, state, 8**-0.5)
@@ -40,7 +40,7 @@ def test_backends_match_the_definition_in_float64(backend, decay, T):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("decay", DECAYS)
-def test_float32_stays_within_its_tolerance(backend, decay):
+def test_float32_stays_within_its_tolerance(backend, decay) -> None:
     exact = make_inputs(2, 200, 2, 32, 16, decay)
     rounded = [x.float() for x in exact]
     *inputs, state = rounded
@@ -54,7 +54,7 @@ def test_float32_stays_within_its_tolerance(backend, decay):
 @pytest.mark.parametrize("backend", FAST_BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("decay", DECAYS)
-def test_gradients_match_autograd_of_the_recurrence(backend, dtype, decay):
+def test_gradients_match_autograd_of_the_recurrence(backend, dtype, decay) -> None:
     rounded = [x.to(dtype) for x in make_inputs(1, 70, 2, 8, 6, decay)]
     rng = torch.Generator().manual_seed(1)
     d_o = torch.randn(1, 70, 2, 6, generator=rng, dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_gradients_match_autograd_of_the_recurrence(backend, dtype, decay):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_segments_with_carried_state_equal_one_shot(backend):
+def test_segments_with_carried_state_equal_one_shot(backend) -> None:
     *inputs, state = make_inputs(2, 150, 2, 8, 6)
     whole, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
     outputs = []
@@ -88,7 +88,7 @@ def test_segments_with_carried_state_equal_one_shot(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_packed_sequences_equal_separate_ones_even_empty(backend):
+def test_packed_sequences_equal_separate_ones_even_empty(backend) -> None:
     *inputs, _ = make_inputs(1, 90, 2, 8, 6)
     offsets = [0, 5, 5, 38, 90]
     states = make_inputs(4, 1, 2, 8, 6, seed=3)[-1]
@@ -109,7 +109,7 @@ def test_packed_sequences_equal_separate_ones_even_empty(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_op_steps_leave_state_and_outputs_untouched(backend):
+def test_no_op_steps_leave_state_and_outputs_untouched(backend) -> None:
     *inputs, state = make_inputs(2, 40, 2, 8, 6, "none")
     padded = [torch.cat([x, torch.zeros_like(x[:, :9])], 1) for x in inputs]
     o, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
@@ -118,7 +118,7 @@ def test_no_op_steps_leave_state_and_outputs_untouched(backend):
     assert torch.equal(final, final_padded)
 
 
-def test_how_a_chunk_is_computed_does_not_depend_on_what_stands_beside_it():
+def test_how_a_chunk_is_computed_does_not_depend_on_what_stands_beside_it() -> None:
     alone, beside = (make_inputs(1, 70, 2, 16, 8, decay=d, dtype=torch.float32)[3] for d in ("mild", "strong"))
     chunks = [_to_chunks(g) for g in (alone, torch.cat([alone, beside]))]
     decays = [_decay_and_scores(*torch.rand(3, *g.shape), g)[:2] for g in chunks]
@@ -127,7 +127,7 @@ def test_how_a_chunk_is_computed_does_not_depend_on_what_stands_beside_it():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_identical_keys_with_doubled_erase_stay_accurate(backend):
+def test_identical_keys_with_doubled_erase_stay_accurate(backend) -> None:
     *inputs, state = make_inputs(1, 64, 1, 8, 6, "none")
     inputs[1] = inputs[1][:, :1].expand(-1, 64, -1, -1)
     inputs[4] = torch.full_like(inputs[4], 2.0)
@@ -137,7 +137,7 @@ def test_identical_keys_with_doubled_erase_stay_accurate(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_growing_transitions_are_followed_not_assumed_away(backend):
+def test_growing_transitions_are_followed_not_assumed_away(backend) -> None:
     """Channel-wise erase gates need not contract (period-2 map of spectral radius 5/4)."""
     angles = torch.tensor([116.565, 153.435], dtype=torch.float64).deg2rad().repeat(20)
     k = torch.stack([angles.cos(), angles.sin()], -1)[None, :, None, :]
@@ -153,7 +153,7 @@ def test_growing_transitions_are_followed_not_assumed_away(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_infinite_decay_forgets_and_nan_stays_in_its_row(backend):
+def test_infinite_decay_forgets_and_nan_stays_in_its_row(backend) -> None:
     *inputs, state = make_inputs(2, 40, 2, 8, 6)
     inputs[3][:, 20] = -torch.inf
     o, _ = gated_delta_rule_2(*inputs, initial_state=state, backend=backend)
@@ -165,7 +165,7 @@ def test_infinite_decay_forgets_and_nan_stays_in_its_row(backend):
     assert torch.equal(poisoned[1].isnan().any(), torch.tensor(False))
 
 
-def test_half_precision_inputs_keep_a_float32_state():
+def test_half_precision_inputs_keep_a_float32_state() -> None:
     *inputs, _ = [x.bfloat16() for x in make_inputs(1, 40, 2, 8, 6)]
     o, state = gated_delta_rule_2(*inputs, output_final_state=True)
     assert o.dtype == torch.bfloat16
@@ -181,7 +181,7 @@ def test_half_precision_inputs_keep_a_float32_state():
         ({"initial_state": (2, 2, 4, 3)}, r"initial_state must be \[N, H, d_k, d_v\] = \[1, 2, 4, 3\]"),
     ],
 )
-def test_wrong_shapes_name_the_argument_and_what_fits(change, words):
+def test_wrong_shapes_name_the_argument_and_what_fits(change, words) -> None:
     shapes = dict.fromkeys("qkgb", (1, 8, 2, 4)) | dict.fromkeys("vw", (1, 8, 2, 3)) | change
     with pytest.raises(ValueError, match=words):
         gated_delta_rule_2(**{name: torch.zeros(shape) for name, shape in shapes.items()})
@@ -191,13 +191,13 @@ def test_wrong_shapes_name_the_argument_and_what_fits(change, words):
     ("offsets", "words"),
     [([1, 8], "start at 0"), ([0, 7], "end at T = 8"), ([0, 6, 4, 8], "backwards"), ([0], "at least two")],
 )
-def test_wrong_offsets_are_refused(offsets, words):
+def test_wrong_offsets_are_refused(offsets, words) -> None:
     *inputs, _ = make_inputs(1, 8, 1, 4, 4)
     with pytest.raises(ValueError, match=words):
         gated_delta_rule_2(*inputs, cu_seqlens=torch.tensor(offsets))
 
 
-def test_positive_log_decay_and_unknown_backends_are_refused():
+def test_positive_log_decay_and_unknown_backends_are_refused() -> None:
     *inputs, _ = make_inputs(1, 8, 1, 4, 4)
     with pytest.raises(ValueError, match="backend must be one of auto, naive, chunked"):
         gated_delta_rule_2(*inputs, backend="cuda")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ruler_data import TASKS, write_ruler_data
+from ruler_official import count_regex
 
-from benchmarks.ruler_official import count_regex
 from tasks.ruler.generators import DEFAULT_SEEDS
 from tasks.ruler.official.generator import draws
 from tasks.ruler.spec import RulerSpec
@@ -76,7 +76,7 @@ def test_what_the_original_made_is_met(
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_lm_eval_itself_asks_the_same(task: str) -> None:
-    from benchmarks.ruler_lm_eval import lm_eval_samples
+    from ruler_lm_eval import lm_eval_samples
 
     for length in (900, 2048, 4200):
         if task == "qa_2" and length < 2048:

@@ -111,7 +111,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert whole_losses == cut_losses
 
 
-def test_a_folder_of_another_recipe_is_refused(recipe: Path, tmp_path: Path, capsys) -> None:
+def test_a_folder_of_another_recipe_is_refused(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [str(recipe), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     assert main(arguments) == 0
     recipe.write_text(recipe.read_text().replace("seed: 3", "seed: 4"))

@@ -32,7 +32,7 @@ from gdn2.ops.triton.variants import SCAN_OUTPUT, SCAN_OUTPUT_WIDE, VARIANTS
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
 @pytest.mark.parametrize("T", [1, 15, 17, 32, 33, 70])
-def test_outputs_and_states_match_the_definition(decay, T):
+def test_outputs_and_states_match_the_definition(decay, T) -> None:
     inputs = rounded(2, T, 2, 8, 6, decay=decay)
     expected_o, expected_state = oracle(*[x.double().cpu() for x in inputs], 8**-0.5)
     o, state = run(inputs)
@@ -41,19 +41,19 @@ def test_outputs_and_states_match_the_definition(decay, T):
 
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
-def test_every_gradient_matches_autograd_of_the_recurrence(decay):
+def test_every_gradient_matches_autograd_of_the_recurrence(decay) -> None:
     assert_gradients(rounded(1, 70, 2, 8, 6, decay=decay))
 
 
 @pytest.mark.parametrize(("K", "V"), [(32, 64), (64, 32), (128, 24), (24, 40), (192, 16), (256, 16), (16, 96)])
-def test_head_sizes_up_to_256_and_no_powers_of_two(K, V):
+def test_head_sizes_up_to_256_and_no_powers_of_two(K, V) -> None:
     inputs = rounded(1, 35, 1, K, V)
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
         assert_close(ours, theirs, FORWARD)
     assert_gradients(inputs)
 
 
-def test_half_precision_inputs_are_as_exact_as_their_rounding():
+def test_half_precision_inputs_are_as_exact_as_their_rounding() -> None:
     inputs = rounded(1, 50, 2, 32, 16, dtype=torch.float16)
     o, state = run(inputs)
     assert o.dtype == torch.float16
@@ -64,7 +64,7 @@ def test_half_precision_inputs_are_as_exact_as_their_rounding():
 
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong"])
-def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay):
+def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay) -> None:
     *six, state = rounded(2, 40, 2, 16, 16, decay=decay)
     o, last = operator.run_recurrent(Call(*six, 0.25, kernels_for(*six)), state)
     chunk_o, chunk_last = triton_gated_delta_rule_2(*six, 0.25, state)
@@ -73,7 +73,7 @@ def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay):
 
 
 @pytest.fixture
-def short_segments(monkeypatch):
+def short_segments(monkeypatch: pytest.MonkeyPatch):
     """Segments of two chunks."""
     monkeypatch.setattr(layout, "SEGMENT_TOKEN_HEADS", 2 * 2 * 32)
     layout.segments_of.cache_clear()
@@ -82,7 +82,7 @@ def short_segments(monkeypatch):
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_several_segments_equal_one_forward_and_backward():
+def test_several_segments_equal_one_forward_and_backward() -> None:
     inputs = rounded(1, 200, 2, 8, 6)
     assert len(layout.segments_of(None, 1, 200, 2, 32, inputs[0].device)) == 4
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
@@ -91,7 +91,7 @@ def test_several_segments_equal_one_forward_and_backward():
 
 
 @pytest.mark.parametrize("segments", ["one", "several"])
-def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, request):
+def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, request: pytest.FixtureRequest) -> None:
     if segments == "several":
         request.getfixturevalue("short_segments")
     *six, state = inputs = rounded(2, 100, 2, 16, 80)
@@ -105,7 +105,7 @@ def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, req
     assert SCAN_OUTPUT not in launched
 
 
-def test_pieces_with_carried_state_equal_one_shot():
+def test_pieces_with_carried_state_equal_one_shot() -> None:
     *six, state = inputs = rounded(2, 100, 2, 8, 6)
     whole, final = exact(inputs)
     outputs = []
@@ -116,7 +116,7 @@ def test_pieces_with_carried_state_equal_one_shot():
     assert_close(state, final, FORWARD)
 
 
-def test_packed_sequences_equal_separate_ones_with_their_gradients():
+def test_packed_sequences_equal_separate_ones_with_their_gradients() -> None:
     offsets = [0, 5, 5, 38, 90]
     six, states = rounded(1, 90, 2, 8, 6)[:6], rounded(4, 1, 2, 8, 6, seed=3)[6]
     packed = {"cu_seqlens": torch.tensor(offsets)}
@@ -129,7 +129,7 @@ def test_packed_sequences_equal_separate_ones_with_their_gradients():
 
 
 @pytest.mark.parametrize("gate", ["no erase", "no write", "doubled erase"])
-def test_gates_at_their_ends(gate):
+def test_gates_at_their_ends(gate) -> None:
     inputs = rounded(1, 50, 2, 8, 6)
     if gate == "no erase":
         inputs[4] = torch.zeros_like(inputs[4])
@@ -142,14 +142,14 @@ def test_gates_at_their_ends(gate):
     assert_gradients(inputs)
 
 
-def test_identical_keys_with_doubled_erase_stay_accurate():
+def test_identical_keys_with_doubled_erase_stay_accurate() -> None:
     inputs = rounded(1, 64, 1, 8, 6, decay="none")
     inputs[1] = inputs[1][:, :1].expand(-1, 64, -1, -1)
     inputs[4] = torch.full_like(inputs[4], 2.0)
     assert_close(run(inputs)[0], exact(inputs)[0], 2e-5)  # nothing is forgotten: rounding adds up over 64 steps
 
 
-def test_no_op_steps_leave_state_and_outputs_untouched():
+def test_no_op_steps_leave_state_and_outputs_untouched() -> None:
     *six, state = rounded(2, 40, 2, 8, 6, decay="none")
     padded = [torch.cat([x, torch.zeros_like(x[:, :9])], 1) for x in six]
     o, final = run([*six, state])
@@ -158,7 +158,7 @@ def test_no_op_steps_leave_state_and_outputs_untouched():
     assert torch.equal(final, final_padded)
 
 
-def test_infinite_decay_forgets_and_nan_stays_in_its_row():
+def test_infinite_decay_forgets_and_nan_stays_in_its_row() -> None:
     *six, state = rounded(2, 40, 2, 8, 6)
     six[3][:, 20] = -torch.inf
     o, _ = run([*six, state])
@@ -170,7 +170,7 @@ def test_infinite_decay_forgets_and_nan_stays_in_its_row():
     assert not poisoned[1].isnan().any()
 
 
-def test_a_decay_above_zero_gives_nan_where_nobody_looked():
+def test_a_decay_above_zero_gives_nan_where_nobody_looked() -> None:
     *six, state = rounded(1, 40, 1, 8, 6)
     six[3][0, 30, 0, 2] = 0.5
     with pytest.raises(ValueError, match="log-decay <= 0"):
@@ -179,7 +179,7 @@ def test_a_decay_above_zero_gives_nan_where_nobody_looked():
     assert o[0, 30:].isnan().all()
 
 
-def test_no_initial_state_is_a_state_of_zeros_and_empty_inputs_return_it():
+def test_no_initial_state_is_a_state_of_zeros_and_empty_inputs_return_it() -> None:
     *six, state = rounded(2, 40, 2, 8, 6)
     o, final = gated_delta_rule_2(*six, output_final_state=True, backend="triton")
     zero_o, zero_final = run([*six, torch.zeros_like(state)])
@@ -190,7 +190,7 @@ def test_no_initial_state_is_a_state_of_zeros_and_empty_inputs_return_it():
     assert torch.equal(same, state)
 
 
-def test_strided_and_misaligned_inputs_give_the_same_bits():
+def test_strided_and_misaligned_inputs_give_the_same_bits() -> None:
     inputs = rounded(1, 40, 2, 8, 6)
     strided = [torch.stack([x, x], -1)[..., 0] for x in inputs]
     assert not any(x.is_contiguous() for x in strided)
@@ -200,7 +200,7 @@ def test_strided_and_misaligned_inputs_give_the_same_bits():
         assert all(torch.equal(a, e) for a, e in zip(run(variant), expected, strict=True))
 
 
-def test_every_number_that_is_read_was_written_and_two_runs_agree(monkeypatch):
+def test_every_number_that_is_read_was_written_and_two_runs_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = rounded(1, 70, 2, 24, 20)
     expected = [*run(inputs), *all_gradients(inputs, "triton")]
     assert all(torch.equal(a, e) for a, e in zip(run(inputs), expected[:2], strict=True))
@@ -217,7 +217,7 @@ def test_every_number_that_is_read_was_written_and_two_runs_agree(monkeypatch):
     assert all(torch.equal(a, e) for a, e in zip(again, expected, strict=True))
 
 
-def test_wrong_inputs_are_refused_by_name():
+def test_wrong_inputs_are_refused_by_name() -> None:
     inputs = rounded(1, 20, 1, 8, 6)
     with pytest.raises(ValueError, match="takes float32, bfloat16 and float16, got q in"):
         run([x.double() for x in inputs])
@@ -227,7 +227,7 @@ def test_wrong_inputs_are_refused_by_name():
         run(inputs, backend="cuda")
 
 
-def test_the_backend_is_chosen_by_argument_then_environment_then_device(monkeypatch):
+def test_the_backend_is_chosen_by_argument_then_environment_then_device(monkeypatch: pytest.MonkeyPatch) -> None:
     from gdn2.ops.backends import resolve_backend
 
     assert resolve_backend("auto", 100, "cpu") == "chunked"
@@ -244,14 +244,14 @@ def test_the_backend_is_chosen_by_argument_then_environment_then_device(monkeypa
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=str)
-def test_tiles_divide_every_padded_head_size(variant):
+def test_tiles_divide_every_padded_head_size(variant) -> None:
     for K, V, precision, arch in itertools.product((16, 32, 64, 128, 256), (16, 64, 192), ("bf16", "tf32"), (80, 90)):
         for tile in tiles_for(variant, K, V, precision, arch):
             assert K % tile.get("BK", 1) == V % tile.get("BV", 1) == 0
             assert K % tile.get("BN", 1) == V % tile.get("BN", 1) == 0
 
 
-def test_registers_read_before_they_are_written_are_found():
+def test_registers_read_before_they_are_written_are_found() -> None:
     sass = """
         /*0010*/    UMOV UR4, 0x400 ;       /* 0x0 */
         /*0020*/    USHF.R.U32.HI UR5, URZ, 0x4, UR4 ;
@@ -271,7 +271,7 @@ def test_registers_read_before_they_are_written_are_found():
     "shape",
     [(2, 300, 4, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 32, 96), (1, 150, 1, 256, 256), (1, 90, 2, 32, 32)],
 )
-def test_bfloat16_on_a_gpu(shape):
+def test_bfloat16_on_a_gpu(shape) -> None:
     inputs = rounded(*shape, dtype=torch.bfloat16)
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
         assert_close(ours, theirs, 8e-3)
@@ -282,7 +282,7 @@ def test_bfloat16_on_a_gpu(shape):
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("d", [64, 128])
-def test_a_row_gives_the_same_bits_alone_and_among_others_on_a_gpu(d, dtype):
+def test_a_row_gives_the_same_bits_alone_and_among_others_on_a_gpu(d, dtype) -> None:
     inputs = rounded(24, 300, 4, d, d, dtype=dtype)
     together = run(inputs)
     for row in (0, 23):

@@ -45,7 +45,7 @@ def assert_sound(rows: list[dict]) -> None:
         assert row["narrow"] == [], row
 
 
-def test_kernels_compile_without_spills_onto_matrix_units_within_shared_memory(tmp_path):
+def test_kernels_compile_without_spills_onto_matrix_units_within_shared_memory(tmp_path: Path) -> None:
     rows = compiled(tmp_path, "--quick")
     assert [(row["kernel"], row["arch"]) for row in rows] == [
         (name, arch) for name, variant in VARIANTS.items() for arch in ARCHITECTURES if variant in QUICK[arch]
@@ -53,7 +53,7 @@ def test_kernels_compile_without_spills_onto_matrix_units_within_shared_memory(t
     assert_sound(rows)
 
 
-def test_the_small_steps_of_a_layer_compile_without_spills():
+def test_the_small_steps_of_a_layer_compile_without_spills() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "gdn2.ops.triton.aot", "--layers"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -65,13 +65,13 @@ def test_the_small_steps_of_a_layer_compile_without_spills():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch, tmp_path):
+def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch, tmp_path: Path) -> None:
     rows = compiled(tmp_path, "--arch", arch)
     assert len(rows) == len(VARIANTS)
     assert_sound(rows)
 
 
-def test_all_means_every_candidate_and_every_kind_of_call_once():
+def test_all_means_every_candidate_and_every_kind_of_call_once() -> None:
     jobs = jobs_for(ARCHITECTURES, HEAD_SIZES, CHUNK_SIZE, VARIANTS.values(), candidates=True, all_flags=True)
     keys = [job.source.key for job in jobs]
     assert len(keys) == len(set(keys))
@@ -97,7 +97,7 @@ def _row(**changes: object) -> Row:
     return Row(Job(job.source, True, job.sizes), Compiled(**(values | changes)))
 
 
-def test_whatever_must_not_ship_is_named_and_a_sound_binary_is_not():
+def test_whatever_must_not_ship_is_named_and_a_sound_binary_is_not() -> None:
     assert faults([_row()]) == []
     assert "more than the chip has" in faults([_row(shared_bytes=228 * 1024)])[0]
     assert "UR6 in HGMMA" in faults([_row(unwritten=("UR6 in HGMMA",))])[0]
@@ -111,7 +111,7 @@ def test_whatever_must_not_ship_is_named_and_a_sound_binary_is_not():
     )
 
 
-def test_chips_with_little_shared_memory_get_fewer_stages_and_no_tiles_of_sm_90():
+def test_chips_with_little_shared_memory_get_fewer_stages_and_no_tiles_of_sm_90() -> None:
     assert tiles_for(SCAN_OUTPUT, 128, 128, "bf16", 90)[0]["num_stages"] == 4
     for arch in (86, 89, 120):
         assert shared_memory_limit(arch) == 99 * 1024

@@ -30,12 +30,12 @@ from gdn2.ops.triton.variants import PREPARE
 
 
 @pytest.mark.parametrize("T", [1, 17])
-def test_one_token_and_one_more_than_the_recurrent_kernel_takes_have_their_gradients(T):
+def test_one_token_and_one_more_than_the_recurrent_kernel_takes_have_their_gradients(T) -> None:
     assert_gradients(rounded(1, T, 2, 8, 6))
 
 
 @pytest.mark.parametrize(("K", "V"), [(1, 1), (48, 1), pytest.param(96, 48, marks=pytest.mark.slow)])
-def test_head_sizes_that_are_no_powers_of_two_down_to_one(K, V):
+def test_head_sizes_that_are_no_powers_of_two_down_to_one(K, V) -> None:
     inputs = rounded(1, 33, 1, K, V)
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
         assert_close(ours, theirs, FORWARD)
@@ -46,7 +46,7 @@ def test_head_sizes_that_are_no_powers_of_two_down_to_one(K, V):
 
 
 @pytest.mark.parametrize("offsets", [[0, 0, 9, 9, 9], [0, 0, 40, 40, 41, 41], [0, 1, 2, 3]])
-def test_empty_sequences_at_both_ends_of_a_pack_keep_their_states(offsets):
+def test_empty_sequences_at_both_ends_of_a_pack_keep_their_states(offsets) -> None:
     N, T = len(offsets) - 1, offsets[-1]
     inputs = [*rounded(1, T, 2, 8, 6)[:6], rounded(N, 1, 2, 8, 6, seed=3)[6]]
     packed = {"cu_seqlens": torch.tensor(offsets, dtype=torch.int32)}
@@ -60,7 +60,7 @@ def test_empty_sequences_at_both_ends_of_a_pack_keep_their_states(offsets):
         assert_gradients(inputs, **packed)
 
 
-def test_a_pack_of_nothing_but_empty_sequences_returns_the_states():
+def test_a_pack_of_nothing_but_empty_sequences_returns_the_states() -> None:
     six, state = rounded(1, 0, 2, 8, 6)[:6], rounded(3, 1, 2, 8, 6)[6]
     o, final = run([*six, state], cu_seqlens=torch.tensor([0, 0, 0, 0]))
     assert o.shape == (1, 0, 2, 6)
@@ -70,7 +70,7 @@ def test_a_pack_of_nothing_but_empty_sequences_returns_the_states():
     assert not zeros.any()
 
 
-def test_no_rows_and_no_heads_are_no_error():
+def test_no_rows_and_no_heads_are_no_error() -> None:
     for B, H in ((0, 2), (2, 0)):
         o, final = run(rounded(B, 5, H, 8, 6))
         assert o.shape == (B, 5, H, 6)
@@ -78,7 +78,9 @@ def test_no_rows_and_no_heads_are_no_error():
 
 
 @pytest.mark.parametrize("T", [3, 40])
-def test_the_scale_is_one_over_the_root_of_d_k_unless_given_and_may_be_an_integer(T, monkeypatch):
+def test_the_scale_is_one_over_the_root_of_d_k_unless_given_and_may_be_an_integer(
+    T, monkeypatch: pytest.MonkeyPatch
+) -> None:
     *six, state = rounded(1, T, 2, 16, 6)
     seen, launch = [], Launcher.__call__
 
@@ -98,7 +100,7 @@ def test_the_scale_is_one_over_the_root_of_d_k_unless_given_and_may_be_an_intege
 
 
 @pytest.mark.parametrize("T", [3, 40])
-def test_without_an_initial_state_the_final_one_is_that_of_zeros(T):
+def test_without_an_initial_state_the_final_one_is_that_of_zeros(T) -> None:
     *six, state = rounded(2, T, 2, 8, 6)
     o, final = gated_delta_rule_2(*six, output_final_state=True, backend="triton")
     expected_o, expected = exact([*six, torch.zeros_like(state)])
@@ -106,7 +108,7 @@ def test_without_an_initial_state_the_final_one_is_that_of_zeros(T):
     assert_close(final, expected, FORWARD)
 
 
-def test_gradients_of_outputs_alone_and_of_the_state_alone():
+def test_gradients_of_outputs_alone_and_of_the_state_alone() -> None:
     inputs = rounded(1, 40, 1, 8, 6)
     for index in (0, 1):
         grads = []
@@ -117,7 +119,7 @@ def test_gradients_of_outputs_alone_and_of_the_state_alone():
             assert_close(ours, torch.zeros_like(ours) if theirs is None else theirs, BACKWARD)
 
 
-def test_only_what_asks_for_gradients_gets_them():
+def test_only_what_asks_for_gradients_gets_them() -> None:
     inputs = rounded(1, 20, 1, 8, 6)
     expected = all_gradients(inputs, "triton")
     rng = torch.Generator().manual_seed(5)
@@ -130,7 +132,7 @@ def test_only_what_asks_for_gradients_gets_them():
         assert torch.equal(leaves[i].grad, expected[i])
 
 
-def test_strided_gradients_of_the_outputs_give_the_same_bits():
+def test_strided_gradients_of_the_outputs_give_the_same_bits() -> None:
     inputs = rounded(1, 40, 2, 8, 6)
     leaves = [x.clone().requires_grad_() for x in inputs]
     o, _ = run(leaves)
@@ -141,14 +143,14 @@ def test_strided_gradients_of_the_outputs_give_the_same_bits():
     assert all(map(torch.equal, torch.autograd.grad(o, leaves, strided), expected))
 
 
-def test_a_state_in_float64_is_refused_not_rounded():
+def test_a_state_in_float64_is_refused_not_rounded() -> None:
     *six, state = rounded(1, 3, 1, 8, 6)
     with pytest.raises(ValueError, match=r"states in float32, got initial_state in torch\.float64"):
         triton_gated_delta_rule_2(*six, 1.0, state.double())
 
 
 @pytest.mark.parametrize("T", [1, 40])
-def test_batches_beyond_65535_heads_are_one_axis_of_programs(T, monkeypatch):
+def test_batches_beyond_65535_heads_are_one_axis_of_programs(T, monkeypatch: pytest.MonkeyPatch) -> None:
     grids = []
     monkeypatch.setattr(Launcher, "__call__", lambda _self, grid, *_arguments: grids.append(grid))
     six = [torch.zeros(1, 1, 1, 1).expand(700, T, 100, 16) for _ in range(6)]
@@ -158,7 +160,7 @@ def test_batches_beyond_65535_heads_are_one_axis_of_programs(T, monkeypatch):
     assert all(grid[0] >= 70_000 and grid[1:] == (1, 1) for grid in grids)
 
 
-def test_more_programs_than_a_launch_has_are_refused(monkeypatch):
+def test_more_programs_than_a_launch_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Launcher, "__call__", lambda *_: None)
     kernels = KernelSet(16, 16, "tf32x3", torch.device("cpu"))
     kernels.launch(PREPARE, MAX_PROGRAMS)
@@ -166,7 +168,7 @@ def test_more_programs_than_a_launch_has_are_refused(monkeypatch):
         kernels.launch(PREPARE, MAX_PROGRAMS + 1)
 
 
-def test_addresses_with_32_bit_offsets_are_found():
+def test_addresses_with_32_bit_offsets_are_found() -> None:
     ttir = """
       tt.func public @kernel(%p_q: !tt.ptr<bf16> {tt.divisibility = 16 : i32}, %p_g: !tt.ptr<f32>, %p_n: !tt.ptr<i32>) {
         %0 = tt.addptr %p_n, %c : !tt.ptr<i32>, i32
@@ -182,7 +184,9 @@ def test_addresses_with_32_bit_offsets_are_found():
 
 @pytest.mark.slow
 @pytest.mark.skipif(DEVICE != "cpu", reason="reserves memory that a CPU gives only where it is touched")
-def test_tokens_beyond_two_to_the_31_elements_are_read_and_written_in_their_place(monkeypatch):
+def test_tokens_beyond_two_to_the_31_elements_are_read_and_written_in_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("triton.runtime.interpreter.GridExecutor._restore_args_dev", lambda *_: None)  # copies it all
     H, d, tail = 2, 32, 70
     T = 2**31 // (H * d) + 100

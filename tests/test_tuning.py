@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ SMALL = {"heads": 1, "tokens": 160, "device": CPU}
 
 
 @pytest.fixture(autouse=True)
-def a_gpu_of_our_own(monkeypatch, tmp_path):
+def a_gpu_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A chip's name, an empty cache, and a small call to check a tile with."""
     monkeypatch.setenv("GDN2_CACHE", str(tmp_path))
     monkeypatch.setattr(choice, "gpu_name", lambda _device: "NVIDIA H200/test")
@@ -39,7 +40,7 @@ def default(variant):
     return tiles_for(variant, 128, 128, "bf16", 90)[0]
 
 
-def clock(monkeypatch, milliseconds):
+def clock(monkeypatch: pytest.MonkeyPatch, milliseconds):
     """`tune` with a timer that gives `milliseconds(variant, tile)` and runs nothing; what it was asked for."""
     asked, current = [], []
     create = Launcher.__init__
@@ -71,7 +72,9 @@ def last_of_prepare(variant, tile):
     return last_is_fastest(variant, tile) if variant == PREPARE else 1.0
 
 
-def test_the_fastest_candidate_is_kept_by_gpu_and_shape_and_read_by_the_next_run(monkeypatch, tmp_path):
+def test_the_fastest_candidate_is_kept_by_gpu_and_shape_and_read_by_the_next_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     several = {v for v in VARIANTS.values() if len(tiles_for(v, 16, 16, "tf32x3", 90)) > 1}
     assert {PREPARE, PREPARE_BACKWARD, RECURRENT} <= several
     asked, tune = clock(monkeypatch, last_is_fastest)
@@ -90,7 +93,7 @@ def test_the_fastest_candidate_is_kept_by_gpu_and_shape_and_read_by_the_next_run
     assert len(asked) == number  # reading measures nothing
 
 
-def test_other_shapes_and_dtypes_are_added_to_the_same_file(monkeypatch):
+def test_other_shapes_and_dtypes_are_added_to_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
     _, tune = clock(monkeypatch, last_of_prepare)
     other = {"prepare 128x128 bf16": tiles_for(PREPARE, 128, 128, "bf16", 90)[1]}
     choice.write(choice.cache_file(CPU), other)
@@ -100,12 +103,14 @@ def test_other_shapes_and_dtypes_are_added_to_the_same_file(monkeypatch):
     assert not list(choice.cache_file(CPU).parent.glob("*.tmp"))
 
 
-def test_the_default_stays_where_nothing_is_faster(monkeypatch):
+def test_the_default_stays_where_nothing_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     _, tune = clock(monkeypatch, lambda _variant, _tile: 1.0)
     assert all(tile == tiles_for(variant, 16, 16, "tf32x3", 90)[0] for variant, (tile, _) in tune().items())
 
 
-def test_a_candidate_that_does_not_run_on_the_chip_is_passed_over(monkeypatch, caplog):
+def test_a_candidate_that_does_not_run_on_the_chip_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def too_large(variant, tile):
         if variant == PREPARE and tile != tiles_for(PREPARE, 16, 16, "tf32x3", 90)[0]:
             raise OutOfResources(300_000, 232_448, "shared memory")
@@ -118,7 +123,9 @@ def test_a_candidate_that_does_not_run_on_the_chip_is_passed_over(monkeypatch, c
     assert "does not run on this GPU" in caplog.text
 
 
-def test_a_candidate_that_computes_something_else_is_passed_over(monkeypatch, caplog):
+def test_a_candidate_that_computes_something_else_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     wrong = tiles_for(PREPARE, 16, 16, "tf32x3", 90)[-1]
     call = Launcher.__call__
 
@@ -137,7 +144,7 @@ def test_a_candidate_that_computes_something_else_is_passed_over(monkeypatch, ca
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\x00\x01", '"prepare"', ""])
-def test_a_corrupt_cache_is_left_aside_with_a_warning(text, caplog):
+def test_a_corrupt_cache_is_left_aside_with_a_warning(text, caplog: pytest.LogCaptureFixture) -> None:
     file = choice.cache_file(CUDA)
     file.parent.mkdir(parents=True)
     file.write_text(text)
@@ -150,7 +157,7 @@ def test_a_corrupt_cache_is_left_aside_with_a_warning(text, caplog):
     assert choice.tile_for(SCAN_OUTPUT, 128, 128, "bf16", CUDA) == tiles_for(SCAN_OUTPUT, 128, 128, "bf16", 90)[1]
 
 
-def test_unknown_kernels_and_tiles_in_a_cache_are_left_aside_with_a_warning(caplog):
+def test_unknown_kernels_and_tiles_in_a_cache_are_left_aside_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     good = tiles_for(PREPARE, 128, 128, "bf16", 90)[1]
     file = choice.cache_file(CUDA)
     file.parent.mkdir(parents=True)
@@ -167,13 +174,13 @@ def test_unknown_kernels_and_tiles_in_a_cache_are_left_aside_with_a_warning(capl
     assert "{'BV': 99} is no candidate of scan_output 128x128 bf16" in caplog.text
 
 
-def test_no_cache_is_no_warning(caplog):
+def test_no_cache_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "gdn2"):
         assert choice.tile_for(SCAN_OUTPUT, 128, 128, "bf16", CUDA) == default(SCAN_OUTPUT)
     assert not caplog.records
 
 
-def test_three_hundred_lengths_choose_the_tile_of_each_kernel_once(monkeypatch):
+def test_three_hundred_lengths_choose_the_tile_of_each_kernel_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     choose = kernel_set.tile_for
 
@@ -191,7 +198,9 @@ def test_three_hundred_lengths_choose_the_tile_of_each_kernel_once(monkeypatch):
     assert len(asked) == len(set(asked)) == len({variant for variant, *_ in asked}) == 4
 
 
-def test_the_command_says_so_where_there_is_no_gpu(monkeypatch, capsys):
+def test_the_command_says_so_where_there_is_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["tuning"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
@@ -199,7 +208,9 @@ def test_the_command_says_so_where_there_is_no_gpu(monkeypatch, capsys):
     assert "tuning measures on a GPU, and there is none here" in capsys.readouterr().err
 
 
-def test_a_tile_that_ships_for_a_gpu_is_its_default_until_the_user_tunes(monkeypatch, tmp_path):
+def test_a_tile_that_ships_for_a_gpu_is_its_default_until_the_user_tunes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     shipped, own = tiles_for(PREPARE, 128, 128, "bf16", 90)[1:3]
     monkeypatch.setattr(choice, "SHIPPED", tmp_path / "shipped")
     choice.write(choice.SHIPPED / choice.cache_file(CUDA).name, {"prepare 128x128 bf16": shipped})
@@ -208,14 +219,14 @@ def test_a_tile_that_ships_for_a_gpu_is_its_default_until_the_user_tunes(monkeyp
     assert choice.tile_for(PREPARE, 128, 128, "bf16", CUDA) == own
 
 
-def test_what_ships_are_candidates():
+def test_what_ships_are_candidates() -> None:
     for file in choice.SHIPPED.glob("*.json"):
         for key, tile in json.loads(file.read_text(encoding="utf-8")).items():
             name, sizes, precision = key.split(" ")
             assert tile in tiles_for(VARIANTS[name], *map(int, sizes.split("x")), precision, 90), (file.name, key)
 
 
-def test_the_names_in_users_files_stay():
+def test_the_names_in_users_files_stay() -> None:
     assert list(VARIANTS) == [
         "prepare", "prepare_by_level", "prepare_backward", "prepare_backward_by_level",
         "scan_output", "scan_output_wide", "scan_both_ways",
@@ -226,7 +237,9 @@ def test_the_names_in_users_files_stay():
     assert len(set(switches)) == len(VARIANTS) - 1  # two scans that write outputs differ in their tiles only
 
 
-def test_hooks_belong_to_one_kernel_set_and_the_one_that_all_calls_share_has_none(monkeypatch):
+def test_hooks_belong_to_one_kernel_set_and_the_one_that_all_calls_share_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     six = [x.float() for x in make_inputs(1, 20, 1, 16, 16)[:6]]
     chosen, launched = [], []
 

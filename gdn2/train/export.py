@@ -115,7 +115,7 @@ def _write_folder(
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.parent))
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # one file's bar says nothing
+    disable_progress_bar()  # one file's bar says nothing
     try:
         inner = temporary / "checkpoint"  # with the permissions that a new folder has
         inner.mkdir()

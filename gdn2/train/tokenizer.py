@@ -47,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, digits: int) -> PreTr
     )
     groups = " ".join(f"{number:0{digits}d}" for number in range(10**digits))
     tokenizer.train_from_iterator(chain(texts, repeat(groups, NUMBER_REPEATS)), trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,

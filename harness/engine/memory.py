@@ -51,7 +51,7 @@ def bytes_per_token(model: GDN2ForCausalLM) -> int:
     tensors of the keys' or values' width, eight of the model's, three of the SwiGLU's, in float32."""
     config = model.config
     heads = (config.num_heads or 1) * config.head_dim + (config.num_value_heads or 1) * (config.value_head_dim or 1)
-    return 4 * (8 * config.hidden_size + 12 * heads + 3 * config.intermediate_size)
+    return int(4 * (8 * config.hidden_size + 12 * heads + 3 * config.intermediate_size))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -58,7 +58,7 @@ class Terms:
     stop_at_references: bool = False
 
 
-class TextModel(TemplateLM):
+class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     """An lm-eval model without the model: tokenizer, windows, stop strings.
 
     Attributes:
@@ -99,7 +99,7 @@ class TextModel(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return self.tokenizer.eos_token_id
+        return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:

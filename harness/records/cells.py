@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.records.protocol import digest
@@ -123,10 +123,11 @@ def _interval(values: Sequence[Any], aggregation: str) -> tuple[float, float] | 
         return mean_interval(values)
     if aggregation == "perplexity":  # lm-eval's: of the mean log-likelihood of a document
         values, aggregation = [(value, 1) for value in values], "weighted_perplexity"
-    to_unit = {
+    units: dict[str, Callable[[float], float]] = {
         "bits_per_byte": lambda ratio: -ratio / math.log(2),
         "weighted_perplexity": lambda ratio: math.exp(-ratio),
-    }.get(aggregation)
+    }
+    to_unit = units.get(aggregation)
     interval = ratio_interval(values) if to_unit else None
     if to_unit is None or interval is None:
         return None

@@ -147,7 +147,7 @@ def _rows_at(
     hub: Mapping[str, Any], revision: str | None, route: str | None
 ) -> tuple[Iterable[Mapping[str, Any]], dict[str, str]]:
     """The rows, and the commit and route that they are from."""
-    import datasets  # type: ignore[import-untyped]
+    import datasets
     import huggingface_hub
 
     api = huggingface_hub.HfApi()

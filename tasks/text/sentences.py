@@ -28,7 +28,7 @@ def split(text: str) -> list[str]:
 @lru_cache(maxsize=1)
 def _nltk_tokenizer() -> Any:
     import punkt
-    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer  # type: ignore[import-untyped]
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     model = punkt.load_model("english")
     parameters = PunktParameters()
