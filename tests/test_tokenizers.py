@@ -178,7 +178,7 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, file: str, con
 
 def test_a_tokenizer_without_its_unknown_token_is_refused(tmp_path: Path) -> None:
     backend = Tokenizer(models.WordLevel({"</s>": 0, "fox": 1}, "<unk>"))
-    with pytest.raises(TaskError, match=r"tokenizer\.json: cannot encode 'The grass"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: cannot encode 'The grass"):
         read_tokenizer(write(tmp_path, backend, bos_token=None), "x")
 
 

@@ -128,6 +128,8 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     say_which_was_taken(options.checkpoint, console)
     documents = read_documents(options.text)
     own = find_tokenizer(options.tokenizer) if options.tokenizer else None
+    if own:
+        load_tokenizer(own)  # before an import, which takes long
     if not is_native(path):
         path = cached_import(path, Path(own).expanduser() if own else None, console)
     tokenizer_path = own or str(path)  # the import's, as a run takes it

@@ -91,7 +91,7 @@ class GDN2LM(TextModel):
         if workers:
             spec = WorkerSpec(
                 checkpoint=str(self.path.resolve()),
-                tokenizer=str(self.tokenizer_path.resolve()) if self.tokenizer_path.exists() else str(tokenizer),
+                tokenizer=str(self.tokenizer_path.resolve()),
                 dtype=dtype,
                 device=self.run_device,
                 batch_size=rows,

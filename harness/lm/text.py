@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import lm_eval.models  # noqa: F401 (lm-eval fills its registry only while it is empty, so its own models go first)
@@ -24,7 +23,7 @@ from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.errors import UserError
 from harness.lm.encoding import TextEncoder
 from tasks.text.tokenizer_loading import files_read
-from tasks.text.tokenizers import load_tokenizer
+from tasks.text.tokenizers import load_tokenizer, tokenizer_folder
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     def __init__(self, config: GDN2Config, tokenizer: str, context_prefix: str, max_length: int | None) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer_path = Path(tokenizer)
+        self.tokenizer_path = tokenizer_folder(tokenizer)
         self.tokenizer = load_tokenizer(tokenizer)
         self.context_prefix = context_prefix
         self.encoder = TextEncoder(self.tokenizer, context_prefix)

@@ -206,6 +206,7 @@ def _run_group(
     started, tokens = time.monotonic(), progress.tokens
     model.engine.accounts.clear()
     model.truncated.clear()
+    model.apart.clear()
     peak = PeakMemory(model.device)
     peak.start()
     result = evaluate_tasks(model, [task.config for task in tasks], metadata)
@@ -222,6 +223,7 @@ def _run_group(
             context_prefix=model.context_prefix,
             max_length=model.terms[name].max_length,
             truncated=model.truncated[name],
+            apart=model.apart[name],
             tokens=round(tokens * portions[name]),
             shared_tokens=accounts[name].shared,
             seconds=seconds * portions[name],

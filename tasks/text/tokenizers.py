@@ -21,6 +21,7 @@ ContextPrefix = Literal["tokenizer", "none", "bos", "eos", "lm-eval"]
 SCORED_PREFIX = "lm-eval"
 """The prefix that a perplexity scores with the text, as lm-eval's HFLM does with a tokenizer's BOS."""
 CONTEXT_PREFIXES: tuple[str, ...] = get_args(ContextPrefix)
+WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 _PROBE = "a"
 _PROBE_TEXT = "The grass is green: 0123456789."
 
@@ -38,7 +39,8 @@ def load_tokenizer(path: str | Path) -> Any:
         TaskError: there is no such tokenizer here, or it cannot be used.
         FileError: one of its files is damaged.
     """
-    return _load_tokenizer(str(_folder(str(path))), str(path))
+    folder = tokenizer_folder(path)
+    return _load_tokenizer(str(folder), str(path), _state(folder))
 
 
 def prefix_ids(tokenizer: Any, context_prefix: str = "tokenizer") -> list[int]:
@@ -111,12 +113,29 @@ class TokenCounter:
 
 
 @lru_cache(maxsize=8)
-def _load_tokenizer(folder: str, name: str) -> Any:
+def _load_tokenizer(folder: str, name: str, _changed: tuple[tuple[str, int, int], ...]) -> Any:
     return read_tokenizer(Path(folder), name)
 
 
-def _folder(name: str) -> Path:
-    """Where the files of a tokenizer are: in the folder of that name, staged, or in the hub's cache."""
+def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of the files: a tokenizer that was changed meanwhile is another one."""
+    files = sorted(file for file in folder.iterdir() if file.suffix not in WEIGHTS and file.is_file())
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+def tokenizer_folder(path: str | Path) -> Path:
+    """Find where the files of a tokenizer are: in the folder of that name, staged, or in the hub's cache.
+
+    Args:
+        path: as for `load_tokenizer`.
+
+    Returns:
+        An existing folder.
+
+    Raises:
+        TaskError: there is none.
+    """
+    name = str(path)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return snapshot_folder(folder)
