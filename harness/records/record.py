@@ -59,8 +59,10 @@ class Cell:
     """Mean of (prompt + generated tokens) / length."""
     min_fill: float | None = None
     documents: Mapping[str, int] = field(default_factory=dict)
-    """Of a task that cuts documents: rows of the data set, dropped, cut, without their answer after the cut; of any task:
-    continuations that were encoded apart from their context (`encoded_apart`)."""
+    """Of a task that cuts documents: rows of the data set, dropped, cut, without their answer after the cut.
+
+    Of any task: continuations that were encoded apart from their context (`encoded_apart`).
+    """
     truncated: int = 0
     """Requests that lost their beginning."""
     tokens: int = 0
