@@ -80,7 +80,7 @@ def test_what_lm_eval_refuses_is_one_line_too(
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(IndexError):
-        run(monkeypatch, lambda: [][1])
+        run(monkeypatch, lambda: list[int]()[1])
 
 
 def test_bootstrap_is_lm_evals_to_the_bit_and_silent(capfd: pytest.CaptureFixture[str]) -> None:

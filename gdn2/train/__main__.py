@@ -65,7 +65,7 @@ def _train(args: argparse.Namespace) -> int:
         _complain("error: " + " ".join(str(error).split()))
         return 2
     except KeyboardInterrupt:
-        saved = work is not None and os.path.isfile(work / "state.pt")
+        saved = work is not None and (work / "state.pt").is_file()
         _complain(
             f"interrupted; the same command goes on from the last save in {work}"
             if saved

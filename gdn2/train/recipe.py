@@ -37,7 +37,7 @@ class DataSpec:
     def paths(self) -> tuple[Path, Path]:
         """The files of training and of held-out text, expanded."""
         os.environ.setdefault("GDN2_DATA", str(Path.home() / ".cache" / "gdn2" / "data"))
-        train, heldout = (Path(os.path.expandvars(os.path.expanduser(name))) for name in (self.train, self.heldout))
+        train, heldout = (Path(os.path.expandvars(Path(name).expanduser())) for name in (self.train, self.heldout))
         return train, heldout
 
 

@@ -1,5 +1,7 @@
-"""The command line: parses, calls, and turns what a user can mend into one line. Heavy packages are imported by the
-command that needs them, never here."""
+"""The command line: parses, calls, and turns what a user can mend into one line.
+
+Heavy packages are imported by the command that needs them, never here.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,14 @@ DEBUG_VARIABLE = "GDN2_DEBUG"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for a check that fails, 2 for a mistake that the user can mend, 130
-    when interrupted."""
+    """Run a command.
+
+    Args:
+        argv: what was typed behind the program's name; by default the process's own arguments.
+
+    Returns:
+        The exit code: 0, 1 for a check that fails, 2 for a mistake that the user can mend, 130 when interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(arguments)
     args.typed = tuple(arguments)

@@ -54,6 +54,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
 
 
 def print_leaderboard(suite: str, folders: Sequence[Path], on: Console) -> None:
+    """Draw the table of a suite from the records below some folders."""
     from harness.records.leaderboard import build_table
     from harness.records.store import find_records
     from harness.show.terminal import print_table

@@ -1,5 +1,7 @@
-"""`run_eval.py tasks`: list, show, new, check. Parses and calls; heavy packages are imported by the command that needs
-them."""
+"""`run_eval.py tasks`: list, show, new, check.
+
+Parses and calls; heavy packages are imported by the command that needs them.
+"""
 
 from __future__ import annotations
 

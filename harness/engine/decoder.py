@@ -1,5 +1,4 @@
-"""Continuous generation: a pool of rows that all take one step at a time; a finished row's place goes to the next
-prompt.
+"""Continuous generation: rows of a pool take one step at a time, and a finished row's place goes to the next prompt.
 
 Letters: R rows of the pool, D width.
 """
@@ -46,6 +45,7 @@ class Ready:
         return [row for row, number in enumerate(self.requests) if number >= 0]
 
     def select(self, rows: Sequence[int]) -> Ready:
+        """The given rows, in the given order."""
         rows = list(rows)
         return Ready([self.requests[row] for row in rows], self.hidden[rows], self.state.select(rows))
 
@@ -109,8 +109,10 @@ class Decoder:
     def _refilled(
         self, pool: Ready | None, prompts: Iterator[Ready], under_way: Callable[[list[Ready]], None]
     ) -> Ready | None:
-        """The pool with new prompts in its empty places, when there are enough of these to be worth the move;
-        `under_way` is told what has been read so far."""
+        """The pool with new prompts in its empty places, when there are enough of these to be worth the move.
+
+        `under_way` is told what has been read so far.
+        """
         alive = pool.alive if pool is not None else []
         if pool is not None and len(alive) > self.places * (1 - FREE):
             return pool if len(alive) > len(pool.requests) * (1 - FREE) else pool.select(alive)
@@ -143,8 +145,10 @@ class Decoder:
         return tokens, Ready(numbers, pool.hidden, pool.state)
 
     def _advance(self, pool: Ready, tokens: Tensor, *, look: bool) -> Ready:
-        """The pool after its rows have read their tokens. If memory does not suffice, one half of the rows waits
-        until the other half is finished."""
+        """The pool after its rows have read their tokens.
+
+        If memory does not suffice, one half of the rows waits until the other half is finished.
+        """
         try:
             hidden, state = decoding_of(self.model.model).step(tokens, pool.state)
         except (RuntimeError, MemoryError) as error:

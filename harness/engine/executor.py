@@ -74,8 +74,10 @@ class LocalExecutor:
         done: Callable[[int, list[int]], None],
         snapshots: Snapshots | None = None,
     ) -> None:
-        """Continue the prompts of the units that are in `requests`, and what `snapshots` have of them; `done(request,
-        ids)` as soon as one is finished."""
+        """Continue the prompts of the units that are in `requests`, and what `snapshots` have of them.
+
+        `done(request, ids)` is called as soon as one is finished.
+        """
         found = snapshots.load(self.model.device, requests) if snapshots else UnderWay()
         for number, ids in found.finished.items():
             done(number, ids)
@@ -94,8 +96,11 @@ class LocalExecutor:
     def score_unit(
         self, unit: Unit, requests: Mapping[int, ScoreRequest], known: Container[int] = ()
     ) -> Generator[dict[int, Score], None, None]:
-        """As `run_scores`, of one unit. Batches are those of the whole unit, so that a result does not depend on what
-        is known, to the last bit; those that nobody needs are left out."""
+        """As `run_scores`, of one unit.
+
+        Batches are those of the whole unit, so that a result does not depend on what is known, to the last bit; those
+        that nobody needs are left out.
+        """
         scorer = Scorer(self.model, dict(requests))
 
         def visit(nodes: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor) -> None:
@@ -107,8 +112,10 @@ class LocalExecutor:
                 yield {index: scorer.result(index) for index in ending}
 
     def _prompts(self, unit: Unit, known: Container[int]) -> Iterator[Ready]:
-        """The unit's prompts that are not `known`, a batch at a time, read when they are asked for. Batches are those
-        of the whole unit, as in `score_unit`."""
+        """The unit's prompts that are not `known`, a batch at a time, read when they are asked for.
+
+        Batches are those of the whole unit, as in `score_unit`.
+        """
         last: dict[int, Tensor] = {}
 
         def visit(nodes: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor) -> None:
@@ -130,8 +137,10 @@ class LocalExecutor:
     def _read(
         self, unit: Unit, visit: Visit, known: Container[int] = ()
     ) -> Iterator[tuple[list[int], RecurrentState | None]]:
-        """Read a unit's nodes, and give each batch of them with the states behind it; batches that nobody needs
-        because of what is `known` are left out."""
+        """Read a unit's nodes, and give each batch of them with the states behind it.
+
+        Batches that nobody needs because of what is `known` are left out.
+        """
         batches = needed_batches(unit, schedule(unit, self.limits), known)
         states: dict[int, Place] = {}  # of nodes with children still to be read
         trunks: dict[Trunk, Place] = {}

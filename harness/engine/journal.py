@@ -75,8 +75,10 @@ class Journal:
         self._entries.update(results)
 
     def snapshots(self, keys: Mapping[int, str]) -> Snapshots | None:
-        """Where generations that are under way are kept, of requests with these keys by their numbers: beside the
-        file, if there is one."""
+        """Where generations that are under way are kept: beside the file, if there is one.
+
+        The requests have these keys by their numbers.
+        """
         if self.path is None:
             return None
         return Snapshots(self.path.with_suffix(".under_way.safetensors"), self._identity, keys)

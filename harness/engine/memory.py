@@ -1,5 +1,7 @@
-"""How many tokens and rows fit into memory: an estimate from the model's sizes and what is free; and what to do when
-it was wrong."""
+"""How many tokens and rows fit into memory, and what to do when that was wrong.
+
+It is an estimate from the model's sizes and from what is free.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,15 @@ def limits_of(
     tokens: int | None = None,
     device: torch.device | None = None,
 ) -> Limits:
-    """Tokens and rows that a step of `model` may have on `device`, its own by default.
+    """Tokens and rows that a step of a model may have.
 
     The tokens are a power of two, so that a little more or less free memory does not change the batches.
 
     Args:
+        model: its sizes decide what a token and a row cost.
         batch_size: the most rows, if the user says so.
         tokens: the most tokens, if the user says so.
+        device: where it will run; its own device by default.
     """
     device = device or model.device
     cpu, free = device.type != "cuda", free_bytes(device)
@@ -47,8 +51,10 @@ def limits_of(
 
 
 def bytes_per_token(model: GDN2ForCausalLM) -> int:
-    """Bytes of activations of one token at the widest place of a block, with what is alive beside it: about twelve
-    tensors of the keys' or values' width, eight of the model's, three of the SwiGLU's, in float32."""
+    """Bytes of activations of one token at the widest place of a block, with what is alive beside it.
+
+    That is about twelve tensors of the keys' or values' width, eight of the model's, three of the SwiGLU's, in float32.
+    """
     config = model.config
     heads = (config.num_heads or 1) * config.head_dim + (config.num_value_heads or 1) * (config.value_head_dim or 1)
     return int(4 * (8 * config.hidden_size + 12 * heads + 3 * config.intermediate_size))
@@ -107,6 +113,7 @@ class PeakMemory:
         self.device = device
 
     def start(self) -> None:
+        """Begin to measure; what was used before does not count."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return

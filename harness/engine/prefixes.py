@@ -39,6 +39,7 @@ class PrefixTree:
     roots: list[int]
 
     def tokens(self, node: int) -> list[int]:
+        """The token ids that a node adds to those of its parent."""
         at = self.nodes[node]
         return list(self.inputs[at.source][at.start : at.end])
 
@@ -72,8 +73,10 @@ def build_tree(inputs: Sequence[Sequence[int]]) -> PrefixTree:
 
 
 def _radix_tree(arrays: Sequence[NDArray[np.uint32]], order: Sequence[int]) -> tuple[list[Node], list[int]]:
-    """Nodes by a walk over the sorted inputs: the path to the last input is kept, and cut where the next one leaves
-    it."""
+    """Nodes by a walk over the sorted inputs.
+
+    The path to the last input is kept, and cut where the next one leaves it.
+    """
     nodes: list[Node] = []
     roots: list[int] = []
     path: list[int] = []

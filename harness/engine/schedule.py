@@ -39,8 +39,10 @@ def schedule(unit: Unit, limits: Limits) -> list[list[int]]:
 
 
 def needed_batches(unit: Unit, batches: Sequence[list[int]], known: Container[int]) -> list[list[int]]:
-    """The batches without those that nobody needs, because the requests in them and behind them are `known`. A batch
-    is read whole or not at all, so that a result does not depend on what is known, to the last bit."""
+    """The batches without those that nobody needs, because the requests in them and behind them are `known`.
+
+    A batch is read whole or not at all, so that a result does not depend on what is known, to the last bit.
+    """
     needed = [any(i not in known for i in node.ending) for node in unit.nodes]
     kept = []
     for batch in reversed(batches):

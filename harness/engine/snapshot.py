@@ -133,8 +133,10 @@ class Snapshots:
         return found
 
     def save_if_due(self, rows: list[Ready], ids: Mapping[int, list[int]]) -> None:
-        """Keep the rows that are not finished, if the last time is long enough ago. A disk that cannot take them is
-        no reason to stop."""
+        """Keep the rows that are not finished, if the last time is long enough ago.
+
+        A disk that cannot take them is no reason to stop.
+        """
         now = time.monotonic()
         if now - self._last < self.pace[1] or (self._writer and self._writer.is_alive()):
             return
@@ -199,7 +201,7 @@ class Snapshots:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             save_file(tensors, temporary, metadata=about)
-            os.replace(temporary, path)
+            temporary.replace(path)
             for file in instead_of:
                 file.unlink()
         except Exception as error:  # whatever it is: what is not kept is generated again

@@ -96,7 +96,7 @@ class Trunks:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(state.num_bytes)
             save_file(state.to_tensors(), temporary)
-            os.replace(temporary, file)
+            temporary.replace(file)
         except (OSError, RuntimeError) as error:
             log.warning("%s: a state is not kept there (%s)", self.folder, error)
             with contextlib.suppress(OSError):

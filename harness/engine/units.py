@@ -1,6 +1,7 @@
-"""How the tree of prefixes is run: cut into units that do not depend on each other, and each unit into batches by
-tokens. Pure: a plan depends on the requests and the limits alone, so it is the same on every machine and in every
-process that is given the same limits.
+"""The tree of prefixes cut into units that do not depend on each other, so that any process can run one.
+
+Pure: a plan depends on the requests and the limits alone, so it is the same on every machine and in every process that
+is given the same limits. `schedule.py` cuts a unit into batches by tokens.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def make_plan(inputs: Sequence[Sequence[int]], firsts: Sequence[int], limits: Li
     Args:
         inputs: token ids of each request, not empty.
         firsts: of each request the first position whose prediction is scored; its length where none is.
+        limits: the tokens and rows that a step may have.
         go_on: whether every request continues from the end of its input, as generation does.
     """
     tree = build_tree(inputs)

@@ -153,8 +153,11 @@ class RayExecutor:
         done: Callable[[int, list[int]], None],
         snapshots: Snapshots | None = None,
     ) -> None:
-        """Continue the prompts of the units that are in `requests`, `done(request, ids)` for each one of a finished
-        job. Every worker keeps what it has under way in a file of its job, in a folder that all of them see."""
+        """Continue the prompts of the units that are in `requests`, with `done(request, ids)` for each finished one.
+
+        It is called when a job is finished. Every worker keeps what it has under way in a file of its job, in a folder
+        that all of them see.
+        """
         jobs = []
         for part in _parts(units, self.limits.rows, len(self._free)):
             numbers = [i for unit in part for i in unit.requests if i in requests]
@@ -245,8 +248,11 @@ def _start_ray(workers: int, spec: WorkerSpec) -> Any:
 
 
 def _parts(units: Sequence[Unit], rows: int, workers: int) -> list[list[Unit]]:
-    """Units in jobs of about equal size: as few as hold at most about `rows` requests each, and as many for every
-    worker. A job of one worker's rows ends together."""
+    """Units in jobs of about equal size.
+
+    There are as few as hold at most about `rows` requests each, and as many for every worker. A job of one worker's
+    rows ends together.
+    """
     total = sum(len(unit.requests) for unit in units)
     jobs = workers * -(-total // (rows * workers))
     parts: list[list[Unit]] = [[] for _ in range(jobs)]

@@ -82,8 +82,10 @@ class Table:
 
 
 def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], published: bool = True) -> Table:
-    """The table of a suite. Of several runs of one model, each cell is the one that fits the suite best, then the
-    newest."""
+    """The table of a suite.
+
+    Of several runs of one model, each cell is the one that fits the suite best, then the newest.
+    """
     averages = tuple(Header(average.group, average.label, 1, True) for average in suite.averages)
     headers = (*(_header(suite, column) for column in suite.columns), *averages)
     table = Table(suite.name, suite.description, headers)
@@ -168,8 +170,11 @@ def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list
 
 
 def _add_published(table: Table, suite: Suite, published: Published) -> None:
-    """Rows of the papers' tables that the suite names, their figures matched by the names of columns and averages, or
-    by task and length where a paper's table has those."""
+    """Rows of the papers' tables that the suite names.
+
+    Their figures are matched by the names of columns and averages, or by task and length where a paper's table has
+    those.
+    """
     for reference in published.tables:
         for row in table_rows(reference):
             note = table.note(f"published figures, as printed in {row.source}: {published.note}")

@@ -104,6 +104,7 @@ class RunRecord:
     schema: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
+        """The record as record.json has it."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -27,8 +27,11 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of a mean of scores between 0 and 1: Wilson for scores of 0 and 1, else mean +- 1.96 standard
-    errors, cut to [0, 1]. None for fewer than two values that are not all 0 or 1."""
+    """95 % interval of a mean of scores between 0 and 1.
+
+    Wilson's for scores of 0 and 1, else the mean and 1.96 standard errors to both sides, cut to [0, 1]. None for fewer
+    than two values that are not all 0 or 1.
+    """
     n = len(values)
     if n and all(value in (0, 1) for value in values):
         return wilson_interval(int(sum(values)), n)

@@ -1,5 +1,7 @@
-"""Result folders: built beside their place, moved there in one step, never overwritten; and the tasks of a run that
-was interrupted."""
+"""Result folders, built beside their place and moved there in one step; and the tasks of a run that was interrupted.
+
+What exists is never overwritten.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,9 @@ UNFINISHED = ".unfinished"
 
 @contextmanager
 def new_run_folder(parent: Path, name: str) -> Iterator[tuple[Path, Callable[[], Path]]]:
-    """A temporary folder to fill, and a function that moves it to `parent/name` (with a number behind it if that
-    exists) and returns the place. Without that call nothing is left.
+    """A temporary folder to fill, and a function that moves it to its place and returns that.
+
+    The place is `parent/name`, with a number behind it if that exists. Without that call nothing is left.
 
     Raises:
         UserError: the folder cannot be written.
@@ -41,10 +44,10 @@ def new_run_folder(parent: Path, name: str) -> Iterator[tuple[Path, Callable[[],
         for number in range(1, 1000):
             target = parent / (name if number == 1 else f"{name}_{number}")
             try:
-                os.mkdir(target)  # claims the name: of two runs that finish together, one takes the next number
+                target.mkdir()  # claims the name: of two runs that finish together, one takes the next number
             except FileExistsError:
                 continue
-            os.replace(temporary, target)
+            temporary.replace(target)
             return target
         raise UserError(f"{parent}: too many results named {name}; move some away")
 
@@ -89,7 +92,7 @@ class FinishedTasks:
         temporary = self.folder / f".{task}.tmp"
         temporary.write_text(json.dumps({"task": task, **content}, default=default), encoding="utf-8")
         _sync(temporary)
-        os.replace(temporary, self.folder / f"{task}.json")
+        temporary.replace(self.folder / f"{task}.json")
 
     def clear(self) -> None:
         """Forget everything: the run is finished and published."""

@@ -66,8 +66,10 @@ def _pages(headers: tuple[Header, ...], width: int) -> Iterator[list[int]]:
 
 
 def _widths(headers: tuple[Header, ...]) -> list[int]:
-    """Characters of each column with the space behind it: its label, an interval such as 96–100 or 1.234–1.250, and
-    its share of the group's name."""
+    """Characters of each column with the space behind it.
+
+    It holds its label, an interval such as 96–100 or 1.234–1.250, and its share of the group's name.
+    """
     groups = Counter(header.group for header in headers)
     return [
         max(

@@ -274,7 +274,7 @@ def _write(file: Path, content: bytes) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         temporary.write_bytes(content)
-        os.replace(temporary, file)
+        temporary.replace(file)
     except OSError as error:
         raise UserError(
             f"cannot write {file} ({error.strerror}); free space or set GDN2_DATA to another folder"

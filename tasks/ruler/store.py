@@ -61,7 +61,7 @@ def save_samples(
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(gzip.compress(lines.encode(), compresslevel=1, mtime=0))
-        os.replace(temporary, file)
+        temporary.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -66,7 +66,7 @@ def write_import(plan: ImportPlan, folder: Path, tokenizer: Path | None = None) 
         _write_json(temporary / IMPORT_FILE, {**provenance(plan, files), "sha256": fingerprint(temporary)})
         if folder.exists():
             raise CheckpointError(f"{folder}: was made by another process meanwhile; nothing was overwritten")
-        os.rename(temporary, folder)
+        temporary.rename(folder)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
