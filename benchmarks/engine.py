@@ -36,9 +36,10 @@ from gdn2.checkpoints import read_config
 from harness.engine.meter import NullProgress
 from harness.lm.model import GDN2LM
 from harness.records.machine import describe
-from harness.run import together
-from harness.run.census import count
-from harness.run.options import RunOptions, make_plan
+from harness.runs import together
+from harness.runs.census import count
+from harness.runs.options import RunOptions
+from harness.runs.resolve import resolve_run
 from tasks.text.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,7 +231,7 @@ def tasks(args: argparse.Namespace) -> list[dict[str, Any]]:
     for suite in SUITES:
         with tempfile.TemporaryDirectory() as folder:
             options = RunOptions(checkpoint=args.checkpoint, suite=suite, samples=100, output=Path(folder))
-            plan, config = make_plan(options), read_config(Path(args.checkpoint))
+            plan, config = resolve_run(options), read_config(Path(args.checkpoint))
             read = {}
             for share in (2.0, usual):  # no two tasks have twice their text in common
                 together.SHARE = share

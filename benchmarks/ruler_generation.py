@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from ruler_official import run_script  # noqa: E402
 
 from harness.records.machine import describe  # noqa: E402
-from harness.run.options import find_tokenizer  # noqa: E402
+from harness.runs.options import find_tokenizer  # noqa: E402
 from tasks.registry import load_suite  # noqa: E402
 
 

@@ -146,7 +146,7 @@ def test_truncations_are_counted_and_max_length_lifts_them(folder: Path) -> None
     short = GDN2LM(str(folder))
     whole = GDN2LM(str(folder), max_length=5000)
     cut, full = short.loglikelihood(long, disable_tqdm=True), whole.loglikelihood(long, disable_tqdm=True)
-    assert (short.num_truncated, whole.num_truncated) == (1, 0)
+    assert (short.measures.truncated.total(), whole.measures.truncated.total()) == (1, 0)
     assert abs(cut[0][0] - full[0][0]) > 1e-3
 
 
@@ -226,7 +226,7 @@ def test_a_continuation_that_merges_with_its_context_is_scored_apart_and_counted
     assert len(model.tok_encode("The quick bro")) >= len(model.tok_encode("The quick brown"))
     asked = instances("loglikelihood", requests)
     found = model.loglikelihood(asked, disable_tqdm=True)
-    assert model.apart.total() == 1
+    assert model.measures.apart.total() == 1
     assert "encoded apart" in caplog.text
     assert all(score < -0.01 for score, _ in found)
     alone = GDN2LM(str(folder)).loglikelihood(instances("loglikelihood", requests[:1]), disable_tqdm=True)
@@ -240,7 +240,7 @@ def test_one_call_shares_contexts_between_tasks_and_kinds_of_choice(folder: Path
     scores = model.loglikelihood(requests, disable_tqdm=True)
     read = model.engine.executor.reader.tokens_read
     assert read < 1.2 * len(model.tok_encode(context))
-    assert model.engine.accounts.shared > 2.9 * len(model.tok_encode(context))
+    assert model.measures.accounts.shared > 2.9 * len(model.tok_encode(context))
     alone = [GDN2LM(str(folder), max_length=2048).loglikelihood([each], disable_tqdm=True)[0] for each in requests]
     assert_same_scores(scores, alone)
 

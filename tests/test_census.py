@@ -9,14 +9,16 @@ import pytest
 from fakes import small_checkpoint
 from records import record
 from rich.console import Console
+from runs import run
 
 from gdn2 import GDN2ForCausalLM
 from gdn2.checkpoints import fingerprint, read_config
 from harness.errors import UserError
-from harness.run.census import count, newest_rate
-from harness.run.options import RunOptions, make_plan
-from harness.run.planning import plan_run
-from harness.run.runner import run
+from harness.runs.census import count, newest_rate
+from harness.runs.options import RunOptions
+from harness.runs.planning import estimate_run
+from harness.runs.resolve import resolve_run
+from harness.show.estimate import print_estimate
 
 TASKS = ("niah_single_1@512",)
 
@@ -33,7 +35,7 @@ def options(checkpoint: Path, output: Path, **changes: object) -> RunOptions:
 
 def test_the_census_is_what_the_run_then_does(checkpoint: Path, tmp_path: Path) -> None:
     chosen = options(checkpoint, tmp_path)
-    (census,) = count(make_plan(chosen), chosen, read_config(checkpoint), lambda _: None)
+    (census,) = count(resolve_run(chosen), read_config(checkpoint), lambda _: None)
     done, _ = run(chosen, Console(file=io.StringIO()))
     (cell,) = done.cells
     assert census.requests == cell.samples == 4
@@ -55,19 +57,19 @@ def test_it_shows_what_is_cut_and_loads_no_weights(
 ) -> None:
     monkeypatch.setattr(GDN2ForCausalLM, "from_pretrained", None)
     console = Console(file=io.StringIO(), width=100)
-    plan_run(options(checkpoint, tmp_path, max_length=300), 1000.0, [], console)
+    print_estimate(estimate_run(options(checkpoint, tmp_path, max_length=300), 1000.0, []), console)
     text = console.file.getvalue()
     assert "Requests that are cut lose their beginning" in text
     row = next(line.split() for line in text.splitlines() if line.strip().startswith("niah_single_1@512"))
     assert row[1:3] == ["4", f"{4 * (300 - 128)}"]
     assert row[-3:] == ["4", "1", "s"]
     assert "1,000 tokens/s (as given)" in text
-    with pytest.raises(UserError, match="--tokens-per-second must be above 0"):
-        plan_run(options(checkpoint, tmp_path), 0.0, [], console)
+    with pytest.raises(UserError, match="--tokens-per-second must be a number above 0"):
+        estimate_run(options(checkpoint, tmp_path), 0.0, [])
 
 
 def test_without_a_run_nobody_knows_the_speed(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(record().to_json())
     console = Console(file=io.StringIO(), width=100)
-    plan_run(options(checkpoint, tmp_path / "out"), None, [tmp_path], console)
+    print_estimate(estimate_run(options(checkpoint, tmp_path / "out"), None, [tmp_path]), console)
     assert "unknown on cpu: no run of this checkpoint yet; --tokens-per-second" in console.file.getvalue()

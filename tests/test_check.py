@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import TEXT, mixer_config, small_model, small_tokenizer
-from rich.console import Console
 
 from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.checkpoints.loss import Window, mean_loss, windows
@@ -23,7 +21,6 @@ from harness.errors import UserError
 
 LENGTH = 32
 tokenizer = lru_cache(small_tokenizer)  # which is trained
-QUIET = Console(file=io.StringIO())
 
 
 def loss_token_by_token(model: GDN2ForCausalLM, ids: list[int], length: int) -> float:
@@ -89,12 +86,12 @@ def test_the_logits_of_a_long_window_are_made_in_pieces(monkeypatch: pytest.Monk
 def test_a_reported_loss_is_reproduced_and_a_wrong_one_is_not(tmp_path: Path) -> None:
     model = small_model()
     folder, text, expected = save(tmp_path / "model", model), text_file(tmp_path), true_loss(model)
-    result = check(options(folder, text, expected), QUIET)
+    result = check(options(folder, text, expected))
     assert result.reproduces
     assert not result.hints
     num_bytes = len(TEXT.encode())
     assert result.bits_per_byte == pytest.approx(expected * result.num_tokens / num_bytes / math.log(2))
-    assert not check(options(folder, text, expected + 3e-4, hints=False), QUIET).reproduces
+    assert not check(options(folder, text, expected + 3e-4, hints=False)).reproduces
 
 
 CONFIGS: dict[str, GDN2Config] = {
@@ -127,7 +124,7 @@ def test_a_mistake_is_found_by_name(tmp_path: Path, mistake: str) -> None:
     right = small_model()
     variant = next(one for one in variants(right.config) if one.name == mistake)
     wrong = save(tmp_path / "wrong", with_variant(right, variant))
-    result = check(options(wrong, text_file(tmp_path), true_loss(right)), QUIET)
+    result = check(options(wrong, text_file(tmp_path), true_loss(right)))
     assert not result.reproduces
     undone = {"output_gate = sigmoid": "output_gate = silu", "erase_range = 2.0": "erase_range = 1.0"}
     assert [hint.name for hint in result.hints if hint.reproduces] == [undone.get(mistake, mistake)]
@@ -168,7 +165,7 @@ def test_hints_on_a_long_text_are_estimated_and_the_best_is_measured(
     right = small_model()
     variant = next(iter(variants(right.config)))
     wrong = save(tmp_path / "wrong", with_variant(right, variant))
-    result = check(options(wrong, text_file(tmp_path), true_loss(right)), QUIET)
+    result = check(options(wrong, text_file(tmp_path), true_loss(right)))
     assert result.hints[0].exact
     assert result.hints[0].reproduces
     assert not all(hint.exact for hint in result.hints)
@@ -229,7 +226,7 @@ def test_a_prefix_that_is_a_guess_is_said_and_others_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, model = trained_elsewhere(tmp_path / "official", "official")
-    result = check(options(folder, text_file(tmp_path), true_loss(model), hints=False), QUIET)
+    result = check(options(folder, text_file(tmp_path), true_loss(model), hints=False))
     assert "is a guess" in str(result.guess)
     assert sorted(result.beside) == ["eos", "none"]
     assert result.beside["none"] == pytest.approx(true_loss(model), abs=1e-5)
@@ -240,7 +237,7 @@ def test_a_prefix_that_is_a_guess_is_said_and_others_are_measured(
     assert "by --context-prefix none" in printed
     assert "is a guess for a checkpoint of the GDN-2 training code" in printed
     for folder_, prefix in ((folder, "bos"), (trained_elsewhere(tmp_path / "fla", "fla")[0], "tokenizer")):
-        sure = check(options(folder_, tmp_path / "text.txt", 5, hints=False, context_prefix=prefix), QUIET)
+        sure = check(options(folder_, tmp_path / "text.txt", 5, hints=False, context_prefix=prefix))
         assert (sure.guess, sure.beside) == (None, {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 from fakes import TEXT, small_model, small_tokenizer
 from official_layout import official_layout
 from rich.console import Console
+from runs import run
 
 from basis.hub import checkpoint_name
-from gdn2.checkpoints import fingerprint
+from gdn2.checkpoints import fingerprint, read_config
 from gdn2.checkpoints.importers import ImportPlan, import_checkpoint
 from gdn2.checkpoints.loss import mean_loss, windows
 from harness.checkpoints.find import find_checkpoint, which_was_taken
@@ -21,8 +23,9 @@ from harness.checkpoints.imports import cached_import
 from harness.cli.main import main
 from harness.errors import UserError
 from harness.paths import ZOO
-from harness.run.options import RunOptions
-from harness.run.runner import run
+from harness.runs.listener import Silence
+from harness.runs.options import RunOptions
+from harness.runs.resolve import resolve_run, with_native_checkpoint
 
 
 @pytest.fixture
@@ -48,17 +51,37 @@ def test_a_run_imports_on_the_way(foreign: Path, tmp_path: Path) -> None:
 
 
 def test_an_import_is_found_again_by_content(foreign: Path, tmp_path: Path) -> None:
-    said = io.StringIO()
-    console = Console(file=said, width=200)
-    first = cached_import(foreign, None, console)
-    assert first.parent == tmp_path / "cache" / "imported"
+    first = cached_import(foreign, None)
+    assert first.is_new
+    assert first.folder.parent == tmp_path / "cache" / "imported"
     moved = foreign.with_name("iter-9.pth").rename(foreign.parent / "iter-9.pth")
-    made = (first / "import.json").stat().st_mtime_ns
-    assert cached_import(moved, None, console) == first
-    assert (first / "import.json").stat().st_mtime_ns == made
-    assert "imported earlier" in said.getvalue()
+    made = (first.folder / "import.json").stat().st_mtime_ns
+    again = cached_import(moved, None)
+    assert (again.folder, again.is_new) == (first.folder, False)
+    assert (first.folder / "import.json").stat().st_mtime_ns == made
     torch.save({"model": official_layout(small_model(seed=1))}, foreign)
-    assert cached_import(foreign, None, console) != first
+    assert cached_import(foreign, None).folder != first.folder
+
+
+def test_an_earlier_import_is_said_to_be_one(foreign: Path, tmp_path: Path) -> None:
+    options = RunOptions(
+        checkpoint=str(foreign), tasks=("niah_single_1@512",), samples=1, device="cpu", output=tmp_path / "runs"
+    )
+    first = cached_import(foreign, None)
+    said = io.StringIO()
+    run(options, Console(file=said, width=200))
+    assert f"imported earlier: {first.folder}" in said.getvalue().replace("\n", "")
+
+
+def test_settings_are_given_to_an_import_on_the_way(foreign: Path, tmp_path: Path) -> None:
+    options = RunOptions(checkpoint=str(foreign), tasks=("niah_single_1@512",), output=tmp_path / "runs")
+    plain = with_native_checkpoint(resolve_run(options), Silence())
+    told = with_native_checkpoint(resolve_run(replace(options, settings=("output_gate=sigmoid",))), Silence())
+    assert read_config(plain.checkpoint).output_gate == "silu"
+    assert read_config(told.checkpoint).output_gate == "sigmoid"
+    native = replace(options, checkpoint=str(told.checkpoint), settings=("output_gate=silu",))
+    with pytest.raises(UserError, match=r"--set: .* is a checkpoint of this project"):
+        with_native_checkpoint(resolve_run(native), Silence())
 
 
 def test_a_foreign_checkpoint_is_checked_without_a_command_before(
@@ -75,15 +98,17 @@ def test_a_foreign_checkpoint_is_checked_without_a_command_before(
 def test_an_import_that_another_run_makes_meanwhile_is_used(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gdn2.checkpoints.importers import writing
 
-    plan_of, console = writing._config, Console(file=io.StringIO())
+    plan_of = writing._config
 
     def config_after_the_other(plan: ImportPlan) -> dict[str, object]:
         monkeypatch.setattr(writing, "_config", plan_of)
-        cached_import(foreign, None, console)
+        assert cached_import(foreign, None).is_new
         return plan_of(plan)
 
     monkeypatch.setattr(writing, "_config", config_after_the_other)
-    folder = cached_import(foreign, None, console)
+    found = cached_import(foreign, None)
+    folder = found.folder
+    assert not found.is_new
     assert (folder / "import.json").is_file()
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -104,9 +129,7 @@ def test_the_import_command(foreign: Path, tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize("damage", ["cut weights", "other weights", "no config", "broken config", "no import.json"])
 def test_a_damaged_import_is_put_aside_and_made_again(foreign: Path, damage: str) -> None:
-    said = io.StringIO()
-    console = Console(file=said, width=400)
-    folder = cached_import(foreign, None, console)
+    folder = cached_import(foreign, None).folder
     before = fingerprint(folder)
     weights, config = folder / "model.safetensors", folder / "config.json"
     if damage == "cut weights":
@@ -117,9 +140,10 @@ def test_a_damaged_import_is_put_aside_and_made_again(foreign: Path, damage: str
         config.write_text("{")
     else:
         (config if damage == "no config" else folder / "import.json").unlink()
-    assert cached_import(foreign, None, console) == folder
+    again = cached_import(foreign, None)
+    assert again.folder == folder
     assert fingerprint(folder) == before
-    assert "made again" in said.getvalue()
+    assert [note.split(":")[0] for note in again.notes] == ["made again"]
     assert [path.name for path in folder.parent.iterdir() if path.suffix == ".damaged"] == [f"{folder.name}.damaged"]
 
 

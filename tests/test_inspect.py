@@ -15,10 +15,10 @@ from rich.console import Console
 from gdn2 import GDN2Config
 from gdn2.checkpoints import CheckpointError, fingerprint
 from gdn2.checkpoints.describe import describe
-from harness.checkpoints.inspection import describe_tokenizer
+from harness.checkpoints.inspection import Inspection, inspect
 from harness.cli.main import main
 from harness.show.imports import layers_line
-from harness.show.inspection import print_description
+from harness.show.inspection import print_inspection
 
 tokenizer = lru_cache(small_tokenizer)  # which is trained
 MIXERS = ["gdn2", "kda", "gated_deltanet", "delta_net", "gla", "mamba2", "mamba3", "mamba3_mimo", "attention", "swa"]
@@ -33,7 +33,7 @@ def save(folder: Path, *layers: str, **changes: object) -> Path:
 def shown(folder: Path, width: int) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, highlight=False)
-    print_description(describe(folder), describe_tokenizer(folder), console)
+    print_inspection(inspect(str(folder)), console)
     return stream.getvalue()
 
 
@@ -114,7 +114,7 @@ def test_a_foreign_checkpoint_is_described_as_it_would_be_imported(tmp_path: Pat
 
 def shown_file(file: Path) -> str:
     stream = io.StringIO()
-    print_description(describe(file), {"error": "none"}, Console(file=stream, width=120))
+    print_inspection(Inspection(describe(file), {"error": "none"}), Console(file=stream, width=120))
     return stream.getvalue()
 
 

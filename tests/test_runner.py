@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from fakes import small_checkpoint
 from rich.console import Console
+from runs import run
 
 from harness.lm.model import GDN2LM
 from harness.records.record import RunRecord, read_record
-from harness.run import runner
-from harness.run.options import RunOptions
-from harness.run.runner import run
+from harness.runs import runner
+from harness.runs.options import RunOptions
 
 TASKS = ("niah_single_1@512", "niah_single_1@700")
 
@@ -37,16 +37,16 @@ def execute(options: RunOptions) -> tuple[RunRecord, Path, str]:
 
 def die_in_the_second_task(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Interrupt a run once, in its second task; returns the list to which every task that is begun is added."""
-    original, asked = runner.evaluate_tasks, []
+    original, asked = runner.measure, []
 
-    def evaluate_or_die(model, configs, metadata):
-        (config,) = configs
-        asked.append(config["task"])
+    def measure_or_die(model, tasks, terms, journal):
+        (task,) = tasks
+        asked.append(task.config.task)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return original(model, configs, metadata)
+        return original(model, tasks, terms, journal)
 
-    monkeypatch.setattr(runner, "evaluate_tasks", evaluate_or_die)
+    monkeypatch.setattr(runner, "measure", measure_or_die)
     return asked
 
 

@@ -12,6 +12,7 @@ import torch
 from fakes import small_checkpoint, small_config, small_model, small_tokenizer
 from records import record
 from rich.console import Console
+from runs import run
 
 import gdn2.ops
 from gdn2.ops.self_test import Comparison, SelfTest, SelfTestError, self_test
@@ -20,8 +21,7 @@ from harness.engine import self_test as ours
 from harness.errors import UserError
 from harness.lm.model import GDN2LM
 from harness.records.record import read_record
-from harness.run.options import RunOptions
-from harness.run.runner import run
+from harness.runs.options import RunOptions
 
 CHUNKWISE = ["chunkwise, mild decay", "chunkwise, strong decay"]
 RECURRENT = ["recurrent, T = 1", "recurrent, T = 8"]

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import pytest
 from fakes import small_checkpoint
 from lm_eval_rows import ROWS, TASKS, TRAINING
 from rich.console import Console
+from runs import run
 
 from gdn2.checkpoints import tokenizer_fingerprint
 from harness.errors import UserError
 from harness.records.leaderboard import build_table
 from harness.records.record import RunRecord
-from harness.run.options import RunOptions, with_local_tokenizer
-from harness.run.runner import run
+from harness.runs.options import RunOptions
+from harness.runs.resolve import resolve_run
 from tasks import data
 from tasks.data import DataNotStaged
 from tasks.registry import load_suite
@@ -120,8 +122,8 @@ def test_a_staged_tokenizer_is_found_by_its_name_and_hashed(
     folder.mkdir(parents=True)
     for file in checkpoint.glob("tokenizer*"):
         (folder / file.name).write_bytes(file.read_bytes())
-    found = with_local_tokenizer(options)
-    assert found.tokenizer == str(folder)
+    options = replace(options, tasks=("niah_single_1@512",))
+    assert resolve_run(options).tokenizer == str(folder)
     assert tokenizer_fingerprint(folder) == tokenizer_fingerprint(checkpoint)
-    assert with_local_tokenizer(RunOptions(checkpoint="x")).tokenizer is None
+    assert resolve_run(replace(options, tokenizer=None)).tokenizer == str(checkpoint)
     assert staged

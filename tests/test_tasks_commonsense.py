@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval_rows import TASKS, TRAINING
 
-from harness.lm.evaluate import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks, load_task
 from tasks import data
 from tasks.errors import TaskError
 from tasks.preview import show_sample
@@ -203,7 +203,7 @@ class Uniform(LM):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_evaluates_to_its_metrics(name: str) -> None:
     task = resolve(name)
-    result = evaluate_tasks(Uniform(), [task.config], {})
+    result = evaluate_tasks(Uniform(), [load_task(task.config, {})])
     found = result["results"][task.lm_eval_name]
     assert all(f"{metric},none" in found for metric in task.info.metrics)
     if name == "lambada_openai":

@@ -30,7 +30,7 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from harness.lm.evaluate import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks, load_task
 from harness.records.cells import make_cell
 from tasks.editing import scoring
 from tasks.editing.edits import build
@@ -137,7 +137,7 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
     answer, expected = EXPECTED[name]
     for task, figures in expected.items():
         resolved = resolve(f"{task}@700", samples=8)
-        run = evaluate_tasks(Answerer(answer), [resolved.config], {"tokenizer": tokenizer})
+        run = evaluate_tasks(Answerer(answer), [load_task(resolved.config, {"tokenizer": tokenizer})])
         result = run["results"][resolved.lm_eval_name]
         assert {metric: result[f"{metric},none"] for metric in figures} == figures, task
         counts = {"truncated": 0, "tokens": 0, "shared_tokens": 0, "seconds": 0.0, "peak_memory_mb": None}

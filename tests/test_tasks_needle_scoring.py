@@ -14,7 +14,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 from needle_tasks import OWN_TEXT, prompt_of, write_task
 
-from harness.lm.evaluate import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks, load_task
 from tasks.check import check_file
 from tasks.generators import find_generator
 from tasks.needle import scoring
@@ -67,7 +67,7 @@ def test_several_rules_are_metrics_of_lm_eval(tmp_path: Path, tokenizer_folder: 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
             return [" ".join(["no", *request.doc["outputs"]][place % 2 :]) for place, request in enumerate(requests)]
 
-    result = evaluate_tasks(Answers(), [task.config], {"tokenizer": tokenizer_folder, "max_samples": 4})
+    result = evaluate_tasks(Answers(), [load_task(task.config, {"tokenizer": tokenizer_folder, "max_samples": 4})])
     found = {key: value for key, value in result["results"][task.lm_eval_name].items() if key.endswith(",none")}
     assert found == {
         "f1,none": (2 / 3 + 1) / 2,

@@ -12,11 +12,11 @@ from fakes import small_checkpoint
 from lm_eval.config.task import TaskConfig
 from needle_tasks import OWN_TEXT, write_task
 from rich.console import Console
+from runs import run
 
 from harness.cli import main as cli
 from harness.records.leaderboard import build_table
-from harness.run.options import RunOptions
-from harness.run.runner import run
+from harness.runs.options import RunOptions
 from tasks import own
 from tasks.check import check_file
 from tasks.errors import TaskError

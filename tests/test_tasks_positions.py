@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from task_data import essay_text, train_tokenizer, write_data
 
-from harness.lm.evaluate import evaluate_tasks
+from harness.lm.evaluate import evaluate_tasks, load_task
 from harness.lm.model import GDN2LM
 from tasks.errors import TaskError
 from tasks.perplexity.buckets import bucket_ends, cut_at, metrics_at, parts, score
@@ -126,7 +126,7 @@ class Linear(LM):
 
 def test_every_bucket_is_asked_behind_all_text_before_it(tokenizer: str) -> None:
     task, model = resolve("essay_positions@600", samples=3), Linear()
-    result = evaluate_tasks(model, [task.config], {"tokenizer": tokenizer})
+    result = evaluate_tasks(model, [load_task(task.config, {"tokenizer": tokenizer})])
     assert task.metrics == ("bits_per_byte", "bits_256", "bits_512", "bits_600")
     found = result["results"][task.lm_eval_name]
     for metric in task.metrics:
@@ -154,7 +154,7 @@ def test_the_sum_over_buckets_is_the_likelihood_of_the_document(tokenizer: str, 
     """On a real model: cutting a document into requests changes nothing of its sum."""
     model = GDN2LM(str(small_checkpoint(tmp_path)), max_length=700)
     task = resolve("essay_positions@600", samples=2)
-    result = evaluate_tasks(model, [task.config], {"pretrained": str(tmp_path)})
+    result = evaluate_tasks(model, [load_task(task.config, {"pretrained": str(tmp_path)})])
     for sample in result["samples"][task.lm_eval_name]:
         first, rest = sample["doc"]["text"].split(" ", 1)
         whole = (first, " " + rest)

@@ -1,18 +1,17 @@
-"""Foreign checkpoints in front of the harness: `run_eval.py import`, and imports made on the way by `run`."""
+"""Foreign checkpoints in front of the harness: imported by command, or on the way by `run`."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from basis.errors import FileError
 from basis.files import load_json
 from basis.hub import checkpoint_name
-from harness.checkpoints.find import find_checkpoint, which_was_taken
-from harness.run.options import Plan, RunOptions
+from harness.checkpoints.find import find_checkpoint
+from harness.engine.meter import Status, no_status
 from tasks.data import data_dir
 
 if TYPE_CHECKING:
@@ -21,34 +20,45 @@ if TYPE_CHECKING:
 CACHE = "imported"  # beside the staged data
 
 
-def import_command(source: str, folder: Path, settings: list[str], tokenizer: Path | None, console: Console) -> None:
-    """`run_eval.py import`: write `folder` and say what was taken for granted.
+@dataclass(frozen=True)
+class Imported:
+    """A foreign checkpoint as one of this project.
+
+    Attributes:
+        folder: where it is.
+        plan: what was done to its tensors and fields.
+        is_new: whether it was imported now; otherwise an earlier import of the same files was found.
+        notes: what else a user should know of it.
+    """
+
+    folder: Path
+    plan: ImportPlan
+    is_new: bool
+    notes: tuple[str, ...] = ()
+
+
+def import_source(
+    source: str, folder: Path, settings: list[str], tokenizer: Path | None, *, status: Status = no_status
+) -> Imported:
+    """Import a checkpoint into a new folder.
+
+    Args:
+        source: a path, or a name of the zoo.
+        folder: must not exist yet.
+        settings: what the source does not tell, as FIELD=VALUE.
+        tokenizer: folder of the tokenizer, by default beside the source.
+        status: shows what takes a while.
 
     Raises:
         UserError, gdn2.checkpoints.CheckpointError: with all that does not fit.
     """
     from gdn2.checkpoints.importers import import_checkpoint, parse_settings
-    from harness.show.imports import print_import
 
     path = Path(source).expanduser()
-    say_which_was_taken(source, console)
     path = path if path.is_file() else find_checkpoint(source)
-    with console.status(f"importing {path}"):
+    with status(f"importing {path}"):
         plan = import_checkpoint(path, folder, settings=parse_settings(settings), tokenizer=tokenizer)
-    print_import(plan, folder, console)
-
-
-def import_for_run(plan: Plan, options: RunOptions, console: Console) -> Plan:
-    """The plan with a checkpoint of this project: the same, or a cached import of a foreign one."""
-    from gdn2.checkpoints.importers import is_native
-
-    say_which_was_taken(options.checkpoint, console)
-    if not is_native(plan.checkpoint):
-        tokenizer = Path(options.tokenizer).expanduser() if options.tokenizer else None
-        plan = replace(plan, checkpoint=cached_import(plan.checkpoint, tokenizer, console))
-    if note := prefix_guess(plan.checkpoint, plan.context_prefix):
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    return plan
+    return Imported(folder, plan, is_new=True)
 
 
 def prefix_guess(folder: Path, context_prefix: str) -> str | None:
@@ -78,42 +88,44 @@ def prefix_guess(folder: Path, context_prefix: str) -> str | None:
     )
 
 
-def say_which_was_taken(name: str, console: Console) -> None:
-    """Print which checkpoint was taken, where a name could mean two."""
-    if note := which_was_taken(name):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-
-
-def cached_import(source: Path, tokenizer: Path | None, console: Console) -> Path:
+def cached_import(
+    source: Path, tokenizer: Path | None, *, settings: Mapping[str, Any] | None = None, status: Status = no_status
+) -> Imported:
     """The import of these very files: made once, found again by the hash of their content.
 
     One that was damaged since is put aside (its name then ends in ".damaged") and made again.
+
+    Args:
+        source: a foreign folder or file.
+        tokenizer: folder of the tokenizer, by default beside the source.
+        settings: fields of `GDN2Config` that the source does not tell.
+        status: shows what takes a while.
+
+    Raises:
+        gdn2.checkpoints.CheckpointError: a source that cannot be imported.
     """
     from gdn2.checkpoints import CheckpointError
     from gdn2.checkpoints.importers import plan_import
     from gdn2.checkpoints.importers.writing import content_key, tokenizer_files, write_import
-    from harness.show.imports import print_import
 
-    plan: ImportPlan = plan_import(source)
+    plan: ImportPlan = plan_import(source, settings)
     tokenizer = tokenizer if tokenizer is not None and tokenizer.is_dir() else None
-    with console.status(f"hashing {source}"):
-        key = content_key([*plan.source.files, *tokenizer_files(plan, tokenizer)], plan.format)
-    folder = data_dir().parent / CACHE / f"{checkpoint_name(source)}-{key[:16]}"
+    with status(f"hashing {source}"):
+        files = [*plan.source.files, *tokenizer_files(plan, tokenizer)]
+        key = content_key(files, [plan.format, dict(settings)] if settings else plan.format)
+    folder, notes = data_dir().parent / CACHE / f"{checkpoint_name(source)}-{key[:16]}", tuple[str, ...]()
     if folder.is_dir() and (problem := _damage(folder)):
-        aside = _put_aside(folder)
-        console.print(f"made again: {problem} (the old one is {aside})", highlight=False, markup=False, soft_wrap=True)
+        notes = (f"made again: {problem} (the old one is {_put_aside(folder)})",)
     if folder.is_dir():
-        console.print(f"imported earlier: {folder}", highlight=False, soft_wrap=True)
-        return folder
+        return Imported(folder, plan, is_new=False)
     try:
-        with console.status(f"importing {source}"):
+        with status(f"importing {source}"):
             write_import(plan, folder, tokenizer)
     except CheckpointError:
         if not folder.is_dir():
             raise
-        return folder  # another run made the same one meanwhile
-    print_import(plan, folder, console)
-    return folder
+        return Imported(folder, plan, is_new=False)  # another run made the same one meanwhile
+    return Imported(folder, plan, is_new=True, notes=notes)
 
 
 def _damage(folder: Path) -> str | None:

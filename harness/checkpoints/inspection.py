@@ -1,19 +1,40 @@
-"""`inspect`: what a checkpoint is, with its tokenizer."""
+"""What a checkpoint is, with its tokenizer."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from harness.checkpoints.find import find_checkpoint
-from harness.checkpoints.imports import say_which_was_taken
+
+if TYPE_CHECKING:
+    from gdn2.checkpoints.describe import Description
 
 
-def inspect_command(checkpoint: str, tokenizer: Path | None, console: Console, *, as_json: bool) -> None:
-    """Print a description of a checkpoint.
+@dataclass(frozen=True)
+class Inspection:
+    """A checkpoint and its tokenizer.
+
+    Attributes:
+        model: layers, parameters, state, files and hash.
+        tokenizer: as `describe_tokenizer` gives it.
+    """
+
+    model: Description
+    tokenizer: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is in JSON."""
+        return {**self.model.as_dict(), "tokenizer": self.tokenizer}
+
+
+def inspect(checkpoint: str, tokenizer: Path | None = None) -> Inspection:
+    """Describe a checkpoint from the headers of its files.
+
+    Args:
+        checkpoint: a path, or a name of the zoo.
+        tokenizer: folder of the tokenizer, if it is not the checkpoint's.
 
     Raises:
         UserError, gdn2.checkpoints.CheckpointError: it is not there, cannot be read, or contradicts itself.
@@ -21,16 +42,7 @@ def inspect_command(checkpoint: str, tokenizer: Path | None, console: Console, *
     from gdn2.checkpoints.describe import describe
 
     path = find_checkpoint(checkpoint)
-    say_which_was_taken(checkpoint, Console(stderr=True))
-    with console.status(f"reading {path}"):
-        found = describe(path)
-    about = describe_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
-    if as_json:
-        print(json.dumps({**found.as_dict(), "tokenizer": about}, indent=2))
-        return
-    from harness.show.inspection import print_description
-
-    print_description(found, about, console)
+    return Inspection(describe(path), describe_tokenizer(tokenizer or (path if path.is_dir() else path.parent)))
 
 
 def describe_tokenizer(folder: Path) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from basis.files import parse_json, read_text, split_lines
 from harness.checkpoints.find import find_checkpoint, find_tokenizer
+from harness.engine.meter import Status, no_status
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class Stream:
     prefix: tuple[str, ...]
 
 
-def check(options: CheckOptions, console: Console) -> CheckResult:
+def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
     """Measure the loss, and when it is off, that of likely mistakes.
 
     Raises:
@@ -120,25 +119,24 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     from gdn2.checkpoints import load_checkpoint
     from gdn2.checkpoints.importers import is_native
     from gdn2.checkpoints.loss import windows
-    from harness.checkpoints.imports import cached_import, prefix_guess, say_which_was_taken
+    from harness.checkpoints.imports import cached_import, prefix_guess
     from tasks.text.tokenizers import load_tokenizer
 
     _check_options(options)
     path = find_checkpoint(options.checkpoint)
-    say_which_was_taken(options.checkpoint, console)
     documents = read_documents(options.text)
     own = find_tokenizer(options.tokenizer) if options.tokenizer else None
     if own:
         load_tokenizer(own)  # before an import, which takes long
     if not is_native(path):
-        path = cached_import(path, Path(own).expanduser() if own else None, console)
+        path = cached_import(path, Path(own).expanduser() if own else None, status=status).folder
     tokenizer_path = own or str(path)  # the import's, as a run takes it
     tokenizer = load_tokenizer(tokenizer_path)
     stream = make_stream(tokenizer, documents, options.context_prefix)
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with console.status(f"loading {path}"):
+    with status(f"loading {path}"):
         model = load_checkpoint(
             path, dtype=options.dtype, device=device if options.device == "auto" else options.device
         )
@@ -148,7 +146,7 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     if len(ids) < 2:
         raise UserError(f"{options.text}: holds fewer than two tokens; give a longer text")
     cut = windows(len(ids), length)
-    measure = _measure(ids, options.batch_size, console)
+    measure = _measure(ids, options.batch_size, status)
     loss = measure(model, cut, "loss")
     share = loss.num_tokens / max(len(stream.ids) - 1, 1)
     result = CheckResult(
@@ -168,7 +166,7 @@ def check(options: CheckOptions, console: Console) -> CheckResult:
     if result.guess:
         streams = {name: make_stream(tokenizer, documents, name).ids[: len(ids)] for name in _beside(tokenizer)}
         losses = {
-            name: _measure(other, options.batch_size, console)(model, windows(len(other), length), f"loss with {name}")
+            name: _measure(other, options.batch_size, status)(model, windows(len(other), length), f"loss with {name}")
             for name, other in streams.items()
             if len(other) > 1
         }
@@ -239,17 +237,17 @@ def make_stream(tokenizer: Any, documents: list[str], context_prefix: str) -> St
     return Stream(ids, num_bytes, len(documents), tuple(tokenizer.convert_ids_to_tokens(prefix)))
 
 
-def _measure(ids: list[int], batch_size: int, console: Console) -> Callable[..., Any]:
+def _measure(ids: list[int], batch_size: int, status: Status) -> Callable[..., Any]:
     from gdn2.checkpoints.loss import mean_loss
 
     def measure(model: GDN2ForCausalLM, cut: list[Window], title: str) -> Any:
         total, seen = sum(window.num_predicted for window in cut), 0
-        with console.status(f"{title}: 0 of {total:,} tokens") as status:
+        with status(f"{title}: 0 of {total:,} tokens") as update:
 
             def done(count: int) -> None:
                 nonlocal seen
                 seen += count
-                status.update(f"{title}: {seen:,} of {total:,} tokens")
+                update(f"{title}: {seen:,} of {total:,} tokens")
 
             return mean_loss(model, ids, cut, batch_size=batch_size, done=done)
 

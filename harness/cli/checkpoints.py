@@ -55,19 +55,35 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _import(args: argparse.Namespace) -> None:
-    from harness.checkpoints.imports import import_command
+    from harness.checkpoints.imports import import_source
+    from harness.show.imports import print_import
+    from harness.show.progress import spinner
 
-    import_command(args.source, args.folder, args.set, args.tokenizer, console())
+    out = console()
+    _say_which_was_taken(args.source)
+    found = import_source(args.source, args.folder, args.set, args.tokenizer, status=spinner(out))
+    print_import(found, out)
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from harness.checkpoints.inspection import inspect_command
+    import json
 
-    inspect_command(args.checkpoint, args.tokenizer, console(), as_json=args.json)
+    from harness.checkpoints.inspection import inspect
+    from harness.show.inspection import print_inspection
+    from harness.show.progress import spinner
+
+    _say_which_was_taken(args.checkpoint)
+    with spinner(console(stderr=True))(f"reading {args.checkpoint}"):
+        found = inspect(args.checkpoint, args.tokenizer)
+    if args.json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        print_inspection(found, console())
 
 
 def _check(args: argparse.Namespace) -> int:
     from harness.checkpoints.reproduction import CheckOptions, check
+    from harness.show.progress import spinner
 
     options = CheckOptions(
         checkpoint=args.checkpoint,
@@ -83,7 +99,8 @@ def _check(args: argparse.Namespace) -> int:
         tokenizer=args.tokenizer,
         hints=not args.no_hints,
     )
-    result = check(options, console(stderr=True))
+    _say_which_was_taken(args.checkpoint)
+    result = check(options, spinner(console(stderr=True)))
     if args.json:
         print(result.to_json())
     else:
@@ -91,3 +108,11 @@ def _check(args: argparse.Namespace) -> int:
 
         print_check(result, console())
     return 0 if result.reproduces else NOT_REPRODUCED
+
+
+def _say_which_was_taken(name: str) -> None:
+    """A note where a name could mean two checkpoints."""
+    from harness.checkpoints.find import which_was_taken
+
+    if note := which_was_taken(name):
+        console(stderr=True).print(note, markup=False, soft_wrap=True)

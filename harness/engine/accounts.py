@@ -30,7 +30,7 @@ class Accounts(defaultdict[str, Account]):
         super().__init__(Account)
 
     def charge_reading(self, asked: Asked[Any], plan: Plan) -> None:
-        """The prompts of a call; a request that is asked again is shared whole."""
+        """Charge the prompts of a call; a request that is asked again costs nothing and is shared whole."""
         for i, reads in enumerate(plan.reads):
             first, *others = asked.askers(i)
             size = len(first.input_ids)
@@ -45,6 +45,6 @@ class Accounts(defaultdict[str, Account]):
         return sum(account.shared for account in self.values())
 
     def portions(self, tasks: list[str]) -> dict[str, float]:
-        """Of each of these tasks the part of all their tokens; equal parts where there are none."""
+        """The share of each task in the tokens of all of them; equal shares where there are no tokens."""
         total = sum(self[task].tokens for task in tasks)
         return {task: self[task].tokens / total if total else 1 / len(tasks) for task in tasks}

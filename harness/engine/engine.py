@@ -50,28 +50,40 @@ class Engine:
         executor: runs the units.
         progress: hears of finished requests and tokens.
         journal: keeps what is finished, and knows what was.
-
-    Attributes:
-        accounts: what each task has been charged with.
     """
 
     def __init__(self, executor: Executor, progress: ProgressSink, journal: Journal | None = None) -> None:
         self.executor = executor
         self.meter = Meter(progress)
         self.journal = Journal() if journal is None else journal  # an empty one counts as false
-        self.accounts = Accounts()
         executor.on_tokens = lambda tokens: self.meter.advance(0, tokens)
 
-    def score(self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, Score], None]) -> list[Score]:
-        """For each request the sum of its targets' log-probabilities (nats), and whether each is the argmax.
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        kind: str,
+        done: Callable[[int, Score], None],
+        accounts: Accounts | None = None,
+        journal: Journal | None = None,
+    ) -> list[Score]:
+        """Score targets behind their contexts.
 
-        `done(index, result)` is called for each finished request.
+        Args:
+            requests: token ids of contexts and targets.
+            kind: what the progress calls it.
+            done: called with the index and the result of each finished request.
+            accounts: charged with what each task costs, if anybody asks.
+            journal: keeps what is finished, and knows what was; by default the engine's own.
+
+        Returns:
+            For each request the sum of its targets' log-probabilities in nats, and whether each target is the argmax.
         """
-        asked = Asked(requests, self.journal, done)
+        journal = self.journal if journal is None else journal
+        asked, accounts = Asked(requests, journal, done), Accounts() if accounts is None else accounts
         inputs = [request.input_ids for request in asked.distinct]
         firsts = [len(request.context_ids) - 1 for request in asked.distinct]
         plan = make_plan(inputs, firsts, self.executor.limits)
-        self.accounts.charge_reading(asked, plan)
+        accounts.charge_reading(asked, plan)
         self.meter.begin(kind, len(requests), plan.num_tokens)
         self.meter.advance(asked.finish(asked.found), 0)
         with contextlib.closing(self.executor.run_scores(plan.units, asked.distinct, asked.found)) as found:
@@ -80,27 +92,44 @@ class Engine:
         self.meter.end()
         return asked.results()
 
-    def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
-        """For each request the ids of its greedy continuation, the one that ended it included."""
-        asked = Asked(requests, self.journal, done)
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        done: Callable[[int, list[int]], None],
+        accounts: Accounts | None = None,
+        journal: Journal | None = None,
+    ) -> list[list[int]]:
+        """Continue contexts greedily.
+
+        Args:
+            requests: token ids of contexts, and when their continuations end.
+            done: called with the index and the ids of each finished request.
+            accounts: charged with what each task costs, if anybody asks.
+            journal: keeps what is finished, and knows what was; by default the engine's own.
+
+        Returns:
+            For each request the ids of its continuation, the one that ended it included.
+        """
+        journal = self.journal if journal is None else journal
+        asked, accounts = Asked(requests, journal, done), Accounts() if accounts is None else accounts
         known: dict[int, list[int]] = {i: [] for i, request in enumerate(asked.distinct) if request.max_tokens == 0}
         known.update(asked.found)
         inputs = [request.input_ids for request in asked.distinct]
         plan = make_plan(inputs, list(map(len, inputs)), self.executor.limits, go_on=True)
-        self.accounts.charge_reading(asked, plan)
+        accounts.charge_reading(asked, plan)
         tokens = plan.num_tokens + sum(request.max_tokens for request in asked.distinct)
         self.meter.begin("generating", len(requests), tokens)
 
         def finished(index: int, ids: list[int]) -> None:
             first = asked.askers(index)[0]
-            self.accounts[first.task].tokens += len(ids)
+            accounts[first.task].tokens += len(ids)
             self.meter.advance(asked.finish({index: ids}), len(ids) > 0, first.max_tokens - len(ids))
 
         for index, ids in known.items():
-            self.accounts[asked.askers(index)[0].task].tokens += len(ids)
+            accounts[asked.askers(index)[0].task].tokens += len(ids)
             self.meter.advance(asked.finish({index: ids}), 0, asked.distinct[index].max_tokens)
         left = {i: request for i, request in enumerate(asked.distinct) if i not in known}
-        snapshots = self.journal.snapshots(dict(enumerate(asked.keys)))
+        snapshots = journal.snapshots(dict(enumerate(asked.keys)))
         self.executor.run_generations(plan.units, left, finished, snapshots)
         if snapshots:
             snapshots.clear()

@@ -1,8 +1,19 @@
-"""Who is told how a call goes: by requests and tokens, because requests differ a hundredfold in length."""
+"""Who is told how work goes: by requests and tokens, because requests differ a hundredfold in length."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+Status = Callable[[str], AbstractContextManager[Callable[[str], None]]]
+"""Shows a text while its context lasts; the context gives a function that changes the text."""
+
+
+def no_status(text: str) -> AbstractContextManager[Callable[[str], None]]:
+    """A `Status` that shows nothing."""
+    del text
+    return nullcontext(lambda _: None)
 
 
 class ProgressSink(Protocol):

@@ -6,13 +6,21 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 
+if TYPE_CHECKING:
+    from harness.engine.journal import Journal
+    from harness.lm.model import GDN2LM
+    from harness.lm.terms import Measures, Terms
+
+FEWSHOT_SEED = 1234  # lm-eval's own
+KEPT_BYTES = 1 << 30  # of text in memory between looking at tasks and running them
 BOOTSTRAP_ITERS = 1000  # with 0, lm-eval leaves out the standard errors that need no bootstrap as well
 MERGED = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "samples", "group_subtasks")
 
@@ -41,45 +49,122 @@ def _replicates(statistic: Callable[[Sequence[Any]], float], values: Sequence[An
     return [statistic(draw.choices(values, k=len(values))) for draw in draws for _ in range(size)]
 
 
-def evaluate_tasks(model: Any, configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """lm-eval's result of tasks whose requests are asked in one call, samples included.
+class LoadedTasks:
+    """lm-eval's tasks with their documents, each loaded once where memory allows.
+
+    A task is looked at to see what it has in common with others, and then run. Its documents are kept in between while
+    all that is kept has at most `most_bytes` of text; beyond that they are drawn again, the same ones.
 
     Args:
-        model: an lm-eval model.
         configs: complete task configurations, as `tasks.registry.resolve` makes them.
         metadata: what document builders are given: tokenizer and context prefix.
+        most_bytes: of the texts of all tasks that are kept.
     """
-    from lm_eval.evaluator import evaluate
 
-    loaded = _load(configs, metadata)
-    result: dict[str, Any] = evaluate(lm=model, task_dict=loaded, bootstrap_iters=BOOTSTRAP_ITERS, log_samples=True)
-    return result
+    def __init__(
+        self, configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], most_bytes: int = KEPT_BYTES
+    ) -> None:
+        self._configs, self._metadata = configs, metadata
+        self._room = most_bytes
+        self._kept: dict[int, Any] = {}
+
+    def texts(self, index: int) -> Iterator[tuple[str, str]]:
+        """For each request of a task its kind and what its input begins with."""
+        task, size = self._load(index), 0
+        task.build_all_requests(limit=None, rank=0, world_size=1)
+        for request in task.instances:
+            text = str(request.args[0])
+            size += len(text)
+            yield str(request.request_type), text
+        task._instances = None  # lm-eval builds them again; together with the documents they would be twice the text
+        if size <= self._room:
+            self._kept[index] = task
+            self._room -= size
+
+    def take(self, indices: Iterable[int]) -> list[Any]:
+        """Some tasks, to be run; they are not kept any longer."""
+        return [self._kept.pop(index, None) or self._load(index) for index in indices]
+
+    def _load(self, index: int) -> Any:
+        return load_task(self._configs[index], self._metadata)
 
 
 def load_task(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
     """lm-eval's task object of a configuration, its documents drawn; nothing is asked yet."""
-    (task,) = _load([config], metadata)["tasks"].values()
-    return task
-
-
-def texts_of(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(kind, what its input begins with) of each request that a task would ask."""
-    task = load_task(config, metadata)
-    task.build_all_requests(limit=None, rank=0, world_size=1)
-    for request in task.instances:
-        yield str(request.request_type), str(request.args[0])
-
-
-def _load(configs: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_defaults=False, metadata=dict(metadata))
-    loaded: dict[str, Any] = manager.load([dict(config) for config in configs])
-    for task in loaded["tasks"].values():
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=1234)
-    return loaded
+    (task,) = manager.load([dict(config)])["tasks"].values()
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return task
+
+
+def evaluate_tasks(model: Any, tasks: Sequence[Any]) -> dict[str, Any]:
+    """Run tasks whose requests are asked in one call.
+
+    Args:
+        model: an lm-eval model.
+        tasks: as `load_task` gives them.
+
+    Returns:
+        lm-eval's result, samples included.
+    """
+    from lm_eval.evaluator import evaluate
+
+    for task in tasks:
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)  # anew, where requests have been built before
+    named = {task.config.task: task for task in tasks}
+    result: dict[str, Any] = evaluate(
+        lm=model,
+        task_dict={"tasks": named, "groups": {}, "group_map": {}},
+        bootstrap_iters=BOOTSTRAP_ITERS,
+        log_samples=True,
+    )
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one call of some tasks gave.
+
+    Attributes:
+        results: lm-eval's result of each task, by its name, as if it had been evaluated alone.
+        measures: requests that were cut, and tokens, by task.
+        seconds: of the call.
+        peak_memory_mb: of the call; None where the system does not say.
+    """
+
+    results: Mapping[str, dict[str, Any]]
+    measures: Measures
+    seconds: float
+    peak_memory_mb: float | None
+
+
+def measure(
+    model: GDN2LM, tasks: Sequence[Any], terms: Mapping[str, Terms], journal: Journal | None = None
+) -> Measured:
+    """Run tasks in one call on given terms.
+
+    Args:
+        model: answers the requests.
+        tasks: as `load_task` gives them.
+        terms: by lm-eval's names of the tasks.
+        journal: keeps what is finished, and knows what was.
+    """
+    from harness.engine.memory import PeakMemory
+
+    started, peak = time.monotonic(), PeakMemory(model.device)
+    peak.start()
+    with model.under(terms, journal) as measures:
+        result = evaluate_tasks(model, tasks)
+    return Measured(
+        results={task.config.task: of_task(result, task.config.task) for task in tasks},
+        measures=measures,
+        seconds=time.monotonic() - started,
+        peak_memory_mb=peak.mb(),
+    )
 
 
 def of_task(result: Mapping[str, Any], task: str) -> dict[str, Any]:

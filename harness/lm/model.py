@@ -105,9 +105,8 @@ class GDN2LM(TextModel):
             trunks = Trunks(Path(prefix_states), f"{self.checkpoint_sha256} {dtype}") if prefix_states else None
             executor = LocalExecutor(self.model, limits, StopRule(self.tokenizer), trunks)
         self.batch_size = executor.limits.rows
-        self.engine = Engine(executor, progress or NullProgress())
-        if journal:
-            self.engine.journal = self.open_journal(Path(journal))
+        kept = self.open_journal(Path(journal)) if journal else None
+        self.engine = Engine(executor, progress or NullProgress(), kept)
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> GDN2LM:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import lm_eval.models  # noqa: F401 (lm-eval fills its registry only while it is empty, so its own models go first)
 from lm_eval.api.instance import Instance
@@ -19,9 +19,11 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 
 from gdn2.checkpoints import CheckpointError, tokenizer_fingerprint
 from gdn2.config import GDN2Config
+from harness.engine.journal import Journal
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.errors import UserError
 from harness.lm.encoding import TextEncoder
+from harness.lm.terms import Measures, RequestRunner, Terms
 from tasks.text.tokenizer_loading import files_read
 from tasks.text.tokenizers import load_tokenizer, tokenizer_folder
 
@@ -31,40 +33,12 @@ DEFAULT_GENERATED_TOKENS = 256  # lm-eval's default when a task does not say
 REFERENCES = "outputs"  # the field of a document whose strings a needle task looks for
 
 
-class RequestRunner(Protocol):
-    """What runs token ids: `harness.engine.engine.Engine`, or one that only counts."""
-
-    def score(
-        self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, tuple[float, bool]], None]
-    ) -> list[tuple[float, bool]]: ...
-
-    def generate(
-        self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]
-    ) -> list[list[int]]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """On which terms requests are asked.
-
-    Attributes:
-        max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
-        stop_at_references: whether a generation may end when every reference of its document has appeared. For
-            scores that only ask whether they appear; the generated text is shorter, the score the same.
-    """
-
-    max_length: int
-    stop_at_references: bool = False
-
-
 class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     """An lm-eval model without the model: tokenizer, windows, stop strings.
 
     Attributes:
-        max_length, stop_at_references: the terms of requests, see `Terms`.
-        terms: those of some tasks, by lm-eval's name.
-        truncated: requests that lost their beginning, by task ("" where lm-eval does not say).
-        apart: continuations that merge with the end of their context and were encoded apart from it, by task.
+        max_length, stop_at_references: the terms of requests that come outside of `under`, see `Terms`.
+        measures: of all such requests.
     """
 
     backend = "causal"
@@ -82,19 +56,34 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             raise UserError(f"max_length must be at least 1, a whole number, got {max_length}")
         self.max_length = int(max_length or config.max_position_embeddings)
         self.stop_at_references = False
-        self.terms: dict[str, Terms] = {}
-        self.truncated: Counter[str] = Counter()
-        self.apart: Counter[str] = Counter()
+        self.measures = Measures()
+        self._terms_of: Mapping[str, Terms] = {}
+        self._journal: Journal | None = None
         self._asking: list[str] = []
 
-    @property
-    def num_truncated(self) -> int:
-        """Requests that lost their beginning."""
-        return self.truncated.total()
+    @contextmanager
+    def under(self, terms: Mapping[str, Terms], journal: Journal | None = None) -> Iterator[Measures]:
+        """Answer requests on the terms of their tasks while the context lasts.
+
+        lm-eval hands over requests and nothing else, so what holds for a call is said around it.
+
+        Args:
+            terms: by lm-eval's names of tasks; others are asked on the model's own terms.
+            journal: what keeps the results, and knows earlier ones; by default the engine's own.
+
+        Yields:
+            What is measured meanwhile.
+        """
+        before = self._terms_of, self._journal, self.measures
+        self._terms_of, self._journal, self.measures = terms, journal, Measures()
+        try:
+            yield self.measures
+        finally:
+            self._terms_of, self._journal, self.measures = before
 
     def _terms(self, task: str) -> Terms:
         own = Terms(max_length=self.max_length, stop_at_references=self.stop_at_references)
-        return self.terms.get(task, own)
+        return self._terms_of.get(task, own)
 
     @property
     def eot_token_id(self) -> int:
@@ -169,7 +158,7 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
                 )  # in the text's order
                 self.cache_hook.add_partial("loglikelihood_rolling", requests[index].args, totals[index])
 
-        self.engine.score(windows, "perplexity", done)
+        self.engine.score(windows, "perplexity", done, self.measures.accounts, self._journal)
         return totals
 
     def _loglikelihood_tokens(
@@ -194,7 +183,7 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             if requests[index][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[index][0], result)
 
-        return self.engine.score(parsed, "scoring", done)
+        return self.engine.score(parsed, "scoring", done, self.measures.accounts, self._journal)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations, without their stop string.
@@ -213,7 +202,7 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             texts[index] = postprocess_generated_text(text, stops[index], None)
             self.cache_hook.add_partial("generate_until", arguments[index], texts[index])
 
-        self.engine.generate(parsed, done)
+        self.engine.generate(parsed, done, self.measures.accounts, self._journal)
         return texts
 
     def _stops(self, gen_kwargs: dict[str, Any]) -> list[str]:
@@ -259,8 +248,9 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     def _truncate(self, ids: list[int], limit: int, task: str) -> list[int]:
         if len(ids) <= limit:
             return ids
-        self.truncated[task] += 1
-        if self.num_truncated == 1:
+        truncated = self.measures.truncated
+        truncated[task] += 1
+        if truncated.total() == 1:
             log.warning(
                 "a request of %d tokens loses its beginning: it does not fit into max_length %d; later ones are "
                 "counted, not shown",
@@ -270,8 +260,8 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return ids[-limit:]
 
     def _count_apart(self, pair: tuple[str, str], task: str) -> None:
-        self.apart[task] += 1
-        if self.apart.total() == 1:
+        self.measures.apart[task] += 1
+        if self.measures.apart.total() == 1:
             log.warning(
                 "the continuation %r merges with the end of its context, %r: the two are encoded apart; later ones "
                 "are counted, not shown",

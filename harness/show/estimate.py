@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.run.census import TaskCensus
+from harness.runs.census import TaskCensus
+from harness.runs.planning import Estimate
 from harness.words import short
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What the census alone does not say.
-
-    Attributes:
-        rate: tokens a second, or None if nobody knows.
-        rate_from: where that comes from.
-        weight_bytes, state_bytes, step_bytes: of the weights, of the states of a full batch, of a step's activations.
-    """
-
-    rate: float | None
-    rate_from: str
-    weight_bytes: int
-    state_bytes: int
-    step_bytes: int
-
-
-def print_plan(tasks: Sequence[TaskCensus], estimate: Estimate, console: Console) -> None:
+def print_estimate(estimate: Estimate, console: Console) -> None:
     """A row a task and the sums, then the estimate."""
+    tasks = estimate.tasks
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("task", footer="all", no_wrap=True)
     table.add_column("requests", justify="right", no_wrap=True, footer=short(sum(task.requests for task in tasks)))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-if TYPE_CHECKING:
-    from gdn2.checkpoints.importers import ImportPlan
+from harness.checkpoints.imports import Imported
 
 
-def print_import(plan: ImportPlan, folder: Path, console: Console) -> None:
+def print_import(found: Imported, console: Console) -> None:
     """Format, layers and tensors of an import, and every field that the source does not tell."""
+    plan, folder = found.plan, found.folder
     config = plan.config
     console.print(
         f"[bold]{escape(plan.source.path.name)}[/bold]: format {plan.format}, {layers_line(config.layers or [])}, "

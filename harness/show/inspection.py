@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.checkpoints.inspection import Inspection
 from harness.show.imports import layers_line
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ NATIVE = "gdn2"
 WIDE = 110  # columns of a terminal in which a layer's parameters are split
 
 
-def print_description(found: Description, tokenizer: Mapping[str, Any], console: Console) -> None:
+def print_inspection(inspection: Inspection, console: Console) -> None:
     """Layers as a table, equal ones folded; then parameters, state, tokenizer, files and hash, a line each."""
+    found, tokenizer = inspection.model, inspection.tokenizer
     config = found.config
     console.print(f"[bold]{escape(found.path)}[/bold]", soft_wrap=True)
     foreign = "" if found.format == NATIVE else f" (format {found.format}, as it would be imported)"

@@ -14,10 +14,11 @@ from harness.engine.asked import Asked
 from harness.engine.journal import Journal
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.engine.units import Limits, make_plan
-from harness.lm.evaluate import evaluate_tasks, quiet_lm_eval, texts_of
-from harness.lm.text import Terms, TextModel
-from harness.run.options import Plan, RunOptions, label, max_length_of, metadata_of, tokenizer_of
-from harness.run.together import groups
+from harness.lm.evaluate import LoadedTasks, evaluate_tasks, quiet_lm_eval
+from harness.lm.terms import Terms
+from harness.lm.text import TextModel
+from harness.runs.resolve import ResolvedRun, label
+from harness.runs.together import groups
 
 
 @dataclass(slots=True)
@@ -50,29 +51,43 @@ class Counting:
     """Counts requests in place of running them, and answers with nothing."""
 
     def __init__(self, tasks: Mapping[str, TaskCensus]) -> None:
-        self.tasks, self.accounts = tasks, Accounts()
+        self.tasks = tasks
 
     def score(
-        self, requests: Sequence[ScoreRequest], kind: str, done: Callable[[int, tuple[float, bool]], None]
+        self,
+        requests: Sequence[ScoreRequest],
+        kind: str,
+        done: Callable[[int, tuple[float, bool]], None],
+        accounts: Accounts,
+        journal: Journal | None,
     ) -> list[tuple[float, bool]]:
-        del kind
-        self._count(requests)
+        """Count; every score is -1 nat."""
+        del kind, journal
+        self._count(requests, accounts)
         for index in range(len(requests)):
             done(index, (-1.0, False))
         return [(-1.0, False)] * len(requests)
 
-    def generate(self, requests: Sequence[GenerateRequest], done: Callable[[int, list[int]], None]) -> list[list[int]]:
-        self._count(requests)
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        done: Callable[[int, list[int]], None],
+        accounts: Accounts,
+        journal: Journal | None,
+    ) -> list[list[int]]:
+        """Count; every continuation is empty."""
+        del journal
+        self._count(requests, accounts)
         for index, request in enumerate(requests):
             task = self.tasks[request.task]
             task.longest = max(task.longest, len(request.context_ids) + request.max_tokens)
             done(index, [])
         return [[]] * len(requests)
 
-    def _count(self, requests: Sequence[ScoreRequest] | Sequence[GenerateRequest]) -> None:
+    def _count(self, requests: Sequence[ScoreRequest] | Sequence[GenerateRequest], accounts: Accounts) -> None:
         asked: Asked[Any] = Asked(requests, Journal(), lambda *_: None)
         inputs = [request.input_ids for request in asked.distinct]
-        self.accounts.charge_reading(asked, make_plan(inputs, list(map(len, inputs)), Limits()))
+        accounts.charge_reading(asked, make_plan(inputs, list(map(len, inputs)), Limits()))
         for request in asked.distinct:
             self.tasks[request.task].generated_tokens += getattr(request, "max_tokens", 0)
         for request in requests:
@@ -82,28 +97,33 @@ class Counting:
             task.longest = max(task.longest, size)
 
 
-def count(plan: Plan, options: RunOptions, config: GDN2Config, told: Callable[[str], Any]) -> list[TaskCensus]:
-    """The census of each task of a plan; `told` hears the name of the task that is being counted.
+def count(run: ResolvedRun, config: GDN2Config, told: Callable[[str], Any]) -> list[TaskCensus]:
+    """Count what each task of a run asks for.
+
+    Args:
+        run: its checkpoint need not be loaded.
+        config: the checkpoint's.
+        told: hears the name of the task that is being counted.
 
     Raises:
         UserError, TaskError: what a run would stop at: tokenizer, lengths, data.
     """
     quiet_lm_eval()
-    tokenizer, metadata = tokenizer_of(plan, options), metadata_of(plan, options)
-    found = {task.lm_eval_name: TaskCensus(label(task)) for task in plan.tasks}
+    found = {task.lm_eval_name: TaskCensus(label(task)) for task in run.tasks}
+    loaded = LoadedTasks([task.config for task in run.tasks], run.metadata)
     told("what tasks share")
-    for members in groups([texts_of(task.config, metadata) for task in plan.tasks]):
-        tasks = [plan.tasks[i] for i in members]
+    for members in groups([loaded.texts(i) for i in range(len(run.tasks))]):
+        tasks = [run.tasks[i] for i in members]
         told(", ".join(map(label, tasks)))
-        model = TextModel(config, tokenizer, plan.context_prefix, options.max_length)
+        model = TextModel(config, run.tokenizer, run.context_prefix, run.options.max_length)
+        model.engine = Counting(found)
+        own = config.max_position_embeddings
+        terms = {task.lm_eval_name: Terms(max_length=run.max_length_of(task, own)) for task in tasks}
+        with model.under(terms) as measures:
+            evaluate_tasks(model, loaded.take(members))
         for task in tasks:
-            max_length = max_length_of(task, plan, options, config.max_position_embeddings)
-            model.terms[task.lm_eval_name] = Terms(max_length=max_length)
-        model.engine = counting = Counting(found)
-        evaluate_tasks(model, [task.config for task in tasks], metadata)
-        for task in tasks:
-            found[task.lm_eval_name].truncated = model.truncated[task.lm_eval_name]
-            found[task.lm_eval_name].shared_tokens = counting.accounts[task.lm_eval_name].shared
+            found[task.lm_eval_name].truncated = measures.truncated[task.lm_eval_name]
+            found[task.lm_eval_name].shared_tokens = measures.accounts[task.lm_eval_name].shared
     return list(found.values())
 
 

@@ -1,0 +1,157 @@
+"""The options of a run, each written once: its type, default, limits, and what the command line says of it.
+
+Imports nothing heavy: the command line makes its flags from these fields.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from tasks.ruler.generators import GENERATORS
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+LARGEST_SEED = 2**63 - 1
+MOST_SAMPLES = 10_000_000
+"""More than any data set has; a typing mistake would otherwise draw samples for days."""
+
+
+def about(text: str, **limits: Any) -> Mapping[str, Any]:
+    """What a field of `RunOptions` says of itself.
+
+    Args:
+        text: what `--help` says.
+        **limits: `least` and `most` of a number, `choices`, `metavar`.
+
+    Returns:
+        The field's metadata.
+    """
+    return {"help": text, **limits}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is asked to do, as typed.
+
+    Raises:
+        UserError: a value that no run can have; the message names its flag.
+    """
+
+    checkpoint: str = field(
+        default="", metadata=about("a folder (a foreign one is imported), a .pth, or a name of the zoo")
+    )
+    suite: str = field(default="quick", metadata=about("a suite by name, or a YAML file (default: quick)"))
+    tasks: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "instead of a suite: names with commas, such as niah_single_1@1024,squad_retrieval, or YAML files",
+            metavar="TASK[,TASK...]",
+        ),
+    )
+    samples: int | None = field(
+        default=None, metadata=about("documents a task (default: as the suite says)", least=1, most=MOST_SAMPLES)
+    )
+    seed: int | None = field(
+        default=None,
+        metadata=about("of the documents (default: as the suite says)", least=-LARGEST_SEED, most=LARGEST_SEED),
+    )
+    generator: str | None = field(
+        default=None, metadata=about("of RULER's tasks (default: as the suite says, else exact)", choices=GENERATORS)
+    )
+    shots: int | None = field(
+        default=None,
+        metadata=about("solved examples before a question, where a task takes any (default: 0)", least=0, most=1000),
+    )
+    batch_size: int | None = field(
+        default=None, metadata=about("the most rows read together (default: what memory holds)", least=1)
+    )
+    batch_tokens: int | None = field(
+        default=None, metadata=about("the most tokens a step (default: from the free memory)", least=1)
+    )
+    workers: int = field(
+        default=0, metadata=about("processes with a copy of the model each, by Ray (default: none)", least=0, most=4096)
+    )
+    stop_at_references: bool = field(
+        default=False,
+        metadata=about(
+            "end a needle's generation when every reference has appeared: the same scores, sooner; recorded"
+        ),
+    )
+    prefix_states: Path | None = field(
+        default=None, metadata=about("a folder that keeps states of long shared prefixes")
+    )
+    device: str = field(default="auto", metadata=about("auto (default: a GPU if there is one), cpu, cuda, cuda:1, ..."))
+    dtype: str = field(
+        default="float32",
+        metadata=about(
+            "of the weights and activations (default: float32); states are float32 or wider", choices=DTYPES
+        ),
+    )
+    context_prefix: str | None = field(
+        default=None,
+        metadata=about(
+            "what comes before every context: tokenizer, none, bos, eos or lm-eval (default: as the suite says)"
+        ),
+    )
+    max_length: int | None = field(
+        default=None, metadata=about("cut longer contexts (default: as long as a task asks for)", least=1)
+    )
+    tokenizer: str | None = field(
+        default=None, metadata=about("folder of the tokenizer, if it is not the checkpoint's")
+    )
+    settings: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "for a foreign checkpoint: what its files do not tell, such as output_gate=silu", metavar="FIELD=VALUE"
+        ),
+    )
+    output: Path = field(default=Path("results/runs"), metadata=about("where results go (default: results/runs)"))
+    name: str | None = field(default=None, metadata=about("the model's name in tables (default: the folder's)"))
+    command: tuple[str, ...] = ()
+    """The arguments as typed, for the record."""
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "settings", "command"):
+            given = getattr(self, name)
+            listed = given.split(",") if isinstance(given, str) else given
+            object.__setattr__(self, name, tuple(part.strip() for part in listed))
+        if self.tasks and not all(self.tasks):
+            raise UserError("--tasks: names no task, or an empty name between commas")
+        for name in ("output", "prefix_states"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(_checked_text(name, str(getattr(self, name)))))
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name), item.metadata)
+        if self.name is not None and ("/" in self.name or self.name.startswith(".")):
+            raise UserError(f"--name {self.name!r}: must not contain / or begin with a dot")
+
+
+def flag(name: str) -> str:
+    """The flag of an option on the command line."""
+    return {"checkpoint": "CHECKPOINT", "settings": "--set"}.get(name, "--" + name.replace("_", "-"))
+
+
+def _check(name: str, value: Any, about: Mapping[str, Any]) -> None:
+    """Refuse a value outside the limits of its option."""
+    for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
+        _checked_text(name, text)
+    least, most = about.get("least", -math.inf), about.get("most", math.inf)
+    if isinstance(value, int) and not isinstance(value, bool) and not least <= value <= most:
+        wanted = f"at least {least}" if value < least else f"at most {most}"
+        raise UserError(f"{flag(name)} must be {wanted}, got {value}")
+    choices: Sequence[str] | None = about.get("choices")
+    if choices and value is not None and value not in choices:
+        raise UserError(f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _checked_text(name: str, text: str) -> str:
+    """The text, if it is one: not empty, and with nothing that cannot be written as UTF-8."""
+    if not text.strip():
+        raise UserError(f"{flag(name)}: must not be empty")
+    if any(0xD800 <= ord(character) < 0xE000 or character == "\0" for character in text):
+        raise UserError(f"{flag(name)}: {text!r} is no valid UTF-8 text")
+    return text

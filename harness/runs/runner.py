@@ -1,0 +1,274 @@
+"""One run: check what is cheap, load the model, evaluate task by task, keep what is finished, publish a record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.journal import Journal
+from harness.lm.evaluate import LoadedTasks, measure, merge, quiet_lm_eval, write_results
+from harness.lm.terms import Terms
+from harness.records import cells, machine
+from harness.records.protocol import Protocol, TaskProtocol, digest, package_versions
+from harness.records.record import Cell, RunRecord, cell_from_dict
+from harness.records.store import FinishedTasks, new_run_folder
+from harness.runs.listener import Listener, Silence
+from harness.runs.options import RunOptions
+from harness.runs.resolve import ResolvedRun, label, resolve_run, with_native_checkpoint
+from harness.runs.together import groups
+from tasks.scoring import appear_only
+
+if TYPE_CHECKING:
+    from harness.lm.model import GDN2LM
+
+JOURNAL = "journal.jsonl"
+Finished = tuple[Cell, Mapping[str, Any]]
+"""A task's cell, and lm-eval's result of it."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        record: what tables read.
+        folder: where the record, lm-eval's results and the samples are.
+    """
+
+    record: RunRecord
+    folder: Path
+
+
+def run_options(
+    options: RunOptions, listener: Listener | None = None, load_model: Callable[..., GDN2LM] | None = None
+) -> RunResult:
+    """Evaluate a checkpoint and publish the record.
+
+    Tasks and requests that an interrupted run of the same protocol and checkpoint had finished are not run again.
+
+    Args:
+        options: what is asked for.
+        listener: hears how the run goes; nobody by default.
+        load_model: makes the lm-eval model; `GDN2LM` by default.
+
+    Raises:
+        UserError, TaskError, DataNotStaged, gdn2.checkpoints.CheckpointError: with the way out; what is finished is
+            kept.
+    """
+    started = time.time()
+    listener = listener or Silence()
+    machine.git_state()  # as it is now, not when the run ends
+    run = with_native_checkpoint(resolve_run(options), listener)
+    quiet_lm_eval()
+    with listener.status(f"loading {run.checkpoint}"):
+        model = _load(run, listener, load_model)
+    _check_lengths(run)
+    info = model.get_model_info()
+    protocol = protocol_of(run, info)
+    finished = FinishedTasks(options.output / run.name, digest([info["checkpoint_sha256"], protocol.hash])[:16])
+    with contextlib.closing(model.open_journal(finished.folder / JOURNAL, protocol=protocol.hash)) as journal:
+        if len(journal):
+            listener.note(f"{len(journal):,} finished requests of an interrupted run are taken up")
+        done = _run_tasks(model, run, protocol, finished, journal, listener)
+    info = {**info, **model.engine.executor.describe()}
+    published = _publish(run, protocol, info, done, started)
+    finished.clear()
+    return published
+
+
+def protocol_of(run: ResolvedRun, model: Mapping[str, Any]) -> Protocol:
+    """What fixes the run's numbers, apart from the model.
+
+    Args:
+        run: what is asked for.
+        model: `GDN2LM.get_model_info()`.
+    """
+    tasks = []
+    for task in run.tasks:
+        generation = {
+            key: value for key, value in (task.config.get("generation_kwargs") or {}).items() if key != "do_sample"
+        }
+        tasks.append(
+            TaskProtocol(
+                name=task.info.name,
+                length=task.length,
+                version=float(task.config["metadata"]["version"]),
+                samples=task.samples,
+                seed=task.seed,
+                max_length=run.max_length_of(task, model["max_length"]),
+                generator=task.recorded_generator,
+                shots=task.shots,
+                generation=generation,
+                data=cells.data_hashes(task),
+                spec=cells.spec_hash(task),
+                stops_at_references=run.options.stop_at_references and appear_only(task.config),
+            )
+        )
+    return Protocol(
+        suite=run.suite,
+        tasks=tuple(tasks),
+        context_prefix=run.context_prefix,
+        dtype=run.options.dtype,
+        tokenizer_sha256=model["tokenizer_sha256"],
+        lm_eval=package_versions()["lm_eval"],
+        further_end_ids=tuple(model.get("further_end_ids", ())),
+    )
+
+
+def _load(run: ResolvedRun, listener: Listener, load_model: Callable[..., GDN2LM] | None) -> GDN2LM:
+    if load_model is None:
+        from harness.lm.model import GDN2LM
+
+        load_model = GDN2LM
+    options = run.options
+    return load_model(
+        str(run.checkpoint),
+        batch_size="auto" if options.batch_size is None else options.batch_size,
+        batch_tokens=options.batch_tokens,
+        workers=options.workers,
+        prefix_states=str(options.prefix_states) if options.prefix_states else None,
+        device=_device(options.device),
+        dtype=options.dtype,
+        max_length=options.max_length,
+        context_prefix=run.context_prefix,
+        tokenizer=run.tokenizer,
+        progress=listener,
+    )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_lengths(run: ResolvedRun) -> None:
+    """Refuse a length that is too short for a sample's template now, not after an hour.
+
+    Samples that take long to draw are drawn now as well, by all cores.
+    """
+    from tasks.generators import find_generator, prepare_samples
+    from tasks.text.tokenizers import load_tokenizer
+
+    tokenizer = load_tokenizer(run.tokenizer)
+    for task in run.tasks:
+        generator = find_generator(task.config, tokenizer, context_prefix=run.context_prefix)
+        if generator is not None:
+            generator.check()
+    configs = [task.config for task in run.tasks]
+    prepare_samples(configs, run.tokenizer, context_prefix=run.context_prefix)
+
+
+def _run_tasks(
+    model: GDN2LM,
+    run: ResolvedRun,
+    protocol: Protocol,
+    finished: FinishedTasks,
+    journal: Journal,
+    listener: Listener,
+) -> list[Finished]:
+    """Run what an interrupted run had not finished; tasks that begin alike are run together.
+
+    Their groups follow from the run alone, so the same command has the same ones.
+    """
+    count = len(run.tasks)
+    loaded = LoadedTasks([task.config for task in run.tasks], run.metadata)
+    found: dict[int, Finished] = {}
+    for members in groups([loaded.texts(i) for i in range(count)]):
+        names = {i: run.tasks[i].lm_eval_name for i in members}
+        saved = {i: finished.load(name) for i, name in names.items()}
+        earlier = None not in saved.values()
+        if not earlier:
+            listener.begin_tasks(_title(run, members))
+            for i, content in _run_group(model, run, protocol, members, loaded, journal).items():
+                finished.save(names[i], content, _default)
+                saved[i] = finished.load(names[i]) or content
+        for i in members:
+            content = saved[i] or {}
+            found[i] = cell_from_dict(content["cell"], names[i]), content["result"]
+            listener.finish_task(i + 1, count, found[i][0], earlier=earlier)
+    return [found[i] for i in range(count)]
+
+
+def _title(run: ResolvedRun, members: Sequence[int]) -> str:
+    numbers = "+".join(str(i + 1) for i in members)
+    return f"{numbers}/{len(run.tasks)} {', '.join(label(run.tasks[i]) for i in members)}"
+
+
+def _run_group(
+    model: GDN2LM,
+    run: ResolvedRun,
+    protocol: Protocol,
+    members: Sequence[int],
+    loaded: LoadedTasks,
+    journal: Journal,
+) -> dict[int, dict[str, Any]]:
+    """Cell and result of each of some tasks that are run in one call, by the task's place in the run."""
+    said = {run.tasks[i].lm_eval_name: protocol.tasks[i] for i in members}
+    terms = {
+        name: Terms(max_length=task.max_length, stop_at_references=task.stops_at_references)
+        for name, task in said.items()
+    }
+    measured = measure(model, loaded.take(members), terms, journal)
+    accounts = measured.measures.accounts
+    portions = accounts.portions(list(said))
+    found = {}
+    for i in members:
+        name = run.tasks[i].lm_eval_name
+        cell = cells.make_cell(
+            run.tasks[i],
+            measured.results[name],
+            context_prefix=run.context_prefix,
+            max_length=said[name].max_length,
+            truncated=measured.measures.truncated[name],
+            apart=measured.measures.apart[name],
+            tokens=accounts[name].tokens,
+            shared_tokens=accounts[name].shared,
+            seconds=measured.seconds * portions[name],
+            peak_memory_mb=measured.peak_memory_mb,
+            together=[other for other in said if other != name],
+        )
+        found[i] = {"cell": asdict(cell), "result": measured.results[name]}
+    return found
+
+
+def _default(value: Any) -> Any:
+    from lm_eval.utils import handle_non_serializable
+
+    return handle_non_serializable(value)
+
+
+def _publish(
+    run: ResolvedRun, protocol: Protocol, info: Mapping[str, Any], done: Sequence[Finished], started: float
+) -> RunResult:
+    start = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
+    folder_name = f"{start:%Y-%m-%dT%H-%M-%S}_{protocol.hash[:8]}"
+    commit, dirty = machine.git_state()
+    with new_run_folder(run.options.output / run.name, folder_name) as (folder, publish):
+        model_args = {"pretrained": str(run.checkpoint), "dtype": run.options.dtype}
+        write_results(folder, merge([result for _, result in done]), model_args, info, started)
+        record = RunRecord(
+            run_id=f"{run.name}/{folder_name}",
+            name=run.name,
+            suite=run.suite,
+            protocol=protocol.as_dict(),
+            protocol_hash=protocol.hash,
+            model=dict(info),
+            cells=tuple(cell for cell, _ in done),
+            command=run.options.command,
+            started=start.isoformat(timespec="seconds"),
+            finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.time() - started, 1),
+            peak_memory_mb=machine.peak_memory_mb(),
+            machine=machine.describe(),
+            packages=package_versions(),
+            git_commit=commit,
+            git_dirty=dirty,
+        )
+        (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
+        return RunResult(record, publish())
