@@ -1,5 +1,7 @@
-"""`check`: whether a checkpoint reproduces the validation loss that its training reported. A wrong activation or a
-swapped matrix still gives plausible scores; it does not give this number."""
+"""`check`: whether a checkpoint reproduces the validation loss that its training reported.
+
+A wrong activation or a swapped matrix still gives plausible scores; it does not give this number.
+"""
 
 from __future__ import annotations
 
@@ -88,13 +90,16 @@ class CheckResult:
 
     @property
     def difference(self) -> float:
+        """Measured minus expected loss, in nats a token."""
         return self.loss - self.expected
 
     @property
     def reproduces(self) -> bool:
+        """Whether the loss is within the tolerance."""
         return abs(self.difference) <= self.tolerance
 
     def to_json(self) -> str:
+        """All of it as JSON, for `--json`."""
         return json.dumps({**asdict(self), "difference": self.difference, "reproduces": self.reproduces}, indent=2)
 
 
@@ -179,8 +184,10 @@ def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
 def find_hints(
     model: GDN2ForCausalLM, cut: list[Window], result: CheckResult, measure: Callable[..., Any]
 ) -> list[Hint]:
-    """The loss of every variant, nearest to the expected one first. They are tried on the first windows, and those that
-    could be it are measured on all."""
+    """Measure the loss of every variant, the nearest to the expected one first.
+
+    They are tried on the first windows, and those that could be it are measured on all.
+    """
     from gdn2.checkpoints.variants import variants, with_variant
 
     few: list[Window] = []

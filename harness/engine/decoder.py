@@ -67,6 +67,14 @@ class Decoder:
     """Generates greedily in `places` rows at a time; fewer, once memory did not suffice."""
 
     def __init__(self, model: GDN2ForCausalLM, stop_rule: StopRule, watch: StateWatch, places: int) -> None:
+        """Set up an empty pool.
+
+        Args:
+            model: what generates.
+            stop_rule: when a generation is over.
+            watch: what is told of states that grow.
+            places: rows that generate at a time.
+        """
         self.model, self.stop_rule, self.watch, self.places = model, stop_rule, watch, places
         self._waiting: list[Ready] = []  # read, and without a place yet
 

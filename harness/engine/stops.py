@@ -23,6 +23,11 @@ class StopRule:
     """Decides with `tokenizer`, a transformers tokenizer, how the ids of a generation read as text."""
 
     def __init__(self, tokenizer: Any) -> None:
+        """Look at how the tokenizer decodes.
+
+        Args:
+            tokenizer: a transformers tokenizer.
+        """
         self.tokenizer = tokenizer
         self._characters: dict[int, frozenset[str] | None] = {}
         self._bytes: dict[int, bool] = {}

@@ -76,6 +76,7 @@ class GDN2LM(TextModel):
         progress: ProgressSink | None = None,
         **unknown: Any,
     ) -> None:
+        """Check the arguments, load tokenizer and model, and test the operator; see the class."""
         if unknown:
             raise UserError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/lm/model.py for those")
         self.path = Path(str(pretrained))
@@ -121,6 +122,7 @@ class GDN2LM(TextModel):
 
     @property
     def device(self) -> torch.device:
+        """Where the model's weights are."""
         return self.model.device
 
     def open_journal(self, path: Path, **identity: Any) -> Journal:

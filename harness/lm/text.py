@@ -45,6 +45,19 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     engine: RequestRunner
 
     def __init__(self, config: GDN2Config, tokenizer: str, context_prefix: str, max_length: int | None) -> None:
+        """Load the tokenizer and check that it fits.
+
+        Args:
+            config: of the model.
+            tokenizer: a folder or a name, as `tasks.text.tokenizers.load_tokenizer` takes it.
+            context_prefix: the name of what is put before contexts.
+            max_length: see `Terms`; None: the config's max_position_embeddings.
+
+        Raises:
+            CheckpointError: the tokenizer does not fit the model, or has no end of text.
+            TaskError: no such tokenizer or prefix.
+            UserError: a max_length below 1.
+        """
         super().__init__()
         self.config = config
         self.tokenizer_path = tokenizer_folder(tokenizer)
@@ -87,10 +100,12 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
     @property
     def eot_token_id(self) -> int:
+        """The tokenizer's end of text."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:
+        """What lm-eval replaces an empty context by."""
         return self.encoder.prefix_token_id
 
     @cached_property

@@ -72,6 +72,14 @@ class TokenCounter:
     """Count and locate tokens of texts without special tokens; remembers what single words cost."""
 
     def __init__(self, tokenizer: Any) -> None:
+        """Count with a tokenizer.
+
+        Args:
+            tokenizer: a transformers tokenizer.
+
+        Raises:
+            TaskError: one that encodes text to no tokens.
+        """
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         self._word_costs: dict[str, int] = {}
