@@ -27,7 +27,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
 
 
-def test_every_block_of_the_python_page_runs() -> None:
+def test_every_block_of_the_python_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """In one session, as the page says; a traceback has the page's own line numbers."""
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     session: dict[str, Any] = {}
@@ -36,6 +36,7 @@ def test_every_block_of_the_python_page_runs() -> None:
     for block in blocks:
         above = page.count("\n", 0, block.start(1))
         exec(compile("\n" * above + block[1], "docs/api.md", "exec"), session)
+    assert "niah_single_1@512: " in capsys.readouterr().out
 
 
 def test_the_python_page_shows_every_public_name() -> None:
@@ -47,6 +48,18 @@ def test_the_python_page_shows_every_public_name() -> None:
 
 def test_a_needle_by_hand_is_found_on_both_branches() -> None:
     assert [answer.strip()[:7] for answer in example("needle_by_hand")["main"]()] == ["4071958", "8213366"]
+
+
+def test_an_evaluation_from_python_prints_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    example("evaluate")["main"](samples=1)
+    out = capsys.readouterr().out
+    assert re.search(r"^niah_single_1@512  acc [01]\.000 \(0\.\d+ to [01]\.\d+, n=1\)$", out, flags=re.MULTILINE)
+
+
+def test_a_task_of_ones_own_is_written_and_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("own_task")["main"]()
+    assert re.search(r"^door_codes: acc \d\.\d\d of 4 samples of 256 tokens$", capsys.readouterr().out, re.MULTILINE)
+    assert (tmp_path / "door_codes.yaml").is_file()
 
 
 def test_every_example_has_a_test_and_says_how_it_is_called() -> None:

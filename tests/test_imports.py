@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from import_graph import ROOT, between, circles, import_graph, top_packages
 
+ROOMS = ("cli", "show", "runs", "staging", "checkpoints", "lm", "records", "engine")
+"""The rooms of harness/, from the top: imports point down this list. Beside them are modules that all may import."""
 FAMILIES = ("needle", "ruler", "retrieval", "commonsense", "perplexity", "editing")
 
 
@@ -40,6 +42,17 @@ def test_what_families_share_and_the_families_know_nothing_of_those_who_list_the
     for family in families:
         assert not packages[family] & listing, family
     assert circles(packages) == []
+
+
+def test_the_rooms_of_the_harness_import_down_their_list_only() -> None:
+    """Imports inside functions and those for type checkers count, too."""
+    packages = between(import_graph("harness", typing_only=True))
+    ranks = {f"harness.{room}": rank for rank, room in enumerate(ROOMS)}
+    found = {f"harness.{file.parent.name}" for file in (ROOT / "harness").glob("*/__init__.py")}
+    assert found == set(ranks)
+    for name in packages.keys() - {"harness"}:  # the package itself is its face: harness.run(...)
+        below = {other for other, rank in ranks.items() if rank > ranks.get(name, len(ROOMS))}
+        assert not (packages[name] & ranks.keys()) - below, name
 
 
 def test_a_circle_is_found_through_imports_inside_functions(tmp_path: Path) -> None:

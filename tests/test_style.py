@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,32 @@ def test_modules_and_functions_stay_within_their_budget(path: Path) -> None:
                 assert len(names) <= MAX_POSITIONAL, node.name
 
 
+def public(body: list[ast.stmt], above: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    """The public functions and classes of a module with the public methods of these, by name."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield above + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{above}{node.name}.")
+
+
 @pytest.mark.parametrize("path", MODULES, ids=ids)
-def test_modules_and_public_functions_say_what_they_are(path: Path) -> None:
+def test_modules_and_public_names_say_what_they_are(path: Path) -> None:
+    """In a first sentence on a line of its own. `forward` needs none where its class says what it does."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    if path.name != "__init__.py" or tree.body:
-        assert ast.get_docstring(tree), "module"
+    said: dict[str, str | None] = {"the module": ast.get_docstring(tree)} if tree.body else {}
+    said |= {name: ast.get_docstring(node) for name, node in public(tree.body) if not is_exempt(name, node)}
+    assert not [name for name, text in said.items() if not text], "no docstring"
+    for name, text in said.items():
+        first, _, rest = (text or "").partition("\n")
+        assert first.endswith((".", ":", "?")), f"{name}: {first}"
+        assert not rest.partition("\n")[0].strip(), f"{name}: no blank line below the first sentence"
+
+
+def is_exempt(name: str, node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Kernels, and what only gives another signature to a function that says what it is."""
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    return name.endswith(".forward") or any(part.endswith(("overload", "setter", "triton.jit")) for part in decorators)
 
 
 def imported(path: Path) -> set[str]:

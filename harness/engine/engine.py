@@ -1,5 +1,6 @@
-"""Runs requests: what is known is not run, what they share is read once, what is finished is kept. Knows token ids
-only, nothing of text, tasks or lm-eval.
+"""Runs requests: what is known is not run, what they share is read once, what is finished is kept.
+
+Knows token ids only, nothing of text, tasks or lm-eval.
 
 `asked` knows what is wanted, `plan` cuts what `prefixes` finds into units, an executor runs these: `executor` in this
 process, `workers` in others. `reader` reads prompts, `scorer` and `decoder` make results of what was read.
@@ -30,7 +31,9 @@ class Executor(Protocol):
 
     def run_scores(
         self, units: Iterable[Unit], requests: Sequence[ScoreRequest], known: Container[int] = ()
-    ) -> Generator[dict[int, Score], None, None]: ...
+    ) -> Generator[dict[int, Score], None, None]:
+        """Score the requests that end in some units and are not `known`, some at a time, by their numbers."""
+        ...
 
     def run_generations(
         self,
@@ -38,9 +41,13 @@ class Executor(Protocol):
         requests: Mapping[int, GenerateRequest],
         done: Callable[[int, list[int]], None],
         snapshots: Snapshots | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Continue the requests of some units; `done(request, ids)` is called for each one that is finished."""
+        ...
 
-    def describe(self) -> dict[str, Any]: ...
+    def describe(self) -> dict[str, Any]:
+        """What a record says of it: device, backend, workers."""
+        ...
 
 
 class Engine:

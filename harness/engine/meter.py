@@ -17,40 +17,61 @@ def no_status(text: str) -> AbstractContextManager[Callable[[str], None]]:
 
 
 class ProgressSink(Protocol):
-    """`begin` announces a phase, `advance` reports what was finished since the last call, `end` closes the phase.
+    """Hears of the phases of a call."""
 
-    `saved` are announced tokens that turned out not to be needed: a generation that stopped early.
-    """
+    def begin(self, kind: str, requests: int, tokens: int) -> None:
+        """Announce a phase: what it does, and with how much."""
+        ...
 
-    def begin(self, kind: str, requests: int, tokens: int) -> None: ...
-    def advance(self, requests: int, tokens: int, saved: int = 0) -> None: ...
-    def end(self) -> None: ...
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+        """Report what was finished since the last call.
+
+        Args:
+            requests: finished ones.
+            tokens: read or generated ones.
+            saved: announced tokens that turned out not to be needed: a generation that stopped early.
+        """
+        ...
+
+    def end(self) -> None:
+        """Close the phase."""
+        ...
 
 
 class NullProgress:
     """Tells nobody."""
 
-    def begin(self, kind: str, requests: int, tokens: int) -> None: ...
-    def advance(self, requests: int, tokens: int, saved: int = 0) -> None: ...
-    def end(self) -> None: ...
+    def begin(self, kind: str, requests: int, tokens: int) -> None:
+        """As every sink has it; nothing happens."""
+
+    def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+        """As every sink has it; nothing happens."""
+
+    def end(self) -> None:
+        """As every sink has it; nothing happens."""
 
 
 class Meter:
-    """Passes on to a sink, and at the end of a phase tells it as saved what was announced and never came: what a
-    journal or a kept state made needless."""
+    """Passes on to a sink, and at the end of a phase tells it as saved what was announced and never came.
+
+    That is what a journal or a kept state made needless.
+    """
 
     def __init__(self, sink: ProgressSink) -> None:
         self.sink, self._left = sink, 0
 
     def begin(self, kind: str, requests: int, tokens: int) -> None:
+        """Pass on the announcement, and note how much is to come."""
         self._left = tokens
         self.sink.begin(kind, requests, tokens)
 
     def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+        """Pass on what was finished."""
         self._left -= tokens + saved
         self.sink.advance(requests, tokens, saved)
 
     def end(self) -> None:
+        """Tell as saved what never came, and close the phase."""
         if self._left > 0:
             self.sink.advance(0, 0, self._left)
         self.sink.end()

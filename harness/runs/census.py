@@ -1,5 +1,7 @@
-"""What a run will ask for, counted before it: requests, tokens, what is shared, what is cut. Needs a tokenizer and a
-configuration, no weights and no GPU."""
+"""What a run will ask for, counted before it: requests, tokens, what is shared, what is cut.
+
+Needs a tokenizer and a configuration, no weights and no GPU.
+"""
 
 from __future__ import annotations
 

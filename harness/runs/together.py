@@ -1,5 +1,7 @@
-"""Tasks that begin alike: the same documents asked twice, or read once and read twice. They are run in one call of the
-engine, which reads what they share once. Seen in their texts, before anything is tokenised or run.
+"""Tasks that begin alike: the same documents asked twice, or read once and read twice.
+
+They are run in one call of the engine, which reads what they share once. Seen in their texts, before anything is
+tokenised or run.
 """
 
 from __future__ import annotations
