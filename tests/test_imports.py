@@ -55,6 +55,28 @@ def test_the_rooms_of_the_harness_import_down_their_list_only() -> None:
         assert not (packages[name] & ranks.keys()) - below, name
 
 
+def rooms() -> dict[str, list[str]]:
+    """Each room of the harness with the rooms that it imports, in their order."""
+    graph = between(import_graph("harness", typing_only=True))
+    return {
+        room: [other for other in ROOMS if f"harness.{other}" in graph.get(f"harness.{room}", set())] for room in ROOMS
+    }
+
+
+def test_the_architecture_page_has_the_imports_between_rooms_and_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.split("## The rooms of harness/")[1].split("\n## ")[0]
+    said = {}
+    for line in section.splitlines():
+        if match := re.fullmatch(r"\| `(\w+)` \|(.*)\|", line):
+            said[match[1]] = re.findall(r"`(\w+)`", match[2])
+    assert said == rooms()
+    walk = page.split("## From a YAML file to a cell")[1].split("\n## ")[0]
+    files = re.findall(r"`((?:harness|tasks|gdn2)/[\w./]+\.(?:py|yaml))`", walk)
+    assert len(files) > 20
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
 def test_a_circle_is_found_through_imports_inside_functions(tmp_path: Path) -> None:
     write(
         tmp_path,
