@@ -13,6 +13,8 @@ from fakes import TEXT, small_model, small_tokenizer
 from official_layout import official_layout
 from rich.console import Console
 from runs import run
+from tokenizers import Regex, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from basis.hub import checkpoint_name
 from gdn2.checkpoints import fingerprint, read_config
@@ -22,6 +24,7 @@ from harness.checkpoints.find import find_checkpoint, which_was_taken
 from harness.checkpoints.imports import cached_import
 from harness.cli.main import main
 from harness.errors import UserError
+from harness.lm.model import GDN2LM
 from harness.paths import ZOO
 from harness.runs.listener import Silence
 from harness.runs.options import RunOptions
@@ -48,6 +51,7 @@ def test_a_run_imports_on_the_way(foreign: Path, tmp_path: Path) -> None:
     assert record.name == "iter-9"
     assert record.model["checkpoint_sha256"] == fingerprint(tmp_path / "by hand")
     assert "output_gate = silu  (assumed" in said.getvalue()
+    assert "the context prefix `tokenizer` is a guess for a checkpoint of the GDN-2 training code" in said.getvalue()
 
 
 def test_an_import_is_found_again_by_content(foreign: Path, tmp_path: Path) -> None:
@@ -93,6 +97,24 @@ def test_a_foreign_checkpoint_is_checked_without_a_command_before(
     loss = json.loads(capsys.readouterr().out)["loss"]
     ids = small_tokenizer().encode(TEXT)
     assert loss == pytest.approx(mean_loss(small_model(), ids, windows(len(ids), 32)).mean, abs=1e-5)
+
+
+def test_check_and_run_read_one_tokenizer_whatever_lies_beside_the_source(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a config.json that makes transformers choose another class, and another splitting of digits."""
+    text = "In 2023, 4071398 and 12 of 1999."
+    backend = small_tokenizer().backend_tokenizer
+    two = pre_tokenizers.Split(Regex(r"\p{N}{1,2}"), behavior="isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([two, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>").save_pretrained(foreign.parent)
+    (foreign.parent / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    (tmp_path / "text.txt").write_text(text)
+    command = ["check", str(foreign), "--text", str(tmp_path / "text.txt"), "--length", "32", "--no-hints", "--json"]
+    assert main([*command, "--expect-loss", "1"]) == 1
+    model = GDN2LM(str(cached_import(foreign, None).folder))
+    assert json.loads(capsys.readouterr().out)["num_tokens"] == len(model.tok_encode(text)) - 1
+    assert model.tok_encode(text) == backend.encode(text).ids
 
 
 def test_an_import_that_another_run_makes_meanwhile_is_used(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
