@@ -16,7 +16,18 @@ from ruler_data import write_ruler_data
 from basis.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("basis", "gdn2", "harness", "tasks", "results", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+SOURCES = (
+    "basis",
+    "gdn2",
+    "harness",
+    "tasks",
+    "results/published",
+    "results/leaderboard",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+)
 OFFLINE = ("--no-deps", "--no-index")
 
 
@@ -26,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder / name)
     run(sys.executable, "-m", "pip", "wheel", "-q", folder, *OFFLINE, "--no-build-isolation", "-w", folder / "dist")
