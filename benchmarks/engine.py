@@ -267,12 +267,12 @@ def main() -> None:
     console = Console(width=140)
     if args.vocabulary:
         args.checkpoint = with_vocabulary(args.checkpoint, args.vocabulary, Path(tempfile.mkdtemp()))
-    device = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else describe()["cpu"]
+    device = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else describe().cpu
     name = args.device.split(":")[0] + (f"_{args.vocabulary}" if args.vocabulary else "")
     file = args.json or RESULTS / f"{datetime.datetime.now().astimezone().date()}_engine_{name}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     told = {key: value for key, value in vars(args).items() if key not in ("only", "json", "peak", "checkpoint")}
-    found |= {"checkpoint": Path(args.checkpoint).name, "machine": describe(), "device": device}
+    found |= {"checkpoint": Path(args.checkpoint).name, "machine": describe().as_dict(), "device": device}
     found |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "arguments": told}
     parts: dict[str, tuple[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]] = {
         "memory": ("Peak memory of a process that scores one text", memory),

@@ -116,9 +116,7 @@ def main() -> None:
     console = Console(width=140)
     console.print(table)
     machine = describe()
-    console.print(
-        f"{machine['cpu']}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.platform()}"
-    )
+    console.print(f"{machine.cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.platform()}")
 
 
 if __name__ == "__main__":

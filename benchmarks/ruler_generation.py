@@ -98,7 +98,7 @@ def main() -> None:
     median = statistics.median(ours)
     print(f"CPU seconds: official {total:.1f}, ours {median:.1f}, ratio {total / median:.1f}")
     if arguments.output:
-        rows = {"ours": ours, "official": official, "ratio": round(total / median, 2), "machine": describe()}
+        rows = {"ours": ours, "official": official, "ratio": round(total / median, 2), "machine": describe().as_dict()}
         rows |= {"suite": arguments.suite, "samples": arguments.samples, "tokenizer": arguments.tokenizer}
         rows |= {"date": time.strftime("%Y-%m-%d")}
         arguments.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

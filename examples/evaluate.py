@@ -22,7 +22,7 @@ def main(checkpoint: str = "gdn2-tiny", tasks: Sequence[str] = ("niah_single_1@5
     for cell in done.record.cells:
         for metric, score in cell.scores.items():
             interval = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}, "
-            print(f"{cell.task}@{cell.length}  {metric} {score.value:.3f} ({interval}n={score.n})")
+            print(f"{cell.protocol.label}  {metric} {score.value:.3f} ({interval}n={score.n})")
 
 
 if __name__ == "__main__":

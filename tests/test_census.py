@@ -38,14 +38,14 @@ def test_the_census_is_what_the_run_then_does(checkpoint: Path, tmp_path: Path) 
     (census,) = count(resolve_run(chosen), read_config(checkpoint), lambda _: None)
     done, _ = run(chosen, Console(file=io.StringIO()))
     (cell,) = done.cells
-    assert census.requests == cell.samples == 4
+    assert census.requests == cell.protocol.samples == 4
     assert census.prompt_tokens == 4 * (512 - 128)
     assert census.shared_tokens == cell.shared_tokens > 0
     assert census.generated_tokens == 4 * 128
     assert census.longest == 512
     assert census.truncated == cell.truncated == 0
     assert cell.tokens <= census.tokens
-    assert cell.peak_memory_mb is None or cell.peak_memory_mb > 50
+    assert cell.peak_memory_mib is None or cell.peak_memory_mib > 50
     rate = newest_rate([tmp_path], fingerprint(checkpoint), "cpu")
     assert rate is not None
     assert rate[0] == pytest.approx(cell.tokens / cell.seconds)

@@ -49,7 +49,7 @@ def test_a_run_imports_on_the_way(foreign: Path, tmp_path: Path) -> None:
     record, _ = run(options, Console(file=said, width=200))
     import_checkpoint(foreign, tmp_path / "by hand")
     assert record.name == "iter-9"
-    assert record.model["checkpoint_sha256"] == fingerprint(tmp_path / "by hand")
+    assert record.model.checkpoint_sha256 == fingerprint(tmp_path / "by hand")
     assert "output_gate = silu  (assumed" in said.getvalue()
     assert "the context prefix `tokenizer` is a guess for a checkpoint of the GDN-2 training code" in said.getvalue()
 

@@ -3,15 +3,21 @@
 import io
 from pathlib import Path
 
-from records import cell, place, record
+from records import cell, model, place, record
 from rich.console import Console
 
 from harness.records.leaderboard import build_table
+from harness.records.record import Cell, Score
 from harness.show.markdown import to_markdown
 from harness.show.terminal import print_table
 from tasks.registry import load_suite
 
 SUITE = load_suite("ruler_table3")
+
+
+def scored(value: float, n: int, **changes: object) -> Cell:
+    """A cell of so many samples."""
+    return cell(samples=n, scores={"acc": Score(value=value, unit="share", n=n)}, **changes)
 
 
 def drawn(table, width: int) -> str:
@@ -59,39 +65,41 @@ def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
     notes = [table.notes[number - 1] for number in table.rows[0].entries[0].notes]
     assert notes == [
         "50 samples instead of 500",
+        "task version 0.5 instead of 2",
         "seed 7 instead of 42",
         "generator nvidia instead of exact",
         "5 solved examples instead of 0",
         "context prefix none instead of tokenizer",
-        "task version 0.5 instead of 2",
         "3 requests lost their beginning (max_length 1024)",
     ]
     assert table.rows[0].entries[1].notes == ()
 
 
-def test_the_run_that_fits_the_suite_wins_then_the_newest() -> None:
+def test_the_suites_protocol_wins_then_more_samples_then_the_newest() -> None:
     runs = [
         record(cells=(cell(value=0.1),), started="2026-01-01T00:00:00+00:00"),
         record(cells=(cell(value=0.2),), started="2026-01-02T00:00:00+00:00"),
-        record(cells=(cell(value=0.9, samples=50),), started="2026-01-03T00:00:00+00:00"),
+        record(cells=(scored(0.9, 50),), started="2026-01-03T00:00:00+00:00"),
     ]
     table = build_table(SUITE, [place(run) for run in runs], published=False)
     assert [row.entries[0].value for row in table.rows] == [20.0]
+    assert table.passed == [
+        "ours: one cell of the run ours/x (older)",
+        "ours: one cell of the run ours/x (50 samples, shown are 500)",
+    ]
 
 
 def test_two_checkpoints_of_one_name_are_two_rows() -> None:
-    model = {"parameters": 1, "state_bytes": 1, "dtype": "float32"}
-    runs = [record(cells=(cell(),), model={**model, "checkpoint_sha256": digest * 64}) for digest in "ab"]
+    runs = [record(cells=(cell(),), model=model(digest * 64)) for digest in "ab"]
     table = build_table(SUITE, [place(run) for run in runs], published=False)
     assert [row.name for row in table.rows] == ["ours (aaaaaa)", "ours (bbbbbb)"]
 
 
 def test_the_best_of_a_column_is_marked_in_its_direction() -> None:
     quick = load_suite("quick")
-    from harness.records.record import Score
 
     def wiki(bits: float):
-        scores = {"bits_per_byte": Score(value=bits, n=100, higher_is_better=False)}
+        scores = {"bits_per_byte": Score(value=bits, unit="bits", n=100, higher_is_better=False)}
         return cell("wiki_perplexity", None, samples=100, scores=scores)
 
     runs = [record("good", (wiki(1.2),)), record("bad", (wiki(1.9),))]

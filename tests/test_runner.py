@@ -70,7 +70,7 @@ def test_a_run_leaves_results_samples_and_a_record(finished: tuple[RunRecord, Pa
     content = json.loads(results.read_text())
     assert set(content["results"]) == {"gdn2_niah_single_1_512", "gdn2_niah_single_1_700"}
     assert content["n-samples"]["gdn2_niah_single_1_512"] == {"original": 3, "effective": 3}
-    assert content["config"]["checkpoint_sha256"] == record.model["checkpoint_sha256"]
+    assert content["config"]["checkpoint_sha256"] == record.model.checkpoint_sha256
     assert content["model_name"].endswith("small")
     assert len(list(folder.glob("samples_*.jsonl"))) == 2
     assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name]
@@ -78,8 +78,9 @@ def test_a_run_leaves_results_samples_and_a_record(finished: tuple[RunRecord, Pa
 
 def test_a_cell_says_what_fixes_its_meaning(finished: tuple[RunRecord, Path, str]) -> None:
     cell = finished[0].cells[1]
-    assert (cell.task, cell.length, cell.samples, cell.seed) == ("niah_single_1", 700, 3, 42)
-    assert cell.max_length == 700  # the checkpoint's window is 256: a recurrent model has no limit of its own
+    said = cell.protocol
+    assert (said.name, said.length, said.samples, said.seed) == ("niah_single_1", 700, 3, 42)
+    assert said.max_length == 700  # the checkpoint's window is 256: a recurrent model has no limit of its own
     assert cell.truncated == 0
     assert cell.mean_fill == 1.0
     assert cell.tokens <= 3 * 700

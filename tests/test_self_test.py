@@ -183,7 +183,7 @@ def test_the_record_has_the_figures_and_the_protocol_has_not(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tested, folder = run(options(checkpoint, tmp_path), Console(file=io.StringIO()))
-    kept = read_record(folder / "record.json").model["self_test"]
+    kept = read_record(folder / "record.json").model.self_test.as_dict()
     assert kept["passed"]
     assert {name: kept[name] for name in ("backend", "device", "dtype")} == {
         "backend": "chunked",
@@ -198,14 +198,14 @@ def test_the_record_has_the_figures_and_the_protocol_has_not(
     monkeypatch.setenv(ours.SELF_TEST_VARIABLE, "0")
     monkeypatch.setattr(ours, "self_test_once", None)
     skipped, folder = run(options(checkpoint, tmp_path), Console(file=io.StringIO()))
-    kept = read_record(folder / "record.json").model["self_test"]
+    kept = read_record(folder / "record.json").model.self_test.as_dict()
     assert kept == {"passed": None, "skipped": "GDN2_SELF_TEST=0"}
     assert skipped.protocol_hash == tested.protocol_hash
 
 
 def test_records_from_before_the_self_test_are_read(tmp_path: Path) -> None:
     older = record()
-    assert "self_test" not in older.model
+    assert older.model.self_test is None
     (tmp_path / "record.json").write_text(older.to_json())
     assert read_record(tmp_path / "record.json") == older
 

@@ -47,9 +47,9 @@ def execute(suite: str, folder: Path, **options: Any) -> tuple[RunRecord, Path]:
 def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> None:
     record, folder = execute("commonsense-gdn2", tmp_path)
     suite = load_suite("commonsense-gdn2")
-    assert {cell.max_length for cell in record.cells} == {4096}
+    assert {cell.protocol.max_length for cell in record.cells} == {4096}
     assert len(record.cells) == 10
-    scores = {cell.task: cell.scores for cell in record.cells}
+    scores = {cell.protocol.name: cell.scores for cell in record.cells}
     assert scores["lambada_openai"]["perplexity"].value > 1
     low, high = scores["lambada_openai"]["perplexity"].low, scores["lambada_openai"]["perplexity"].high
     assert low < scores["lambada_openai"]["perplexity"].value < high
@@ -66,12 +66,12 @@ def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> N
 
 def test_shots_are_part_of_the_protocol_and_never_share_a_column_unmarked(tmp_path: Path) -> None:
     few, folder = execute("commonsense-gdn2", tmp_path, shots=2)
-    shots = {cell.task: cell.shots for cell in few.cells}
+    shots = {cell.protocol.name: cell.protocol.shots for cell in few.cells}
     assert shots == {name: 2 if name in TRAINING else 0 for name in shots}
-    assert {task["name"]: task.get("shots", 0) for task in few.protocol["tasks"]} == shots
-    assert all("shots" not in task for task in few.protocol["tasks"] if not shots[task["name"]])
-    piqa = next(task for task in few.protocol["tasks"] if task["name"] == "piqa")
-    assert set(piqa["data"]) == {"piqa.jsonl", "piqa_train.jsonl"}
+    assert {task.name: task.shots for task in few.protocol.tasks} == shots
+    assert all("shots" not in task.as_dict() for task in few.protocol.tasks if not task.shots)
+    piqa = next(task for task in few.protocol.tasks if task.name == "piqa")
+    assert set(piqa.data) == {"piqa.jsonl", "piqa_train.jsonl"}
     none, _ = execute("commonsense-gdn2", tmp_path / "zero", tasks=("piqa",))
     some, _ = execute("commonsense-gdn2", tmp_path / "some", tasks=("piqa",), shots=1)
     assert len({record.protocol_hash for record in (few, none, some)}) == 3
@@ -86,7 +86,7 @@ def test_shots_are_part_of_the_protocol_and_never_share_a_column_unmarked(tmp_pa
 
 def test_retrieval_runs_to_six_scores_and_counts_what_it_dropped(tmp_path: Path) -> None:
     record, folder = execute("retrieval-2k", tmp_path)
-    cells = {cell.task: cell for cell in record.cells}
+    cells = {cell.protocol.name: cell for cell in record.cells}
     assert cells["jrt_swde"].documents == {"rows": 3, "dropped": 1, "cut": 0, "without_answer": 0}
     assert {cell.context_prefix for cell in record.cells} == {"none"}
     assert {cell.truncated for cell in record.cells} == {0}

@@ -31,7 +31,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from harness.lm.evaluate import evaluate_tasks, load_task
-from harness.records.cells import make_cell
+from harness.records.cells import make_cell, task_protocol
 from tasks.editing import scoring
 from tasks.editing.edits import build
 from tasks.registry import resolve
@@ -140,8 +140,8 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
         run = evaluate_tasks(Answerer(answer), [load_task(resolved.config, {"tokenizer": tokenizer})])
         result = run["results"][resolved.lm_eval_name]
         assert {metric: result[f"{metric},none"] for metric in figures} == figures, task
-        counts = {"truncated": 0, "tokens": 0, "shared_tokens": 0, "seconds": 0.0, "peak_memory_mb": None}
-        cell = make_cell(resolved, run, context_prefix="tokenizer", max_length=700, **counts)
+        counts = {"truncated": 0, "tokens": 0, "shared_tokens": 0, "seconds": 0.0, "peak_memory_mib": None}
+        cell = make_cell(resolved, task_protocol(resolved, 700, {}), run, context_prefix="tokenizer", **counts)
         assert {metric: cell.scores[metric].value for metric in figures} == figures
         assert all(score.unscored == 0 for score in cell.scores.values())
         if task == "edit_forget":

@@ -150,13 +150,13 @@ def test_a_run_of_a_file_leaves_a_record_that_knows_its_definition(tmp_path: Pat
     file = write_task(tmp_path, haystack=text, lengths=[200, 260], samples=2, generated_tokens=4)
     options = RunOptions(checkpoint=str(checkpoint), tasks=(str(file),), output=tmp_path / "out", batch_size=2)
     record, _ = run(options, Console(file=io.StringIO()))
-    assert [(cell.task, cell.length, cell.scores["acc"].n) for cell in record.cells] == [
+    assert [(cell.protocol.name, cell.protocol.length, cell.scores["acc"].n) for cell in record.cells] == [
         ("mine", 200, 2),
         ("mine", 260, 2),
     ]
-    assert [list(cell.data) for cell in record.cells] == [["notes.txt"]] * 2
-    assert len({cell.spec for cell in record.cells}) == 1
-    assert record.protocol["tasks"][0]["spec"] == record.cells[0].spec
+    assert [list(cell.protocol.data) for cell in record.cells] == [["notes.txt"]] * 2
+    assert len({cell.protocol.spec for cell in record.cells}) == 1
+    assert record.protocol.tasks[0] == record.cells[0].protocol
 
     column = "{task: mine.yaml, length: 200, metric: acc, label: '200', group: G, samples: 2}"
     (tmp_path / "suite.yaml").write_text(f"suite: s\ncolumns: [{column}]\n")
@@ -166,4 +166,4 @@ def test_a_run_of_a_file_leaves_a_record_that_knows_its_definition(tmp_path: Pat
     own.known().clear()
     write_task(tmp_path, haystack=text, lengths=[200], generated_tokens=4, question="Say the code of {key}.")
     table = build_table(load_suite(tmp_path / "suite.yaml"), [(tmp_path, record)])
-    assert table.notes == [f"another definition of mine ({record.cells[0].spec}) than in its file now"]
+    assert table.notes == [f"another definition of mine ({record.cells[0].protocol.spec}) than in its file now"]

@@ -54,8 +54,8 @@ def test_shipped_records_are_of_shipped_weights() -> None:
     assert records
     for path, record in records:
         folder = ZOO / record.name
-        assert record.model["checkpoint_sha256"] == fingerprint(folder), path
-        assert record.protocol["tokenizer_sha256"] == tokenizer_fingerprint(folder), path
+        assert record.model.checkpoint_sha256 == fingerprint(folder), path
+        assert record.protocol.tokenizer_sha256 == tokenizer_fingerprint(folder), path
 
 
 def test_the_leaderboard_of_the_readme_is_what_the_command_prints() -> None:

@@ -62,6 +62,7 @@ def _parser_of(annotation: Any) -> Callable[[str], Any]:
 
 def _run(args: argparse.Namespace) -> None:
     from harness.engine.threads import choose_threads
+    from harness.records.named_tasks import NAME
     from harness.runs.runner import run_options
     from harness.show.progress import RunProgress
     from harness.show.summary import print_summary
@@ -72,8 +73,8 @@ def _run(args: argparse.Namespace) -> None:
     done = run_options(options, RunProgress(console(stderr=True)))
     out = console()
     print_summary(done.record, done.folder, out)
-    if not options.tasks:
-        print_leaderboard(options.suite, existing((require(LEADERBOARD), RUNS, options.output)), out)
+    suite = NAME if options.tasks else options.suite
+    print_leaderboard(suite, existing((require(LEADERBOARD), RUNS, options.output)), out, done.record)
 
 
 def _plan(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from harness.engine.journal import Journal
+from harness.engine.journal_lines import Result
 from harness.engine.requests import GenerateRequest, ScoreRequest
 
 Request = TypeVar("Request", ScoreRequest, GenerateRequest)
@@ -35,7 +36,8 @@ class Asked(Generic[Request]):
                 self.keys.append(key)
                 self._owners.append([])
             self._owners[place[key]].append(index)
-        self.found = {i: journal.get(key) for i, key in enumerate(self.keys) if key in journal}
+        known = {i: journal.get(key) for i, key in enumerate(self.keys) if key in journal}
+        self.found: dict[int, Any] = {i: result for i, result in known.items() if _answers(self.distinct[i], result)}
         self._results: dict[int, Any] = {}
 
     def askers(self, index: int) -> list[Request]:
@@ -56,3 +58,8 @@ class Asked(Generic[Request]):
     def results(self) -> list[Any]:
         """All results in the order of the requests."""
         return [self._results[index] for index in range(len(self._requests))]
+
+
+def _answers(request: ScoreRequest | GenerateRequest, result: Result) -> bool:
+    """Whether a result is of the kind that was asked for: a score, or generated ids."""
+    return isinstance(result, tuple) == isinstance(request, ScoreRequest)

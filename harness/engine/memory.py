@@ -107,7 +107,7 @@ def release() -> None:
 
 
 class PeakMemory:
-    """The most memory since `start`, in MB (10**6 bytes): of the GPU's allocator, or of the process on a CPU."""
+    """The most memory since `start`, in MiB (2**20 bytes): of the GPU's allocator, or of the process on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -122,13 +122,13 @@ class PeakMemory:
         except OSError:
             return
 
-    def mb(self) -> float | None:
+    def mib(self) -> float | None:
         """None where the system does not say."""
         if self.device.type == "cuda":
-            return round(torch.cuda.max_memory_allocated(self.device) / 1e6, 1)
+            return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
         try:
             lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         except OSError:
             return None
         (peak,) = [line for line in lines if line.startswith("VmHWM")] or [""]
-        return round(int(peak.split()[1]) * 1024 / 1e6, 1) if peak else None
+        return round(int(peak.split()[1]) / 2**10, 1) if peak else None

@@ -115,13 +115,14 @@ class Snapshots:
             return self._found(rows, finished, tensors, wanted)
         except FileNotFoundError:
             return UnderWay()
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             log.warning("%s: not readable (%s); the texts in it are generated again", path, error)
             return UnderWay()
 
     def _found(
         self, rows: list[Any], finished: dict[str, list[int]], tensors: dict[str, Tensor], wanted: Container[int]
     ) -> UnderWay:
+        _check(rows, finished, tensors)
         number_of = {key: number for number, key in self.keys.items() if number in wanted}
         found = UnderWay(finished={number_of[key]: ids for key, ids in finished.items() if key in number_of})
         numbers = [number_of.get(key, -1) for key, _ in rows]
@@ -211,3 +212,14 @@ class Snapshots:
         size = sum(tensor.nbytes for tensor in tensors.values())
         self._last = time.monotonic()
         self._seconds_a_byte = (seconds + time.thread_time() - started) / max(size, LEAST_BYTES)
+
+
+def _check(rows: Any, finished: Any, tensors: Mapping[str, Tensor]) -> None:
+    """See that the parts of a file are what `_save` writes and belong together. Raises ValueError."""
+    pairs = [*rows, *([key, ids] for key, ids in finished.items())] if isinstance(finished, dict) else [None]
+    for pair in pairs:
+        key, ids = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        if not isinstance(key, str) or not isinstance(ids, list) or not all(type(item) is int for item in ids):
+            raise ValueError("its texts are not lists of ids")
+    if rows and any(len(tensor) != len(rows) for tensor in tensors.values()):
+        raise ValueError("its states are not one a text")

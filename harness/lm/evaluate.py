@@ -132,14 +132,14 @@ class Measured:
     Attributes:
         results: lm-eval's result of each task, by its name, as if it had been evaluated alone.
         measures: requests that were cut, and tokens, by task.
-        seconds: of the call.
-        peak_memory_mb: of the call; None where the system does not say.
+        seconds: of the call, and of an interrupted one before it.
+        peak_memory_mib: of the call; None where the system does not say.
     """
 
     results: Mapping[str, dict[str, Any]]
     measures: Measures
     seconds: float
-    peak_memory_mb: float | None
+    peak_memory_mib: float | None
 
 
 def measure(
@@ -153,17 +153,19 @@ def measure(
         terms: by lm-eval's names of the tasks.
         journal: keeps what is finished, and knows what was.
     """
+    from harness.engine.journal import Journal
     from harness.engine.memory import PeakMemory
 
-    started, peak = time.monotonic(), PeakMemory(model.device)
+    journal, peak = Journal() if journal is None else journal, PeakMemory(model.device)
     peak.start()
+    journal.begin("+".join(task.config.task for task in tasks))
     with model.under(terms, journal) as measures:
         result = evaluate_tasks(model, tasks)
     return Measured(
         results={task.config.task: of_task(result, task.config.task) for task in tasks},
         measures=measures,
-        seconds=time.monotonic() - started,
-        peak_memory_mb=peak.mb(),
+        seconds=journal.end(),
+        peak_memory_mib=peak.mib(),
     )
 
 

@@ -23,6 +23,8 @@ from harness.engine.units import SEGMENT
 from harness.engine.workers import RayExecutor, WorkerSpec
 from harness.errors import UserError
 from harness.lm.text import TextModel
+from harness.records.fields import read_fields
+from harness.records.model_info import ModelInfo
 from tasks.text.tokenizer_loading import tokenizer_note
 
 log = logging.getLogger(__name__)
@@ -135,9 +137,13 @@ class GDN2LM(TextModel):
         return getattr(self.model.generation_config, "eos_token_id", None)
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes into its results, and we into our records."""
+        """What lm-eval writes into its results."""
+        return self.model_info().as_dict()
+
+    def model_info(self) -> ModelInfo:
+        """What a record says of the model, with what the engine has done so far."""
         config, state = self.model.config, self.model.model.empty_state(1)
-        return {
+        said: dict[str, Any] = {
             "name": self.path.resolve().name,
             "architecture": " + ".join(dict.fromkeys(config.layers)),
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -146,6 +152,7 @@ class GDN2LM(TextModel):
             "state_bytes_a_token": state.num_bytes_a_token,
             "checkpoint_sha256": self.checkpoint_sha256,
             "tokenizer_sha256": self.tokenizer_sha256,
+            "own_tokenizer": self.tokenizer_path.resolve() == self.path.resolve(),
             **self._said(),
             "dtype": self.dtype_name,
             "device": self.run_device if isinstance(self.engine.executor, RayExecutor) else str(self.device),
@@ -154,6 +161,7 @@ class GDN2LM(TextModel):
             "context_prefix": self.context_prefix,
             "max_length": self.max_length,
         }
+        return read_fields(ModelInfo, {**said, **self.engine.executor.describe()})
 
     def _said(self) -> dict[str, Any]:
         """What is worth a word only where it is not as usual: how the tokenizer was loaded, further ends of text."""

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.records.protocol import digest
+from harness.records.protocol import TaskProtocol, digest
 from harness.records.record import Cell, Score
 from harness.records.stats import mean_interval, ratio_interval
-from tasks import data
+from tasks import data as staged
+from tasks.families import unit_of
 from tasks.generators import own_data_hashes
 from tasks.registry import ResolvedTask
 from tasks.score_names import score_name
@@ -17,35 +18,40 @@ from tasks.score_names import score_name
 
 def make_cell(
     task: ResolvedTask,
+    protocol: TaskProtocol,
     result: Mapping[str, Any],
     *,
     context_prefix: str,
-    max_length: int,
     truncated: int,
     apart: int = 0,
     tokens: int,
     shared_tokens: int,
     seconds: float,
-    peak_memory_mb: float | None,
+    peak_memory_mib: float | None,
     together: Sequence[str] = (),
 ) -> Cell:
-    """The cell of a task from its lm-eval result (with samples)."""
+    """Make the cell of a task.
+
+    Args:
+        task: as it was asked for.
+        protocol: as it was run.
+        result: of lm-eval, with samples.
+        context_prefix: what stood before every context.
+        truncated: requests that lost their beginning.
+        apart: continuations that were encoded apart from their context.
+        tokens: that the model read and generated.
+        shared_tokens: that were not read again.
+        seconds: that it took.
+        peak_memory_mib: while it ran; None where unknown.
+        together: lm-eval's names of the tasks that were run in one call with it.
+    """
     samples: Sequence[Mapping[str, Any]] = result["samples"][task.lm_eval_name]
     docs = [sample["doc"] for sample in samples]
     fills = [doc["fill"] for doc in docs if doc.get("fill") is not None]
     return Cell(
-        task=task.info.name,
-        length=task.length,
-        lm_eval_name=task.lm_eval_name,
-        version=float(task.config["metadata"]["version"]),
-        samples=task.samples,
-        seed=task.seed,
+        protocol=protocol,
         context_prefix=context_prefix,
-        max_length=max_length,
-        data=data_hashes(task),
-        generator=task.recorded_generator,
-        shots=task.shots,
-        spec=spec_hash(task),
+        lm_eval_name=task.lm_eval_name,
         scores={metric: _score(task, result, samples, metric) for metric in task.metrics},
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
         min_fill=round(min(fills), 5) if fills else None,
@@ -54,8 +60,37 @@ def make_cell(
         tokens=tokens,
         shared_tokens=shared_tokens,
         seconds=round(seconds, 2),
-        peak_memory_mb=peak_memory_mb,
+        peak_memory_mib=peak_memory_mib,
         together=tuple(together),
+    )
+
+
+def task_protocol(
+    task: ResolvedTask, max_length: int, data: Mapping[str, str], stops_at_references: bool = False
+) -> TaskProtocol:
+    """Say what fixes the meaning of a task's numbers.
+
+    Args:
+        task: as it is asked for.
+        max_length: tokens beyond which a request loses its beginning.
+        data: SHA-256 of the files that it reads, as `data_hashes` gives them.
+        stops_at_references: whether a generation may end when every reference has appeared.
+    """
+    generation = dict(task.config.get("generation_kwargs") or {})
+    generation.pop("do_sample", None)
+    return TaskProtocol(
+        name=task.info.name,
+        length=task.length,
+        version=float(task.config["metadata"]["version"]),
+        samples=task.samples,
+        seed=task.seed,
+        max_length=max_length,
+        generator=task.recorded_generator,
+        shots=task.shots,
+        generation=generation,
+        data=data,
+        spec=spec_hash(task),
+        stops_at_references=stops_at_references,
     )
 
 
@@ -77,13 +112,13 @@ def data_hashes(task: ResolvedTask) -> dict[str, str]:
     Raises:
         DataNotStaged: a file is missing, or is no longer what was staged.
     """
-    manifest = data.read_manifest()
+    manifest = staged.read_manifest()
     hashes = {}
     for name in task.data:
-        path = data.path(name)
-        hashes[name] = data.file_sha256(path)
+        path = staged.path(name)
+        hashes[name] = staged.file_sha256(path)
         if manifest.get(name, {}).get("sha256", hashes[name]) != hashes[name]:
-            raise data.DataNotStaged(
+            raise staged.DataNotStaged(
                 f"{path} has changed since it was staged; run `python run_eval.py stage {path.stem}`"
             )
     return {**hashes, **own_data_hashes(task.config)}
@@ -110,6 +145,7 @@ def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapp
     interval = _interval(values, str(aggregation))
     return Score(
         value=float(result["results"][task.lm_eval_name][f"{metric},none"]),
+        unit=unit_of(metric),
         n=len(values),
         unscored=unscored,
         low=interval[0] if interval else None,

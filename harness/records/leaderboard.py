@@ -1,108 +1,66 @@
 """Rows of a suite's table: our records and the papers' figures, and what keeps two of them from being compared.
 
 A cell of ours stands in a column if task, length and metric are the column's. Whatever else fixes its meaning and is
-not as the suite says (number of samples, seed, context prefix, data, task version) is a numbered note at the cell.
+not as the suite says is a numbered note at the cell; what is passed over for it is said below the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from harness.records.cells import spec_hash
+from harness.records.choice import Candidate, Choice, choose, reason_against
 from harness.records.published import PublishedRow, table_rows
-from harness.records.record import Cell, RunRecord, Score
+from harness.records.record import RunRecord
+from harness.records.table import Entry, Header, Row, Table
 from tasks.families import unit_of
 from tasks.metrics import Unit
 from tasks.registry import Average, Column, Published, Suite, resolve_column
 
 DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
+OURS, THIS_RUN = "this harness", "this run"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One cell as shown: `value` in the column's unit, interval if there is one, numbers of notes."""
+def build_table(
+    suite: Suite, records: Sequence[tuple[Path, RunRecord]], published: bool = True, run: RunRecord | None = None
+) -> Table:
+    """Build the table of a suite.
 
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    notes: tuple[int, ...] = ()
-    is_best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model; `entries` in the order of the columns, None where a cell was not run."""
-
-    name: str
-    section: str
-    entries: tuple[Entry | None, ...]
-    section_note: int | None = None
-
-
-@dataclass(frozen=True)
-class Header:
-    """A column: `group` stands above `label`; `decimals` and `higher_is_better` say how its numbers read."""
-
-    group: str
-    label: str
-    decimals: int
-    higher_is_better: bool
-
-    def number(self, value: float) -> str:
-        """A value of this column as text; perplexities above ten lose decimals that nobody compares."""
-        if self.decimals == 2 and abs(value) >= 10:
-            return f"{value:.{1 if abs(value) < 100 else 0}f}"
-        return f"{value:.{self.decimals}f}"
-
-    def interval(self, low: float, high: float) -> str:
-        """An interval as text; percentages without decimals."""
-        if self.decimals == 1:
-            return f"{low:.0f}–{high:.0f}"
-        return f"{self.number(low)}–{self.number(high)}"
-
-
-@dataclass
-class Table:
-    """A leaderboard, ready to be drawn."""
-
-    title: str
-    description: str
-    headers: tuple[Header, ...]
-    rows: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> int:
-        """The number of a note, from 1; the same text is written once."""
-        if text not in self.notes:
-            self.notes.append(text)
-        return self.notes.index(text) + 1
-
-
-def build_table(suite: Suite, records: Sequence[tuple[Path, RunRecord]], published: bool = True) -> Table:
-    """The table of a suite.
-
-    Of several runs of one model, each cell is the one that fits the suite best, then the newest.
+    Args:
+        suite: whose columns they are.
+        records: with the paths of their files. Of several runs of one model, each cell is the one that
+            `harness.records.choice` chooses.
+        published: whether the papers' rows stand below ours.
+        run: one that gets a row of its own where the table's row has other numbers, with the reason.
     """
     averages = tuple(Header(average.group, average.label, 1, True) for average in suite.averages)
     headers = (*(_header(suite, column) for column in suite.columns), *averages)
     table = Table(suite.name, suite.description, headers)
-    for name in sorted({record.name for _, record in records}):
-        own = [record for _, record in records if record.name == name]
-        for model in sorted({record.model["checkpoint_sha256"] for record in own}):
-            runs = [record for record in own if record.model["checkpoint_sha256"] == model]
-            several = len({record.model["checkpoint_sha256"] for record in own}) > 1
-            title = f"{name} ({model[:6]})" if several else name
-            entries = tuple(_entry(table, suite, column, runs) for column in suite.columns)
-            if any(entry is not None for entry in entries):
-                means = tuple(_mean(suite, average, entries) for average in suite.averages)
-                table.rows.append(Row(title, "this harness", (*entries, *means)))
+    passed_over: list[tuple[str, Choice]] = []
+    for title, runs in _models([record for _, record in records]):
+        choices = [choose(suite, column, runs) for column in suite.columns]
+        shown = [None if choice is None else choice.shown for choice in choices]
+        if any(shown):
+            table.rows.append(_row(table, suite, title, OURS, shown))
+            passed_over += [(title, choice) for choice in choices if choice is not None]
+    if run is not None:
+        _add_run(table, suite, run, passed_over)
+    table.passed = _passed(passed_over)
     if published and suite.published is not None:
         _add_published(table, suite, suite.published)
     _mark_best(table)
     return table
+
+
+def _models(records: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
+    """Each model's title with its runs: checkpoints of one name and different weights are several."""
+    for name in sorted({record.name for record in records}):
+        named = [record for record in records if record.name == name]
+        checkpoints = sorted({record.model.checkpoint_sha256 for record in named})
+        for checkpoint in checkpoints:
+            title = f"{name} ({checkpoint[:6]})" if len(checkpoints) > 1 else name
+            yield title, [record for record in named if record.model.checkpoint_sha256 == checkpoint]
 
 
 def _header(suite: Suite, column: Column) -> Header:
@@ -111,25 +69,39 @@ def _header(suite: Suite, column: Column) -> Header:
     return Header(column.group, column.label, DECIMALS[unit_of(column.metric)], bool(entry["higher_is_better"]))
 
 
-def _entry(table: Table, suite: Suite, column: Column, runs: Sequence[RunRecord]) -> Entry | None:
-    candidates = []
-    for run in runs:
-        for cell in run.cells:
-            score = cell.scores.get(column.metric)
-            if (cell.task, cell.length) == (column.task, column.length) and score is not None and score.n:
-                differences = _differences(suite, column, cell, score)
-                candidates.append((-len(differences), run.started, score, differences))
-    if not candidates:
-        return None
-    _, _, score, differences = max(candidates, key=lambda item: item[:2])
-    scale = 100.0 if unit_of(column.metric) == "share" else 1.0
+def _row(table: Table, suite: Suite, title: str, section: str, shown: Sequence[Candidate | None]) -> Row:
+    """The row of these numbers, with the averages that they give."""
+    entries = [
+        None if candidate is None else _entry(table, suite, column, candidate)
+        for column, candidate in zip(suite.columns, shown, strict=True)
+    ]
+    return Row(title, section, (*entries, *(_mean(suite, average, entries) for average in suite.averages)))
+
+
+def _entry(table: Table, suite: Suite, column: Column, candidate: Candidate) -> Entry:
+    score = candidate.score
+    scale = 100.0 if score.unit == "share" else 1.0
     return Entry(
         value=score.value * scale,
         low=None if score.low is None else score.low * scale,
         high=None if score.high is None else score.high * scale,
         n=score.n,
-        notes=tuple(table.note(text) for text in differences),
+        notes=tuple(table.note(text) for text in _remarks(suite, column, candidate)),
     )
+
+
+def _remarks(suite: Suite, column: Column, candidate: Candidate) -> list[str]:
+    """What is to be known of a number: samples, what its protocol has otherwise, and what was lost."""
+    cell, score, found = candidate.cell, candidate.score, []
+    wanted = resolve_column(column, suite.protocol).samples
+    if cell.protocol.samples != wanted:
+        found.append(f"{cell.protocol.samples or 'all'} samples instead of {wanted or 'all'}")
+    if score.unscored:
+        found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
+    found += candidate.differences
+    if cell.truncated:
+        found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.protocol.max_length})")
+    return found
 
 
 def _mean(suite: Suite, average: Average, entries: Sequence[Entry | None]) -> Entry | None:
@@ -141,39 +113,42 @@ def _mean(suite: Suite, average: Average, entries: Sequence[Entry | None]) -> En
     return Entry(value=sum(part.value for part in parts) / len(parts), notes=notes)
 
 
-def _differences(suite: Suite, column: Column, cell: Cell, score: Score) -> list[str]:
-    """What is not as the suite's table wants it."""
-    task = resolve_column(column, suite.protocol)
-    found = []
-    if cell.samples != task.samples:
-        found.append(f"{cell.samples or 'all'} samples instead of {task.samples or 'all'}")
-    if score.unscored:
-        found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
-    if cell.seed != task.seed:
-        found.append(f"seed {cell.seed} instead of {task.seed}")
-    if task.generator and cell.generator and cell.generator != task.generator:
-        found.append(f"generator {cell.generator} instead of {task.generator}")
-    if cell.shots != task.shots:
-        found.append(f"{cell.shots} solved examples instead of {task.shots}")
-    if cell.context_prefix != suite.protocol.context_prefix:
-        found.append(f"context prefix {cell.context_prefix} instead of {suite.protocol.context_prefix}")
-    if cell.version != float(task.config["metadata"]["version"]):
-        found.append(f"task version {cell.version:g} instead of {float(task.config['metadata']['version']):g}")
-    window = suite.protocol.max_length
-    if window is not None and cell.max_length != window:
-        found.append(f"window of {cell.max_length} tokens instead of {window}")
-    if cell.spec != spec_hash(task):
-        found.append(f"another definition of {cell.task} ({cell.spec}) than in its file now")
-    if cell.truncated:
-        found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.max_length})")
-    return found
+def _add_run(table: Table, suite: Suite, run: RunRecord, choices: Sequence[tuple[str, Choice]]) -> None:
+    """The row of one run, if the table shows other numbers in a column that it has; a note says why."""
+    reasons = [
+        reason_against(candidate, choice.shown)
+        for _, choice in choices
+        for candidate in choice.passed
+        if candidate.run.run_id == run.run_id
+    ]
+    if not reasons:
+        return
+    own = [choose(suite, column, [run]) for column in suite.columns]
+    row = _row(table, suite, run.name, THIS_RUN, [None if choice is None else choice.shown for choice in own])
+    why = table.note(f"not in the row above: {' / '.join(dict.fromkeys(reasons))}")
+    table.rows.append(replace(row, section_note=why))
+
+
+def _passed(choices: Sequence[tuple[str, Choice]]) -> list[str]:
+    """What was passed over, a sentence for each model and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for title, choice in choices:
+        for candidate in choice.passed:
+            reason = reason_against(candidate, choice.shown)
+            found.setdefault((title, reason), []).append(candidate.run.run_id)
+    sentences = []
+    for (title, reason), runs in found.items():
+        ids = list(dict.fromkeys(runs))
+        of = f"the run {ids[0]}" if len(ids) == 1 else f"{len(ids)} runs"
+        cells = "one cell" if len(runs) == 1 else f"{len(runs)} cells"
+        sentences.append(f"{title}: {cells} of {of} ({reason})")
+    return sentences
 
 
 def _add_published(table: Table, suite: Suite, published: Published) -> None:
     """Rows of the papers' tables that the suite names.
 
-    Their figures are matched by the names of columns and averages, or by task and length where a paper's table has
-    those.
+    Figures are matched by the names of columns and averages, or by task and length where a paper's table has those.
     """
     for reference in published.tables:
         for row in table_rows(reference):

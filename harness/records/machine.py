@@ -9,33 +9,41 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from harness.paths import ROOT
+from harness.records.model_info import Machine
 
 GIT_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 """Set in hooks of git; they would name the repository that the hook runs for."""
 
 
-def describe() -> dict[str, Any]:
-    """Processor, cores, memory, system and Python; the GPU where there is one."""
+def describe() -> Machine:
+    """Look at processor, cores, memory, system and Python, and at the GPU where there is one."""
     import torch
 
-    found = {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+    return Machine(
+        cpu=_cpu_name(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        system=platform.platform(),
+        python=platform.python_version(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
 
 
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, in MiB."""
+def peak_memory_mib() -> float:
+    """Return the largest resident size of this process so far, in MiB.
+
+    On Linux it is the process's own (VmHWM): what getrusage says may be that of the program that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) / 2**10, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

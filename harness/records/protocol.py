@@ -15,34 +15,74 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from basis.version import VERSION
+from harness.records.fields import Count, Name, Positive
 
 PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval", "datasets", "safetensors", "numpy", "wonderwords")
+LATER_CHOICES = {"spec": None, "shots": 0, "stops_at_references": False}
+"""Of a task's protocol: what protocols once did not have, and what they meant by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskProtocol:
-    """One task as it is run."""
+    """One task as it is run.
 
-    name: str
-    length: int | None
+    Attributes:
+        name: without length, such as `niah_single_1`.
+        length: tokens of prompt and generation together; None for tasks without a length.
+        version: the task's, of its YAML.
+        samples: documents asked for, None for all.
+        seed: of the documents.
+        max_length: tokens beyond which a request loses its beginning.
+        generator: how documents are made; None where they are read from a data set.
+        generation: lm-eval's settings of generation.
+        data: SHA-256 of the files that it reads.
+        spec: what identifies the definition of a task of the user's own; None for ours.
+        shots: solved examples in front of a question, as lm-eval draws them (seed 1234).
+        stops_at_references: whether a generation may end when every reference has appeared.
+    """
+
+    name: Name
+    length: Positive | None
     version: float
-    samples: int | None
+    samples: Positive | None
     seed: int
-    max_length: int
+    max_length: Positive
     generator: str | None
     generation: Mapping[str, Any]
     data: Mapping[str, str]
     spec: str | None = None
-    """What identifies the definition of a task of the user's own; not written for ours."""
-    shots: int = 0
-    """Solved examples in front of a question, as lm-eval draws them (seed 1234)."""
+    shots: Count = 0
     stops_at_references: bool = False
-    """Whether a generation may end when every reference has appeared."""
+
+    @property
+    def label(self) -> str:
+        """`niah_single_1@1024`."""
+        return self.name + (f"@{self.length}" if self.length is not None else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; choices that protocols once did not have are written only where they were made."""
+        plain = asdict(self)
+        for name in LATER_CHOICES:
+            if plain[name] == LATER_CHOICES[name]:
+                del plain[name]
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """All that fixes a run's numbers, apart from the model."""
+    """All that fixes a run's numbers, apart from the model.
+
+    Attributes:
+        suite: its name; `tasks` where tasks were named instead.
+        tasks: in the order of the run.
+        context_prefix: what stands before every context.
+        dtype: what the model runs in.
+        tokenizer_sha256: fingerprint of the tokenizer.
+        lm_eval: version.
+        decoding: how tokens are chosen.
+        further_end_ids: ids that end a generation besides the tokenizer's end of text, as config or
+            generation_config.json say.
+    """
 
     suite: str
     tasks: tuple[TaskProtocol, ...]
@@ -52,19 +92,13 @@ class Protocol:
     lm_eval: str
     decoding: str = "greedy"
     further_end_ids: tuple[int, ...] = ()
-    """Ids that end a generation besides the tokenizer's end of text, as config or generation_config.json say."""
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in JSON: lists, no tuples."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        tasks = [task.as_dict() for task in self.tasks]
+        plain: dict[str, Any] = json.loads(json.dumps({**asdict(self), "tasks": tasks}))
         if not plain["further_end_ids"]:  # as most models have it
             del plain["further_end_ids"]
-        for task in plain["tasks"]:
-            if task["spec"] is None:
-                del task["spec"]
-            for choice in ("shots", "stops_at_references"):
-                if not task[choice]:  # as in protocols from before there was a choice
-                    del task[choice]
         return plain
 
     @property

@@ -4,154 +4,201 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from basis.files import load_json
 from harness.errors import UserError
+from harness.records.fields import Amount, Count, FieldError, Name, read_fields
+from harness.records.former import lift_record
+from harness.records.model_info import Machine, ModelInfo
+from harness.records.protocol import Protocol, TaskProtocol
+from tasks.families import unit_of
+from tasks.metrics import Unit
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILE_NAME = "record.json"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One metric of one cell."""
+    """One metric of one cell.
+
+    Attributes:
+        value: in its unit; a share lies between 0 and 1.
+        unit: what the number is.
+        n: documents that were scored.
+        unscored: documents that could not be.
+        low: lower end of the 95 % interval; None where none is computed.
+        high: upper end.
+        higher_is_better: which way is better.
+    """
 
     value: float
-    n: int
-    """Documents that were scored."""
-    unscored: int = 0
+    unit: Unit
+    n: Count
+    unscored: Count = 0
     low: float | None = None
-    """Lower end of the 95 % interval; None where none is computed (perplexities)."""
     high: float | None = None
     higher_is_better: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One task at one length, with everything that fixes what its numbers mean."""
+    """One task at one length.
 
-    task: str
-    """Name without length, such as `niah_single_1`."""
-    length: int | None
-    """Tokens of prompt and generation together; None for tasks without a length."""
-    lm_eval_name: str
-    version: float
-    """The task's version, of its YAML."""
-    samples: int | None
-    """Documents asked for, None for all; `Score.n` says how many were scored."""
-    seed: int
-    context_prefix: str
-    max_length: int
-    """Tokens beyond which a request loses its beginning."""
-    data: Mapping[str, str]
-    """SHA-256 of the staged files that it read."""
-    generator: str | None = None
-    shots: int = 0
-    """Solved examples in front of a question."""
-    spec: str | None = None
-    """What identifies the definition of a task of the user's own; None for ours."""
-    scores: Mapping[str, Score] = field(default_factory=dict)
-    mean_fill: float | None = None
-    """Mean of (prompt + generated tokens) / length."""
-    min_fill: float | None = None
-    documents: Mapping[str, int] = field(default_factory=dict)
-    """Of a task that cuts documents: rows of the data set, dropped, cut, without their answer after the cut.
-
-    Of any task: continuations that were encoded apart from their context (`encoded_apart`).
+    Attributes:
+        protocol: the task as it was run: what its numbers mean.
+        context_prefix: what stood before every context.
+        lm_eval_name: the task's name in lm-eval's files.
+        scores: by metric.
+        mean_fill: mean of (prompt + generated tokens) / length.
+        min_fill: the least of them.
+        documents: of a task over a data set: its rows, those dropped, cut, and without their answer after the cut; of
+            any task: continuations that were encoded apart from their context (`encoded_apart`).
+        truncated: requests that lost their beginning.
+        tokens: that the model read and generated, before interruptions too.
+        shared_tokens: that requests had in common with others and that were not read again.
+        seconds: that it took, before interruptions too.
+        peak_memory_mib: of the GPU's allocator, or of the process on a CPU, while the task ran; None where unknown.
+        together: lm-eval's names of tasks that were run in one call with it, because they begin alike: seconds and
+            tokens of the call are divided among them by the tokens of each, and the peak of memory is the call's.
     """
-    truncated: int = 0
-    """Requests that lost their beginning."""
-    tokens: int = 0
-    """Tokens that the model read and generated."""
-    shared_tokens: int = 0
-    """Tokens that requests had in common with others and that were not read again."""
-    seconds: float = 0.0
-    peak_memory_mb: float | None = None
-    """Of the GPU's allocator, or of the process on a CPU, while the task ran."""
+
+    protocol: TaskProtocol
+    context_prefix: str
+    lm_eval_name: str
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    mean_fill: Amount | None = None
+    min_fill: Amount | None = None
+    documents: Mapping[str, Count] = field(default_factory=dict)
+    truncated: Count = 0
+    tokens: Count = 0
+    shared_tokens: Count = 0
+    seconds: Amount = 0.0
+    peak_memory_mib: Amount | None = None
     together: tuple[str, ...] = ()
-    """lm-eval's names of tasks that were run in one call with it, because they begin alike: seconds and tokens of the
-    call are divided among them by the tokens of each, and the peak of memory is that of the call."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "protocol": self.protocol.as_dict()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run of one model."""
+    """One run of one model.
 
-    run_id: str
-    name: str
-    """The model's name in tables."""
+    Attributes:
+        run_id: the model's folder of results and the run's in it.
+        name: the model's in tables.
+        suite: as in the protocol.
+        protocol: all that fixes the numbers, apart from the model.
+        protocol_hash: SHA-256 of the protocol, as it was when the run began.
+        model: what was run.
+        cells: one a task and length.
+        command: the arguments as typed, without --output: where results went says nothing about them.
+        started: UTC, ISO 8601.
+        finished: likewise.
+        seconds: from start to finish of the process that finished it.
+        peak_memory_mib: the largest resident size of that process.
+        machine: where it ran.
+        packages: versions.
+        git_commit: of the code that ran, where that is known.
+        git_dirty: whether files differed from it.
+        schema: version of this format.
+    """
+
+    run_id: Name
+    name: Name
     suite: str
-    protocol: Mapping[str, Any]
-    protocol_hash: str
-    model: Mapping[str, Any]
-    """`GDN2LM.get_model_info()`."""
+    protocol: Protocol
+    protocol_hash: Name
+    model: ModelInfo
     cells: tuple[Cell, ...]
     command: tuple[str, ...]
-    """The arguments as typed, without --output: where results went says nothing about them."""
     started: str
-    """UTC, ISO 8601."""
     finished: str
-    seconds: float
-    peak_memory_mb: float
-    machine: Mapping[str, Any]
+    seconds: Amount
+    peak_memory_mib: Amount
+    machine: Machine
     packages: Mapping[str, str]
     git_commit: str | None
     git_dirty: bool | None
     schema: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """The record as record.json has it."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """The text of its file."""
+        plain = asdict(self) | {
+            "protocol": self.protocol.as_dict(),
+            "model": self.model.as_dict(),
+            "cells": [cell.as_dict() for cell in self.cells],
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a record.
+    """Read a record of this or an earlier schema.
 
     Raises:
-        UserError: not JSON, a newer schema, or a field that is missing or unknown; names the file and the field.
+        UserError: no regular file, not JSON, a newer schema, or a field that is missing, unknown, of another type or
+            out of its bounds; one line that names the file and the field.
     """
+    raw = load_json(path)
     try:
-        raw: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable record ({error}); remove it or restore it") from error
+        record = read_fields(RunRecord, _in_this_schema(raw))
+        for position, cell in enumerate(record.cells):
+            check_cell(cell, f"cells[{position}]")
+    except FieldError as error:
+        way_out = "update gdn2" if isinstance(error, NewerSchema) else "remove the record or restore it"
+        raise UserError(f"{path}: {error}; {way_out}") from error
+    return record
+
+
+class NewerSchema(FieldError):
+    """A record of a schema that is newer than this code."""
+
+
+def _in_this_schema(raw: Any) -> Any:
     schema = raw.get("schema") if isinstance(raw, dict) else None
-    if not isinstance(schema, int):
-        raise UserError(f"{path}: field 'schema' is missing; this is not a record of run_eval.py")
+    if schema is None:
+        raise FieldError("", "field 'schema' is missing; this is not a record of run_eval.py")
+    if type(schema) is not int or schema < 1:
+        raise FieldError("schema", f"must be a whole number from 1, got {json.dumps(schema)[:60]}")
     if schema > SCHEMA_VERSION:
-        raise UserError(f"{path}: schema {schema} is newer than this version reads ({SCHEMA_VERSION}); update gdn2")
-    cells = raw.get("cells")
-    if not isinstance(cells, list):
-        raise UserError(f"{path}: field 'cells' is missing")
-    return _build(
-        RunRecord,
-        {
-            **raw,
-            "cells": tuple(cell_from_dict(cell, f"{path}: cells[{i}]") for i, cell in enumerate(cells)),
-            "command": tuple(raw.get("command", ())),
-        },
-        str(path),
-    )
+        raise NewerSchema("", f"schema {schema} is newer than this version reads ({SCHEMA_VERSION})")
+    return raw if schema == SCHEMA_VERSION else lift_record(raw, SCHEMA_VERSION)
 
 
-def cell_from_dict(raw: Any, where: str) -> Cell:
-    """A cell from its JSON; `where` begins its error messages."""
-    if not isinstance(raw, dict) or not isinstance(raw.get("scores"), dict):
-        raise UserError(f"{where}: field 'scores' is missing")
-    scores = {name: _build(Score, score, f"{where}: scores.{name}") for name, score in raw["scores"].items()}
-    return _build(Cell, {**raw, "scores": scores, "together": tuple(raw.get("together", ()))}, where)
+def read_cell(raw: Any) -> Cell:
+    """Make a cell of its JSON.
+
+    Raises:
+        FieldError: a field that is missing, unknown, of another type or out of its bounds.
+    """
+    cell = read_fields(Cell, raw)
+    check_cell(cell, "")
+    return cell
 
 
-def _build(kind: type[T], raw: Any, where: str) -> T:
-    if not isinstance(raw, dict):
-        raise UserError(f"{where}: expected fields, got {type(raw).__name__}")
-    unknown = sorted(set(raw) - {item.name for item in fields(kind)})  # type: ignore[arg-type]
-    if unknown:
-        raise UserError(f"{where}: unknown field {unknown[0]!r}")
-    try:
-        return kind(**raw)
-    except TypeError as error:
-        raise UserError(f"{where}: {str(error).replace('__init__() ', '')}") from error
+def check_cell(cell: Cell, trail: str) -> None:
+    """See that every score can be one of its unit.
+
+    Raises:
+        FieldError: a share outside 0 and 1, a perplexity or bits below 0, or an interval with its ends exchanged.
+    """
+    for metric, score in cell.scores.items():
+        at = f"{trail}.scores.{metric}" if trail else f"scores.{metric}"
+        if (unit := unit_of(metric)) not in ("number", score.unit):
+            raise FieldError(f"{at}.unit", f"{metric} is in the unit {unit}, got {score.unit}")
+        for name, value in (("value", score.value), ("low", score.low), ("high", score.high)):
+            if value is None:
+                continue
+            if score.unit == "share" and not 0 <= value <= 1:
+                raise FieldError(f"{at}.{name}", f"a share lies between 0 and 1, got {value!r}")
+            if name == "value" and score.unit in ("perplexity", "bits") and value < 0:
+                raise FieldError(f"{at}.{name}", f"must be at least 0, got {value!r}")
+        if (score.low is None) != (score.high is None):
+            raise FieldError(at, "an interval has two ends: 'low' and 'high'")
+        if score.low is not None and score.high is not None and score.low > score.high:
+            raise FieldError(at, f"'low' is above 'high' ({score.low!r}, {score.high!r})")

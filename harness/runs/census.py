@@ -133,11 +133,11 @@ def newest_rate(results: Sequence[Path], checkpoint_sha256: str, device: str) ->
     """(tokens a second, the run it comes from) of the newest record of the same checkpoint on the same device."""
     from harness.records.store import find_records
 
-    records = [record for _, record in find_records([folder for folder in results if folder.is_dir()])]
+    records = [record for _, record in find_records([folder for folder in results if folder.is_dir()], lambda _: None)]
     fitting = [
         record
         for record in records
-        if record.model.get("checkpoint_sha256") == checkpoint_sha256 and record.model.get("device") == device
+        if record.model.checkpoint_sha256 == checkpoint_sha256 and record.model.device == device
     ]
     for record in sorted(fitting, key=lambda record: record.started, reverse=True):
         seconds = sum(cell.seconds for cell in record.cells)

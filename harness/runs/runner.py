@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from harness.engine.journal import Journal
 from harness.lm.evaluate import LoadedTasks, measure, merge, quiet_lm_eval, write_results
 from harness.lm.terms import Terms
 from harness.records import cells, machine
-from harness.records.protocol import Protocol, TaskProtocol, digest, package_versions
-from harness.records.record import Cell, RunRecord, cell_from_dict
-from harness.records.store import FinishedTasks, new_run_folder
+from harness.records.finished import FinishedTask, FinishedTasks
+from harness.records.model_info import ModelInfo
+from harness.records.protocol import Protocol, digest, package_versions
+from harness.records.record import FILE_NAME, RunRecord
+from harness.records.store import new_run_folder
 from harness.runs.listener import Listener, Silence
 from harness.runs.options import RunOptions
 from harness.runs.resolve import ResolvedRun, label, resolve_run, with_native_checkpoint
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from harness.lm.model import GDN2LM
 
 JOURNAL = "journal.jsonl"
-Finished = tuple[Cell, Mapping[str, Any]]
-"""A task's cell, and lm-eval's result of it."""
 
 
 @dataclass(frozen=True)
@@ -68,55 +68,42 @@ def run_options(
     with listener.status(f"loading {run.checkpoint}"):
         model = _load(run, listener, load_model)
     _check_lengths(run)
-    info = model.get_model_info()
+    info = model.model_info()
     protocol = protocol_of(run, info)
-    finished = FinishedTasks(options.output / run.name, digest([info["checkpoint_sha256"], protocol.hash])[:16])
+    finished = FinishedTasks(options.output / run.name, digest([info.checkpoint_sha256, protocol.hash])[:16])
     with contextlib.closing(model.open_journal(finished.folder / JOURNAL, protocol=protocol.hash)) as journal:
         if len(journal):
             listener.note(f"{len(journal):,} finished requests of an interrupted run are taken up")
         done = _run_tasks(model, run, protocol, finished, journal, listener)
-    info = {**info, **model.engine.executor.describe()}
-    published = _publish(run, protocol, info, done, started)
+    published = _publish(run, protocol, model.model_info(), done, started)
     finished.clear()
     return published
 
 
-def protocol_of(run: ResolvedRun, model: Mapping[str, Any]) -> Protocol:
+def protocol_of(run: ResolvedRun, model: ModelInfo) -> Protocol:
     """What fixes the run's numbers, apart from the model.
 
     Args:
         run: what is asked for.
-        model: `GDN2LM.get_model_info()`.
+        model: as it was loaded.
     """
-    tasks = []
-    for task in run.tasks:
-        generation = {
-            key: value for key, value in (task.config.get("generation_kwargs") or {}).items() if key != "do_sample"
-        }
-        tasks.append(
-            TaskProtocol(
-                name=task.info.name,
-                length=task.length,
-                version=float(task.config["metadata"]["version"]),
-                samples=task.samples,
-                seed=task.seed,
-                max_length=run.max_length_of(task, model["max_length"]),
-                generator=task.recorded_generator,
-                shots=task.shots,
-                generation=generation,
-                data=cells.data_hashes(task),
-                spec=cells.spec_hash(task),
-                stops_at_references=run.options.stop_at_references and appear_only(task.config),
-            )
+    tasks = [
+        cells.task_protocol(
+            task,
+            run.max_length_of(task, model.max_length),
+            cells.data_hashes(task),
+            stops_at_references=run.options.stop_at_references and appear_only(task.config),
         )
+        for task in run.tasks
+    ]
     return Protocol(
         suite=run.suite,
         tasks=tuple(tasks),
         context_prefix=run.context_prefix,
         dtype=run.options.dtype,
-        tokenizer_sha256=model["tokenizer_sha256"],
+        tokenizer_sha256=model.tokenizer_sha256,
         lm_eval=package_versions()["lm_eval"],
-        further_end_ids=tuple(model.get("further_end_ids", ())),
+        further_end_ids=model.further_end_ids,
     )
 
 
@@ -171,27 +158,28 @@ def _run_tasks(
     finished: FinishedTasks,
     journal: Journal,
     listener: Listener,
-) -> list[Finished]:
+) -> list[FinishedTask]:
     """Run what an interrupted run had not finished; tasks that begin alike are run together.
 
     Their groups follow from the run alone, so the same command has the same ones.
     """
     count = len(run.tasks)
     loaded = LoadedTasks([task.config for task in run.tasks], run.metadata)
-    found: dict[int, Finished] = {}
+    found: dict[int, FinishedTask] = {}
     for members in groups([loaded.texts(i) for i in range(count)]):
         names = {i: run.tasks[i].lm_eval_name for i in members}
-        saved = {i: finished.load(name) for i, name in names.items()}
+        saved = {i: finished.load(name, protocol.tasks[i]) for i, name in names.items()}
         earlier = None not in saved.values()
         if not earlier:
             listener.begin_tasks(_title(run, members))
             for i, content in _run_group(model, run, protocol, members, loaded, journal).items():
                 finished.save(names[i], content, _default)
-                saved[i] = finished.load(names[i]) or content
+                saved[i] = finished.load(names[i], protocol.tasks[i]) or content
         for i in members:
-            content = saved[i] or {}
-            found[i] = cell_from_dict(content["cell"], names[i]), content["result"]
-            listener.finish_task(i + 1, count, found[i][0], earlier=earlier)
+            task = saved[i]
+            assert task is not None, names[i]
+            found[i] = task
+            listener.finish_task(i + 1, count, task.cell, earlier=earlier)
     return [found[i] for i in range(count)]
 
 
@@ -207,7 +195,7 @@ def _run_group(
     members: Sequence[int],
     loaded: LoadedTasks,
     journal: Journal,
-) -> dict[int, dict[str, Any]]:
+) -> dict[int, FinishedTask]:
     """Cell and result of each of some tasks that are run in one call, by the task's place in the run."""
     said = {run.tasks[i].lm_eval_name: protocol.tasks[i] for i in members}
     terms = {
@@ -222,18 +210,18 @@ def _run_group(
         name = run.tasks[i].lm_eval_name
         cell = cells.make_cell(
             run.tasks[i],
+            said[name],
             measured.results[name],
             context_prefix=run.context_prefix,
-            max_length=said[name].max_length,
             truncated=measured.measures.truncated[name],
             apart=measured.measures.apart[name],
             tokens=accounts[name].tokens,
             shared_tokens=accounts[name].shared,
             seconds=measured.seconds * portions[name],
-            peak_memory_mb=measured.peak_memory_mb,
+            peak_memory_mib=measured.peak_memory_mib,
             together=[other for other in said if other != name],
         )
-        found[i] = {"cell": asdict(cell), "result": measured.results[name]}
+        found[i] = FinishedTask(cell, measured.results[name])
     return found
 
 
@@ -244,31 +232,31 @@ def _default(value: Any) -> Any:
 
 
 def _publish(
-    run: ResolvedRun, protocol: Protocol, info: Mapping[str, Any], done: Sequence[Finished], started: float
+    run: ResolvedRun, protocol: Protocol, info: ModelInfo, done: Sequence[FinishedTask], started: float
 ) -> RunResult:
     start = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
     folder_name = f"{start:%Y-%m-%dT%H-%M-%S}_{protocol.hash[:8]}"
     commit, dirty = machine.git_state()
     with new_run_folder(run.options.output / run.name, folder_name) as (folder, publish):
         model_args = {"pretrained": str(run.checkpoint), "dtype": run.options.dtype}
-        write_results(folder, merge([result for _, result in done]), model_args, info, started)
+        write_results(folder, merge([task.result for task in done]), model_args, info.as_dict(), started)
         record = RunRecord(
             run_id=f"{run.name}/{folder_name}",
             name=run.name,
             suite=run.suite,
-            protocol=protocol.as_dict(),
+            protocol=protocol,
             protocol_hash=protocol.hash,
-            model=dict(info),
-            cells=tuple(cell for cell, _ in done),
+            model=info,
+            cells=tuple(task.cell for task in done),
             command=run.options.command,
             started=start.isoformat(timespec="seconds"),
             finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.time() - started, 1),
-            peak_memory_mb=machine.peak_memory_mb(),
+            peak_memory_mib=machine.peak_memory_mib(),
             machine=machine.describe(),
             packages=package_versions(),
             git_commit=commit,
             git_dirty=dirty,
         )
-        (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
+        (folder / FILE_NAME).write_text(record.to_json(), encoding="utf-8")
         return RunResult(record, publish())

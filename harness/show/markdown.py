@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from harness.records.leaderboard import Entry, Header, Table
+from harness.records.table import Entry, Header, Table
+from harness.show.plain import markdown
 
 
 def to_markdown(table: Table) -> str:
     """One table with its notes below; the best of a section is bold, a cell that was not run is —."""
-    titles = [f"{header.group}<br>{header.label}{'' if header.higher_is_better else ' ↓'}" for header in table.headers]
+    titles = [f"{markdown(header.group)}<br>{_label(header)}" for header in table.headers]
     lines = [f"| model | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
     section = None
     for row in table.rows:
         if row.section != section:
             section = row.section
             mark = f" [{row.section_note}]" if row.section_note else ""
-            lines.append(f"| *{section}*{mark} |" + " |" * len(titles))
+            lines.append(f"| *{markdown(section)}*{mark} |" + " |" * len(titles))
         cells = [_cell(header, entry) for header, entry in zip(table.headers, row.entries, strict=True)]
-        lines.append(f"| {row.name} | {' | '.join(cells)} |")
-    notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, start=1)]
+        lines.append(f"| {markdown(row.name)} | {' | '.join(cells)} |")
+    notes = [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
+    notes += [f"Passed over: {markdown(sentence)}" for sentence in table.passed]
     legend = "Our cells: score, 95 % interval, number of documents; — was not run."
     return "\n".join([*lines, "", "  \n".join([legend, *notes])]) + "\n"
+
+
+def _label(header: Header) -> str:
+    return markdown(header.label) + ("" if header.higher_is_better else " ↓")
 
 
 def _cell(header: Header, entry: Entry | None) -> str:

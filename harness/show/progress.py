@@ -124,8 +124,7 @@ def summary_line(cell: Cell) -> str:
     scores = f"{metric} {score.value:.4g}"
     rate = f"{cell.tokens / cell.seconds:,.0f} tokens/s" if cell.seconds else ""
     cut = f", {cell.truncated} requests cut" if cell.truncated else ""
-    name = cell.task + (f"@{cell.length}" if cell.length else "")
-    return f"{name:<22} {scores} (n={score.n}{cut})  {cell.seconds:.0f} s, {rate}"
+    return f"{cell.protocol.label:<22} {scores} (n={score.n}{cut})  {cell.seconds:.0f} s, {rate}"
 
 
 class _Title(ProgressColumn):

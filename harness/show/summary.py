@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records.record import RunRecord, Score
+from harness.show.plain import plain
 
 WIDE = 100  # columns of a terminal that has room for tokens and seconds
 
@@ -23,13 +24,12 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
     for title in ("score", "95 %", "n", "fill", *(("tokens", "s") if wide else ())):
         drawn.add_column(title, justify="right", no_wrap=True)
     for cell in record.cells:
-        name = cell.task + (f"@{cell.length}" if cell.length else "")
         for position, (metric, score) in enumerate(cell.scores.items()):
             first = position == 0
             n = str(score.n) + (f" ({score.unscored} unscored)" if score.unscored else "")
             drawn.add_row(
-                name if first else "",
-                metric,
+                Text(plain(cell.protocol.label) if first else ""),
+                Text(plain(metric)),
                 f"{score.value:.4g}",
                 _interval(score),
                 n if first else "",
@@ -38,16 +38,18 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
             )
     console.print(drawn)
     model = record.model
-    grows = model.get("state_bytes_a_token")
-    size = f"{model['state_bytes']:,} bytes" + (f" and {grows:,} a token" if grows else "")
-    console.print(
-        f"[bold]{record.name}[/bold]  {model['parameters']:,} parameters, state {size}, "
-        f"{model['dtype']}, context prefix {model['context_prefix']}"
+    grows = model.state_bytes_a_token
+    size = f"{model.state_bytes:,} bytes" + (f" and {grows:,} a token" if grows else "")
+    line = Text(plain(record.name), style="bold")
+    line.append(
+        f"  {model.parameters:,} parameters, state {size}, {model.dtype}, context prefix {model.context_prefix}",
+        style="not bold",
     )
+    console.print(line)
     console.print(
-        f"protocol {record.protocol_hash[:8]}, {record.seconds:.0f} s, peak memory {record.peak_memory_mb:,.0f} MB"
+        f"protocol {record.protocol_hash[:8]}, {record.seconds:.0f} s, peak memory {record.peak_memory_mib:,.0f} MiB"
     )
-    console.print(Text(f"results: {folder}"))
+    console.print(Text(f"results: {plain(str(folder))}"))
     console.print()
 
 

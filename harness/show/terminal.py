@@ -12,7 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from basis.program import as_called
-from harness.records.leaderboard import Entry, Header, Table
+from harness.records.table import Entry, Header, Table
+from harness.show.plain import plain
 
 NAME_WIDTH = 20
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -20,8 +21,8 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def print_table(table: Table, console: Console) -> None:
     """Draw the table, its sections and its notes."""
-    console.print(Text(table.title, style="bold"))
-    console.print(Text(table.description, style="dim"))
+    console.print(Text(plain(table.title), style="bold"))
+    console.print(Text(plain(table.description), style="dim"))
     if not table.rows:
         console.print(as_called("no results yet; make some with `python run_eval.py run CHECKPOINT`"))
         return
@@ -32,7 +33,9 @@ def print_table(table: Table, console: Console) -> None:
     console.print()
     console.print("our cells: score, 95 % interval, number of documents; — was not run", style="dim")
     for number, note in enumerate(table.notes, start=1):
-        console.print(Text(f"{_marks((number,))} {note}", style="dim"))
+        console.print(Text(f"{_marks((number,))} {plain(note)}", style="dim"))
+    for sentence in table.passed:
+        console.print(Text(f"passed over: {plain(sentence)}", style="dim"))
 
 
 def to_text(table: Table, width: int = 160) -> str:
@@ -75,14 +78,14 @@ def _widths(headers: tuple[Header, ...]) -> list[int]:
         max(
             7 if header.decimals == 1 else 12,
             len(_label(header)) + 1,
-            -(-(len(header.group) + 1) // groups[header.group]),
+            -(-(len(plain(header.group)) + 1) // groups[header.group]),
         )
         for header in headers
     ]
 
 
 def _label(header: Header) -> str:
-    return header.label if header.higher_is_better else f"{header.label} ↓"
+    return plain(header.label) + ("" if header.higher_is_better else " ↓")
 
 
 def _group_line(table: Table, indices: list[int]) -> Text:
@@ -90,8 +93,9 @@ def _group_line(table: Table, indices: list[int]) -> Text:
     widths = _widths(table.headers)
     line = " " * (NAME_WIDTH + 1)
     for group in dict.fromkeys(table.headers[i].group for i in indices):
+        name = plain(group)
         width = sum(widths[i] for i in indices if table.headers[i].group == group)
-        line += (f" {group} " if len(group) + 4 < width else group).center(width - 1, "─")[: width - 1] + " "
+        line += (f" {name} " if len(name) + 4 < width else name).center(width - 1, "─")[: width - 1] + " "
     return Text(line, style="bold")
 
 
@@ -100,7 +104,7 @@ def _page(table: Table, indices: list[int]) -> RichTable:
     drawn.add_column("", no_wrap=True, width=NAME_WIDTH, overflow="ellipsis")
     widths = _widths(table.headers)
     for index in indices:
-        drawn.add_column(_label(table.headers[index]), justify="right", no_wrap=True, width=widths[index] - 1)
+        drawn.add_column(Text(_label(table.headers[index])), justify="right", no_wrap=True, width=widths[index] - 1)
     section = None
     for row in table.rows:
         if all(row.entries[i] is None for i in indices):
@@ -108,10 +112,10 @@ def _page(table: Table, indices: list[int]) -> RichTable:
         if row.section != section:
             if section is not None:
                 drawn.add_section()
-            title = row.section + (f" {_marks((row.section_note,))}" if row.section_note else "")
+            title = plain(row.section) + (f" {_marks((row.section_note,))}" if row.section_note else "")
             drawn.add_row(Text(title, style="italic dim"))
             section = row.section
-        drawn.add_row(Text(row.name), *(_cell(table.headers[i], row.entries[i]) for i in indices))
+        drawn.add_row(Text(plain(row.name)), *(_cell(table.headers[i], row.entries[i]) for i in indices))
         if any((entry := row.entries[i]) is not None and entry.n is not None for i in indices):
             drawn.add_row("", *(_interval(table.headers[i], row.entries[i]) for i in indices))
             drawn.add_row("", *(_count(row.entries[i]) for i in indices))

@@ -1,0 +1,195 @@
+"""Which number a table shows: one of the suite's own protocol first, then one of more samples, then the newest.
+
+The suite's protocol is what `run --suite` would use here and now. What neither the suite nor this machine fixes (the
+tokenizer, data that are not staged, the window of a text without a length) is what most runs of the model have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from harness.records.cells import task_protocol
+from harness.records.protocol import Protocol, TaskProtocol, package_versions
+from harness.records.record import Cell, RunRecord, Score
+from tasks import data as staged
+from tasks.generators import own_data_hashes
+from tasks.registry import Column, Suite, resolve_column
+
+DTYPE = "float32"  # as `run` has it without --dtype
+KEYS = ("name", "length", "samples", "data", "max_length")  # of a task's protocol: compared below, or not at all
+RUN_KEYS = ("suite", "tasks", "context_prefix", "dtype", "tokenizer_sha256", "lm_eval", "further_end_ids")
+SAID = {
+    "seed": "seed {have} instead of {want}",
+    "version": "task version {have:g} instead of {want:g}",
+    "generator": "generator {have} instead of {want}",
+    "shots": "{have} solved examples instead of {want}",
+    "spec": "another definition of {name} ({have}) than in its file now",
+    "stops_at_references": "generations that end when every reference has appeared",
+    "context_prefix": "context prefix {have} instead of {want}",
+    "dtype": "{have} instead of {want}",
+    "lm_eval": "lm-eval {have} instead of {want}",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A number that could stand in a column.
+
+    Attributes:
+        run: the run that it comes from.
+        cell: the run's cell.
+        score: by the column's metric.
+        differences: what is not as in the suite's protocol.
+    """
+
+    run: RunRecord
+    cell: Cell
+    score: Score
+    differences: tuple[str, ...]
+
+    @property
+    def rank(self) -> tuple[bool, int, str]:
+        """The rule: the suite's own protocol, then more samples, then newer."""
+        return not self.differences, self.score.n, self.run.started
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one cell of a table shows, and what it passes over."""
+
+    shown: Candidate
+    passed: tuple[Candidate, ...]
+
+
+def choose(suite: Suite, column: Column, runs: Sequence[RunRecord]) -> Choice | None:
+    """Choose among the runs of one model; None where none has this column."""
+    found = [(run, cell, score) for run in runs for cell in run.cells if (score := _score(cell, column)) is not None]
+    if not found:
+        return None
+    wanted = _Wanted.of(suite, column, [(run, cell) for run, cell, _ in found])
+    candidates = [Candidate(run, cell, score, tuple(wanted.differences(run, cell))) for run, cell, score in found]
+    shown = max(candidates, key=lambda candidate: candidate.rank)
+    return Choice(shown, tuple(candidate for candidate in candidates if candidate is not shown))
+
+
+def reason_against(candidate: Candidate, shown: Candidate) -> str:
+    """Why a number was passed over for another."""
+    if candidate.differences and not shown.differences:
+        return "; ".join(candidate.differences)
+    if candidate.score.n != shown.score.n:
+        return f"{candidate.score.n:,} samples, shown are {shown.score.n:,}"
+    return "; ".join(("older", *candidate.differences))
+
+
+def _score(cell: Cell, column: Column) -> Score | None:
+    score = cell.scores.get(column.metric)
+    fits = (cell.protocol.name, cell.protocol.length) == (column.task, column.length)
+    return score if fits and score is not None and score.n else None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The suite's protocol of one column, for the runs of one model."""
+
+    task: TaskProtocol
+    run: Mapping[str, Any]
+    tokenizer: str | None
+    end_ids: tuple[int, ...]
+    has_window: bool
+
+    @staticmethod
+    def of(suite: Suite, column: Column, found: Sequence[tuple[RunRecord, Cell]]) -> _Wanted:
+        task = resolve_column(column, suite.protocol)
+        found = sorted(found, key=lambda pair: pair[0].started)
+        window = suite.protocol.max_length or task.max_length
+        if not window:  # a text without a length, in the window of the model's configuration
+            window = _most_common(cell.protocol.max_length for run, cell in found if not _given(run, "--max-l")) or 1
+        known = {**staged_hashes(task.data), **own_data_hashes(task.config)}
+        names = dict.fromkeys(name for _, cell in found for name in cell.protocol.data)
+        data = {
+            name: known.get(name) or _most_common(cell.protocol.data.get(name) for _, cell in found) for name in names
+        }
+        own = [run for run, _ in found if _has_own_tokenizer(run)]
+        return _Wanted(
+            task_protocol(task, window, {name: sha for name, sha in data.items() if sha is not None}),
+            {"context_prefix": suite.protocol.context_prefix, "dtype": DTYPE, "lm_eval": _lm_eval()},
+            _most_common(run.protocol.tokenizer_sha256 for run in own),
+            _most_common(run.protocol.further_end_ids for run, _ in found),
+            suite.protocol.max_length is not None,
+        )
+
+    def differences(self, run: RunRecord, cell: Cell) -> list[str]:
+        """What a cell's protocol says otherwise, field by field."""
+        said = [
+            _said(item.name, getattr(cell.protocol, item.name), getattr(self.task, item.name), self.task.name)
+            for item in fields(TaskProtocol)
+            if item.name not in KEYS
+        ]
+        have = {"context_prefix": cell.context_prefix, "dtype": run.protocol.dtype, "lm_eval": run.protocol.lm_eval}
+        said += [_said(name, have[name], self.run[name], self.task.name) for name in have]
+        said += [
+            _said(item.name, getattr(run.protocol, item.name), item.default, self.task.name)
+            for item in fields(Protocol)
+            if item.name not in RUN_KEYS
+        ]
+        said += [self._window(cell), self._tokenizer(run), self._ends(run), self._data(cell)]
+        return [text for text in said if text is not None]
+
+    def _window(self, cell: Cell) -> str | None:
+        """A window that the suite or a text fixes is compared; a task with a length only needs room for it."""
+        have, want = cell.protocol.max_length, self.task.max_length
+        is_free = self.task.length is not None and have >= want and not self.has_window
+        return None if have == want or is_free else f"window of {have} tokens instead of {want}"
+
+    def _tokenizer(self, run: RunRecord) -> str | None:
+        have = run.protocol.tokenizer_sha256
+        return None if have == self.tokenizer else f"another tokenizer ({have[:8]}) than the checkpoint's own"
+
+    def _ends(self, run: RunRecord) -> str | None:
+        have = run.protocol.further_end_ids
+        return None if have == self.end_ids else f"other ends of text ({', '.join(map(str, have)) or 'none'})"
+
+    def _data(self, cell: Cell) -> str | None:
+        names = sorted({*cell.protocol.data, *self.task.data})
+        other = [name for name in names if cell.protocol.data.get(name) != self.task.data.get(name)]
+        return f"other data ({', '.join(other)})" if other else None
+
+
+def _said(name: str, have: Any, want: Any, task: str) -> str | None:
+    """A difference in words; None where there is none, or where an old record does not say."""
+    if have == want or (name == "generator" and have is None):
+        return None
+    return SAID.get(name, "{field} {have} instead of {want}").format(field=name, have=have, want=want, name=task)
+
+
+def staged_hashes(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of files as they were staged, of those that are."""
+    manifest = staged.read_manifest()
+    found = {name: manifest[name].get("sha256") for name in names if isinstance(manifest.get(name), dict)}
+    return {name: sha for name, sha in found.items() if isinstance(sha, str)}
+
+
+def _most_common(values: Iterable[Any]) -> Any:
+    """The value that most have, of several the first; None where nobody has any."""
+    counted = Counter(value for value in values if value is not None)
+    return counted.most_common(1)[0][0] if counted else None
+
+
+def _has_own_tokenizer(run: RunRecord) -> bool:
+    """Whether it used the checkpoint's tokenizer; old records say it by their command only."""
+    said = run.model.own_tokenizer
+    return not _given(run, "--to") if said is None else said
+
+
+def _given(run: RunRecord, option: str) -> bool:
+    """Whether an option was typed, given by the shortest beginning that names it."""
+    return any(argument.startswith(option) for argument in run.command)
+
+
+@lru_cache(maxsize=1)
+def _lm_eval() -> str:
+    return package_versions()["lm_eval"]
