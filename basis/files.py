@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,19 +187,31 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             with target.open("wb") as device:
                 device.write(data)
             return
-        _replace(target, data)
+        with replacing(target) as temporary:
+            temporary.write_bytes(data)
     except (OSError, ValueError, RuntimeError) as error:
         raise FileError(f"{path}: cannot be written ({reason(error)})") from error
 
 
-def _replace(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
+@contextlib.contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside a file, and put what was written there in the file's place, in one step.
+
+    Args:
+        path: the file; its folder exists.
+        sync: whether the content is on disk before it has the file's name. Without it, a machine that stops may leave
+            an empty file; a process that stops never does.
+
+    Raises:
+        OSError: it cannot be written; what was there before is as it was, and nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()

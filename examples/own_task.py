@@ -39,7 +39,7 @@ def main(folder: Path = Path()) -> None:
     done = harness.run("gdn2-tiny", tasks=(str(file),), output=folder / "results")
     (cell,) = done.record.cells
     for metric, score in cell.scores.items():
-        print(f"{cell.protocol.label}: {metric} {score.value:.2f} of {score.n} samples")
+        print(f"{cell.protocol.name}: {metric} {score.value:.2f} of {score.n} samples of {cell.protocol.length} tokens")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from basis.errors import FileError, UserError
-from basis.files import load_json, load_yaml, parse_yaml, read_text, split_lines, write_atomically
+from basis.files import load_json, load_yaml, parse_yaml, read_text, replacing, split_lines, write_atomically
 from basis.yaml_loader import GuardedLoader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -240,3 +240,19 @@ class TestWriting:
 def test_the_safe_loader_would_have_swelled() -> None:
     """The guard is what refuses the bomb: PyYAML alone reads it."""
     assert len(yaml.safe_load(BOMB)["a9"]) == 9
+
+
+def test_what_takes_a_files_place_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "state.bin"
+    for content, sync in ((b"first", True), (b"second", False)):
+        with replacing(file, sync=sync) as temporary:
+            temporary.write_bytes(content)
+            assert not file.exists() or file.read_bytes() == b"first"
+        assert file.read_bytes() == content
+    with pytest.raises(RuntimeError), replacing(file) as temporary:  # noqa: PT012
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert file.read_bytes() == b"second"
+    with pytest.raises(FileNotFoundError), replacing(file):
+        pass  # nothing was written
+    assert [path.name for path in tmp_path.iterdir()] == ["state.bin"]

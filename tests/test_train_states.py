@@ -114,7 +114,7 @@ class TestStates:
 
         saved.capsys.readouterr()
         with monkeypatch.context() as patch:
-            patch.setattr(saves.os, "fsync", full)
+            patch.setattr(os, "fsync", full)
             assert "step 2 cannot be saved (No space left on device)" in saved.refused()
         assert (saved.work / "state.pt").read_bytes() == before
         assert saved.run() == 0

@@ -6,9 +6,7 @@ machine that stops leaves the one or the other.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 
 from basis.errors import FileError, reason
-from basis.files import write_atomically
+from basis.files import replacing, write_atomically
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe
@@ -87,18 +85,12 @@ class WorkFolder:
             "sums": vars(progress.sums),
         }
         path = self.folder / STATE_FILE
-        temporary = path.with_name(f"{STATE_FILE}.tmp")
         try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                torch.save(state, temporary)
             lines = "".join(json.dumps(entry) + "\n" for entry in progress.log)
             write_atomically(self.folder / "log.jsonl", lines)
         except (OSError, RuntimeError, FileError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise RecipeError(
                 f"{path}: step {progress.step} cannot be saved ({reason(error)}); make room, and the same command goes "
                 f"on from the last save"

@@ -13,7 +13,6 @@ import glob
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Container, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basis.files import replacing
 from gdn2 import RecurrentState
 from harness.engine.decoder import Ready
 
@@ -199,16 +199,13 @@ class Snapshots:
         from safetensors.torch import save_file
 
         started = time.thread_time()  # of this thread: others do not wait for the disk
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file(tensors, temporary, metadata=about)
-            temporary.replace(path)
+            with replacing(path, sync=False) as temporary:
+                save_file(tensors, temporary, metadata=about)
             for file in instead_of:
                 file.unlink()
         except Exception as error:  # whatever it is: what is not kept is generated again
             log.warning("%s: texts that are under way are not kept (%s)", path, error)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
         size = sum(tensor.nbytes for tensor in tensors.values())
         self._last = time.monotonic()
         self._seconds_a_byte = (seconds + time.thread_time() - started) / max(size, LEAST_BYTES)

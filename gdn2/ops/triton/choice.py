@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import triton
 
+from basis.files import replacing
 from gdn2.ops.triton.tiles import Tile, tiles_for
 from gdn2.ops.triton.variants import VARIANTS, Variant
 
@@ -69,9 +70,8 @@ def write(file: Path, tiles: dict[str, Tile]) -> None:
     """Add tiles, by their keys, to a file: it changes as a whole or not at all."""
     kept = read(file) | tiles
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     read.cache_clear()
 
 
