@@ -60,10 +60,11 @@ def beside(name: str, asked: list[Instance], ours: GDN2LM, theirs: HFLM, repeats
     """Seconds of both, in turn, and how far the results are apart."""
     kind = asked[0].request_type
     seconds: list[tuple[float, float]] = []
+    executor: Any = ours.engine.executor  # in this process: it has a reader
     for _ in range(repeats + 1):  # the first one is to warm up
-        before = ours.engine.executor.reader.tokens_read
+        before = executor.reader.tokens_read
         mine, my_seconds = timed(lambda: getattr(ours, kind)(asked, disable_tqdm=True))
-        read = ours.engine.executor.reader.tokens_read - before
+        read = executor.reader.tokens_read - before
         other, their_seconds = timed(lambda: getattr(theirs, kind)(asked, disable_tqdm=True))
         seconds.append((my_seconds, their_seconds))
     seconds = seconds[1:]
@@ -235,7 +236,7 @@ def tasks(args: argparse.Namespace) -> list[dict[str, Any]]:
             read = {}
             for share in (2.0, usual):  # no two tasks have twice their text in common
                 together.SHARE = share
-                found = count(plan, options, config, lambda _: None)
+                found = count(plan, config, lambda _: None)
                 read[share] = sum(task.prompt_tokens - task.shared_tokens for task in found)
         row = {"suite": suite, "tasks": len(found), "prompt_tokens": sum(task.prompt_tokens for task in found)}
         rows.append({**row, "task_by_task": read[2.0], "as_run": read[usual], "ratio": read[usual] / read[2.0]})

@@ -122,7 +122,7 @@ def long_operators(fla: Any, d: int = 128) -> dict[str, Callable[..., torch.Tens
 
     operators = {"ours": ours}
     for safe in () if not fla else (False, True) if d == 128 else (True,):
-        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(
+        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(  # type: ignore[misc]
             q=q, k=k, v=v, g=g, b=b, w=w, scale=q.shape[-1] ** -0.5, safe_gate=safe
         )[0]
     return operators
@@ -166,10 +166,10 @@ def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: fl
     for name, operator in operators.items():
         try:
             with torch.no_grad():
-                row[f"{name} forward ms"] = median_ms(lambda o=operator: o(*inputs))
-                row[f"{name} forward MiB"] = peak_mib(lambda o=operator: o(*inputs))
-            row[f"{name} forward+backward ms"] = median_ms(lambda o=operator: backward_of(o))
-            row[f"{name} forward+backward MiB"] = peak_mib(lambda o=operator: backward_of(o))
+                row[f"{name} forward ms"] = median_ms(lambda o=operator: o(*inputs))  # type: ignore[misc]
+                row[f"{name} forward MiB"] = peak_mib(lambda o=operator: o(*inputs))  # type: ignore[misc]
+            row[f"{name} forward+backward ms"] = median_ms(lambda o=operator: backward_of(o))  # type: ignore[misc]
+            row[f"{name} forward+backward MiB"] = peak_mib(lambda o=operator: backward_of(o))  # type: ignore[misc]
         except Exception as error:  # another package's failure is a cell, not the end of the run
             if name == "ours":
                 raise
@@ -374,7 +374,7 @@ def main() -> None:
     checks = check(shapes, dtypes)
     if not all(row["right"] for row in checks):
         sys.exit("results are wrong: nothing was timed")
-    rows = []
+    rows: list[Any] = []
     bandwidth = machine.get("copy bytes/s")
     record: dict[str, Any] = {"machine": machine, "checks": checks, "rows": rows}
     for measure in (

@@ -103,24 +103,24 @@ def _their_cache() -> Any:
 
 
 def layer_rows(ours: Any, theirs: Any | None) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[Any] = []
     for B, T in [(1, 2048), (1, 8192), (1, 32768), (8, 4096)] if CUDA else [(2, 70)]:
         x = torch.randn(B, T, WIDTH, device=DEVICE, dtype=torch.bfloat16)
         start = ours.empty_state(B)
         row: dict[str, Any] = {"layer, prompt [B, T]": [B, T]}
-        _measure(row, "ours", lambda x=x, start=start: ours(x, start, None))
+        _measure(row, "ours", lambda x=x, start=start: ours(x, start, None))  # type: ignore[misc]
         if theirs is not None:
-            _measure(row, "fla", lambda x=x: theirs(x, past_key_values=_their_cache(), use_cache=True))
+            _measure(row, "fla", lambda x=x: theirs(x, past_key_values=_their_cache(), use_cache=True))  # type: ignore[misc]
         _keep(rows, row)
     for B in (1, 32, 256) if CUDA else (1,):
         x = torch.randn(B, 1, WIDTH, device=DEVICE, dtype=torch.bfloat16)
         start = ours(x, ours.empty_state(B), None)[1]
         row = {"layer, decode [B]": B}
-        _measure(row, "ours", lambda x=x, start=start: ours(x, start, None), graph=True)
+        _measure(row, "ours", lambda x=x, start=start: ours(x, start, None), graph=True)  # type: ignore[misc]
         if theirs is not None:
             cache = _their_cache()
             theirs(x, past_key_values=cache, use_cache=True)
-            _measure(row, "fla", lambda x=x, cache=cache: theirs(x, past_key_values=cache, use_cache=True))
+            _measure(row, "fla", lambda x=x, cache=cache: theirs(x, past_key_values=cache, use_cache=True))  # type: ignore[misc]
         _keep(rows, row)
     return rows
 
@@ -132,26 +132,26 @@ def model_rows(profile: bool) -> list[dict[str, Any]]:
     with torch.device(DEVICE):
         model = GDN2ForCausalLM(settings).eval().requires_grad_(False)
     model = model.to(torch.bfloat16)
-    rows = []
+    rows: list[Any] = []
     for B, T in [(1, 8192), (8, 4096)] if CUDA else [(2, 70)]:
         ids = torch.randint(0, 200, (B, T), device=DEVICE)
         row: dict[str, Any] = {"model, prompt [B, T]": [B, T]}
-        _measure(row, "ours", lambda ids=ids: model(ids, logits_to_keep=1, use_cache=True))
+        _measure(row, "ours", lambda ids=ids: model(ids, logits_to_keep=1, use_cache=True))  # type: ignore[misc]
         row["ours tokens/s"] = B * T / row["ours ms"] * 1000
         _keep(rows, row)
         if profile:
-            _profile(lambda ids=ids: model(ids, logits_to_keep=1, use_cache=True), f"prompt {B} x {T}")
+            _profile(lambda ids=ids: model(ids, logits_to_keep=1, use_cache=True), f"prompt {B} x {T}")  # type: ignore[misc]
     for B in (1, 32, 256) if CUDA else (1,):
         ids = torch.randint(0, 200, (B, 1), device=DEVICE)
         state = model(ids, use_cache=True).past_key_values
         row = {"model, decode [B]": B}
-        _measure(row, "ours", lambda ids=ids, state=state: model(ids, past_key_values=state, use_cache=True))
+        _measure(row, "ours", lambda ids=ids, state=state: model(ids, past_key_values=state, use_cache=True))  # type: ignore[misc]
         decoding = Decoding(model.model)
         _measure(row, "ours, as the engine does it,", _stepper(decoding, ids[:, 0], state))
         row["ours tokens/s"] = B / row["ours, as the engine does it, ms"] * 1000
         _keep(rows, row)
         if profile:
-            _profile(lambda ids=ids, state=state: model(ids, past_key_values=state, use_cache=True), f"decode {B}")
+            _profile(lambda ids=ids, state=state: model(ids, past_key_values=state, use_cache=True), f"decode {B}")  # type: ignore[misc]
     return rows
 
 

@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,7 +38,13 @@ SIZES: dict[str, dict[str, int]] = {name: {"value_head_dim": 64} for name in ("m
 
 
 def make(name: str) -> tuple[GDN2Config, Mixer]:
-    fields = {"layers": name, "hidden_size": WIDTH, "num_hidden_layers": 1, "num_heads": 4, "vocab_size": 2}
+    fields: dict[str, Any] = {
+        "layers": name,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_heads": 4,
+        "vocab_size": 2,
+    }
     config = GDN2Config(**{**fields, "intermediate_size": 0, **SIZES.get(name, {})})
     if name != "attention":
         config = matched_state(config, like=LIKE)

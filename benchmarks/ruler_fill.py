@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.runs.options import find_tokenizer  # noqa: E402
+from harness.checkpoints.find import find_tokenizer  # noqa: E402
 from tasks.errors import TaskError  # noqa: E402
 from tasks.registry import resolve  # noqa: E402
 from tasks.ruler.generators import GENERATORS  # noqa: E402

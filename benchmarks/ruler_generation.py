@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from ruler_official import run_script  # noqa: E402
 
+from harness.checkpoints.find import find_tokenizer  # noqa: E402
 from harness.records.machine import describe  # noqa: E402
-from harness.runs.options import find_tokenizer  # noqa: E402
 from tasks.registry import load_suite  # noqa: E402
 
 

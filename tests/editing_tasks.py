@@ -36,7 +36,7 @@ def history(prompt: str) -> list[tuple[str, str | None]]:
 
 
 def asked_key(prompt: str) -> str:
-    return re.findall(r"(?:magic number for |\n)([^.?\n]+?)(?: mentioned in the provided text is|:)$", prompt)[0]
+    return re.findall(r"(?:magic number for |\n)([^.?\n]+?)(?: mentioned in the provided text is|:)$", prompt)[0]  # type: ignore[no-any-return]
 
 
 def perfect(prompt: str) -> str:

@@ -4,6 +4,7 @@ that a token which leaks from padding shows in every score behind it."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import processors
@@ -31,8 +32,8 @@ def small_tokenizer(*, adds_bos: bool = False, vocab_size: int = 420) -> PreTrai
     return tokenizer
 
 
-def small_config(**changes: object) -> GDN2Config:
-    fields = {
+def small_config(**changes: Any) -> GDN2Config:
+    fields: dict[str, Any] = {
         "vocab_size": 420,
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -54,12 +55,12 @@ def small_model(config: GDN2Config | None = None, seed: int = 0) -> GDN2ForCausa
     with torch.no_grad():
         for block in model.model.layers:
             _slow_down(block.mixer)
-    return model
+    return model  # type: ignore[no-any-return]
 
 
-def mixer_config(*layers: str, **changes: object) -> GDN2Config:
+def mixer_config(*layers: str, **changes: Any) -> GDN2Config:
     """A small configuration of the named layers, in which every option that a mixer has can show."""
-    fields = {
+    fields: dict[str, Any] = {
         "num_hidden_layers": len(layers),
         "layers": list(layers),
         "initializer_range": 0.2,
@@ -72,7 +73,7 @@ def mixer_config(*layers: str, **changes: object) -> GDN2Config:
     return small_config(**{**fields, **changes})
 
 
-def _slow_down(mixer: torch.nn.Module) -> None:
+def _slow_down(mixer: Any) -> None:
     """Write much and forget little."""
     if hasattr(mixer, "A_log"):
         mixer.A_log.fill_(SLOW_DECAY)

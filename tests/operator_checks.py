@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from gdn2.ops import gated_delta_rule_2
 
 def make_inputs(
     B: int, T: int, H: int, K: int, V: int, decay: str = "mild", seed: int = 0, dtype: torch.dtype = torch.float64
-) -> list[Tensor]:
+) -> list[Any]:
     rng = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -36,7 +37,7 @@ def make_inputs(
     return [x.to(dtype) for x in (q, k, v, g, b, w, state)]
 
 
-def oracle(q, k, v, g, b, w, state, scale):
+def oracle(q: Any, k: Any, v: Any, g: Any, b: Any, w: Any, state: Any, scale: Any) -> tuple[Tensor, Tensor]:
     """The definition, one matrix product at a time, with nothing shared with the package."""
     B, T, H, K = q.shape
     o, S = torch.zeros_like(v), state.clone()
@@ -60,22 +61,24 @@ FORWARD, BACKWARD = 2e-6, 5e-6
 NAMES = ("q", "k", "v", "g", "b", "w", "S")
 
 
-def rounded(*shape: int, decay: str = "mild", dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
+def rounded(*shape: int, decay: str = "mild", dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Any]:
     """Inputs and a state in the dtype of the test; g and the state at least in float32."""
     inputs = [x.to(DEVICE) for x in make_inputs(*shape, decay=decay, seed=seed)]
     return [x.to(torch.float32 if i in (3, 6) else dtype) for i, x in enumerate(inputs)]
 
 
-def run(inputs: list[Tensor], backend: str = "triton", **options: object) -> tuple[Tensor, Tensor]:
+def run(inputs: list[Any], backend: str = "triton", **options: Any) -> tuple[Tensor, Tensor]:
     *six, state = inputs
-    return gated_delta_rule_2(*six, initial_state=state, output_final_state=True, backend=backend, **options)
+    o, last = gated_delta_rule_2(*six, initial_state=state, output_final_state=True, backend=backend, **options)
+    assert last is not None
+    return o, last
 
 
-def exact(inputs: list[Tensor], **options: object) -> tuple[Tensor, Tensor]:
+def exact(inputs: list[Any], **options: Any) -> tuple[Tensor, Tensor]:
     return run([x.double() for x in inputs], backend="naive", **options)
 
 
-def all_gradients(inputs: list[Tensor], backend: str, dtype: torch.dtype | None = None, **options) -> list[Tensor]:
+def all_gradients(inputs: list[Any], backend: str, dtype: torch.dtype | None = None, **options: Any) -> list[Any]:
     leaves = [x.detach().to(dtype or x.dtype, copy=True).requires_grad_() for x in inputs]
     o, state = run(leaves, backend, **options)
     rng = torch.Generator().manual_seed(5)
@@ -84,7 +87,7 @@ def all_gradients(inputs: list[Tensor], backend: str, dtype: torch.dtype | None 
     return [x.grad for x in leaves]
 
 
-def assert_gradients(inputs: list[Tensor], tolerance: float = BACKWARD, **options: object) -> None:
+def assert_gradients(inputs: list[Any], tolerance: float = BACKWARD, **options: Any) -> None:
     ours = all_gradients(inputs, "triton", **options)
     theirs = all_gradients(inputs, "naive", torch.float64, **options)
     for name, a, e in zip(NAMES, ours, theirs, strict=True):

@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def words(rng: random.Random, low: int, high: int) -> str:
     return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
 
 
-def instances(kind: str, arguments: list[tuple]) -> list[Instance]:
+def instances(kind: str, arguments: list[tuple[Any, ...]]) -> list[Instance]:
     return [Instance(request_type=kind, doc={}, arguments=a, idx=i) for i, a in enumerate(arguments)]
 
 
@@ -50,7 +51,7 @@ def pairs() -> list[tuple[str, str]]:
     return [*drawn, *special, ("<|endoftext|>A text", " that brings its own"), ("one", "."), drawn[0]]
 
 
-def assert_same_scores(found: list, expected: list) -> None:
+def assert_same_scores(found: list[Any], expected: list[Any]) -> None:
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     torch.testing.assert_close(
         torch.tensor([x for x, _ in found]), torch.tensor([x for x, _ in expected]), atol=AGREEMENT, rtol=0
@@ -91,7 +92,7 @@ def test_rolling_loglikelihoods_agree_with_hflm(folder: Path, hflm: HFLM) -> Non
 
 def test_generations_agree_with_hflm(folder: Path, hflm: HFLM) -> None:
     rng = random.Random(7)
-    stops: list = [[], ["\n"], ["e"], ["\n", " the"], "o", ["1", "2"]]
+    stops: list[Any] = [[], ["\n"], ["e"], ["\n", " the"], "o", ["1", "2"]]
     arguments = [
         (words(rng, 1, 50), {"until": stops[i % len(stops)], "max_gen_toks": 4 + 6 * (i % 3), "do_sample": False})
         for i in range(12)
@@ -250,7 +251,7 @@ def test_stopping_at_references_changes_no_score_and_saves_tokens(folder: Path) 
     arguments = [(words(rng, 5, 40), {"until": [], "max_gen_toks": 40}) for _ in range(8)]
     whole = GDN2LM(str(folder)).generate_until(instances("generate_until", arguments))
     found = [re.findall("[a-z]{2,}", text)[:2] for text in whole[:6]]
-    docs: list[dict] = [{"outputs": [name.upper() for name in names]} for names in found]
+    docs: list[dict[str, Any]] = [{"outputs": [name.upper() for name in names]} for names in found]
     docs += [{"outputs": ["absent"]}, {}]
     requests = [
         Instance(request_type="generate_until", doc=doc, arguments=a, idx=i)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import small_checkpoint
@@ -28,8 +29,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("checkpoints") / "small")
 
 
-def options(checkpoint: Path, output: Path, **changes: object) -> RunOptions:
-    fields = {"checkpoint": str(checkpoint), "tasks": TASKS, "samples": 4, "output": output, "device": "cpu"}
+def options(checkpoint: Path, output: Path, **changes: Any) -> RunOptions:
+    fields: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "tasks": TASKS,
+        "samples": 4,
+        "output": output,
+        "device": "cpu",
+    }
     return RunOptions(**{**fields, **changes})
 
 

@@ -7,6 +7,7 @@ import json
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,8 +46,8 @@ def text_file(folder: Path) -> Path:
     return file
 
 
-def options(checkpoint: Path, text: Path, expected: float, **changes: object) -> CheckOptions:
-    fields = {"length": LENGTH, "tolerance": 1e-4, "batch_size": 3, "device": "cpu"}
+def options(checkpoint: Path, text: Path, expected: float, **changes: Any) -> CheckOptions:
+    fields: dict[str, Any] = {"length": LENGTH, "tolerance": 1e-4, "batch_size": 3, "device": "cpu"}
     return CheckOptions(checkpoint=str(checkpoint), text=text, expect_loss=expected, **{**fields, **changes})
 
 

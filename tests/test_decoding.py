@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def test_a_state_is_overwritten_only_where_that_was_allowed() -> None:
     inputs = rounded(2, 1, 3, 16, 8)
     *six, state = inputs
 
-    def step():
+    def step() -> Any:
         return gated_delta_rule_2(*six, initial_state=state, output_final_state=True, backend="triton")
 
     before = state.clone()
@@ -64,7 +65,7 @@ def test_a_model_is_not_kept_alive() -> None:
 @pytest.mark.gpu
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind) -> None:
+def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind: Any) -> None:
     model = small_model(mixer_config(kind, "gdn2")).to(DEVICE).model
     decoding = Decoding(model)
     assert decoding.uses_graphs

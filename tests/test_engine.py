@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ class OneByOne:
 
     @torch.inference_mode()
     def logits(self, ids: list[int]) -> torch.Tensor:
-        return self.model(torch.tensor([ids]), use_cache=False).logits[0].double()
+        return self.model(torch.tensor([ids]), use_cache=False).logits[0].double()  # type: ignore[no-any-return]
 
     def score(self, request: ScoreRequest) -> tuple[float, bool]:
         logits = self.logits(request.context_ids + request.target_ids)[len(request.context_ids) - 1 : -1]
@@ -198,10 +199,10 @@ def test_an_allocation_that_fails_costs_time_and_nothing_else(
     whole = engine(model, stop_rule, Limits(tokens=600, rows=12))
     expected = whole.score(requests, "scoring", lambda *_: None)
     texts = whole.generate(generations, lambda *_: None)
-    forward: Callable = model.model.forward
+    forward: Callable[..., Any] = model.model.forward
     calls = 0
 
-    def failing(input_ids: torch.Tensor, **rest: object) -> object:
+    def failing(input_ids: torch.Tensor, **rest: Any) -> object:
         nonlocal calls
         calls += 1
         if (calls >= fails and input_ids.numel() > 100) or (input_ids.shape[1] == 1 and len(input_ids) > 5):
@@ -221,7 +222,7 @@ def test_an_allocation_that_fails_costs_time_and_nothing_else(
 def test_memory_that_never_suffices_is_an_error_with_the_way_out(
     model: GDN2ForCausalLM, stop_rule: StopRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(**_: object) -> object:
+    def failing(**_: Any) -> object:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(model.model, "forward", failing)
@@ -232,7 +233,7 @@ def test_memory_that_never_suffices_is_an_error_with_the_way_out(
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
     model: GDN2ForCausalLM, stop_rule: StopRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(**_: object) -> object:
+    def failing(**_: Any) -> object:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(model.model, "forward", failing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,9 +25,9 @@ def random(*shape: int, scale: float = 1.0, seed: int = 0) -> Tensor:
     return scale * torch.randn(*shape, generator=rng, dtype=torch.float64)
 
 
-def run(function, *tensors: Tensor, **options: object) -> Tensor:
+def run(function: Any, *tensors: Tensor, **options: Any) -> Tensor:
     """The result of a kernel on these numbers in float32, in float64 on the CPU again."""
-    return function(*(x.float().to(DEVICE) for x in tensors), **options).double().cpu()
+    return function(*(x.float().to(DEVICE) for x in tensors), **options).double().cpu()  # type: ignore[no-any-return]
 
 
 def assert_close(ours: Tensor, exact: Tensor, tolerance: float = EXACT) -> None:
@@ -35,7 +37,7 @@ def assert_close(ours: Tensor, exact: Tensor, tolerance: float = EXACT) -> None:
 
 @pytest.mark.parametrize(("shape", "groups"), [((3, 5, 48), 1), ((2, 7, 90), 3), ((1, 1, 2304), 1), ((40, 2, 16), 1)])
 @pytest.mark.parametrize("activation", [None, "sigmoid", "silu"])
-def test_norms_and_their_gates(shape, groups, activation) -> None:
+def test_norms_and_their_gates(shape: Any, groups: int, activation: str | None) -> None:
     x, gate, weight = random(*shape), random(*shape, seed=1), random(shape[-1], seed=2)
     layer = RMSNorm(shape[-1], 1e-5, groups).double().requires_grad_(False)
     layer.weight.copy_(weight)
@@ -52,7 +54,7 @@ def test_the_product_of_swiglu() -> None:
 
 
 @pytest.mark.parametrize(("T", "C", "heads"), [(1, 48, 4), (7, 48, 48), (70, 2100, 3)])
-def test_small_decays_keep_their_digits(T, C, heads) -> None:
+def test_small_decays_keep_their_digits(T: int, C: int, heads: int) -> None:
     # A memory of a million tokens decays by about 1e-6 a token: the relative error counts, not the absolute one.
     f, A_log, dt_bias = random(2, T, C, scale=8), random(heads, scale=2, seed=1), random(C, scale=4, seed=2)
     rates = A_log.exp().repeat_interleave(C // heads)
@@ -64,7 +66,7 @@ def test_small_decays_keep_their_digits(T, C, heads) -> None:
 
 @pytest.mark.parametrize("T", [1, 2, 9, 70])
 @pytest.mark.parametrize("unit", [False, True])
-def test_the_convolution_with_its_state_and_unit_length(T, unit) -> None:
+def test_the_convolution_with_its_state_and_unit_length(T: int, unit: bool) -> None:
     B, H, D, W = 2, 3, 20, 4
     x, weight, tail = random(B, T, H * D), random(H * D, 1, W, seed=1), random(B, W - 1, H * D + 8, seed=2)
     y, next_tail = convolve(x, weight, None, tail[..., 8:], None)
@@ -72,7 +74,7 @@ def test_the_convolution_with_its_state_and_unit_length(T, unit) -> None:
         y = unit_length(y.view(B, T, H, D)).view(B, T, -1)
     xs, weights, tails = (part.float().to(DEVICE) for part in (x, weight, tail))
     kept = torch.full_like(tails, float("nan"))
-    options = {"activate": True, "unit_length": unit, "eps": 1e-6, "bounds": None}
+    options: dict[str, Any] = {"activate": True, "unit_length": unit, "eps": 1e-6, "bounds": None}
     ours = by_kernel(xs, weights, None, tails[..., 8:], kept[..., 8:], D, **options)
     assert_close(ours.double().cpu(), y)
     assert torch.equal(kept[..., 8:].cpu(), next_tail.float())
@@ -80,7 +82,7 @@ def test_the_convolution_with_its_state_and_unit_length(T, unit) -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     T, C, W, lengths = 11, 24, 4, (11, 5, 2, 0)
     mask = torch.zeros(len(lengths), T, dtype=torch.long)
     for row, length in enumerate(lengths):

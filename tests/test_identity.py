@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import small_checkpoint
@@ -14,7 +15,7 @@ from harness.paths import LEADERBOARD, ZOO
 from harness.records.protocol import Protocol, TaskProtocol
 
 
-def shipped() -> tuple[dict, Protocol]:
+def shipped() -> tuple[dict[str, Any], Protocol]:
     record = json.loads(next(LEADERBOARD.glob("gdn2-tiny/*_760098a2/record.json")).read_text())
     fields = record["protocol"]
     tasks = tuple(TaskProtocol(**task) for task in fields["tasks"])

@@ -21,7 +21,12 @@ from gdn2.checkpoints.importers import parse_settings, plan_import
 
 CASES = 60  # of each configuration
 SECONDS = 20  # in which one input is answered, on a slow machine too
-DECODER = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 56}
+DECODER: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 56,
+}
 DECODER |= {"num_hidden_layers": 2, "vocab_size": 97, "max_position_embeddings": 64, "rms_norm_eps": 1e-6}
 FLA = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97, "num_heads": 2, "norm_eps": 1e-6}
 ATTN = {"layers": [1], "num_heads": 4, "num_kv_heads": 2, "window_size": 16, "rope_theta": 1e4, "qkv_bias": True}
@@ -95,7 +100,7 @@ def test_no_config_ends_in_anything_but_a_checkpoint_error(tmp_path: Path, kind:
     for config in mutated({"model_type": kind, **CONFIGS[kind]}, random.Random(kind)):
         (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
         for ask in (describe, read_config if kind == "gdn2" else plan_import):
-            answers(lambda ask=ask: ask(tmp_path), config)
+            answers(lambda ask=ask: ask(tmp_path), config)  # type: ignore[misc]
 
 
 def test_sizes_beyond_every_machine_are_refused(tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_no_setting_ends_in_anything_but_a_checkpoint_error(tmp_path: Path) -> N
     for name in names:
         for value in draw.sample(HOSTILE, 3):
             text = f"{name}={json.dumps(value)}"
-            answers(lambda text=text: plan_import(file, parse_settings([text])), text)
+            answers(lambda text=text: plan_import(file, parse_settings([text])), text)  # type: ignore[misc]
     for text in ("", "=", "norm_eps", "norm_eps=NaN", "norm_eps=Infinity", "norm_eps=-1", "norm_eps=" + "[" * 10**5):
         with pytest.raises(CheckpointError):
             plan_import(file, parse_settings([text]))

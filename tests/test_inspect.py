@@ -6,6 +6,7 @@ import io
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ tokenizer = lru_cache(small_tokenizer)  # which is trained
 MIXERS = ["gdn2", "kda", "gated_deltanet", "delta_net", "gla", "mamba2", "mamba3", "mamba3_mimo", "attention", "swa"]
 
 
-def save(folder: Path, *layers: str, **changes: object) -> Path:
+def save(folder: Path, *layers: str, **changes: Any) -> Path:
     small_model(mixer_config(*layers, **changes)).save_pretrained(folder)
     tokenizer(adds_bos=True).save_pretrained(folder)
     return folder

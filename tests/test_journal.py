@@ -11,6 +11,7 @@ import time
 import zlib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def written(path: Path) -> Path:
     return path
 
 
-def known(path: Path, identity: dict | None = None) -> dict:
+def known(path: Path, identity: dict[str, Any] | None = None) -> dict[str, Any]:
     journal = Journal(path, identity or ME)
     found = {key: journal.get(key) for key in RESULTS if key in journal}
     journal.close()
@@ -170,7 +171,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_samples(tmp_path: P
     assert not list((tmp_path / "b").rglob("journal.jsonl"))
 
 
-def _folder_of(process: subprocess.CompletedProcess) -> Path:
+def _folder_of(process: subprocess.CompletedProcess[str]) -> Path:
     (record,) = Path(process.args[-1]).rglob("record.json")
     return record.parent
 

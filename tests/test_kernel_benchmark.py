@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,20 +16,27 @@ MEASURED = ROOT / "benchmarks" / "results" / "2026-11-23_h200.json"
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def benchmark() -> Any:
     spec = importlib.util.spec_from_file_location("kernel_benchmark", ROOT / "benchmarks" / "kernels.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def record(forward: float = 1.0, decode: float = 20.0, gpu: str = "NVIDIA H200", T: int = 2048) -> dict:
+def record(forward: float = 1.0, decode: float = 20.0, gpu: str = "NVIDIA H200", T: int = 2048) -> dict[str, Any]:
     long = {"shape [B, T, H, d_k, d_v]": [1, T, 16, 128, 128], "dtype": "bfloat16", "ours forward ms": forward}
     step = {"decode [N, H, d]": [32, 16, 128], "ours eager us": decode, "fla eager us": 45.0}
     return {"machine": {"gpu": gpu}, "rows": [long, step], "verdicts": ["met    a target"]}
 
 
-def run(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: dict, new: dict, *options: str) -> None:
+def run(
+    benchmark: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    *options: str,
+) -> None:
     files = []
     for name, content in (("old", old), ("new", new)):
         files.append(tmp_path / f"{name}.json")
@@ -39,7 +47,7 @@ def run(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: dict, n
 
 
 def test_times_within_the_threshold_pass_and_ratios_are_printed(
-    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(benchmark, monkeypatch, tmp_path, record(), record(1.09, 10.0))
     out = capsys.readouterr().out
@@ -49,7 +57,7 @@ def test_times_within_the_threshold_pass_and_ratios_are_printed(
     assert "2 medians compared, 0 over 1.10 times" in out
 
 
-def test_one_slower_median_fails_and_is_named(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_slower_median_fails_and_is_named(benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(benchmark, monkeypatch, tmp_path, record(), record(decode=22.5))
     assert stopped.value.code != 0
@@ -59,14 +67,14 @@ def test_one_slower_median_fails_and_is_named(benchmark, monkeypatch: pytest.Mon
         run(benchmark, monkeypatch, tmp_path, record(), record(float("nan")))
 
 
-def test_the_threshold_is_an_option(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_threshold_is_an_option(benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run(benchmark, monkeypatch, tmp_path, record(), record(1.4), "--threshold", "0.5")
     with pytest.raises(SystemExit, match=r"1\.40 times"):
         run(benchmark, monkeypatch, tmp_path, record(), record(1.4), "--threshold", "0.3")
 
 
 def test_other_gpus_other_shapes_and_other_files_do_not_compare(
-    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="two GPU models do not compare"):
         run(benchmark, monkeypatch, tmp_path, record(gpu="NVIDIA A100"), record())
@@ -80,7 +88,7 @@ def test_other_gpus_other_shapes_and_other_files_do_not_compare(
 
 
 def test_a_dtype_of_its_own_is_a_measurement_of_its_own(
-    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     half = record(5.0)
     half["rows"][0]["dtype"] = "float16"
@@ -88,7 +96,7 @@ def test_a_dtype_of_its_own_is_a_measurement_of_its_own(
 
 
 def test_the_shipped_figures_compare_with_themselves_and_with_slower_ones(
-    benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     run(benchmark, monkeypatch, tmp_path, measured, measured)
@@ -100,7 +108,7 @@ def test_the_shipped_figures_compare_with_themselves_and_with_slower_ones(
 
 
 def test_a_new_file_needs_an_old_one(
-    benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kernels.py", "--measured", "new.json"])
     with pytest.raises(SystemExit):

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 from records import cell, model, place, record
 from rich.console import Console
@@ -20,10 +21,10 @@ def scored(value: float, n: int, **changes: object) -> Cell:
     return cell(samples=n, scores={"acc": Score(value=value, unit="share", n=n)}, **changes)
 
 
-def drawn(table, width: int) -> str:
+def drawn(table: Any, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
     print_table(table, console)
-    return console.file.getvalue()
+    return str(console.file.getvalue())
 
 
 def test_a_cell_that_was_not_run_is_a_dash_and_not_zero() -> None:
@@ -98,7 +99,7 @@ def test_two_checkpoints_of_one_name_are_two_rows() -> None:
 def test_the_best_of_a_column_is_marked_in_its_direction() -> None:
     quick = load_suite("quick")
 
-    def wiki(bits: float):
+    def wiki(bits: float) -> Any:
         scores = {"bits_per_byte": Score(value=bits, unit="bits", n=100, higher_is_better=False)}
         return cell("wiki_perplexity", None, samples=100, scores=scores)
 

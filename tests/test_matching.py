@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from fakes import mixer_config
@@ -37,7 +39,7 @@ def test_grouped_values_and_hybrids_are_counted() -> None:
 
 @pytest.mark.parametrize("name", RECURRENT)
 @pytest.mark.parametrize("sizes", [{}, {"head_dim": 64}, {"head_dim": 128, "value_head_dim": 64}, {"num_heads": 6}])
-def test_every_rival_can_have_the_state_of_the_1b_model(name: str, sizes: dict[str, int]) -> None:
+def test_every_rival_can_have_the_state_of_the_1b_model(name: str, sizes: dict[str, Any]) -> None:
     config = GDN2Config(layers=name, num_hidden_layers=2, hidden_size=2048, **sizes)
     matched = matched_state(config, like=GDN2_1B)
     assert held(matched) == [262_144] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -218,7 +219,7 @@ def test_the_kernels_take_what_mixers_give_them(name: str, ids: torch.Tensor, mo
 @pytest.mark.parametrize("name", [*LAYERS, "gdn2 + attention"])
 def test_generate_equals_repeated_forwards(name: str, ids: torch.Tensor) -> None:
     model = small_model(VARIANTS[name])
-    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     expected = ids[:, :30]
     for _ in range(8):
         expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)

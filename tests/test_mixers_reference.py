@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from fakes import mixer_config, small_model
@@ -39,7 +41,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def layer(name: str, *, fresh: bool = False, **changes: object) -> Mixer:
+def layer(name: str, *, fresh: bool = False, **changes: Any) -> Mixer:
     """One mixer in float64 with slow decay (or as initialised) and no parameter at a special value."""
     torch.manual_seed(0)
     model = small_model(mixer_config(name, **changes)).double()
@@ -50,7 +52,7 @@ def layer(name: str, *, fresh: bool = False, **changes: object) -> Mixer:
     for parameter_name, parameter in mixer.named_parameters():
         if not parameter_name.endswith(("A_log", "dt_bias", "proj.weight", "in_proj.bias", "gk_proj.1.bias")):
             parameter.data += 0.3 * torch.randn_like(parameter)
-    return mixer
+    return mixer  # type: ignore[no-any-return]
 
 
 def run(mixer: Mixer, x: torch.Tensor, state: LayerState | None = None) -> tuple[torch.Tensor, LayerState]:
@@ -58,7 +60,7 @@ def run(mixer: Mixer, x: torch.Tensor, state: LayerState | None = None) -> tuple
     empty = mixer.empty_state(x.shape[0]) if state is None else state
     lengths = torch.zeros(x.shape[0], dtype=torch.long)
     where = (Positions.after(lengths, x.shape[1], None),) if mixer.uses_positions else ()
-    return mixer(x, empty, None, *where)
+    return mixer(x, empty, None, *where)  # type: ignore[no-any-return]
 
 
 def test_every_mixer_has_a_reference() -> None:
@@ -115,7 +117,7 @@ class TestReductions:
 
     @torch.no_grad()
     def test_kda_with_a_scalar_decay_is_gated_deltanet(self) -> None:
-        changes = {"num_value_heads": 4, "output_gate": "none"}
+        changes: dict[str, Any] = {"num_value_heads": 4, "output_gate": "none"}
         kda, gated = layer("kda", **changes), layer("gated_deltanet", **changes)
         weights = gated.state_dict()
         low_rank = torch.zeros(16, 32, dtype=torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ def test_state_size_does_not_grow(model: GDN2ForCausalLM) -> None:
 
 @torch.no_grad()
 def test_generate_equals_repeated_forwards(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
-    options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     expected = ids
     for _ in range(12):
         expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)
@@ -216,10 +217,10 @@ class TestBadCheckpoints:
     """Each fault is named in one line, with the file."""
 
     @pytest.fixture
-    def folder(self, tmp_path: Path):
+    def folder(self: Any, tmp_path: Path) -> Any:
         return small_checkpoint(tmp_path / "model")
 
-    def test_fingerprint_changes_with_a_weight(self, folder) -> None:
+    def test_fingerprint_changes_with_a_weight(self, folder: Any) -> None:
         before = fingerprint(folder)
         small_model(seed=1).save_pretrained(folder)
         assert fingerprint(folder) != before
@@ -228,7 +229,7 @@ class TestBadCheckpoints:
         with pytest.raises(CheckpointError, match="no such folder"):
             load_checkpoint(tmp_path / "nothing")
 
-    def test_missing_files(self, folder) -> None:
+    def test_missing_files(self, folder: Any) -> None:
         (folder / "model.safetensors").rename(folder / "weights")
         with pytest.raises(CheckpointError, match=r"no weights in it \(\*\.safetensors"):
             load_checkpoint(folder)
@@ -248,7 +249,7 @@ class TestBadCheckpoints:
             ("{", "", r"config\.json:2: not JSON"),
         ],
     )
-    def test_config(self, folder, old: str, new: str, message: str) -> None:
+    def test_config(self, folder: Any, old: str, new: str, message: str) -> None:
         file = folder / "config.json"
         text = file.read_text()
         assert old in text
@@ -256,13 +257,13 @@ class TestBadCheckpoints:
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(folder)
 
-    def test_damaged_weights(self, folder) -> None:
+    def test_damaged_weights(self, folder: Any) -> None:
         file = folder / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
         with pytest.raises(CheckpointError, match=r"model\.safetensors: is cut short, damaged"):
             load_checkpoint(folder)
 
-    def test_not_a_number(self, folder) -> None:
+    def test_not_a_number(self, folder: Any) -> None:
         model = small_model()
         with torch.no_grad():
             model.lm_head.weight[3, 5] = float("nan")
@@ -270,7 +271,7 @@ class TestBadCheckpoints:
         with pytest.raises(CheckpointError, match=r"lm_head\.weight holds 1 values that are NaN"):
             load_checkpoint(folder)
 
-    def test_dtype_and_device(self, folder) -> None:
+    def test_dtype_and_device(self, folder: Any) -> None:
         with pytest.raises(CheckpointError, match="dtype must be one of"):
             load_checkpoint(folder, dtype="int8")
         with pytest.raises(CheckpointError, match="device 'nonsense'"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from operator_checks import assert_close, make_inputs, oracle
-from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.chunked import _decay_and_scores, _to_chunks
@@ -30,7 +30,7 @@ DECAYS = ["none", "mild", "strong", "mixed", "extreme", "uneven"]
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("T", [1, 31, 32, 33, 100])
-def test_backends_match_the_definition_in_float64(backend, decay, T) -> None:
+def test_backends_match_the_definition_in_float64(backend: Any, decay: Any, T: int) -> None:
     *inputs, state = make_inputs(2, T, 2, 8, 6, decay)
     o, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
     expected_o, expected_state = oracle(*inputs, state, 8**-0.5)
@@ -40,7 +40,7 @@ def test_backends_match_the_definition_in_float64(backend, decay, T) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("decay", DECAYS)
-def test_float32_stays_within_its_tolerance(backend, decay) -> None:
+def test_float32_stays_within_its_tolerance(backend: Any, decay: Any) -> None:
     exact = make_inputs(2, 200, 2, 32, 16, decay)
     rounded = [x.float() for x in exact]
     *inputs, state = rounded
@@ -54,13 +54,13 @@ def test_float32_stays_within_its_tolerance(backend, decay) -> None:
 @pytest.mark.parametrize("backend", FAST_BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("decay", DECAYS)
-def test_gradients_match_autograd_of_the_recurrence(backend, dtype, decay) -> None:
+def test_gradients_match_autograd_of_the_recurrence(backend: Any, dtype: torch.dtype, decay: Any) -> None:
     rounded = [x.to(dtype) for x in make_inputs(1, 70, 2, 8, 6, decay)]
     rng = torch.Generator().manual_seed(1)
     d_o = torch.randn(1, 70, 2, 6, generator=rng, dtype=torch.float64)
     d_state = torch.randn(1, 2, 8, 6, generator=rng, dtype=torch.float64)
 
-    def gradients(backend: str, dtype: torch.dtype) -> list[Tensor]:
+    def gradients(backend: str, dtype: torch.dtype) -> list[Any]:
         leaves = [x.detach().to(dtype, copy=True).requires_grad_() for x in rounded]
         o, state = gated_delta_rule_2(*leaves[:6], initial_state=leaves[6], output_final_state=True, backend=backend)
         ((o * d_o.to(dtype)).sum() + (state * d_state.to(dtype)).sum()).backward()
@@ -75,7 +75,7 @@ def test_gradients_match_autograd_of_the_recurrence(backend, dtype, decay) -> No
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_segments_with_carried_state_equal_one_shot(backend) -> None:
+def test_segments_with_carried_state_equal_one_shot(backend: Any) -> None:
     *inputs, state = make_inputs(2, 150, 2, 8, 6)
     whole, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
     outputs = []
@@ -88,7 +88,7 @@ def test_segments_with_carried_state_equal_one_shot(backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_packed_sequences_equal_separate_ones_even_empty(backend) -> None:
+def test_packed_sequences_equal_separate_ones_even_empty(backend: Any) -> None:
     *inputs, _ = make_inputs(1, 90, 2, 8, 6)
     offsets = [0, 5, 5, 38, 90]
     states = make_inputs(4, 1, 2, 8, 6, seed=3)[-1]
@@ -109,7 +109,7 @@ def test_packed_sequences_equal_separate_ones_even_empty(backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_op_steps_leave_state_and_outputs_untouched(backend) -> None:
+def test_no_op_steps_leave_state_and_outputs_untouched(backend: Any) -> None:
     *inputs, state = make_inputs(2, 40, 2, 8, 6, "none")
     padded = [torch.cat([x, torch.zeros_like(x[:, :9])], 1) for x in inputs]
     o, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
@@ -127,7 +127,7 @@ def test_how_a_chunk_is_computed_does_not_depend_on_what_stands_beside_it() -> N
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_identical_keys_with_doubled_erase_stay_accurate(backend) -> None:
+def test_identical_keys_with_doubled_erase_stay_accurate(backend: Any) -> None:
     *inputs, state = make_inputs(1, 64, 1, 8, 6, "none")
     inputs[1] = inputs[1][:, :1].expand(-1, 64, -1, -1)
     inputs[4] = torch.full_like(inputs[4], 2.0)
@@ -137,7 +137,7 @@ def test_identical_keys_with_doubled_erase_stay_accurate(backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_growing_transitions_are_followed_not_assumed_away(backend) -> None:
+def test_growing_transitions_are_followed_not_assumed_away(backend: Any) -> None:
     """Channel-wise erase gates need not contract (period-2 map of spectral radius 5/4)."""
     angles = torch.tensor([116.565, 153.435], dtype=torch.float64).deg2rad().repeat(20)
     k = torch.stack([angles.cos(), angles.sin()], -1)[None, :, None, :]
@@ -153,7 +153,7 @@ def test_growing_transitions_are_followed_not_assumed_away(backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_infinite_decay_forgets_and_nan_stays_in_its_row(backend) -> None:
+def test_infinite_decay_forgets_and_nan_stays_in_its_row(backend: Any) -> None:
     *inputs, state = make_inputs(2, 40, 2, 8, 6)
     inputs[3][:, 20] = -torch.inf
     o, _ = gated_delta_rule_2(*inputs, initial_state=state, backend=backend)
@@ -181,7 +181,7 @@ def test_half_precision_inputs_keep_a_float32_state() -> None:
         ({"initial_state": (2, 2, 4, 3)}, r"initial_state must be \[N, H, d_k, d_v\] = \[1, 2, 4, 3\]"),
     ],
 )
-def test_wrong_shapes_name_the_argument_and_what_fits(change, words) -> None:
+def test_wrong_shapes_name_the_argument_and_what_fits(change: Any, words: str) -> None:
     shapes = dict.fromkeys("qkgb", (1, 8, 2, 4)) | dict.fromkeys("vw", (1, 8, 2, 3)) | change
     with pytest.raises(ValueError, match=words):
         gated_delta_rule_2(**{name: torch.zeros(shape) for name, shape in shapes.items()})
@@ -191,7 +191,7 @@ def test_wrong_shapes_name_the_argument_and_what_fits(change, words) -> None:
     ("offsets", "words"),
     [([1, 8], "start at 0"), ([0, 7], "end at T = 8"), ([0, 6, 4, 8], "backwards"), ([0], "at least two")],
 )
-def test_wrong_offsets_are_refused(offsets, words) -> None:
+def test_wrong_offsets_are_refused(offsets: Any, words: str) -> None:
     *inputs, _ = make_inputs(1, 8, 1, 4, 4)
     with pytest.raises(ValueError, match=words):
         gated_delta_rule_2(*inputs, cu_seqlens=torch.tensor(offsets))

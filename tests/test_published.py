@@ -1,6 +1,7 @@
 """The published figures as carried: their arithmetic, their shapes, and what the table reads from them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ SLIPS = {
 FILES = sorted(PUBLISHED.glob("*.yaml"))
 
 
-def tables() -> list[tuple[str, str, dict]]:
+def tables() -> list[tuple[str, str, dict[str, Any]]]:
     found = []
     for file in FILES:
         raw = yaml.safe_load(file.read_text())
@@ -25,7 +26,7 @@ def tables() -> list[tuple[str, str, dict]]:
     return found
 
 
-def rows_of(table: dict) -> dict[str, list]:
+def rows_of(table: dict[str, Any]) -> dict[str, list[Any]]:
     return {
         f"{family}/{name}": values
         for family in ("recurrent", "hybrid", "rows")
@@ -39,7 +40,7 @@ def test_every_file_names_its_source(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "name", "table"), tables(), ids=lambda value: value if isinstance(value, str) else "")
-def test_averages_are_the_means_of_their_columns(file: str, name: str, table: dict) -> None:
+def test_averages_are_the_means_of_their_columns(file: str, name: str, table: dict[str, Any]) -> None:
     columns = table["columns"]
     if not isinstance(columns, list) or "avg" not in columns:
         return

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruler_data import TASKS, write_ruler_data
@@ -51,7 +52,7 @@ def few_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def drawn(generator: str, task: str, length: int, samples: int) -> list[tuple[str, list[str]]]:
-    fields = {"task": task, "length": length, "generator": generator, "seed": DEFAULT_SEEDS[generator]}
+    fields: dict[str, Any] = {"task": task, "length": length, "generator": generator, "seed": DEFAULT_SEEDS[generator]}
     found = itertools.islice(draws(RulerSpec.parse(fields), count_regex), samples)
     return [(sample.prompt, list(sample.outputs)) for sample, _ in found if sample is not None]
 

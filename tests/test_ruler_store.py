@@ -42,7 +42,7 @@ def files() -> list[Path]:
 
 @pytest.mark.parametrize("generator", ["exact", "nvidia", "lm-eval"])
 def test_stored_samples_are_the_samples_and_serve_smaller_runs(tokenizer: Any, generator: str) -> None:
-    fields = {"task": "niah_multikey_2", "length": 1024, "generator": generator}
+    fields: dict[str, Any] = {"task": "niah_multikey_2", "length": 1024, "generator": generator}
     made = make_generator(fields, tokenizer).samples(6)
     wanted = RulerSpec.parse(fields)
     assert cell(wanted, tokenizer, context_prefix="none", count=6) == made

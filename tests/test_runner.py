@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import small_checkpoint
@@ -24,8 +25,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("checkpoints") / "small")
 
 
-def options(checkpoint: Path, output: Path, **changes: object) -> RunOptions:
-    fields = {"checkpoint": str(checkpoint), "tasks": TASKS, "samples": 3, "output": output, "batch_size": 2}
+def options(checkpoint: Path, output: Path, **changes: Any) -> RunOptions:
+    fields: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "tasks": TASKS,
+        "samples": 3,
+        "output": output,
+        "batch_size": 2,
+    }
     return RunOptions(**{**fields, **changes})
 
 
@@ -39,7 +46,7 @@ def die_in_the_second_task(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Interrupt a run once, in its second task; returns the list to which every task that is begun is added."""
     original, asked = runner.measure, []
 
-    def measure_or_die(model, tasks, terms, journal):
+    def measure_or_die(model: Any, tasks: Any, terms: Any, journal: Any) -> Any:
         (task,) = tasks
         asked.append(task.config.task)
         if len(asked) == 2:
@@ -50,7 +57,7 @@ def die_in_the_second_task(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def responses(folder: Path) -> dict[str, list]:
+def responses(folder: Path) -> dict[str, list[Any]]:
     found = {}
     for file in sorted(folder.glob("samples_*.jsonl")):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -105,7 +112,7 @@ def test_batch_size_changes_neither_responses_nor_protocol(
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"samples": 2}, {"context_prefix": "bos"}, {"dtype": "float64"}])
 def test_what_changes_numbers_changes_the_protocol(
-    checkpoint: Path, finished: tuple[RunRecord, Path, str], tmp_path: Path, changes: dict
+    checkpoint: Path, finished: tuple[RunRecord, Path, str], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     record, _, _ = execute(options(checkpoint, tmp_path, tasks=TASKS[:1], **changes))
     plain, _, _ = execute(options(checkpoint, tmp_path, tasks=TASKS[:1]))

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,30 +46,32 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("checkpoints") / "small")
 
 
-def on_the_cpu(dtype: torch.dtype = torch.float32, chosen: str = "chunked", heads: tuple = ((16, 16),)) -> SelfTest:
+def on_the_cpu(
+    dtype: torch.dtype = torch.float32, chosen: str = "chunked", heads: tuple[Any, ...] = ((16, 16),)
+) -> SelfTest:
     return self_test("cpu", heads=heads, dtype=dtype, backend=chosen)
 
 
-def without_erasing(q, k, v, g, b, w, scale, state):
+def without_erasing(q: Any, k: Any, v: Any, g: Any, b: Any, w: Any, scale: Any, state: Any) -> Any:
     return RIGHT(q, k, v, g, 0 * b, w, scale, state)
 
 
-def without_the_first_state(q, k, v, g, b, w, scale, state):
+def without_the_first_state(q: Any, k: Any, v: Any, g: Any, b: Any, w: Any, scale: Any, state: Any) -> Any:
     return RIGHT(q, k, v, g, b, w, scale, 0 * state)
 
 
-def with_a_state_of_bfloat16(q, k, v, g, b, w, scale, state):
+def with_a_state_of_bfloat16(q: Any, k: Any, v: Any, g: Any, b: Any, w: Any, scale: Any, state: Any) -> Any:
     o, last = RIGHT(q, k, v, g, b, w, scale, state)
     return o, last.bfloat16().to(last.dtype)
 
 
-def with_one_nan(q, k, v, g, b, w, scale, state):
+def with_one_nan(q: Any, k: Any, v: Any, g: Any, b: Any, w: Any, scale: Any, state: Any) -> Any:
     o, last = RIGHT(q, k, v, g, b, w, scale, state)
     o[-1:, -1:, -1:, -1:] = torch.nan
     return o, last
 
 
-def unpacked_one_token_early(x, offsets):
+def unpacked_one_token_early(x: Any, offsets: Any) -> Any:
     return RIGHT_UNPACK(x, (*(max(offset - 1, 0) for offset in offsets[:-1]), offsets[-1]))
 
 
@@ -107,7 +110,9 @@ def test_inputs_are_the_same_whatever_was_drawn_before() -> None:
         (with_one_nan, ALL),
     ],
 )
-def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch, wrong, found_by, dtype) -> None:
+def test_a_wrong_kernel_is_found(
+    monkeypatch: pytest.MonkeyPatch, wrong: Any, found_by: Any, dtype: torch.dtype
+) -> None:
     monkeypatch.setattr(gdn2.ops, "chunked_gated_delta_rule_2", wrong)
     found = on_the_cpu(dtype)
     assert [item.name for item in found.comparisons if not item.passed] == found_by
@@ -128,7 +133,7 @@ def test_packed_neighbours_that_mix_are_found_by_the_packed_comparison_alone(mon
 
 
 def test_an_operator_that_cannot_run_is_told_from_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_resources(*_):
+    def out_of_resources(*_: Any) -> Any:
         raise RuntimeError("out of resource: shared memory\nmore")
 
     monkeypatch.setattr(gdn2.ops, "chunked_gated_delta_rule_2", out_of_resources)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from fakes import mixer_config, small_config, small_model, small_tokenizer
@@ -33,7 +35,7 @@ def grow(model: GDN2ForCausalLM, monkeypatch: pytest.MonkeyPatch, layer: int, af
     mixer = model.model.layers[layer].mixer
     forward = mixer.forward
 
-    def growing(x, state, padding):
+    def growing(x: Any, state: Any, padding: Any) -> Any:
         y, new = forward(x, state, padding)
         count = int(state.matrix[0, 1, 0, 0]) + x.shape[1]
         matrix = new.matrix.clone()

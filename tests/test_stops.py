@@ -19,7 +19,7 @@ IDS = TOKENIZER.encode(TEXT, add_special_tokens=False)
 
 
 def first_end(ids: list[int], stops: tuple[str, ...]) -> int | None:
-    rule, request = StopRule(TOKENIZER), GenerateRequest((1,), len(ids) + 1, frozenset(), stops)
+    rule, request = StopRule(TOKENIZER), GenerateRequest([1], len(ids) + 1, frozenset(), stops)
     return next((n for n in range(1, len(ids) + 1) if rule.is_over(request, ids[:n])), None)
 
 
@@ -53,7 +53,7 @@ def test_the_end_of_text_spelled_out_is_a_stop() -> None:
 
 def test_most_tokens_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decode, calls = TOKENIZER.decode, []
-    rule, request = StopRule(TOKENIZER), GenerateRequest((1,), 10**6, frozenset(), ("<|endoftext|>",))
+    rule, request = StopRule(TOKENIZER), GenerateRequest([1], 10**6, frozenset(), ("<|endoftext|>",))
     ids = IDS * 10
     monkeypatch.setattr(TOKENIZER, "decode", lambda *a, **k: calls.append(a) or decode(*a, **k))
     assert not any(rule.is_over(request, ids[:n]) for n in range(1, len(ids) + 1))

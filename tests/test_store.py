@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from records import cell, record
@@ -39,7 +40,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         (lambda raw: raw["cells"][0]["scores"]["acc"].update(bad=1), r"cells\[0\]\.scores\.acc: unknown field 'bad'"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, change, message: str) -> None:
+def test_damage_is_named(tmp_path: Path, change: Any, message: str) -> None:
     raw = json.loads(record(cells=(cell(),)).to_json())
     change(raw)
     with pytest.raises(UserError, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -100,7 +101,7 @@ def test_shots_are_the_suites_unless_a_column_says_otherwise(tmp_path: Path) -> 
         load_suite(file)
 
 
-def recall(task: str, length: int | None, value: float, **changes: object):
+def recall(task: str, length: int | None, value: float, **changes: object) -> Any:
     scores = {"contains": Score(value=value, unit="share", n=500)}
     usual = {"max_length": 2048, "version": 1.0, "generator": None, "data": {}}
     usual["generation"] = {"until": ["\n"], "max_gen_toks": 48}

@@ -40,7 +40,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def execute(suite: str, folder: Path, **options: Any) -> tuple[RunRecord, Path]:
     checkpoint = str(small_checkpoint(folder / "small"))
-    fields = {"suite": suite, "output": folder / "out", "batch_size": 4, "device": "cpu", **options}
+    fields: dict[str, Any] = {"suite": suite, "output": folder / "out", "batch_size": 4, "device": "cpu", **options}
     return run(RunOptions(checkpoint=checkpoint, **fields), Console(file=io.StringIO(), width=200))
 
 

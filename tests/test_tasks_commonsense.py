@@ -187,7 +187,7 @@ def test_the_recall_variants_ask_and_score_as_lm_evals_classes(name: str, monkey
             assert own.process_results(doc, [answer]) == upstream.process_results(doc, [answer])
 
 
-class Uniform(LM):
+class Uniform(LM):  # type: ignore[misc]
     """Two nats a character: the shortest choice wins."""
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:  # noqa: ARG002

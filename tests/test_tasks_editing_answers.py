@@ -116,7 +116,7 @@ EXPECTED: dict[str, tuple[Callable[[str], str], dict[str, dict[str, float]]]] = 
 }
 
 
-class Answerer(LM):
+class Answerer(LM):  # type: ignore[misc]
     """Answers from the prompt alone."""
 
     def __init__(self, answer: Callable[[str], str]) -> None:

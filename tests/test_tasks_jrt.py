@@ -41,7 +41,7 @@ class WordTokenizer:
         return " ".join(token for token in ids if token != "<s>")
 
 
-def window(words: list[str], answer: str, context_length: int, **kwargs: Any):
+def window(words: list[str], answer: str, context_length: int, **kwargs: Any) -> Any:
     bos = kwargs.pop("bos", False)
     return cut(" ".join(words), WordTokenizer(bos), context_length, around=[answer], **kwargs)
 

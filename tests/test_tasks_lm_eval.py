@@ -33,7 +33,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def evaluate(lm: LM, tasks: list[Any], **metadata: Any) -> dict[str, Any]:
     manager = TaskManager(include_path=str(ROOT), include_defaults=False, metadata=metadata)
-    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=10)
+    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=10)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(("mute", "score"), [(False, 1.0), (True, 0.0)])

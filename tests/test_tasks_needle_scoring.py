@@ -61,7 +61,7 @@ def test_several_rules_are_metrics_of_lm_eval(tmp_path: Path, tokenizer_folder: 
     task = resolve(f"{file}@700")
     assert task.metrics == tuple(rules)
 
-    class Answers(LM):
+    class Answers(LM):  # type: ignore[misc]
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any: ...
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any: ...
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
@@ -96,7 +96,7 @@ def test_metrics_and_examples_that_a_task_cannot_have_are_refused(
     assert re.search(message.replace(":4:", r":\d+:"), error), error
 
 
-class Reader(LM):
+class Reader(LM):  # type: ignore[misc]
     """Finds the code of the asked key in the prompt."""
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002

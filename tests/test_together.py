@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import small_checkpoint
@@ -55,7 +56,7 @@ def test_groups_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_task_and_one_task_are_not_looked_at() -> None:
-    def never() -> Callable:
+    def never() -> Callable[..., Any]:
         yield pytest.fail("looked at")
 
     assert groups([]) == []
@@ -68,10 +69,16 @@ def test_tasks_that_are_run_together_give_what_each_gives_alone(
     """The noise of two lengths begins alike; each keeps its own limit, its own cell and its own place."""
     checkpoint = small_checkpoint(tmp_path / "small")
 
-    def execute(share: float) -> tuple[RunRecord, list[str], str, list]:
+    def execute(share: float) -> tuple[RunRecord, list[str], str, list[Any]]:
         monkeypatch.setattr(together, "BLOCK", 256)
         monkeypatch.setattr(together, "SHARE", share)
-        fields = {"checkpoint": str(checkpoint), "tasks": TASKS, "samples": 4, "device": "cpu", "dtype": "float64"}
+        fields: dict[str, Any] = {
+            "checkpoint": str(checkpoint),
+            "tasks": TASKS,
+            "samples": 4,
+            "device": "cpu",
+            "dtype": "float64",
+        }
         options = RunOptions(**fields, output=tmp_path / str(share))
         console = Console(file=io.StringIO(), width=200)
         census = count(resolve_run(options), read_config(checkpoint), lambda _: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert main([str(recipe), "--out", str(tmp_path / "whole"), "--work", str(tmp_path / "a")]) == 0
     original, calls = loop.backward, []
 
-    def dies_at_the_sixth(*args):
+    def dies_at_the_sixth(*args: Any) -> Any:
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt

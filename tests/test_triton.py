@@ -7,6 +7,7 @@ and has no bfloat16 product; bfloat16 and the assembler's work are tested by the
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ from gdn2.ops.triton.variants import SCAN_OUTPUT, SCAN_OUTPUT_WIDE, VARIANTS
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
 @pytest.mark.parametrize("T", [1, 15, 17, 32, 33, 70])
-def test_outputs_and_states_match_the_definition(decay, T) -> None:
+def test_outputs_and_states_match_the_definition(decay: str, T: int) -> None:
     inputs = rounded(2, T, 2, 8, 6, decay=decay)
     expected_o, expected_state = oracle(*[x.double().cpu() for x in inputs], 8**-0.5)
     o, state = run(inputs)
@@ -41,12 +42,12 @@ def test_outputs_and_states_match_the_definition(decay, T) -> None:
 
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong", "mixed", "extreme"])
-def test_every_gradient_matches_autograd_of_the_recurrence(decay) -> None:
+def test_every_gradient_matches_autograd_of_the_recurrence(decay: str) -> None:
     assert_gradients(rounded(1, 70, 2, 8, 6, decay=decay))
 
 
 @pytest.mark.parametrize(("K", "V"), [(32, 64), (64, 32), (128, 24), (24, 40), (192, 16), (256, 16), (16, 96)])
-def test_head_sizes_up_to_256_and_no_powers_of_two(K, V) -> None:
+def test_head_sizes_up_to_256_and_no_powers_of_two(K: int, V: int) -> None:
     inputs = rounded(1, 35, 1, K, V)
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
         assert_close(ours, theirs, FORWARD)
@@ -64,7 +65,7 @@ def test_half_precision_inputs_are_as_exact_as_their_rounding() -> None:
 
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong"])
-def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay) -> None:
+def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay: str) -> None:
     *six, state = rounded(2, 40, 2, 16, 16, decay=decay)
     o, last = operator.run_recurrent(Call(*six, 0.25, kernels_for(*six)), state)
     chunk_o, chunk_last = triton_gated_delta_rule_2(*six, 0.25, state)
@@ -73,7 +74,7 @@ def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay) -> None:
 
 
 @pytest.fixture
-def short_segments(monkeypatch: pytest.MonkeyPatch):
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Segments of two chunks."""
     monkeypatch.setattr(layout, "SEGMENT_TOKEN_HEADS", 2 * 2 * 32)
     layout.segments_of.cache_clear()
@@ -91,7 +92,9 @@ def test_several_segments_equal_one_forward_and_backward() -> None:
 
 
 @pytest.mark.parametrize("segments", ["one", "several"])
-def test_the_scan_of_many_sequences_computes_what_that_of_few_does(segments, request: pytest.FixtureRequest) -> None:
+def test_the_scan_of_many_sequences_computes_what_that_of_few_does(
+    segments: str, request: pytest.FixtureRequest
+) -> None:
     if segments == "several":
         request.getfixturevalue("short_segments")
     *six, state = inputs = rounded(2, 100, 2, 16, 80)
@@ -119,7 +122,7 @@ def test_pieces_with_carried_state_equal_one_shot() -> None:
 def test_packed_sequences_equal_separate_ones_with_their_gradients() -> None:
     offsets = [0, 5, 5, 38, 90]
     six, states = rounded(1, 90, 2, 8, 6)[:6], rounded(4, 1, 2, 8, 6, seed=3)[6]
-    packed = {"cu_seqlens": torch.tensor(offsets)}
+    packed: dict[str, Any] = {"cu_seqlens": torch.tensor(offsets)}
     o, final = run([*six, states], **packed)
     for i, (start, end) in enumerate(itertools.pairwise(offsets)):
         alone, state = run([*[x[:, start:end] for x in six], states[i : i + 1]])
@@ -129,7 +132,7 @@ def test_packed_sequences_equal_separate_ones_with_their_gradients() -> None:
 
 
 @pytest.mark.parametrize("gate", ["no erase", "no write", "doubled erase"])
-def test_gates_at_their_ends(gate) -> None:
+def test_gates_at_their_ends(gate: str) -> None:
     inputs = rounded(1, 50, 2, 8, 6)
     if gate == "no erase":
         inputs[4] = torch.zeros_like(inputs[4])
@@ -244,7 +247,7 @@ def test_the_backend_is_chosen_by_argument_then_environment_then_device(monkeypa
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=str)
-def test_tiles_divide_every_padded_head_size(variant) -> None:
+def test_tiles_divide_every_padded_head_size(variant: Any) -> None:
     for K, V, precision, arch in itertools.product((16, 32, 64, 128, 256), (16, 64, 192), ("bf16", "tf32"), (80, 90)):
         for tile in tiles_for(variant, K, V, precision, arch):
             assert K % tile.get("BK", 1) == V % tile.get("BV", 1) == 0
@@ -271,7 +274,7 @@ def test_registers_read_before_they_are_written_are_found() -> None:
     "shape",
     [(2, 300, 4, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 32, 96), (1, 150, 1, 256, 256), (1, 90, 2, 32, 32)],
 )
-def test_bfloat16_on_a_gpu(shape) -> None:
+def test_bfloat16_on_a_gpu(shape: Any) -> None:
     inputs = rounded(*shape, dtype=torch.bfloat16)
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
         assert_close(ours, theirs, 8e-3)
@@ -282,7 +285,7 @@ def test_bfloat16_on_a_gpu(shape) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("d", [64, 128])
-def test_a_row_gives_the_same_bits_alone_and_among_others_on_a_gpu(d, dtype) -> None:
+def test_a_row_gives_the_same_bits_alone_and_among_others_on_a_gpu(d: int, dtype: torch.dtype) -> None:
     inputs = rounded(24, 300, 4, d, d, dtype=dtype)
     together = run(inputs)
     for row in (0, 23):

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_PRODUCTS = {"recurrent", "recurrent_fresh"}
 
 
-def compiled(tmp_path: Path, *options: object) -> list[dict]:
+def compiled(tmp_path: Path, *options: object) -> list[dict[str, Any]]:
     """The rows of `python -m gdn2.ops.triton.aot`, which must find nothing wrong."""
     file = tmp_path / "table.json"
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
@@ -33,10 +34,10 @@ def compiled(tmp_path: Path, *options: object) -> list[dict]:
         list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def assert_sound(rows: list[dict]) -> None:
+def assert_sound(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         assert row["spilled_bytes"] == 0, row
         assert row["shared_bytes"] <= shared_memory_limit(row["arch"]), row
@@ -65,7 +66,7 @@ def test_the_small_steps_of_a_layer_compile_without_spills() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch, tmp_path: Path) -> None:
+def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch: Any, tmp_path: Path) -> None:
     rows = compiled(tmp_path, "--arch", arch)
     assert len(rows) == len(VARIANTS)
     assert_sound(rows)
@@ -90,9 +91,10 @@ def test_all_means_every_candidate_and_every_kind_of_call_once() -> None:
         assert len({frozenset(kind) & frozenset(flags) for kind in kinds}) == 2 ** len(flags)
 
 
-def _row(**changes: object) -> Row:
+def _row(**changes: Any) -> Row:
     job = jobs_for([90], [(128, 128)], ["bf16"], [SCAN_OUTPUT])[0]
-    values = {"kernel": "scan_output", "arch": 90, "tile": dict(job.source.tile), "registers": 64, "spilled_bytes": 0,
+    values: dict[str, Any] = {"kernel": "scan_output", "arch": 90, "tile": dict(job.source.tile), "registers": 64,
+              "spilled_bytes": 0,
               "shared_bytes": 1024, "matrix": 16, "wgmma": 16, "unwritten": (), "narrow": ()}  # fmt: skip
     return Row(Job(job.source, True, job.sizes), Compiled(**(values | changes)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -30,12 +31,12 @@ from gdn2.ops.triton.variants import PREPARE
 
 
 @pytest.mark.parametrize("T", [1, 17])
-def test_one_token_and_one_more_than_the_recurrent_kernel_takes_have_their_gradients(T) -> None:
+def test_one_token_and_one_more_than_the_recurrent_kernel_takes_have_their_gradients(T: int) -> None:
     assert_gradients(rounded(1, T, 2, 8, 6))
 
 
 @pytest.mark.parametrize(("K", "V"), [(1, 1), (48, 1), pytest.param(96, 48, marks=pytest.mark.slow)])
-def test_head_sizes_that_are_no_powers_of_two_down_to_one(K, V) -> None:
+def test_head_sizes_that_are_no_powers_of_two_down_to_one(K: int, V: int) -> None:
     inputs = rounded(1, 33, 1, K, V)
     for ours, theirs in zip(run(inputs), exact(inputs), strict=True):
         assert_close(ours, theirs, FORWARD)
@@ -46,10 +47,10 @@ def test_head_sizes_that_are_no_powers_of_two_down_to_one(K, V) -> None:
 
 
 @pytest.mark.parametrize("offsets", [[0, 0, 9, 9, 9], [0, 0, 40, 40, 41, 41], [0, 1, 2, 3]])
-def test_empty_sequences_at_both_ends_of_a_pack_keep_their_states(offsets) -> None:
+def test_empty_sequences_at_both_ends_of_a_pack_keep_their_states(offsets: Any) -> None:
     N, T = len(offsets) - 1, offsets[-1]
     inputs = [*rounded(1, T, 2, 8, 6)[:6], rounded(N, 1, 2, 8, 6, seed=3)[6]]
-    packed = {"cu_seqlens": torch.tensor(offsets, dtype=torch.int32)}
+    packed: dict[str, Any] = {"cu_seqlens": torch.tensor(offsets, dtype=torch.int32)}
     o, final = run(inputs, **packed)
     expected_o, expected_final = exact(inputs, **packed)
     assert_close(o, expected_o, FORWARD)
@@ -79,12 +80,12 @@ def test_no_rows_and_no_heads_are_no_error() -> None:
 
 @pytest.mark.parametrize("T", [3, 40])
 def test_the_scale_is_one_over_the_root_of_d_k_unless_given_and_may_be_an_integer(
-    T, monkeypatch: pytest.MonkeyPatch
+    T: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *six, state = rounded(1, T, 2, 16, 6)
     seen, launch = [], Launcher.__call__
 
-    def recorded(self, grid, *arguments):
+    def recorded(self: Any, grid: Any, *arguments: Any) -> Any:
         names = self.kernel.arg_names
         seen.extend(x for name, x in zip(names, arguments, strict=False) if name == "scale")
         launch(self, grid, *arguments)
@@ -100,7 +101,7 @@ def test_the_scale_is_one_over_the_root_of_d_k_unless_given_and_may_be_an_intege
 
 
 @pytest.mark.parametrize("T", [3, 40])
-def test_without_an_initial_state_the_final_one_is_that_of_zeros(T) -> None:
+def test_without_an_initial_state_the_final_one_is_that_of_zeros(T: int) -> None:
     *six, state = rounded(2, T, 2, 8, 6)
     o, final = gated_delta_rule_2(*six, output_final_state=True, backend="triton")
     expected_o, expected = exact([*six, torch.zeros_like(state)])
@@ -150,7 +151,7 @@ def test_a_state_in_float64_is_refused_not_rounded() -> None:
 
 
 @pytest.mark.parametrize("T", [1, 40])
-def test_batches_beyond_65535_heads_are_one_axis_of_programs(T, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_beyond_65535_heads_are_one_axis_of_programs(T: int, monkeypatch: pytest.MonkeyPatch) -> None:
     grids = []
     monkeypatch.setattr(Launcher, "__call__", lambda _self, grid, *_arguments: grids.append(grid))
     six = [torch.zeros(1, 1, 1, 1).expand(700, T, 100, 16) for _ in range(6)]

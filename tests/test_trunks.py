@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_damaged_file_is_read_again(reader: Reader, tmp_path: Path) -> None:
 def test_the_budget_holds_and_the_oldest_goes_first(reader: Reader, tmp_path: Path) -> None:
     size = Trunks().state(TRUNK, reader).num_bytes  # type: ignore[union-attr]
     trunks = Trunks(tmp_path, "me", budget=int(2.6 * size))
-    names = []
+    names: list[Any] = []
     for first in (1, 2, 3):
         trunks.state(([first] * 34,), reader)
         (new,) = {file.name for file in tmp_path.glob("*.safetensors")} - set(names)
@@ -87,7 +88,7 @@ class TestStops:
     tokenizer = small_tokenizer()
     rule = StopRule(tokenizer)
 
-    def over(self, text: str, **fields: object) -> int:
+    def over(self, text: str, **fields: Any) -> int:
         """After how many tokens a generation of `text` is over; 0: never."""
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         request = GenerateRequest(**{"context_ids": [1], "max_tokens": 10**6, "end_ids": frozenset({0}), **fields})

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +21,11 @@ from gdn2.ops.triton.variants import PREPARE, PREPARE_BACKWARD, RECURRENT, SCAN_
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 K = V = 16
-SMALL = {"heads": 1, "tokens": 160, "device": CPU}
+SMALL: dict[str, Any] = {"heads": 1, "tokens": 160, "device": CPU}
 
 
 @pytest.fixture(autouse=True)
-def a_gpu_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def a_gpu_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A chip's name, an empty cache, and a small call to check a tile with."""
     monkeypatch.setenv("GDN2_CACHE", str(tmp_path))
     monkeypatch.setattr(choice, "gpu_name", lambda _device: "NVIDIA H200/test")
@@ -36,27 +37,27 @@ def a_gpu_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     choice.read.cache_clear()
 
 
-def default(variant):
+def default(variant: Any) -> Any:
     return tiles_for(variant, 128, 128, "bf16", 90)[0]
 
 
-def clock(monkeypatch: pytest.MonkeyPatch, milliseconds):
+def clock(monkeypatch: pytest.MonkeyPatch, milliseconds: Any) -> Any:
     """`tune` with a timer that gives `milliseconds(variant, tile)` and runs nothing; what it was asked for."""
     asked, current = [], []
     create = Launcher.__init__
 
-    def remembered(self, kernel, constants, tile):
+    def remembered(self: Any, kernel: Any, constants: Any, tile: Any) -> Any:
         create(self, kernel, constants, tile)
         current[:] = [(kernel, tile)]
 
-    def variant_of(kernel, tile):
+    def variant_of(kernel: Any, tile: Any) -> Any:
         """The first of those that run this kernel with such a tile."""
         of_kernel = [v for v in VARIANTS.values() if kernel_set.KERNELS[v.kernel] is kernel]
         return next(v for v in of_kernel if tile in tiles_for(v, 16, 16, "tf32x3", 90))
 
     monkeypatch.setattr(Launcher, "__init__", remembered)
 
-    def timer(_run):
+    def timer(_run: Any) -> Any:
         kernel, tile = current[0]
         asked.append((variant_of(kernel, tile), tile))
         return milliseconds(*asked[-1])
@@ -64,11 +65,11 @@ def clock(monkeypatch: pytest.MonkeyPatch, milliseconds):
     return asked, lambda: tuning.tune(K, V, torch.float32, timer=timer, **SMALL)
 
 
-def last_is_fastest(variant, tile):
+def last_is_fastest(variant: Any, tile: Any) -> Any:
     return 10.0 - tiles_for(variant, 16, 16, "tf32x3", 90).index(tile)
 
 
-def last_of_prepare(variant, tile):
+def last_of_prepare(variant: Any, tile: Any) -> Any:
     return last_is_fastest(variant, tile) if variant == PREPARE else 1.0
 
 
@@ -111,7 +112,7 @@ def test_the_default_stays_where_nothing_is_faster(monkeypatch: pytest.MonkeyPat
 def test_a_candidate_that_does_not_run_on_the_chip_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def too_large(variant, tile):
+    def too_large(variant: Any, tile: Any) -> Any:
         if variant == PREPARE and tile != tiles_for(PREPARE, 16, 16, "tf32x3", 90)[0]:
             raise OutOfResources(300_000, 232_448, "shared memory")
         return 1.0
@@ -129,7 +130,7 @@ def test_a_candidate_that_computes_something_else_is_passed_over(
     wrong = tiles_for(PREPARE, 16, 16, "tf32x3", 90)[-1]
     call = Launcher.__call__
 
-    def broken(self, grid, *arguments):
+    def broken(self: Any, grid: Any, *arguments: Any) -> Any:
         call(self, grid, *arguments)
         if self.kernel is kernel_set.KERNELS["prepare"] and self.options["num_warps"] == wrong["num_warps"]:
             o = arguments[self.kernel.arg_names.index("p_o")]
@@ -144,7 +145,7 @@ def test_a_candidate_that_computes_something_else_is_passed_over(
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\x00\x01", '"prepare"', ""])
-def test_a_corrupt_cache_is_left_aside_with_a_warning(text, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_corrupt_cache_is_left_aside_with_a_warning(text: str, caplog: pytest.LogCaptureFixture) -> None:
     file = choice.cache_file(CUDA)
     file.parent.mkdir(parents=True)
     file.write_text(text)
@@ -184,7 +185,7 @@ def test_three_hundred_lengths_choose_the_tile_of_each_kernel_once(monkeypatch: 
     asked = []
     choose = kernel_set.tile_for
 
-    def counted(variant, *shape):
+    def counted(variant: Any, *shape: Any) -> Any:
         asked.append((variant, *shape))
         return choose(variant, *shape)
 
@@ -243,7 +244,7 @@ def test_hooks_belong_to_one_kernel_set_and_the_one_that_all_calls_share_has_non
     six = [x.float() for x in make_inputs(1, 20, 1, 16, 16)[:6]]
     chosen, launched = [], []
 
-    def choose(variant, *shape):
+    def choose(variant: Any, *shape: Any) -> Any:
         chosen.append(variant.name)
         return kernel_set.tile_for(variant, *shape)
 

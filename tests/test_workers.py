@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ def test_requests_that_kill_every_worker_are_an_error_and_not_an_endless_loop(cr
     class Poison(ScoreRequest):
         """Ends the process that unpacks it."""
 
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[Any, ...]:
             return os._exit, (1,)
 
     deaths = crew.deaths
@@ -152,7 +153,7 @@ def test_texts_of_workers_go_on_after_the_command_was_killed(
         def part(self, numbers: list[int]) -> EveryStep:
             return EveryStep(*super().part(numbers).__reduce__()[1])
 
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[Any, ...]:
             return EveryStep, super().__reduce__()[1]
 
         def save_if_due(self, rows: list[Ready], ids: Mapping[int, list[int]]) -> None:
