@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ from rich.console import Console
 from harness.cli import main as cli
 from harness.errors import UserError
 from harness.records.leaderboard import build_table
+from harness.records.named_tasks import suite_of
 from harness.show.formats import FORMATS, format_for
 from harness.show.plain import markdown, plain
 from harness.show.summary import print_summary
 from tasks.registry import load_suite
 
+ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = ("a\x1b]0;title\x07", "b|c\n| d", "<script>alert(1)</script>", "[red]x[/red]", "\u202eevil", "`c` **b** _i_")
 
 
@@ -35,6 +39,20 @@ HOSTILE = ("a\x1b]0;title\x07", "b|c\n| d", "<script>alert(1)</script>", "[red]x
 )
 def test_a_format_is_chosen_by_name_then_by_ending(name: str | None, output: str | None, chosen: str) -> None:
     assert format_for(name, None if output is None else Path(output)) == chosen
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "markdown"]])
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path, options: list[str]) -> None:
+    command = [sys.executable, "run_eval.py", "leaderboard", "--results", str(tmp_path), *options]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: the output: cannot be written (No space left on device)\n")
+
+
+def test_a_table_without_columns_says_that_there_is_nothing() -> None:
+    empty = build_table(suite_of([], print), [])
+    assert FORMATS["markdown"].write(empty) == "No results yet.\n"
+    assert "no results yet" in FORMATS["terminal"].write(empty)
 
 
 def test_an_ending_that_no_format_has_is_refused_with_those_that_there_are() -> None:

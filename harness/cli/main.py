@@ -6,18 +6,23 @@ Heavy packages are imported by the command that needs them, never here.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from basis.errors import reason
 from basis.program import as_called, program
 from basis.version import VERSION
 from harness.cli import checkpoints, results, run, staging, tasks
 from harness.cli.examples import add_examples
 from harness.errors import UserError
+from harness.show.plain import plain
 
 DEBUG_VARIABLE = "GDN2_DEBUG"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""What a disk says that takes no more."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,14 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.typed = tuple(arguments)
     command: Callable[[argparse.Namespace], int | None] = args.command
     try:
-        return command(args) or 0
+        code = command(args) or 0
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         _complain("interrupted; what is finished is kept, the same command goes on from there")
         return 130
     except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            _drop_output()
+            _complain(f"error: {error.filename or 'the output'}: cannot be written ({reason(error)})")
+            return 2
         mendable = isinstance(error, UserError)
         if os.environ.get(DEBUG_VARIABLE) or not mendable:
             traceback.print_exc()
@@ -50,8 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere: the end of the process would fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(line: str) -> None:
-    print(as_called(line), file=sys.stderr)
+    print(plain(as_called(line)), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

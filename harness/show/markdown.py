@@ -8,6 +8,8 @@ from harness.show.plain import markdown
 
 def to_markdown(table: Table) -> str:
     """One table with its notes below; the best of a section is bold, a cell that was not run is —."""
+    if not table.headers:
+        return "No results yet.\n"
     titles = [f"{markdown(header.group)}<br>{_label(header)}" for header in table.headers]
     lines = [f"| model | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
     section = None
