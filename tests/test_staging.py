@@ -21,7 +21,6 @@ from harness.errors import UserError
 from harness.staging import fetching, offline
 from harness.staging import stage as staging
 from tasks import data
-from tasks.errors import TaskError
 from tasks.registry import list_tasks
 
 HOTPOT = [
@@ -289,7 +288,7 @@ def test_another_machines_manifest_gives_its_commits_and_bytes(
 
 def test_changed_columns_of_the_hub_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, {"baber/piqa": [{"goal": "g", "solutions": ["a", "b"], "label": 0}]})
-    with pytest.raises(TaskError, match=r"baber/piqa at commit cccc.* sol1, sol2 missing; expected .* found goal, sol"):
+    with pytest.raises(UserError, match=r"baber/piqa at commit cccc.* sol1, sol2 missing; expected .* found goal, sol"):
         staging.stage(["piqa"], report=quiet)
     fake_hub(monkeypatch, {"baber/piqa": []})
     with pytest.raises(UserError, match="baber/piqa, validation: no rows at commit cccc"):

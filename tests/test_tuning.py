@@ -24,6 +24,9 @@ K = V = 16
 SMALL: dict[str, Any] = {"heads": 1, "tokens": 160, "device": CPU}
 
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="its clock is made for the interpreter on a CPU")
+
+
 @pytest.fixture(autouse=True)
 def a_gpu_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A chip's name, an empty cache, and a small call to check a tile with."""
