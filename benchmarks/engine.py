@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import datetime
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,7 +34,7 @@ from workloads import choices, needles, prompts, with_vocabulary
 from gdn2.checkpoints import read_config
 from harness.engine.meter import NullProgress
 from harness.lm.model import GDN2LM
-from harness.records.machine import describe
+from harness.records.machine import describe, peak_memory_mib
 from harness.runs import together
 from harness.runs.census import count
 from harness.runs.options import RunOptions
@@ -123,7 +122,7 @@ def score_one(model: str, args: argparse.Namespace, length: int) -> None:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     lm._loglikelihood_tokens([(("", ""), ids[:1], ids[1:])], disable_tqdm=True)
-    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    process = peak_memory_mib() * 2**20  # of this process alone, however large the one that started it is
     print((torch.cuda.max_memory_allocated() if on_gpu else process) / 1e6)
 
 

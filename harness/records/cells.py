@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.records.fields import FieldError
 from harness.records.protocol import TaskProtocol, digest
-from harness.records.record import Cell, Score
+from harness.records.record import Cell, Score, check_score
 from harness.records.stats import mean_interval, ratio_interval
 from tasks import data as staged
 from tasks.families import unit_of
 from tasks.generators import own_data_hashes
+from tasks.metrics import Unit
 from tasks.registry import ResolvedTask
 from tasks.score_names import score_name
+
+log = logging.getLogger(__name__)
 
 
 def make_cell(
@@ -52,7 +57,7 @@ def make_cell(
         protocol=protocol,
         context_prefix=context_prefix,
         lm_eval_name=task.lm_eval_name,
-        scores={metric: _score(task, result, samples, metric) for metric in task.metrics},
+        scores=_scores(task, result, samples),
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
         min_fill=round(min(fills), 5) if fills else None,
         documents={**_documents(docs), **({"encoded_apart": apart} if apart else {})},
@@ -134,6 +139,20 @@ def spec_hash(task: ResolvedTask) -> str | None:
     return digest({"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": scoring})[:16]
 
 
+def _scores(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """The scores by metric; one that cannot be a number of its unit, such as an infinite perplexity, is left out."""
+    found = {}
+    for metric in task.metrics:
+        score = _score(task, result, samples, metric)
+        try:
+            check_score(metric, score, metric)
+        except FieldError as error:
+            log.warning("%s: %s; the record leaves it out", task.lm_eval_name, error)
+            continue
+        found[metric] = score
+    return found
+
+
 def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:
     asked = [sample for sample in samples if metric in sample]  # a metric may concern some documents only
     values = [sample[metric] for sample in asked if sample[metric] is not None]
@@ -142,7 +161,7 @@ def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapp
     aggregation = entry["aggregation"]
     if units := getattr(aggregation, "units", None):  # documents that are scored together
         values, aggregation = units(values), "mean"
-    interval = _interval(values, str(aggregation))
+    interval = _interval(values, str(aggregation), unit_of(metric))
     return Score(
         value=float(result["results"][task.lm_eval_name][f"{metric},none"]),
         unit=unit_of(metric),
@@ -154,10 +173,11 @@ def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapp
     )
 
 
-def _interval(values: Sequence[Any], aggregation: str) -> tuple[float, float] | None:
+def _interval(values: Sequence[Any], aggregation: str, unit: Unit) -> tuple[float, float] | None:
     """95 %; of (log-likelihood, weight) pairs in the unit of lm-eval's aggregation. None where none is known."""
     if aggregation == "mean":
-        return mean_interval(values)
+        is_share = unit == "share" or all(0 <= value <= 1 for value in values)
+        return mean_interval(values) if is_share else ratio_interval([(value, 1) for value in values])
     if aggregation == "perplexity":  # lm-eval's: of the mean log-likelihood of a document
         values, aggregation = [(value, 1) for value in values], "weighted_perplexity"
     units: dict[str, Callable[[float], float]] = {
@@ -168,5 +188,8 @@ def _interval(values: Sequence[Any], aggregation: str) -> tuple[float, float] | 
     interval = ratio_interval(values) if to_unit else None
     if to_unit is None or interval is None:
         return None
-    high, low = (to_unit(end) for end in interval)
+    try:
+        high, low = (to_unit(end) for end in interval)
+    except OverflowError:  # of a perplexity beyond all numbers
+        return None
     return low, high

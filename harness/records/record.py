@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,23 +183,39 @@ def read_cell(raw: Any) -> Cell:
 
 
 def check_cell(cell: Cell, trail: str) -> None:
-    """See that every score can be one of its unit.
+    """See that every score of a cell can be one of its unit.
 
     Raises:
-        FieldError: a share outside 0 and 1, a perplexity or bits below 0, or an interval with its ends exchanged.
+        FieldError: as `check_score`.
     """
     for metric, score in cell.scores.items():
-        at = f"{trail}.scores.{metric}" if trail else f"scores.{metric}"
-        if (unit := unit_of(metric)) not in ("number", score.unit):
-            raise FieldError(f"{at}.unit", f"{metric} is in the unit {unit}, got {score.unit}")
-        for name, value in (("value", score.value), ("low", score.low), ("high", score.high)):
-            if value is None:
-                continue
-            if score.unit == "share" and not 0 <= value <= 1:
-                raise FieldError(f"{at}.{name}", f"a share lies between 0 and 1, got {value!r}")
-            if name == "value" and score.unit in ("perplexity", "bits") and value < 0:
-                raise FieldError(f"{at}.{name}", f"must be at least 0, got {value!r}")
-        if (score.low is None) != (score.high is None):
-            raise FieldError(at, "an interval has two ends: 'low' and 'high'")
-        if score.low is not None and score.high is not None and score.low > score.high:
-            raise FieldError(at, f"'low' is above 'high' ({score.low!r}, {score.high!r})")
+        check_score(metric, score, f"{trail}.scores.{metric}" if trail else f"scores.{metric}")
+
+
+def check_score(metric: str, score: Score, trail: str) -> None:
+    """See that a score can be one of its unit.
+
+    Args:
+        metric: its name.
+        score: what is looked at.
+        trail: where it stands, for messages.
+
+    Raises:
+        FieldError: another unit than the metric's, no finite number, a share outside 0 and 1, a perplexity or bits
+            below 0, or an interval with one end or with its ends exchanged.
+    """
+    if (unit := unit_of(metric)) not in ("number", score.unit):
+        raise FieldError(f"{trail}.unit", f"{metric} is in the unit {unit}, got {score.unit}")
+    for name, value in (("value", score.value), ("low", score.low), ("high", score.high)):
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise FieldError(f"{trail}.{name}", f"must be a finite number, got {value!r}")
+        if score.unit == "share" and not 0 <= value <= 1:
+            raise FieldError(f"{trail}.{name}", f"a share lies between 0 and 1, got {value!r}")
+        if name == "value" and score.unit in ("perplexity", "bits") and value < 0:
+            raise FieldError(f"{trail}.{name}", f"must be at least 0, got {value!r}")
+    if (score.low is None) != (score.high is None):
+        raise FieldError(trail, "an interval has two ends: 'low' and 'high'")
+    if score.low is not None and score.high is not None and score.low > score.high:
+        raise FieldError(trail, f"'low' is above 'high' ({score.low!r}, {score.high!r})")

@@ -120,11 +120,11 @@ class RunProgress:
 
 def summary_line(cell: Cell) -> str:
     """One finished task in a line."""
-    metric, score = next(iter(cell.scores.items()))
-    scores = f"{metric} {score.value:.4g}"
+    metric, score = next(iter(cell.scores.items()), ("", None))
+    scores = "no score" if score is None else f"{metric} {score.value:.4g} (n={score.n}"
     rate = f"{cell.tokens / cell.seconds:,.0f} tokens/s" if cell.seconds else ""
     cut = f", {cell.truncated} requests cut" if cell.truncated else ""
-    return f"{cell.protocol.label:<22} {scores} (n={score.n}{cut})  {cell.seconds:.0f} s, {rate}"
+    return f"{cell.protocol.label:<22} {scores}{cut}{'' if score is None else ')'}  {cell.seconds:.0f} s, {rate}"
 
 
 class _Title(ProgressColumn):
