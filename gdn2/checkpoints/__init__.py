@@ -2,16 +2,19 @@
 
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint, hash_files, tokenizer_fingerprint
-from gdn2.checkpoints.loading import DTYPES, SHOWN, load_checkpoint, read_config
+from gdn2.checkpoints.loading import SHOWN, load_checkpoint, read_config
+from gdn2.checkpoints.precision import DTYPES, choose_dtype, saved_dtype
 
 __all__ = [
     "DTYPES",
     "SHOWN",
     "TOKENIZER_FILES",
     "CheckpointError",
+    "choose_dtype",
     "fingerprint",
     "hash_files",
     "load_checkpoint",
     "read_config",
+    "saved_dtype",
     "tokenizer_fingerprint",
 ]

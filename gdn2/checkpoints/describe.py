@@ -5,7 +5,6 @@ No weights are read, except to hash the files.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -22,6 +21,7 @@ from gdn2.checkpoints.importers.keymap import HEAD, problems, renamed
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.checkpoints.importers.writing import IMPORT_FILE, content_key
 from gdn2.checkpoints.loading import read_config
+from gdn2.checkpoints.precision import stored_dtypes
 from gdn2.checkpoints.shapes import model_shapes
 from gdn2.checkpoints.tensors import Tensors, read_json
 from gdn2.checkpoints.variants import GATED
@@ -206,8 +206,5 @@ def _token_floats(config: GDN2Config, mixer: str) -> int:
 
 
 def _stored(tensors: Tensors) -> dict[str, Any]:
-    dtypes: Counter[str] = Counter()
-    for stored in tensors.values():
-        dtypes[str(stored.dtype).removeprefix("torch.")] += torch.Size(stored.shape).numel()
     sizes = [file.stat().st_size for file in tensors.files]
-    return {"dtypes": dict(dtypes.most_common()), "files": len(sizes), "bytes": sum(sizes)}
+    return {"dtypes": stored_dtypes(tensors), "files": len(sizes), "bytes": sum(sizes)}

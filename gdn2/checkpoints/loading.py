@@ -10,13 +10,13 @@ import torch
 
 from gdn2.checkpoints.errors import CheckpointError, first_line, listed
 from gdn2.checkpoints.folders import checkpoint_folder
+from gdn2.checkpoints.precision import DTYPES, choose_dtype
 from gdn2.checkpoints.shapes import model_shapes
 from gdn2.checkpoints.tensors import STEMS, Stored, Tensors, open_weights, read_json
 from gdn2.config import GDN2Config
 from gdn2.config_checks import shown
 from gdn2.model import GDN2ForCausalLM
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HEAD = "lm_head.weight"
 MISFITS = {
     "missing_keys": "lacks tensors that config.json asks for",
@@ -31,16 +31,16 @@ def load_checkpoint(path: Path, *, dtype: str = "float32", device: str = "cpu") 
 
     Args:
         path: the folder, or the folder of its repository in a hub cache.
-        dtype: "float32", "bfloat16", "float16" or "float64"; states are at least float32 whatever it is.
+        dtype: "float32", "bfloat16", "float16", "float64" or "auto" (float32 on a CPU, elsewhere what most weights
+            are stored in); states are at least float32 whatever it is.
         device: a torch device.
 
     Raises:
         CheckpointError: a missing or damaged file, an unknown config field, tensors that are missing, unknown, of
             another shape or not finite, an unknown dtype or device.
     """
-    if dtype not in DTYPES:
-        raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     path = checkpoint_folder(path)
+    dtype = choose_dtype(path, dtype, device)
     config = read_config(path)
     stored = open_weights(path)
     _refuse_misfits(path, _misfits(config, stored, path / "config.json"))

@@ -47,7 +47,7 @@ class CheckOptions:
     context_prefix: str = "tokenizer"
     batch_size: int = 1
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
     tokenizer: str | None = None
     hints: bool = True
 
@@ -121,7 +121,7 @@ def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
     """
     import torch
 
-    from gdn2.checkpoints import load_checkpoint
+    from gdn2.checkpoints import choose_dtype, load_checkpoint
     from gdn2.checkpoints.importers import is_native
     from gdn2.checkpoints.loss import windows
     from harness.checkpoints.imports import cached_import, prefix_guess
@@ -141,10 +141,9 @@ def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = choose_dtype(path, options.dtype, device)
     with status(f"loading {path}"):
-        model = load_checkpoint(
-            path, dtype=options.dtype, device=device if options.device == "auto" else options.device
-        )
+        model = load_checkpoint(path, dtype=dtype, device=device)
     _check_vocabulary(stream, model, tokenizer_path)
     length = options.length or model.config.max_position_embeddings
     ids = stream.ids[: options.num_tokens + 1] if options.num_tokens else stream.ids
@@ -165,7 +164,7 @@ def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
         num_documents=stream.num_documents,
         prefix=stream.prefix,
         bits_per_byte=loss.nats / math.log(2) / (stream.num_bytes * share),
-        dtype=options.dtype,
+        dtype=dtype,
         guess=prefix_guess(path, options.context_prefix),
     )
     if result.guess:

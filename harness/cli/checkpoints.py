@@ -47,7 +47,11 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     check.add_argument("--batch-size", type=int, default=1, help="windows read together")
     check.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, ...")
-    check.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16")
+    check.add_argument(
+        "--dtype",
+        default="auto",
+        help="auto (default: float32 on a CPU, as saved on a GPU), float32, bfloat16, float16 or float64",
+    )
     check.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
     check.add_argument("--no-hints", action="store_true", help="do not look for the mistake when the loss is off")
     check.add_argument("--json", action="store_true", help="as JSON")

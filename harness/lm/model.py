@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 
-from gdn2.checkpoints import fingerprint, load_checkpoint, read_config
+from gdn2.checkpoints import choose_dtype, fingerprint, load_checkpoint, read_config, saved_dtype
 from gdn2.ops import resolve_backend
 from harness.engine.engine import Engine, Executor
 from harness.engine.executor import LocalExecutor
@@ -39,7 +39,8 @@ class GDN2LM(TextModel):
         batch_size: the most rows read together, or "auto": as many as memory holds. Scores do not depend on it.
         max_batch_size: accepted for lm-eval's command line; caps `batch_size`.
         batch_tokens: the most tokens a step; default: from the free memory of the device.
-        device, dtype: where and in what the model runs.
+        device: where the model runs.
+        dtype: what it runs in; "auto" is float32 on a CPU, elsewhere what the checkpoint was saved in.
         max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
             Default: the config's max_position_embeddings. The recurrence itself has no limit.
         context_prefix: what stands before every context: a name of
@@ -67,7 +68,7 @@ class GDN2LM(TextModel):
         max_batch_size: int | None = None,
         batch_tokens: int | None = None,
         device: str | None = "cpu",
-        dtype: str = "float32",
+        dtype: str = "auto",
         max_length: int | None = None,
         context_prefix: str = "tokenizer",
         tokenizer: str | None = None,
@@ -82,10 +83,10 @@ class GDN2LM(TextModel):
         if unknown:
             raise UserError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/lm/model.py for those")
         self.path = Path(str(pretrained))
-        self.dtype_name = dtype
         rows = _rows(batch_size, max_batch_size)
         workers, batch_tokens = _whole("workers", workers, 0) or 0, _whole("batch_tokens", batch_tokens)
         self.run_device = device or "cpu"
+        self.dtype_name = dtype = choose_dtype(self.path, dtype, self.run_device)
         super().__init__(read_config(self.path), str(tokenizer or pretrained), context_prefix, max_length)
         self.model = load_checkpoint(self.path, dtype=dtype, device="cpu" if workers else self.run_device)
         self.stop_at_references = stop_at_references
@@ -155,6 +156,7 @@ class GDN2LM(TextModel):
             "own_tokenizer": self.tokenizer_path.resolve() == self.path.resolve(),
             **self._said(),
             "dtype": self.dtype_name,
+            "saved_dtype": saved_dtype(self.path),
             "device": self.run_device if isinstance(self.engine.executor, RayExecutor) else str(self.device),
             "operator_backend": self._operator_backend(),
             "self_test": self.self_test,

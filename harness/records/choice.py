@@ -19,7 +19,7 @@ from tasks import data as staged
 from tasks.generators import own_data_hashes
 from tasks.registry import Column, Suite, resolve_column
 
-DTYPE = "float32"  # as `run` has it without --dtype
+DTYPE = "float32"  # of a column: a run in another, which a GPU may have chosen by itself, is marked
 KEYS = ("name", "length", "samples", "data", "max_length")  # of a task's protocol: compared below, or not at all
 RUN_KEYS = ("suite", "tasks", "context_prefix", "dtype", "tokenizer_sha256", "lm_eval", "further_end_ids")
 SAID = {

@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import UserError
 from tasks.ruler.generators import GENERATORS
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 LARGEST_SEED = 2**63 - 1
 MOST_SAMPLES = 10_000_000
 """More than any data set has; a typing mistake would otherwise draw samples for days."""
@@ -86,9 +86,11 @@ class RunOptions:
     )
     device: str = field(default="auto", metadata=about("auto (default: a GPU if there is one), cpu, cuda, cuda:1, ..."))
     dtype: str = field(
-        default="float32",
+        default="auto",
         metadata=about(
-            "of the weights and activations (default: float32); states are float32 or wider", choices=DTYPES
+            "of the weights and activations (default: auto: float32 on a CPU, what the checkpoint was saved in on a "
+            "GPU); states are float32 or wider",
+            choices=DTYPES,
         ),
     )
     context_prefix: str | None = field(

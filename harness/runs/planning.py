@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gdn2 import GDN2ForCausalLM
-from gdn2.checkpoints import DTYPES, fingerprint, read_config
+from gdn2.checkpoints import DTYPES, choose_dtype, fingerprint, read_config
 from harness.engine.memory import bytes_per_token, limits_of
 from harness.errors import UserError
 from harness.runs.census import TaskCensus, count, newest_rate
@@ -30,6 +30,7 @@ class Estimate:
         weight_bytes: of the weights.
         state_bytes: of the states of a full batch.
         step_bytes: of the activations of a step.
+        dtype: what the run would be in.
     """
 
     tasks: Sequence[TaskCensus]
@@ -38,6 +39,7 @@ class Estimate:
     weight_bytes: int
     state_bytes: int
     step_bytes: int
+    dtype: str
 
 
 def estimate_run(
@@ -69,14 +71,16 @@ def estimate_run(
         rate = known[0] if known else None
     with torch.device("meta"):
         model = GDN2ForCausalLM(config)
+    dtype = choose_dtype(run.checkpoint, options.dtype, str(device) if options.device == "auto" else options.device)
     limits = limits_of(model, batch_size=options.batch_size, tokens=options.batch_tokens, device=device)
     return Estimate(
         tasks=tasks,
         rate=rate,
         rate_from=said,
-        weight_bytes=sum(p.numel() for p in model.parameters()) * DTYPES[options.dtype].itemsize,
+        weight_bytes=sum(p.numel() for p in model.parameters()) * DTYPES[dtype].itemsize,
         state_bytes=model.model.state_bytes(max((task.longest for task in tasks), default=0)) * limits.rows,
         step_bytes=bytes_per_token(model) * limits.tokens,
+        dtype=dtype,
     )
 
 

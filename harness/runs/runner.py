@@ -14,6 +14,7 @@ from harness.engine.journal import Journal
 from harness.lm.evaluate import LoadedTasks, measure, merge, quiet_lm_eval, write_results
 from harness.lm.terms import Terms
 from harness.records import cells, machine
+from harness.records.choice import DTYPE as COLUMNS_DTYPE
 from harness.records.finished import FinishedTask, FinishedTasks
 from harness.records.model_info import ModelInfo
 from harness.records.protocol import Protocol, digest, package_versions
@@ -69,6 +70,10 @@ def run_options(
         model = _load(run, listener, load_model)
     _check_lengths(run)
     info = model.model_info()
+    if options.dtype == "auto" and info.dtype != COLUMNS_DTYPE:
+        listener.note(
+            f"in {info.dtype}, as the checkpoint was saved; tables mark it; columns have --dtype {COLUMNS_DTYPE}"
+        )
     protocol = protocol_of(run, info)
     finished = FinishedTasks(options.output / run.name, digest([info.checkpoint_sha256, protocol.hash])[:16])
     with contextlib.closing(model.open_journal(finished.folder / JOURNAL, protocol=protocol.hash)) as journal:
@@ -100,7 +105,7 @@ def protocol_of(run: ResolvedRun, model: ModelInfo) -> Protocol:
         suite=run.suite,
         tasks=tuple(tasks),
         context_prefix=run.context_prefix,
-        dtype=run.options.dtype,
+        dtype=model.dtype,
         tokenizer_sha256=model.tokenizer_sha256,
         lm_eval=package_versions()["lm_eval"],
         further_end_ids=model.further_end_ids,
@@ -238,7 +243,7 @@ def _publish(
     folder_name = f"{start:%Y-%m-%dT%H-%M-%S}_{protocol.hash[:8]}"
     commit, dirty = machine.git_state()
     with new_run_folder(run.options.output / run.name, folder_name) as (folder, publish):
-        model_args = {"pretrained": str(run.checkpoint), "dtype": run.options.dtype}
+        model_args = {"pretrained": str(run.checkpoint), "dtype": info.dtype}
         write_results(folder, merge([task.result for task in done]), model_args, info.as_dict(), started)
         record = RunRecord(
             run_id=f"{run.name}/{folder_name}",

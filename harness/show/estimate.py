@@ -35,7 +35,8 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
     rate = f"{estimate.rate:,.0f} tokens/s ({estimate.rate_from})" if estimate.rate else estimate.rate_from
     memory = (estimate.weight_bytes, estimate.state_bytes, estimate.step_bytes)
     parts = ", ".join(
-        f"{name} {size / 1e9:.2f} GB" for name, size in zip(("weights", "states", "a step"), memory, strict=True)
+        f"{name} {size / 1e9:.2f} GB"
+        for name, size in zip((f"weights in {estimate.dtype}", "states", "a step"), memory, strict=True)
     )
     console.print(f"speed   {rate}", highlight=False)
     console.print(f"memory  about {sum(memory) / 1e9:.2f} GB: {parts}", highlight=False)

@@ -70,6 +70,9 @@ def lines(found: Description, tokenizer: Mapping[str, Any]) -> list[tuple[str, s
     only = next(iter(stored["dtypes"])) if len(stored["dtypes"]) == 1 else dtypes
     files = f"{stored['files']} file{'s' if stored['files'] > 1 else ''}"
     said.append(("on disk", f"{only}, {stored['bytes']:,} bytes in {files}"))
+    said.append(
+        ("runs in", f"float32 on a CPU, {next(iter(stored['dtypes']))} on a GPU, unless --dtype says otherwise")
+    )
     inner = config.get("mixer_norm_eps")
     inside = f" (in mixers {inner:g})" if inner is not None and inner != config["norm_eps"] else ""
     epsilon = f"norm epsilon {config['norm_eps']:g}{inside}, SwiGLU {config['intermediate_size'] or 'none'}"

@@ -40,9 +40,11 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
     model = record.model
     grows = model.state_bytes_a_token
     size = f"{model.state_bytes:,} bytes" + (f" and {grows:,} a token" if grows else "")
+    saved = model.saved_dtype
+    dtype = model.dtype if saved in (None, model.dtype) else f"{model.dtype} (saved in {saved})"
     line = Text(plain(record.name), style="bold")
     line.append(
-        f"  {model.parameters:,} parameters, state {size}, {model.dtype}, context prefix {model.context_prefix}",
+        f"  {model.parameters:,} parameters, state {size}, {dtype}, context prefix {model.context_prefix}",
         style="not bold",
     )
     console.print(line)
