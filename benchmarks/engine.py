@@ -32,9 +32,10 @@ from rich.table import Table
 from workloads import choices, needles, prompts, with_vocabulary
 
 from gdn2.checkpoints import read_config
+from harness.engine import resident
 from harness.engine.meter import NullProgress
 from harness.lm.model import GDN2LM
-from harness.records.machine import describe, peak_memory_mib
+from harness.records.machine import describe
 from harness.runs import together
 from harness.runs.census import count
 from harness.runs.options import RunOptions
@@ -122,8 +123,7 @@ def score_one(model: str, args: argparse.Namespace, length: int) -> None:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     lm._loglikelihood_tokens([(("", ""), ids[:1], ids[1:])], disable_tqdm=True)
-    process = peak_memory_mib() * 2**20  # of this process alone, however large the one that started it is
-    print((torch.cuda.max_memory_allocated() if on_gpu else process) / 1e6)
+    print((torch.cuda.max_memory_allocated() if on_gpu else resident.peak_bytes()) / 1e6)
 
 
 def memory(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from gdn2 import GDN2ForCausalLM
+from harness.engine import resident
 from harness.engine.units import Limits
 from harness.errors import UserError
 
@@ -117,18 +118,11 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
-        except OSError:
-            return
+        resident.reset()
 
     def mib(self) -> float | None:
         """None where the system does not say."""
         if self.device.type == "cuda":
             return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
-        try:
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        except OSError:
-            return None
-        (peak,) = [line for line in lines if line.startswith("VmHWM")] or [""]
-        return round(int(peak.split()[1]) / 2**10, 1) if peak else None
+        peak = resident.peak_bytes_since_reset()
+        return None if peak is None else round(peak / 2**20, 1)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
+from harness.engine import resident
 from harness.paths import ROOT
 from harness.records.model_info import Machine
 
@@ -33,19 +32,8 @@ def describe() -> Machine:
 
 
 def peak_memory_mib() -> float:
-    """Return the largest resident size of this process so far, in MiB.
-
-    On Linux it is the process's own (VmHWM): what getrusage says may be that of the program that started it.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return round(int(line.split()[1]) / 2**10, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    """Return the most resident memory of this process so far, in MiB, that of every task included."""
+    return round(resident.peak_bytes() / 2**20, 1)
 
 
 @cache
