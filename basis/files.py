@@ -102,7 +102,7 @@ def parse_json(text: str, where: str, line: int = 1) -> Any:
     try:
         value = json.loads(text)
     except RecursionError as error:
-        raise FileError(f"{where}: nested too deeply to be read") from error
+        raise FileError(f"{where}:{line}: nested too deeply to be read") from error
     except json.JSONDecodeError as error:
         raise FileError(f"{where}:{line + error.lineno - 1}: not JSON ({error.msg})") from error
     except ValueError as error:  # a whole number of thousands of digits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -11,6 +12,8 @@ from basis.errors import FileError, reason
 MAX_DEPTH = 100
 MAX_ALIASED = 10_000
 """Values that aliases may add to those which the file spells out."""
+MAX_BITS = 3000
+"""Of a whole number: Python does not write out those of over 4,300 digits, in no message either."""
 
 
 class GuardedLoader(yaml.SafeLoader):
@@ -61,12 +64,32 @@ class GuardedLoader(yaml.SafeLoader):
             yaml.MarkedYAMLError: text that is no value of its type, such as a date in month 13.
         """
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
             kind = str(node.tag).rsplit(":", 1)[-1]
             raise yaml.MarkedYAMLError(
                 problem=f"not a value of the type {kind} ({reason(error)})", problem_mark=node.start_mark
             ) from error
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise yaml.MarkedYAMLError(problem="a whole number of too many digits", problem_mark=node.start_mark)
+        return value
+
+
+def compose(text: str, where: str) -> yaml.Node | None:
+    """Parse one document into nodes, which know their lines.
+
+    Args:
+        text: the YAML.
+        where: what messages begin with.
+
+    Returns:
+        The root; None if the text holds nothing.
+
+    Raises:
+        FileError: the text is not YAML that the loader takes; the message has the line.
+    """
+    found: yaml.Node | None = _read(GuardedLoader, text, where, lambda loader: loader.get_single_node())
+    return found
 
 
 def construct(text: str, where: str, loader: type[yaml.SafeLoader] | None = None) -> Any:
@@ -83,10 +106,15 @@ def construct(text: str, where: str, loader: type[yaml.SafeLoader] | None = None
     Raises:
         FileError: the text is not YAML that the loader takes; the message has the line.
     """
+    return _read(loader or GuardedLoader, text, where, lambda reading: reading.get_single_data())
+
+
+def _read(kind: type[yaml.SafeLoader], text: str, where: str, take: Callable[[yaml.SafeLoader], Any]) -> Any:
+    """What a function takes from a loader of a text; every failure is a FileError with its line."""
     reading: yaml.SafeLoader | None = None
     try:
-        reading = (loader or GuardedLoader)(text)
-        return reading.get_single_data()
+        reading = kind(text)
+        return take(reading)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where

@@ -13,10 +13,10 @@ from typing import Any
 from tasks import own
 from tasks.errors import TaskError
 from tasks.info import PREFIX, ResolvedTask, TaskInfo
+from tasks.limits import MOST_TOKENS, number_problem
 from tasks.ruler.generators import check_generator
 from tasks.shipped import shipped_tasks
 from tasks.task_files import load_yaml, with_functions
-from tasks.text.planting import MAX_LENGTH
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -50,7 +50,7 @@ def resolve(
 
     Raises:
         TaskError: an unknown name (with the nearest ones) or generator, a missing or superfluous length, a number
-            below 1.
+            out of bounds.
     """
     info, named_length = _parse_name(name)
     if length is not None and named_length not in (None, length):
@@ -61,13 +61,7 @@ def resolve(
         raise TaskError(f"task {info.name!r} needs a length: write {info.name}@1024 (shipped: {shipped}; any works)")
     if not info.has_length and length is not None:
         raise TaskError(f"task {info.name!r} has no length: write {info.name}")
-    for field, value in (("length", length), ("samples", samples)):
-        if value is not None and value < 1:
-            raise TaskError(f"task {info.name!r}: {field} must be at least 1, got {value}")
-
-    if length is not None and length > MAX_LENGTH:
-        raise TaskError(f"task {info.name!r}: length must be at most {MAX_LENGTH:,} tokens, got {length:,}")
-
+    _check_numbers(info, length=length, samples=samples, seed=seed, shots=shots)
     raw = deepcopy(load_yaml(info.file))
     if info.is_own:
         own.complete(raw, info)
@@ -95,10 +89,21 @@ def resolve(
     )
 
 
+def _check_numbers(info: TaskInfo, **numbers: int | None) -> None:
+    """Refuse numbers out of bounds, and more documents than anyone could wait for."""
+    for field, value in numbers.items():
+        if value is not None and (problem := number_problem(field, value)):
+            raise TaskError(f"task {info.name!r}: {field} {problem}")
+    samples, length = numbers["samples"] or info.samples, numbers["length"]
+    if info.built_as.makes_documents and samples and length and samples * length > MOST_TOKENS:
+        raise TaskError(
+            f"task {info.name!r}: {samples:,} samples of {length:,} tokens are more than {MOST_TOKENS:,} tokens, which "
+            "would take days to draw; ask for fewer"
+        )
+
+
 def _set_shots(raw: dict[str, Any], info: TaskInfo, shots: int) -> None:
     """Put the number of solved examples into a configuration; without any, what draws them is left out."""
-    if shots < 0:
-        raise TaskError(f"task {info.name!r}: shots must be at least 0, got {shots}")
     if shots and info.examples is None:
         raise TaskError(f"task {info.name!r} takes no solved examples in front of its question: leave shots at 0")
     if shots:

@@ -1,4 +1,4 @@
-"""Check a task's file: its fields, then a few samples of each length as the model will see them."""
+"""Check a task's file: its fields, a few samples of each length as the model will see them, then a trial by lm-eval."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tasks.info import TaskInfo
 from tasks.problems import Problem
 from tasks.text.planting import join_prompt
 from tasks.text.tokenizers import load_tokenizer
+from tasks.trial import problem_of_trial
 
 DRAWN_VALUES = 200
 SPEC = ("dataset_kwargs", "spec")
@@ -68,7 +69,8 @@ def check_file(
         return Report(file=file, errors=tuple(task.lines()))
     info, _ = own.find(str(file))
     tokenizer = load_tokenizer(tokenizer_path)
-    checks, problems = [], []
+    checks: list[LengthCheck] = []
+    problems: list[Problem] = []
     sample: dict[str, Any] | None = None
     collisions = None
     for index, tokens in enumerate((length,) if length is not None else info.lengths):
@@ -85,6 +87,10 @@ def check_file(
         checks.append(_check_length(tokens, docs))
         if collisions is None and hasattr(generator, "collisions"):
             collisions = generator.collisions(DRAWN_VALUES)
+    if not problems:
+        tokens = length if length is not None else info.lengths[0]
+        found = problem_of_trial(catalog.resolve(f"{file}@{tokens}").config, tokenizer_path, context_prefix)
+        problems += [found] if found else []
     lines = own.OwnTask(file, task.raw, tuple(dict.fromkeys(problems)), task.located).lines()
     return Report(
         file=file, errors=tuple(lines), info=info, lengths=tuple(checks), sample=sample, collisions=collisions

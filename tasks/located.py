@@ -9,6 +9,10 @@ from typing import Any
 
 import yaml
 
+from basis.errors import FileError
+from basis.files import read_text
+from basis.yaml_loader import compose
+
 Trail = tuple[str | int, ...]
 PLAIN = "tag:yaml.org,2002:"
 
@@ -23,11 +27,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Located:
-    """Where the fields of one file are; `repeated` are fields that are given twice, of which YAML keeps the last."""
+    """Where the fields of one file are."""
 
     file: Path
     places: dict[Trail, Place]
-    repeated: tuple[Trail, ...]
 
     def where(self, trail: Trail) -> str:
         """`file:line:column` of a field, or of the nearest field around it that the file has."""
@@ -37,45 +40,30 @@ class Located:
         return f"{self.file}:{place.line}:{place.column}"
 
 
-class SyntaxProblem(ValueError):
-    """The file is not YAML; the message begins with `file:line:column`."""
-
-
 def locate(file: Path) -> Located:
     """The places of a file's fields.
 
     Raises:
-        SyntaxProblem: not YAML.
-        OSError, UnicodeDecodeError: the file cannot be read.
+        FileError: the file cannot be read or is not YAML, or a field stands there twice; the message begins with the
+            file, and the line and column if known.
     """
-    text = file.read_text(encoding="utf-8")
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        raise SyntaxProblem(f"{place}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise SyntaxProblem(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    root = compose(read_text(file), str(file))
     _refuse_tags(root, file)
-    places: dict[Trail, Place] = {}
-    repeated: list[Trail] = []
-    for trail, node in _walk(root, ()):
-        if trail in places:
-            repeated.append(trail)
-        places[trail] = Place(node.start_mark.line + 1, node.start_mark.column + 1)
-    return Located(file, places, tuple(repeated))
+    places = {trail: Place(node.start_mark.line + 1, node.start_mark.column + 1) for trail, node in _walk(root, ())}
+    return Located(file, places)
 
 
 def _refuse_tags(node: Any, file: Path) -> None:
     """Only lm-eval's `!function` and plain YAML are understood."""
     if node is None:
         return
-    if node.tag != "!function" and (not node.tag.startswith(PLAIN) or node.tag.startswith(f"{PLAIN}python")):
-        mark = node.start_mark
-        raise SyntaxProblem(
-            f"{file}:{mark.line + 1}:{mark.column + 1}: no such tag {node.tag}; only !function is known"
-        )
+    mark = node.start_mark
+    where = f"{file}:{mark.line + 1}:{mark.column + 1}"
+    if node.tag == "!function":
+        if not isinstance(node, yaml.ScalarNode):
+            raise FileError(f"{where}: !function must name one function, such as !function tasks.scoring.score_needles")
+    elif not node.tag.startswith(PLAIN) or node.tag.startswith(f"{PLAIN}python"):
+        raise FileError(f"{where}: no such tag {node.tag}; only !function is known")
     for below in node.value if isinstance(node, yaml.CollectionNode) else ():
         for each in below if isinstance(below, tuple) else (below,):
             _refuse_tags(each, file)

@@ -12,11 +12,12 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from basis.errors import FileError
 from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.info import ResolvedTask
-from tasks.located import SyntaxProblem, Trail, locate
-from tasks.problems import dotted
+from tasks.limits import number_problem
+from tasks.located import Trail, locate
 from tasks.ruler.generators import check_generator
 from tasks.task_files import ROOT, load_yaml
 from tasks.text.tokenizers import CONTEXT_PREFIXES
@@ -141,12 +142,8 @@ def _read_own(file: Path) -> Suite:
     """A suite of the user's own: its mistakes with line and column, and no field twice."""
     try:
         located = locate(file)
-    except SyntaxProblem as error:
+    except FileError as error:
         raise TaskError(str(error)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{file}: cannot be read ({error})") from error
-    for trail in located.repeated:
-        raise TaskError(f"{located.where(trail)}: {dotted(trail)}: is given twice")
     try:
         return _read(file)
     except TaskError as error:
@@ -181,10 +178,10 @@ def _read(file: Path) -> Suite:
         raise TaskError(f"{file}: protocol: context_prefix must be one of {', '.join(CONTEXT_PREFIXES)}")
     if protocol.generator is not None:
         check_generator(protocol.generator, f"{file}: protocol")
-    if protocol.shots < 0:
-        raise TaskError(f"{file}: protocol: shots must be at least 0, got {protocol.shots}")
-    if protocol.max_length is not None and protocol.max_length < 1:
-        raise TaskError(f"{file}: protocol: max_length must be at least 1, got {protocol.max_length}")
+    for field in ("seed", "shots", "max_length"):
+        value = getattr(protocol, field)
+        if value is not None and (problem := number_problem(field, value)):
+            raise TaskError(f"{file}: protocol: {field} {problem}")
     places, columns = [], []
     for index, listed in enumerate(_list(raw, "columns", file)):
         place = f"{file}: columns[{index}]"

@@ -87,7 +87,7 @@ class TestJson:
         [
             ("", ":1: not JSON"),
             ('{"a": 1,\n "b": }', ":2: not JSON"),
-            ("[" * 100_000 + "]" * 100_000, ": nested too deeply"),
+            ("[" * 100_000 + "]" * 100_000, ":1: nested too deeply"),
             ('{"a":\n "\\ud800"}', r":2: \\ud800 is half a character"),
             ('["\\udc00\\ud83d"]', r":1: \\udc00 is half"),
             ('["\\ud83d and more"]', r":1: \\ud83d is half"),

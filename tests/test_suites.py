@@ -156,7 +156,7 @@ def test_a_wrong_suite_names_file_and_field(small: Path, old: str, new: str, mes
     text = SUITE.replace(old, new)
     text = text.replace("}]\n", "}}\n") if message is None else text
     small.write_text(text)
-    with pytest.raises(TaskError, match=message or "cannot be read|not YAML|'averages' must be a list") as error:
+    with pytest.raises(TaskError, match=message or "cannot be read|not valid YAML|'averages' must be a list") as error:
         load_suite(small)
     assert str(small) in str(error.value)
 

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("data_folder", "no_files_known")
         ({"value": {"kind": "regex"}}, ("value",), "'pattern|pattern: is missing"),
         ({"value": {"kind": "regex", "pattern": "[a"}}, ("value", "pattern"), "not a regular expression"),
         ({"value": {"kind": "numbers", "digits": 0}}, ("value", "digits"), "must be a whole number from 1 to 100"),
-        ({"value": {"kind": "file", "path": "absent.txt"}}, ("value", "path"), "absent.txt cannot be read"),
+        ({"value": {"kind": "file", "path": "absent.txt"}}, ("value", "path"), "absent.txt: cannot be read"),
         ({"key": ["a"], "keys": 2}, ("key",), "lists 1 different items, but a sample needs 2"),
         ({"queries": 2, "question": "{keys}?", "answer_prefix": ""}, ("queries",), "asks 2 keys, but there are 1"),
         ({"scoring": "exact", "values": 2}, ("scoring",), "exact needs a single answer"),
@@ -80,7 +80,7 @@ def test_a_mistake_names_file_line_and_field(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("task: mine\n  bad: [", r"mine.yaml:2:6: not YAML: "),
+        ("task: mine\n  bad: [", r"mine.yaml:2:6: not valid YAML: "),
         ("- task", "must be a mapping of fields"),
         ("include: absent.yaml\ntask: mine", r"mine.yaml:1:1: include: .*absent.yaml: cannot be read"),
         (f"include: {BASE}\ntask: mine", r"dataset_kwargs: must be a mapping with 'spec'"),
@@ -90,7 +90,7 @@ def test_a_mistake_names_file_line_and_field(
         ),
         (
             f"include: {BASE}\ntask: mine\ntask: mine\ndataset_kwargs: {{spec: 1}}",
-            r"mine.yaml:3:1: task: is given twice",
+            r"mine.yaml:3:1: not valid YAML: the field 'task' stands twice",
         ),
         (
             f"include: {BASE}\ntask: mine\nmetrics: 1\ndataset_kwargs: {{spec: 1}}",
@@ -101,7 +101,7 @@ def test_a_mistake_names_file_line_and_field(
         ("include: [a, b]\ntask: mine", r"mine.yaml:1:1: include must be the path of one YAML file, got \['a', 'b'\]"),
         ("task: mine\nx: !new y", r"mine.yaml:2:4: no such tag !new; only !function is known"),
         ("task: !!python/name:os.system ''", r"mine.yaml:1:7: no such tag tag:yaml.org,2002:python/name:os.system"),
-        ("task: mine\n\tx: 1", r"mine.yaml:2:1: not YAML: "),
+        ("task: mine\n\tx: 1", r"mine.yaml:2:1: not valid YAML: "),
         *(
             (f"include: {BASE}\ntask: mine\n{line}\ndataset_kwargs: {{spec: {{}}}}", rf"mine.yaml:3:\d+: {message}")
             for line, message in (
@@ -109,7 +109,7 @@ def test_a_mistake_names_file_line_and_field(
                 ("metadata: {data: 7}", r"metadata\.data: must be a list of staged files, got 7"),
                 ("metadata: {version: x}", r"metadata\.version: must be a number, got 'x'"),
                 ("generation_kwargs: 5", "generation_kwargs: must be a mapping of fields, got 5"),
-                ("process_results: !function no.such", "process_results: !function no.such: cannot be imported"),
+                ("process_results: !function no.such", "process_results: !function no.such: neither a function of"),
                 ("doc_to_text: '{{inptu}}'", "doc_to_text: is '{{inptu}}', but prompts are made and counted with"),
                 ("target_delimiter: ''", "target_delimiter: is '', but prompts are made and counted with ' '"),
             )

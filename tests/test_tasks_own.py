@@ -17,7 +17,7 @@ from runs import run
 from harness.cli import main as cli
 from harness.records.leaderboard import build_table
 from harness.runs.options import RunOptions
-from tasks import own
+from tasks import own, own_fields
 from tasks.check import check_file
 from tasks.errors import TaskError
 from tasks.preview import show_sample
@@ -115,7 +115,7 @@ def test_every_field_of_the_written_file_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_fields_of_a_task_are_lm_evals() -> None:
-    assert set(own.LM_EVAL_FIELDS) == set(TaskConfig.__annotations__)
+    assert set(own_fields.LM_EVAL_FIELDS) == set(TaskConfig.__annotations__)
 
 
 def test_the_command_line_writes_checks_and_shows_a_task(

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from tasks.limits import LARGEST_SEED, MAX_LENGTH, MOST_SAMPLES, MOST_SHOTS
 from tasks.ruler.generators import GENERATORS
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
-LARGEST_SEED = 2**63 - 1
-MOST_SAMPLES = 10_000_000
-"""More than any data set has; a typing mistake would otherwise draw samples for days."""
 
 
 def about(text: str, **limits: Any) -> Mapping[str, Any]:
@@ -64,7 +62,9 @@ class RunOptions:
     )
     shots: int | None = field(
         default=None,
-        metadata=about("solved examples before a question, where a task takes any (default: 0)", least=0, most=1000),
+        metadata=about(
+            "solved examples before a question, where a task takes any (default: 0)", least=0, most=MOST_SHOTS
+        ),
     )
     batch_size: int | None = field(
         default=None, metadata=about("the most rows read together (default: what memory holds)", least=1)
@@ -100,7 +100,8 @@ class RunOptions:
         ),
     )
     max_length: int | None = field(
-        default=None, metadata=about("cut longer contexts (default: as long as a task asks for)", least=1)
+        default=None,
+        metadata=about("cut longer contexts (default: as long as a task asks for)", least=1, most=MAX_LENGTH),
     )
     tokenizer: str | None = field(
         default=None, metadata=about("folder of the tokenizer, if it is not the checkpoint's")

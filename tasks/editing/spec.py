@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tasks.errors import TaskError, unknown_field
+from tasks.limits import MOST_NEEDLES, number_problem
 from tasks.problems import Problem, problem_of
 from tasks.text.haystack import HaystackKind
 from tasks.text.kinds import SimpleKind
@@ -102,6 +103,11 @@ class EditSpec:
             raise TaskError(
                 f"spec: field 'edited' must leave one of the {self.keys} keys as it is, got {self.num_edited}"
             )
+        if (statements := self.keys * (1 + self.updates)) > min(MOST_NEEDLES, self.length):
+            raise TaskError(
+                f"spec: field 'keys': {statements:,} statements (keys x (1 + updates)) are more than the "
+                f"{min(MOST_NEEDLES, self.length):,} that may stand in {self.length:,} tokens"
+            )
         if self.queries > self.keys:
             raise TaskError(
                 f"spec: field 'queries' must be at most the number of keys, {self.keys}, got {self.queries}"
@@ -131,6 +137,8 @@ def _check_value(name: str, value: Any) -> None:
         raise TaskError(f"spec: field {name!r} must be a positive whole number, got {value!r}")
     if name == "seed" and type(value) is not int:
         raise TaskError(f"spec: field 'seed' must be a whole number, got {value!r}")
+    if name in ("length", "samples", "seed") and (problem := number_problem(name, value)):
+        raise TaskError(f"spec: field {name!r} {problem}")
     if name == "distance" and (type(value) is not int or value < 0):
         raise TaskError(f"spec: field 'distance' must be a number of tokens, 0 or more, got {value!r}")
     if name == "power" and (type(value) not in (int, float) or not 0 < value <= 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from basis.errors import FileError, reason
+from basis.files import parse_json, split_lines
+from basis.files import read_text as read_file
 from tasks import data
 from tasks.errors import TaskError
 from tasks.problems import Problem, nearest, unknown_fields
@@ -96,8 +98,14 @@ def _parse_file(file: Path, column: str | None) -> Source | list[Problem]:
                 ("file",), f"{file.name or file}: the ending must be one of {', '.join(TEXT_ENDINGS + TABLE_ENDINGS)}"
             )
         ]
-    if not file.is_file():
-        return [Problem(("file",), f"{file} does not exist; the path is relative to the task's YAML file")]
+    try:
+        if not file.exists():
+            return [Problem(("file",), f"{file} does not exist; the path is relative to the task's YAML file")]
+        if not file.is_file():
+            return [Problem(("file",), f"{file} is no regular file; reading it may never end")]
+        file.open("rb").close()
+    except (OSError, ValueError) as error:
+        return [Problem(("file",), f"{str(file)!r} cannot be read ({reason(error)})")]
     if file.suffix in TEXT_ENDINGS and column is not None:
         return [Problem(("field",), f"a {file.suffix} file has no fields; leave it out")]
     return Source(name="file", file=file, field=column or "text")
@@ -146,21 +154,20 @@ def read_text(source: Source) -> str:
     file = source.file
     try:
         if file.suffix in TEXT_ENDINGS:
-            return file.read_text(encoding="utf-8")
+            return read_file(file)
         return "\n".join(_json_rows(source, file) if file.suffix == ".jsonl" else _parquet_rows(source, file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"haystack {file}: cannot be read ({error})").at("haystack") from error
+    except FileError as error:
+        raise TaskError(f"haystack {error}").at("haystack", "file") from error
+    except OSError as error:
+        raise TaskError(f"haystack {file}: cannot be read ({reason(error)})").at("haystack", "file") from error
 
 
 def _json_rows(source: Source, file: Path) -> list[str]:
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(split_lines(read_file(file)), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise TaskError(f"haystack {file}:{number}: not JSON ({error})").at("haystack") from error
+        row = parse_json(line, str(file), number)
         if not isinstance(row, dict) or source.field not in row:
             raise _no_column(source, f"{file}:{number}", row if isinstance(row, dict) else ())
         rows.append(_text(row[source.field], source, f"{file}:{number}"))
@@ -173,11 +180,14 @@ def _parquet_rows(source: Source, file: Path) -> list[str]:
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowInvalid as error:
-        raise TaskError(f"haystack {file}: not a parquet file ({error})").at("haystack") from error
-    if source.field not in table.schema_arrow.names:
-        raise _no_column(source, str(file), table.schema_arrow.names)
-    return [_text(value, source, str(file)) for value in table.read([source.field])[source.field].to_pylist()]
+        if source.field not in table.schema_arrow.names:
+            raise _no_column(source, str(file), table.schema_arrow.names)
+        values = table.read([source.field])[source.field].to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise TaskError(f"haystack {file}: not a parquet file that can be read ({reason(error)})").at(
+            "haystack", "file"
+        ) from error
+    return [_text(value, source, str(file)) for value in values]
 
 
 def _hub_rows(source: Source) -> list[str]:

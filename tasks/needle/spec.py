@@ -9,11 +9,11 @@ from string import Formatter
 from typing import Any
 
 from tasks.errors import TaskError
+from tasks.limits import LONGEST_NAME, MAX_LENGTH, MOST_NEEDLES, number_problem
 from tasks.needle.scoring import RULES, SINGLE
 from tasks.needle.sources import Source, parse_source
 from tasks.problems import Problem, nearest, raise_first, unknown_fields
 from tasks.text.kinds import Kind, parse_kind
-from tasks.text.planting import MAX_LENGTH
 
 GENERATED_TOKENS = 128
 COUNTS = {"length": 1, "samples": 1, "keys": 1, "values": 1, "queries": 1, "distractors": 0, "generated_tokens": 1}
@@ -134,6 +134,10 @@ def _counts(spec: Mapping[str, Any]) -> list[Problem]:
             problems.append(Problem((name,), f"must be a whole number, {least} or more, got {value!r}"))
     if type(spec.get("seed", 0)) is not int:
         problems.append(Problem(("seed",), f"must be a whole number, got {spec['seed']!r}"))
+    for name in ("length", "samples", "seed"):
+        if type(spec.get(name)) is int and spec[name] >= COUNTS.get(name, spec[name]):
+            message = number_problem(name, spec[name])
+            problems += [Problem((name,), message)] if message else []
     return problems
 
 
@@ -162,8 +166,10 @@ def _lengths(spec: Mapping[str, Any]) -> list[Problem]:
 def _choices(spec: Mapping[str, Any]) -> list[Problem]:
     problems = []
     problems += _scoring(spec.get("scoring", "all"))
-    if not isinstance(spec.get("task", ""), str) or not str(spec.get("task", "x")).replace("_", "").isalnum():
-        problems.append(Problem(("task",), f"must be a name of letters, digits and _, got {spec['task']!r}"))
+    name = spec.get("task", "x")
+    if not isinstance(name, str) or not name.replace("_", "").isalnum() or len(name) > LONGEST_NAME:
+        message = f"must be a name of letters, digits and _, at most {LONGEST_NAME} characters, got {name!r}"
+        problems.append(Problem(("task",), message))
     return problems
 
 
@@ -212,6 +218,9 @@ def _templates(spec: Mapping[str, Any]) -> list[Problem]:
             problems.append(Problem((name,), f"not a template ({error}); a brace that is meant is written twice"))
             continue
         used[name] = {field for _, field, _, _ in parts if field is not None}
+        for _, field, form, conversion in parts:
+            if form or conversion:
+                problems.append(Problem((name,), f"{{{field}}} takes no format and no conversion behind it"))
         for field in sorted(used[name] - set(known)):
             hint = nearest(field, known)
             problems.append(Problem((name,), f"no such placeholder {{{field}}}; {hint}"))
@@ -249,6 +258,11 @@ def _together(spec: NeedleSpec) -> list[Problem]:
     if spec.queries > spec.keys:
         problems.append(Problem(("queries",), f"asks {spec.queries} keys, but there are {spec.keys}"))
     needles = spec.keys * spec.values + spec.distractors
+    most = min(MOST_NEEDLES, spec.length)
+    if needles > most:
+        few = f"at most {MOST_NEEDLES:,} are planted" if most < spec.length else f"the length has {most:,} tokens"
+        name = max(("keys", "values", "distractors"), key=lambda name: int(getattr(spec, name)))
+        return [*problems, Problem((name,), f"{needles:,} needles (keys x values + distractors), but {few}")]
     if spec.depths.listed and needles > len(spec.depths.listed):
         problems.append(
             Problem(

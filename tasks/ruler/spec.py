@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tasks.errors import TaskError
+from tasks.limits import number_problem
 from tasks.problems import Problem, problem_of
 from tasks.ruler.generators import check_generator
 from tasks.ruler.templates import DEPTHS, OTHER_TASKS, needle_template
@@ -85,6 +86,8 @@ class RulerSpec:
             value = spec.get(name, 1)
             if type(value) is not int or (value < 1 and name != "seed"):
                 raise TaskError(f"spec: field {name!r} must be a positive whole number, got {value!r}")
+            if name in ("length", "samples", "seed") and (problem := number_problem(name, value)):
+                raise TaskError(f"spec: field {name!r} {problem}")
         generator = check_generator(spec.get("generator", "exact"), "spec")
         given = {name: spec[name] for name in axes if name in spec}
         if given and generator != "exact":

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from basis.errors import FileError
+from basis.files import read_text, split_lines
 from tasks.errors import TaskError
 from tasks.problems import Problem, nearest, unknown_fields
 from tasks.text.patterns import from_pattern
@@ -102,7 +104,7 @@ def parse_kind(raw: Any, folder: Path) -> Kind | list[Problem]:
     if not isinstance(fields, Mapping) or "kind" not in fields:
         return [Problem((), f"must be a kind ({', '.join(OPTIONS)}), a list, or a mapping with 'kind', got {raw!r}")]
     name = fields["kind"]
-    if name not in OPTIONS:
+    if not isinstance(name, str) or name not in OPTIONS:
         path = () if isinstance(raw, str) else ("kind",)
         return [Problem(path, f"no such kind {name!r}; {nearest(name, OPTIONS)}")]
     problems = unknown_fields(fields, ("kind", *OPTIONS[name]))
@@ -126,11 +128,10 @@ def _build(name: str, fields: Mapping[str, Any], folder: Path) -> Kind | list[Pr
             return [Problem(("pattern",), str(error))]
     if name == "list":
         return _listed(fields["items"], ("items",))
-    file = folder / str(fields["path"])
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        return [Problem(("path",), f"{file} cannot be read ({_reason(error)}); give a text file with an item a line")]
+        lines = split_lines(read_text(folder / str(fields["path"])))
+    except FileError as error:
+        return [Problem(("path",), f"{error}; give a text file with an item a line")]
     return _listed([line.strip() for line in lines if line.strip()], ("path",))
 
 
@@ -142,10 +143,6 @@ def _listed(items: Any, path: tuple[str, ...]) -> Kind | list[Problem]:
             return [Problem((*path, index), f"must be text, got {item!r}; put it in quotes")]
     texts = tuple(dict.fromkeys(str(item) for item in items))
     return Kind("list", lambda rng: rng.choice(texts), texts)
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def draw_distinct(
@@ -165,19 +162,49 @@ def draw_distinct(
         TaskError: too few such items were found in 1000 tries an item.
     """
     found: list[str] = []
+    others = _Lowered(taken)
     collisions = 0
     for _ in range(count * TRIES):
         if len(found) == count:
             return found
         item = draw(rng)
-        small = item.lower()
-        if any(small in other.lower() or other.lower() in small for other in (*found, *taken)):
+        if others.overlap(item):
             continue
         if any(corpus.contains(item) for corpus in absent_from):
             collisions += 1
             continue
         found.append(item)
+        others.add(item)
     if len(found) == count:
         return found
     reason = f"; {collisions} drawn ones occur in the haystack" if collisions else ""
     raise TaskError(f"cannot draw {count} different {what}{reason}: use longer ones, or more to choose from")
+
+
+class _Lowered:
+    """Items, case ignored, that are asked often whether one of them holds another or lies in it."""
+
+    def __init__(self, items: Sequence[str]) -> None:
+        self._items: set[str] = set()
+        self._lengths: set[int] = set()
+        self._joined = ""
+        for item in items:
+            self.add(item)
+
+    def add(self, item: str) -> None:
+        """Take one more."""
+        small = item.lower()
+        self._items.add(small)
+        self._lengths.add(len(small))
+        self._joined += f"{small}\0"
+
+    def overlap(self, item: str) -> bool:
+        """Whether an item lies in one of these, or one of these in it."""
+        small = item.lower()
+        if small in self._joined and any(small in other for other in self._items):
+            return True
+        return any(
+            small[start : start + length] in self._items
+            for length in self._lengths
+            for start in range(len(small) - length + 1)
+        )

@@ -12,7 +12,11 @@ from typing import Any
 
 MOST_REPEATS = 8
 """The most repeats of `*` and `+`, which set no limit themselves."""
+LONGEST = 1000
+"""Characters of a pattern, and of a string that is drawn from one."""
+MOST_GROUPS = 50
 ALPHABET = string.ascii_letters + string.digits
+REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 _CLASSES = {"DIGIT": string.digits, "WORD": ALPHABET + "_", "SPACE": " "}
 _parse = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse").parse
 
@@ -23,15 +27,47 @@ def from_pattern(pattern: str) -> Callable[[random.Random], str]:
     Raises:
         ValueError: not a regular expression, or one with parts that are not drawn from (look-around, references).
     """
+    if len(pattern) > LONGEST:
+        raise ValueError(f"has {len(pattern):,} characters; at most {LONGEST:,} are taken")
+    if (groups := pattern.count("(")) > MOST_GROUPS:
+        raise ValueError(f"has {groups} groups; at most {MOST_GROUPS} are taken")
     try:
-        parsed = list(_parse(pattern))
-    except re.error as error:
+        parsed = _parse(pattern)
+        items = list(parsed)
+    except (re.error, OverflowError) as error:
         raise ValueError(f"not a regular expression: {error}") from error
-    draw = _sequence(parsed)
-    compiled = re.compile(pattern)
-    if not compiled.fullmatch(draw(random.Random(0))):
-        raise ValueError("cannot be drawn from; use literals, classes, groups, | and repeats only")
-    return draw
+    if parsed.state.flags & re.IGNORECASE:
+        raise ValueError("cannot be drawn from: (?i) is not supported")
+    # Anchors hold at the ends only. Everything else that is drawn from matches by the way it is drawn; to try it by
+    # matching would take for ever with some patterns.
+    if items and _is_anchor(items[0], "AT_BEGINNING"):
+        items = items[1:]
+    if items and _is_anchor(items[-1], "AT_END"):
+        items = items[:-1]
+    if (longest := sum(_longest(str(code), argument) for code, argument in items)) > LONGEST:
+        raise ValueError(f"draws strings of up to {longest:.3g} characters; at most {LONGEST:,} are taken")
+    return _sequence(items)
+
+
+def _is_anchor(item: Any, kind: str) -> bool:
+    return str(item[0]) == "AT" and str(item[1]).startswith(kind)
+
+
+def _longest(code: str, argument: Any) -> int:
+    """The most characters that one part can draw."""
+    if code in REPEATS:
+        least, most, body = argument
+        return _most(least, most) * sum(_longest(str(code), argument) for code, argument in body)
+    if code == "SUBPATTERN":
+        return sum(_longest(str(code), argument) for code, argument in argument[-1])
+    if code == "BRANCH":
+        return max(sum(_longest(str(code), argument) for code, argument in branch) for branch in argument[1])
+    return 1
+
+
+def _most(least: Any, most: Any) -> int:
+    """The most repeats, where the pattern sets no limit as well."""
+    return max(int(least), MOST_REPEATS) if str(most) == "MAXREPEAT" else int(most)
 
 
 def _sequence(items: list[Any]) -> Callable[[random.Random], str]:
@@ -41,22 +77,19 @@ def _sequence(items: list[Any]) -> Callable[[random.Random], str]:
 
 def _part(code: str, argument: Any) -> Callable[[random.Random], str]:
     if code == "LITERAL":
-        return lambda _: chr(argument)
+        letter = _whole_characters(chr(argument))
+        return lambda _: letter
     if code in ("ANY", "IN", "NOT_LITERAL"):
         choices = _choices(code, argument)
         return lambda rng: rng.choice(choices)
-    if code in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-        least, most, body = argument
-        most = min(int(most), max(int(least), MOST_REPEATS)) if str(most) == "MAXREPEAT" else int(most)
-        one = _sequence(list(body))
+    if code in REPEATS:
+        least, most, one = int(argument[0]), _most(*argument[:2]), _sequence(list(argument[2]))
         return lambda rng: "".join(one(rng) for _ in range(rng.randint(least, most)))
-    if code == "SUBPATTERN":
+    if code == "SUBPATTERN" and not argument[1]:  # no flags of its own
         return _sequence(list(argument[-1]))
     if code == "BRANCH":
         branches = [_sequence(list(branch)) for branch in argument[1]]
         return lambda rng: rng.choice(branches)(rng)
-    if code == "AT":
-        return lambda _: ""
     raise ValueError(f"cannot be drawn from: {code.lower().replace('_', ' ')} is not supported")
 
 
@@ -83,4 +116,11 @@ def _choices(code: str, argument: Any) -> str:
     found = "".join(character for character in ALPHABET if character not in found) if negated else found
     if not found:
         raise ValueError("cannot be drawn from: a class without characters")
-    return found
+    return _whole_characters(found)
+
+
+def _whole_characters(text: str) -> str:
+    """The text without surrogates, which are halves of characters and no text."""
+    if whole := "".join(letter for letter in text if not "\ud800" <= letter <= "\udfff"):
+        return whole
+    raise ValueError("cannot be drawn from: half a character (a lone surrogate)")

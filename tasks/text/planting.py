@@ -14,8 +14,6 @@ from tasks.text.filling import EXTRA_WORDS, fill
 from tasks.text.haystack import Stretch, Units
 from tasks.text.tokenizers import TokenCounter, prefix_ids
 
-MAX_LENGTH = 1 << 24
-"""Tokens; a longer document is a slip of the pen that would take hours to make."""
 MIN_HAYSTACK_TOKENS = 16
 MIN_FILL = 0.98
 

@@ -1,0 +1,52 @@
+"""A task of the user's own as lm-eval runs it, with two documents and empty answers: what fails there fails now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from basis.errors import reason
+from tasks.problems import Path, Problem
+
+DOCUMENTS = 2
+
+
+def problem_of_trial(config: Mapping[str, Any], tokenizer: str, context_prefix: str) -> Problem | None:
+    """Load a task by lm-eval, build its requests, score empty answers.
+
+    Args:
+        config: of the resolved task.
+        tokenizer: folder or hub name of the tokenizer that fills its documents.
+        context_prefix: what comes before the prompts.
+
+    Returns:
+        What went wrong, at the field that it is about; None if nothing did.
+    """
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    metadata = {"tokenizer": tokenizer, "context_prefix": context_prefix, "max_samples": DOCUMENTS}
+    own = [name for name in ("process_docs", "doc_to_target") if config.get(name) not in (None, "outputs")]
+    at: Path = tuple(own[:1])
+    try:
+        task = _load(config, metadata)
+        task.build_all_requests(limit=DOCUMENTS, rank=0, world_size=1)
+        at = ("process_results",)
+        scores = [task.process_results(doc, [""]) for _, doc in task.doc_iterator(limit=DOCUMENTS)]
+        for index, (metric, aggregate) in enumerate(task.aggregation().items()):
+            at = ("metric_list", index)
+            values = [score[metric] for score in scores if metric in score]
+            if not values:
+                return Problem(at, f"no document is scored by {metric!r}; process_results gives {', '.join(scores[0])}")
+            float(aggregate(values))
+    except (Exception, SystemExit) as error:  # functions of the user's own may raise anything
+        return Problem(at, f"lm-eval cannot run the task: {type(error).__name__}: {reason(error)[:300]}")
+    return None
+
+
+def _load(config: Mapping[str, Any], metadata: dict[str, Any]) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    (task,) = TaskManager(include_defaults=False, metadata=metadata).load([dict(config)])["tasks"].values()
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    return task
