@@ -114,7 +114,7 @@ def parse_json(text: str, where: str, line: int = 1) -> Any:
 
 
 def _lone_surrogate(text: str) -> int | None:
-    """Where the first escape of a surrogate stands that has no other half; text decoded from UTF-8 has no bare ones."""
+    """The place of the first escape of a surrogate that has no other half; text decoded from UTF-8 has no bare ones."""
     if "\\ud" not in text and "\\uD" not in text:
         return None
     high: int | None = None
@@ -142,7 +142,7 @@ def load_yaml(path: Path, loader: type[yaml.SafeLoader] | None = None) -> Any:
         What the file holds; None if it holds nothing.
 
     Raises:
-        FileError: the file cannot be read or is not YAML; a field stands there twice; an alias refers to itself or
+        FileError: the file cannot be read or is not YAML; a field is given twice; an alias refers to itself or
             makes the file swell; it is nested too deeply; it holds half a surrogate pair.
     """
     return parse_yaml(read_text(path), str(path), loader)

@@ -1,4 +1,4 @@
-"""YAML that cannot hurt: a loader that counts depth and aliases and refuses a field that stands twice."""
+"""YAML that cannot hurt: a loader that counts depth and aliases and refuses a field that is given twice."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _check(node: yaml.Node) -> None:
-    """Refuse half a character, and a field that stands twice (of which YAML would silently keep the last)."""
+    """Refuse half a character, and a field that is given twice (of which YAML would silently keep the last)."""
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
         raise yaml.MarkedYAMLError(
             problem="half a character (a lone surrogate) in a text", problem_mark=node.start_mark
@@ -147,5 +147,5 @@ def _check(node: yaml.Node) -> None:
         if not isinstance(name, yaml.ScalarNode):
             continue
         if (name.tag, name.value) in seen:
-            raise yaml.MarkedYAMLError(problem=f"the field {name.value!r} stands twice", problem_mark=name.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"the field {name.value!r} is given twice", problem_mark=name.start_mark)
         seen.add((name.tag, name.value))

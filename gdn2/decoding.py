@@ -27,7 +27,7 @@ log = logging.getLogger("gdn2")
 
 
 def places_for(rows: int) -> int:
-    """Rows of the graph that takes so many: few sizes, little waste."""
+    """Round a number of rows up to that of a captured graph: few sizes, little waste."""
     if rows <= 8:
         return 1 << max(rows - 1, 0).bit_length()
     step = 8 if rows <= 64 else 32

@@ -110,7 +110,7 @@ class TestRecipes:
             ("", "the file must be a mapping of fields, got nothing"),
             ("- 1", "the file must be a mapping of fields, got a list"),
             ("name: [", "recipe.yaml:1:8: not valid YAML"),
-            ("name: a\nname: b\n", "recipe.yaml:2:1: not valid YAML: the field 'name' stands twice"),
+            ("name: a\nname: b\n", "recipe.yaml:2:1: not valid YAML: the field 'name' is given twice"),
             ("a: &a [*a]\n", "*a refers to itself"),
             ("[" * 100_000, "nested deeper"),
             ("a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30)), "aliases"),

@@ -29,7 +29,7 @@ class Mixer(nn.Module):
 
     `forward(x, state, padding)` takes x [B, T, D], the layer's state and the padding among the tokens (None: there is
     none) and returns y [B, T, D] and the state after each row's last real token; a mixer that `uses_positions` takes
-    a `Positions` after that. What stands at padding must be finite and changes nothing.
+    a `Positions` after that. The values at padding must be finite and changes nothing.
     """
 
     uses_positions = False

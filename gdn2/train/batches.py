@@ -71,7 +71,7 @@ class BatchMaker:
             if stage.max_keys > words**2:
                 raise self.recipe.error(
                     f"{where}.max_keys: {stage.max_keys} keys need more words than the {words} of 4 to 9 letters that "
-                    f"stand {MIN_WORD_COUNT} times in data.train; train on more text, or with retrieval: 0"
+                    f"occur {MIN_WORD_COUNT} times in data.train; train on more text, or with retrieval: 0"
                 )
             self._draw(random.Random(f"{self.recipe.seed}/check/{index}"), stage, CHECKED_DRAWS)
 

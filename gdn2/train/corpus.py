@@ -91,7 +91,7 @@ def load_corpus(path: Path, tokenizer: PreTrainedTokenizerFast) -> Corpus:
 
     Args:
         path: as for `read_texts`.
-        tokenizer: its end-of-text token stands in front of every paragraph.
+        tokenizer: its end-of-text token comes before every paragraph.
 
     Returns:
         The corpus.

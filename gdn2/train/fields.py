@@ -38,7 +38,7 @@ def build(kind: type[T], value: object, path: Path, where: str, given: Mapping[s
 
     Args:
         kind: the dataclass; its numbers are declared by `number`.
-        value: what stands in the recipe.
+        value: as the recipe has it.
         path: the recipe, for messages.
         where: the place in the recipe, for messages; empty for the recipe itself.
         given: fields that are made already; the recipe cannot set them again.

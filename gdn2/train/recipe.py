@@ -114,7 +114,7 @@ class Recipe:
         save_every: steps between two saves; the first step and the clock save as well.
         about: a paragraph for the card.
         path: the file.
-        text: what stands in the file.
+        text: the content of the file.
     """
 
     name: str

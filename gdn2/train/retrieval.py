@@ -18,7 +18,7 @@ class Wording:
     """How a document speaks of its facts; with the fields {kind}, {kinds}, {key} and {value}.
 
     Attributes:
-        opening: what stands at its beginning.
+        opening: the text at its beginning.
         fact: states a fact.
         question: asks for it.
         lead: the beginning of the answer; " {value}" follows.

@@ -19,7 +19,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, digits: int) -> PreTr
     """Train a tokenizer that adds nothing of its own to a text.
 
     Numbers are cut from the left in groups of at most `digits`, each of which is one token, so that a
-    number looks the same wherever it stands.
+    number looks the same wherever it is.
 
     Args:
         texts: what it is trained on.

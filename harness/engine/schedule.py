@@ -1,6 +1,6 @@
 """In which batches the nodes of a unit are read. Pure, as `plan`: it does not depend on what is known already.
 
-Nodes that others stand behind go first, deepest next, so that few states are held; nodes at the ends of the tree wait
+Nodes that others continue go first, deepest next, so that few states are held; nodes at the ends of the tree wait
 until they fill a step, whoever their parents are. So prompts that leave a common text at different places, one after
 the other, are read together all the same.
 """

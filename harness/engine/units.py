@@ -47,7 +47,7 @@ class UnitNode:
     Attributes:
         tokens: what is read.
         start: tokens before them, from the beginning of the text.
-        parent: index in the unit; None where it stands behind a trunk or begins a text.
+        parent: index in the unit; None where it follows a trunk or begins a text.
         trunk: the runs of tokens before a node without a parent, from the beginning of the text on; shared with other
             units.
         ending: requests whose input ends here.

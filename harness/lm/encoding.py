@@ -1,4 +1,4 @@
-"""Texts as token ids: what stands in front of them, pairs of context and continuation, windows of a whole text.
+"""Texts as token ids: what comes before them, pairs of context and continuation, windows of a whole text.
 
 As lm-eval's HFLM at batch size 1, to the token, but for what docs/tasks.md names: nothing is ever appended, a prefix is
 context and not text (unless it is asked for as `lm-eval`), and parts that merge into one token are encoded apart.
@@ -67,7 +67,7 @@ class TextEncoder:
 
         Args:
             text: what to encode.
-            prefixed: whether the prefix stands in front; a text that spells it out does not get it a second time.
+            prefixed: whether the prefix comes first; a text that spells it out does not get it a second time.
 
         Returns:
             Its ids.

@@ -43,7 +43,7 @@ class GDN2LM(TextModel):
         dtype: what it runs in; "auto" is float32 on a CPU, elsewhere what the checkpoint was saved in.
         max_length: tokens of context and continuation that fit; longer ones lose their beginning, as in HFLM.
             Default: the config's max_position_embeddings. The recurrence itself has no limit.
-        context_prefix: what stands before every context: a name of
+        context_prefix: what comes before every context: a name of
             `tasks.text.tokenizers.CONTEXT_PREFIXES`, "tokenizer" (what the tokenizer adds by itself) by default.
         tokenizer: folder of the tokenizer, if it is not the checkpoint's.
         stop_at_references: whether a generation ends when every reference of its document ("outputs") has appeared;

@@ -41,7 +41,7 @@ def make_cell(
         task: as it was asked for.
         protocol: as it was run.
         result: of lm-eval, with samples.
-        context_prefix: what stood before every context.
+        context_prefix: the name of what came before every context.
         truncated: requests that lost their beginning.
         apart: continuations that were encoded apart from their context.
         tokens: that the model read and generated.

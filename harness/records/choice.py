@@ -37,7 +37,7 @@ SAID = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A number that could stand in a column.
+    """A number that a column could show.
 
     Attributes:
         run: the run that it comes from.

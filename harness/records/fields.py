@@ -54,7 +54,7 @@ def read_fields(kind: type[T], raw: Any, trail: str = "") -> T:
     Args:
         kind: the dataclass.
         raw: what JSON holds.
-        trail: where `raw` stands, for messages.
+        trail: the place of `raw` in the file, for messages.
 
     Raises:
         FieldError: no object, or a field that is unknown, missing, of another type, or out of bounds.
@@ -77,7 +77,7 @@ def read_value(kind: Any, raw: Any, trail: str) -> Any:
     Args:
         kind: any of the types above.
         raw: what JSON holds.
-        trail: where `raw` stands, for messages.
+        trail: the place of `raw` in the file, for messages.
 
     Raises:
         FieldError: another type, or out of bounds.

@@ -40,7 +40,7 @@ def lift_cell(raw: Any, trail: str, tasks: Mapping[tuple[str, str], Mapping[str,
 
     Args:
         raw: as JSON holds it.
-        trail: where it stands, for messages.
+        trail: its place in the file, for messages.
         tasks: the protocols of the run's tasks as JSON holds them, by name and length; what a cell did not repeat is
             taken from there.
 
@@ -84,5 +84,5 @@ def _tasks(protocol: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
 
 
 def _key(name: Any, length: Any) -> tuple[str, str]:
-    """What can stand in a dictionary, whatever the fields hold."""
+    """A value that can be a dictionary's key, whatever the fields hold."""
     return str(name), repr(length)

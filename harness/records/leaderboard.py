@@ -1,6 +1,6 @@
 """Rows of a suite's table: our records and the papers' figures, and what keeps two of them from being compared.
 
-A cell of ours stands in a column if task, length and metric are the column's. Whatever else fixes its meaning and is
+A cell of ours belongs to a column if task, length and metric are the column's. Whatever else fixes its meaning and is
 not as the suite says is a numbered note at the cell; what is passed over for it is said below the table.
 """
 
@@ -31,7 +31,7 @@ def build_table(
         suite: whose columns they are.
         records: with the paths of their files. Of several runs of one model, each cell is the one that
             `harness.records.choice` chooses.
-        published: whether the papers' rows stand below ours.
+        published: whether the papers' rows are added below ours.
         run: one that gets a row of its own where the table's row has other numbers, with the reason.
     """
     averages = tuple(Header(average.group, average.label, 1, True) for average in suite.averages)

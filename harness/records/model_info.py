@@ -91,7 +91,7 @@ class ModelInfo:
         device: where it ran.
         operator_backend: what computed the operator; None where no layer uses it.
         self_test: None in records from before there was one.
-        context_prefix: what stood before every context.
+        context_prefix: the name of what came before every context.
         max_length: tokens of context and continuation that fit.
         batch_tokens: the most tokens a step had.
         batch_rows: the most rows a step had.

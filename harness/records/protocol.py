@@ -75,7 +75,7 @@ class Protocol:
     Attributes:
         suite: its name; `tasks` where tasks were named instead.
         tasks: in the order of the run.
-        context_prefix: what stands before every context.
+        context_prefix: the name of what comes before every context.
         dtype: what the model runs in.
         tokenizer_sha256: fingerprint of the tokenizer.
         lm_eval: version.
@@ -94,7 +94,7 @@ class Protocol:
     further_end_ids: tuple[int, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in JSON: lists, no tuples."""
+        """As JSON has it: lists, no tuples."""
         tasks = [task.as_dict() for task in self.tasks]
         plain: dict[str, Any] = json.loads(json.dumps({**asdict(self), "tasks": tasks}))
         if not plain["further_end_ids"]:  # as most models have it

@@ -51,7 +51,7 @@ class Cell:
 
     Attributes:
         protocol: the task as it was run: what its numbers mean.
-        context_prefix: what stood before every context.
+        context_prefix: the name of what came before every context.
         lm_eval_name: the task's name in lm-eval's files.
         scores: by metric.
         mean_fill: mean of (prompt + generated tokens) / length.

@@ -34,7 +34,7 @@ class Row:
 
     Attributes:
         name: of the model.
-        section: what stands above it and its neighbours.
+        section: the heading above it and its neighbours.
         entries: in the order of the columns, None where a cell was not run.
         section_note: the number of a note about the section.
     """
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Header:
-    """A column: `group` stands above `label`; `decimals` and `higher_is_better` say how its numbers read."""
+    """A column: `group` is the heading above `label`; `decimals` and `higher_is_better` say how its numbers read."""
 
     group: str
     label: str

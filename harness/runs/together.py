@@ -22,7 +22,7 @@ Text = tuple[str, str]
 
 
 def groups(tasks: Sequence[Iterable[Text]]) -> list[list[int]]:
-    """The tasks' indices in groups that are run together, each group where its first task stands.
+    """The tasks' indices in groups that are run together, each group in the place of its first task.
 
     Args:
         tasks: the texts of each task; read once, one task after the other. A single one is not looked at.

@@ -86,7 +86,7 @@ def lines(found: Description, tokenizer: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def _folded(found: Description) -> list[tuple[str, Any]]:
-    """(which layers, a run that stands for them)."""
+    """(which layers, a run that represents them)."""
     names = list(found.config["layers"])
     for period in range(2, min(9, len(names) // 2 + 1)):
         if len(found.layers) > period and all(name == names[index % period] for index, name in enumerate(names)):
@@ -114,9 +114,9 @@ def _bytes(sizes: Mapping[str, int]) -> str:
 
 def _convention(tokenizer: Mapping[str, Any]) -> str:
     if "error" in tokenizer:
-        return "what stands before a context is not known without the tokenizer"
+        return "what comes before a context is not known without the tokenizer"
     prefix = tokenizer["prefix"]
-    return f"the tokenizer puts {' '.join(prefix)} before a context" if prefix else "nothing stands before a context"
+    return f"the tokenizer puts {' '.join(prefix)} before a context" if prefix else "nothing comes before a context"
 
 
 def _tokenizer(tokenizer: Mapping[str, Any], rows: int) -> str:

@@ -1,6 +1,6 @@
 """Folders of flash-linear-attention: GDN-2 layers, kda, gated_deltanet, delta_net, gla, mamba2, mamba3 and transformer.
 
-Each may stand alone or have attention in the layers that `attn` names. Fields, defaults and names are those of release
+Each may be alone or have attention in the layers that `attn` names. Fields, defaults and names are those of release
 0.6.0, and fields of the releases since 0.1.1 as far as they differ.
 
 The release has a GDN-2 layer but no model around it; a folder counts as one if its blocks are built as in its other
@@ -110,7 +110,7 @@ def kind_of(source: Source) -> str | None:
     kind = source.model_type
     if kind == "mamba2":  # transformers has a model of that name with other fields
         return kind if {"norm_eps", "fuse_norm", "fuse_cross_entropy", "dt_limit"} & source.config.keys() else None
-    if kind in KINDS and kind not in ("gdn2", "kda"):  # a KDA config may well stand around GDN-2 layers
+    if kind in KINDS and kind not in ("gdn2", "kda"):  # GDN-2 layers may well have a KDA config
         return kind
     if any(GDN2_LAYER.match(name) for name in source.tensors):
         return "gdn2"
