@@ -18,7 +18,7 @@ COUNTS: dict[str, Any] = {"truncated": 0, "tokens": 8, "shared_tokens": 0, "seco
 def cell_of(name: str, metric_values: dict[str, list[Any]], values: dict[str, float]) -> Cell:
     task = resolve(name)
     rows = [
-        {"doc": {}, **{metric: listed[i] for metric, listed in metric_values.items()}}
+        {"doc": {}, "filtered_resps": [" 7"], **{metric: listed[i] for metric, listed in metric_values.items()}}
         for i in range(len(next(iter(metric_values.values()))))
     ]
     results = {f"{metric},none": value for metric, value in values.items()}

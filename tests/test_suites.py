@@ -103,8 +103,8 @@ def test_shots_are_the_suites_unless_a_column_says_otherwise(tmp_path: Path) -> 
 
 def recall(task: str, length: int | None, value: float, **changes: object) -> Any:
     scores = {"contains": Score(value=value, unit="share", n=500)}
-    usual = {"max_length": 2048, "version": 1.0, "generator": None, "data": {}}
-    usual["generation"] = {"until": ["\n"], "max_gen_toks": 48}
+    usual = {"max_length": 2048, "version": 2.0, "generator": None, "data": {}}
+    usual["generation"] = {"until": [], "max_gen_toks": 48}
     return cell(task, length, scores=scores, **{**usual, **changes})
 
 

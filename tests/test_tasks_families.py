@@ -41,6 +41,7 @@ SCORE_NAMES = {
     "tasks.scoring.score_needles",
     "tasks.scoring.score_any",
     "tasks.scoring.score_contains",
+    "tasks.scoring.score_words",
     "tasks.scoring.score_stripped_value",
     "tasks.needle.scoring.score",
     "tasks.editing.scoring.score",

@@ -16,6 +16,7 @@ from tasks.families import unit_of
 from tasks.generators import own_data_hashes
 from tasks.metrics import Unit
 from tasks.registry import ResolvedTask
+from tasks.retrieval.unread import count_given_away
 from tasks.score_names import score_name
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def make_cell(
         scores=_scores(task, result, samples),
         mean_fill=round(sum(fills) / len(fills), 5) if fills else None,
         min_fill=round(min(fills), 5) if fills else None,
-        documents={**_documents(docs), **({"encoded_apart": apart} if apart else {})},
+        documents={**_documents(docs), **_answers(task, samples), **({"encoded_apart": apart} if apart else {})},
         truncated=truncated,
         tokens=tokens,
         shared_tokens=shared_tokens,
@@ -103,12 +104,23 @@ def _documents(docs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Of a task over real documents: rows of the data set, rows dropped, documents cut, answers that the cut lost."""
     if not docs or "source_rows" not in docs[0]:
         return {}
+    counts = {"rows": int(docs[0]["source_rows"]), "dropped": int(docs[0]["dropped_rows"])}
+    if "is_cut" not in docs[0]:
+        return counts
     return {
-        "rows": int(docs[0]["source_rows"]),
-        "dropped": int(docs[0]["dropped_rows"]),
+        **counts,
         "cut": sum(bool(doc["is_cut"]) for doc in docs),
         "without_answer": sum(not doc["answer_in_prompt"] for doc in docs),
     }
+
+
+def _answers(task: ResolvedTask, samples: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Of a task with generated answers: how many are empty, and how many questions are answered without reading."""
+    if task.config.get("output_type") != "generate_until":
+        return {}
+    counts = {"empty_answers": sum(not str(sample["filtered_resps"][0]).strip() for sample in samples)}
+    given_away = count_given_away(task.config, [sample["doc"] for sample in samples])
+    return counts if given_away is None else {**counts, "given_away": given_away}
 
 
 def data_hashes(task: ResolvedTask) -> dict[str, str]:

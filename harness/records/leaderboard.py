@@ -99,6 +99,8 @@ def _remarks(suite: Suite, column: Column, candidate: Candidate) -> list[str]:
     if score.unscored:
         found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
     found += candidate.differences
+    if empty := cell.documents.get("empty_answers"):
+        found.append(f"{empty} answers were empty")
     if cell.truncated:
         found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.protocol.max_length})")
     return found

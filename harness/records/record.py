@@ -56,8 +56,10 @@ class Cell:
         scores: by metric.
         mean_fill: mean of (prompt + generated tokens) / length.
         min_fill: the least of them.
-        documents: of a task over a data set: its rows, those dropped, cut, and without their answer after the cut; of
-            any task: continuations that were encoded apart from their context (`encoded_apart`).
+        documents: of a task over a data set: its `rows`, those `dropped`, `cut`, and `without_answer` after the cut; of
+            a task with generated answers: `empty_answers`, and questions that are answered without reading
+            (`given_away`), where any one reference scores; of any task: continuations that were encoded apart from
+            their context (`encoded_apart`).
         truncated: requests that lost their beginning.
         tokens: that the model read and generated, before interruptions too.
         shared_tokens: that requests had in common with others and that were not read again.

@@ -13,6 +13,11 @@ from harness.records.record import RunRecord, Score
 from harness.show.plain import plain
 
 WIDE = 100  # columns of a terminal that has room for tokens and seconds
+COUNTED = {
+    "empty_answers": "empty answers",
+    "given_away": "answered without reading (answer in the question, or of one character)",
+}
+"""Counts of a cell's documents that are said where they are above 0."""
 
 
 def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
@@ -37,6 +42,9 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
                 *((f"{cell.tokens:,}", f"{cell.seconds:.0f}") if wide and first else ()),
             )
     console.print(drawn)
+    for name, meaning in COUNTED.items():
+        if counts := [f"{cell.protocol.label} {found}" for cell in record.cells if (found := cell.documents.get(name))]:
+            console.print(Text(f"{meaning}: {plain(', '.join(counts))}"))
     model = record.model
     grows = model.state_bytes_a_token
     size = f"{model.state_bytes:,} bytes" + (f" and {grows:,} a token" if grows else "")

@@ -6,14 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tasks.score_names import known_as
-from tasks.scoring import contains, string_match_all, string_match_part, token_f1
+from tasks.scoring import contains, first_line, string_match_all, string_match_part, token_f1
 
 Rule = Callable[[str, Sequence[str]], float]
-
-
-def first_line(answer: str) -> str:
-    """The first line that is not empty, without white space at its ends."""
-    return next((line.strip() for line in answer.splitlines() if line.strip()), "")
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:

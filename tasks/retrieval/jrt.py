@@ -1,6 +1,7 @@
 """The recall tasks of Just Read Twice: documents cut around the answer, asked once or with the document read twice.
 
-Greedy, 48 tokens, up to the first newline, scored by containment. Every document says what was cut of it.
+Greedy, 48 tokens, up to the first newline, scored by containment. Every document says what was cut of it. Over data
+sets that are not the papers' (SQuAD and HotpotQA as staged), the cut is theirs, prompt and score are ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tasks.errors import TaskError
 from tasks.retrieval.prompts import RULES
 from tasks.retrieval.rows import SOURCES, Row, load
 from tasks.retrieval.window import ANSWER_LENGTH, cut
-from tasks.scoring import contains
+from tasks.scoring import contains, find_words
 from tasks.subset import SubsetSpec, choose, text_hash
 from tasks.text.tokenizers import encode, load_tokenizer
 
@@ -100,6 +101,7 @@ def build(
 
 
 def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> dict[str, Any]:
+    source = SOURCES[spec.source]
     window = cut(
         row.parts.text,
         tokenizer,
@@ -107,13 +109,19 @@ def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> d
         around=row.around,
         otherwise=row.otherwise,
         token_position=row.token_position,
+        find=find_words if source.is_own else None,
     )
-    prompt = RULES[SOURCES[spec.source].rule][spec.reads - 1](replace(row.parts, text=window.text))
+    prompt = RULES[source.rule][spec.reads - 1](replace(row.parts, text=window.text))
+    if source.is_own:
+        in_prompt = any(find_words(label, prompt) >= 0 for label in row.labels)
+    else:
+        in_prompt = bool(contains(prompt, row.labels))
     return {
         "input": prompt,
         "outputs": list(row.labels),
         "task": f"jrt_{spec.source}" + ("_twice" if spec.reads == 2 else ""),
         "length": spec.length,
+        "query": row.parts.asked,
         "id": row.id,
         "seed": spec.seed,
         "prompt_tokens": len(encode(tokenizer, prompt, context_prefix)),
@@ -121,6 +129,6 @@ def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> d
         "window": [window.start, window.end],
         "is_cut": window.is_cut,
         "answer_found": window.found,
-        "answer_in_prompt": bool(contains(prompt, row.labels)),
+        "answer_in_prompt": in_prompt,
         "sample_hash": text_hash(prompt, *row.labels),
     }

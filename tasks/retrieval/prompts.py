@@ -1,7 +1,8 @@
-"""Prompts of the recall tasks of Just Read Twice: one rule a data set, read once or twice.
+"""Prompts of the recall tasks: one rule a data set of Just Read Twice, and one of our own, read once or twice.
 
-A prompt ends without a space: the model has to produce it. Source: HazyResearch/prefix-linear-attention, the tasks
-based_swde, based_fda, based_squad, based_nq, based_drop, based_triviaqa and their `_twice` variants.
+A prompt ends without a space: the model has to produce it. Source of all but `own`:
+HazyResearch/prefix-linear-attention, the tasks based_swde, based_fda, based_squad, based_nq, based_drop, based_triviaqa
+and their `_twice` variants.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from tasks.errors import TaskError
 
 SUMMARY_MARK = "Summary of information above..."
 TRIVIA_MARKS = ("[PAR]", "[DOC]", "[TLE]")
+OWN = "{context}\nQuestion: {question}\nAnswer:"
+"""A question that a base model answers: one that stands bare behind a text is followed by a line end, or by nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +27,11 @@ class Parts:
     question: str = ""
     original_question: str = ""
     context: str = ""
+
+    @property
+    def asked(self) -> str:
+        """What is asked for, in words: a question or a key."""
+        return self.question or self.key
 
 
 def swde(parts: Parts) -> str:
@@ -90,6 +98,17 @@ def triviaqa_twice(parts: Parts) -> str:
     return _asked_twice(parts.original_question, body, parts.question)
 
 
+def own(parts: Parts) -> str:
+    """Ours: the window, then the question and the cue for its answer, which no cut takes away."""
+    return OWN.format(context=parts.text.strip(), question=parts.question)
+
+
+def own_twice(parts: Parts) -> str:
+    """Ours read twice: the question first, then the window twice, then the question and the cue."""
+    body = parts.text.strip()
+    return f"Question: {parts.question}\n{body}\n{own(parts)}"
+
+
 RULES: dict[str, tuple[Callable[[Parts], str], Callable[[Parts], str]]] = {
     "swde": (swde, swde_twice),
     "fda": (fda, fda_twice),
@@ -97,6 +116,7 @@ RULES: dict[str, tuple[Callable[[Parts], str], Callable[[Parts], str]]] = {
     "nq": (nq, drop_twice),
     "drop": (drop, drop_twice),
     "triviaqa": (triviaqa, triviaqa_twice),
+    "own": (own, own_twice),
 }
 """Per rule the prompt read once and the prompt read twice. NQ read twice takes the question away as DROP does."""
 

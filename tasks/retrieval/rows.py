@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks import data
 from tasks.retrieval.prompts import Parts
+from tasks.retrieval.unread import is_given_away
 from tasks.retrieval.window import is_dropped
 
 
@@ -33,15 +34,24 @@ class RowSource:
     file: str
     rule: str
     read: Callable[[str], Iterable[Row]]
+    is_own: bool = False
+    """Whether the protocol is this project's, which leaves out what is given away and looks for words."""
 
 
 def load(source: RowSource) -> tuple[list[Row], int]:
-    """The rows that the protocol keeps, and how many it drops for an answer of less than two characters.
+    """The rows that the protocol keeps, and how many it drops.
 
-    Raises DataNotStaged when the file is missing and TaskError when its columns are not the declared ones.
+    It drops those that are cut around an answer of less than two characters; ours, all that are given away.
+
+    Raises:
+        DataNotStaged: the file is missing.
+        TaskError: its columns are not the declared ones.
     """
     rows = list(source.read(source.file))
-    kept = [row for row in rows if not is_dropped(row.around)]
+    if source.is_own:
+        kept = [row for row in rows if not is_given_away(row.parts.asked, row.labels)]
+    else:
+        kept = [row for row in rows if not is_dropped(row.around)]
     return kept, len(rows) - len(kept)
 
 
@@ -75,15 +85,15 @@ def _headed(file: str) -> Iterable[Row]:
 def _squad_dev(_file: str) -> Iterable[Row]:
     """SQuAD 2.0, its answerable questions; any of an item's answers scores."""
     for item in data.squad_items():
-        text = f"{item.context.strip()}\nQuestion: {item.question}\nAnswer:"
-        parts = Parts(text=text, question=item.question, context=item.context.strip())
-        yield Row(parts=parts, labels=item.answers, around=item.answers[:1], id=item.id)
+        parts = Parts(text=item.context, question=item.question)
+        around, otherwise = item.answers[:1], item.answers[1:]
+        yield Row(parts=parts, labels=item.answers, around=around, otherwise=otherwise, id=item.id)
 
 
 def _hotpotqa(_file: str) -> Iterable[Row]:
     """HotpotQA with its distractors: ten paragraphs, and a question whose answer is in one of them."""
     for item in data.hotpotqa_items():
-        parts = Parts(text=item.context, question=item.question, original_question=item.question)
+        parts = Parts(text=item.context, question=item.question)
         yield Row(parts=parts, labels=(item.answer,), around=(item.answer,), id=item.id)
 
 
@@ -94,8 +104,8 @@ SOURCES = {
     "nq": RowSource(file="based_nq_2048.jsonl", rule="nq", read=_asked),
     "triviaqa": RowSource(file="based_triviaqa.jsonl", rule="triviaqa", read=_headed),
     "drop": RowSource(file="based_drop.jsonl", rule="drop", read=_headed),
-    "squad_dev": RowSource(file="squad.json", rule="squad", read=_squad_dev),
-    "hotpotqa": RowSource(file="hotpotqa.json", rule="nq", read=_hotpotqa),
+    "squad_dev": RowSource(file="squad.json", rule="own", read=_squad_dev, is_own=True),
+    "hotpotqa": RowSource(file="hotpotqa.json", rule="own", read=_hotpotqa, is_own=True),
 }
 
 

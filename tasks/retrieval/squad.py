@@ -1,7 +1,7 @@
 """SQuAD as retrieval: a paragraph, an answerable question, and the answer's words to be produced.
 
-Answered greedily up to the first newline or 48 tokens and scored by containment, in the manner of the recall tasks
-of Just Read Twice.
+Answered greedily with 48 tokens, of which the first line that is not empty must hold the answer's words. Questions that
+are answered without reading are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import data
+from tasks.retrieval.prompts import OWN
+from tasks.retrieval.unread import is_given_away
 from tasks.subset import SubsetSpec, choose, text_hash
 from tasks.text.tokenizers import encode, load_tokenizer
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     import datasets
 
 TASK = "squad_retrieval"
-# No trailing space: the model has to produce the space in front of its answer.
-PROMPT = "{context}\nQuestion: {question}\nAnswer:"
 
 
 def build(
@@ -44,8 +44,10 @@ def build(
     source = tokenizer or pretrained
     loaded = load_tokenizer(source) if isinstance(source, str) else source
     docs = []
-    for index, item in enumerate(choose(TASK, data.squad_items(), parsed, max_samples)):
-        prompt = PROMPT.format(context=item.context.strip(), question=item.question)
+    items = data.squad_items()
+    kept = [item for item in items if not is_given_away(item.question, item.answers)]
+    for index, item in enumerate(choose(TASK, kept, parsed, max_samples)):
+        prompt = OWN.format(context=item.context.strip(), question=item.question)
         docs.append(
             {
                 "input": prompt,
@@ -56,6 +58,9 @@ def build(
                 "title": item.title,
                 "index": index,
                 "seed": parsed.seed,
+                "query": item.question,
+                "source_rows": len(items),
+                "dropped_rows": len(items) - len(kept),
                 "sample_hash": text_hash(prompt, *item.answers),
             }
         )

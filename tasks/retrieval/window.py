@@ -7,7 +7,7 @@ it sets by task. Nothing is filled up: an answer near an end leaves a window sho
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ def cut(
     around: Sequence[str] = (),
     otherwise: Sequence[str] = (),
     token_position: int | None = None,
+    find: Callable[[str, str], int] | None = None,
 ) -> Window:
     """The window of `context_length` - 50 tokens around an answer.
 
@@ -60,16 +61,18 @@ def cut(
         otherwise: further answers, tried in order when none of `around` is there.
         token_position: where the data set says that the answer is; used when no answer is found and it lies beyond
             the window.
+        find: from an answer and a text to the answer's place there, -1 if nowhere; by default the first literal one.
 
     Raises:
         TaskError: a tokenizer that gives no tokens.
     """
     text = text.strip()
     width = context_length - ANSWER_LENGTH
-    places = [place for place in (_find(answer, text) for answer in around) if place >= 0]
+    find = find or _find
+    places = [place for place in (find(answer, text) for answer in around) if place >= 0]
     place = min(places) if places else -1
     if place < 0:
-        place = next((found for answer in otherwise if (found := _find(answer, text)) >= 0), -1)
+        place = next((found for answer in otherwise if (found := find(answer, text)) >= 0), -1)
     if not around:
         place = 0
     ids = tokenizer(text)["input_ids"]
