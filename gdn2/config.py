@@ -3,55 +3,33 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import fields
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
 from gdn2.config_checks import (
-    MAX_SIZE,
     is_base_field,
     refuse_impossible_sizes,
     refuse_unknown_dtype,
     refuse_wrong_types,
     shown,
 )
+from gdn2.config_values import (
+    ATTENTION_LAYERS,
+    CHOICES,
+    LAYERS,
+    MLPS,
+    OUTPUT_GATES,
+    SIZES,
+    SSM_LAYERS,
+    refuse_impossible_layers,
+    refuse_impossible_values,
+    written_out,
+)
 from gdn2.presets import PRESETS
 
-ATTENTION_LAYERS = ("attention", "swa")
-SSM_LAYERS = ("mamba2", "mamba3", "mamba3_mimo")
-LAYERS = ("gdn2", "kda", "gated_deltanet", "delta_net", "gla", *SSM_LAYERS, *ATTENTION_LAYERS)
-UNGROUPED = ("delta_net", "gla", *SSM_LAYERS)  # as many value heads as heads
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_heads",
-    "num_value_heads",
-    "head_dim",
-    "value_head_dim",
-    "conv_size",
-    "gate_rank",
-    "gla_gate_rank",
-    "ssm_groups",
-    "ssm_rank",
-    "attention_head_dim",
-    "attention_heads",
-    "attention_kv_heads",
-    "window_size",
-    "max_position_embeddings",
-)
-OUTPUT_GATES = {"gdn2": "silu", "kda": "sigmoid", "gated_deltanet": "silu", "delta_net": "none", "gla": "silu"}
-LLAMA3_ROPE = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "output_gate": (None, "sigmoid", "silu", "none"),
-    "erase_range": (1.0, 2.0),
-    "qk_activation": ("silu", "relu", "elu", "identity"),
-    "qk_norm": ("l2", "sum"),
-    "ssm_rope_fraction": (0.5, 1.0),
-    "ssm_rate": ("heavy_tail", "softplus"),
-}
+__all__ = ["ATTENTION_LAYERS", "CHOICES", "LAYERS", "OUTPUT_GATES", "SSM_LAYERS", "GDN2Config"]
 
 
 class GDN2Config(PreTrainedConfig):
@@ -71,6 +49,12 @@ class GDN2Config(PreTrainedConfig):
         head_dim: channels of a query or key, d_k; in Mamba layers the state size N.
         value_head_dim: channels of a value, d_v (default: `head_dim`); in Mamba layers the head's size P.
         intermediate_size: hidden channels of the SwiGLU; 0 means blocks without one (as in Mamba-2's own models).
+        mlps: the MLP of each layer, "swiglu" or "experts" (a mixture of experts); one name means that one everywhere
+            (default: "swiglu").
+        num_experts, experts_per_token, expert_size: how many experts there are, how many of them a token goes through,
+            and the hidden channels of one.
+        expert_weights_sum: whether the weights of a token's experts are divided by their sum.
+        shared_expert_size: hidden channels of an expert that every token goes through, with a gate; 0: there is none.
         conv_size: taps of the causal depthwise convolution over q, k and v (Mamba-2: x, B and C).
         gate_rank: inner width of GDN-2's and KDA's low-rank projections (default: `value_head_dim`).
         output_gate: activation of the gate behind the per-head RMSNorm, "sigmoid", "silu" or "none" (no gate);
@@ -91,6 +75,7 @@ class GDN2Config(PreTrainedConfig):
             (default: `head_dim`, hidden_size / attention_head_dim, `attention_heads`).
         attention_bias, attention_output_bias: whether q, k, v, and whether the output projection have a bias.
         attention_qk_norm: whether q and k of attention layers pass an RMSNorm a head.
+        attention_gate: whether attention's output is gated by a sigmoid, a channel.
         rope_theta: base of the rotary embedding; None for attention without positions.
         rope_fraction: share of a head's channels that rotate, the first ones; channel i turns with channel i + n / 2 of
             these n.
@@ -98,6 +83,7 @@ class GDN2Config(PreTrainedConfig):
         rope_llama3: Llama 3's stretching of slow rotations: a dict of factor, low_freq_factor, high_freq_factor and
             original_max_position_embeddings.
         window_size: tokens that a "swa" layer sees, the current one included.
+        zero_centred_norms: whether the weights of RMSNorms are stored less 1, except of those behind a recurrent mixer.
         norm_eps: epsilon of every RMSNorm.
         mixer_norm_eps: epsilon of the norms inside a mixer, where it is another (default: `norm_eps`).
         initializer_range: standard deviation of the initial weights.
@@ -121,6 +107,12 @@ class GDN2Config(PreTrainedConfig):
     head_dim: int = 128
     value_head_dim: int | None = None
     intermediate_size: int = 2816
+    mlps: list[str] | str | None = None
+    num_experts: int | None = None
+    experts_per_token: int | None = None
+    expert_size: int | None = None
+    expert_weights_sum: bool = True
+    shared_expert_size: int = 0
     conv_size: int = 4
     gate_rank: int | None = None
     output_gate: str | None = None
@@ -143,11 +135,13 @@ class GDN2Config(PreTrainedConfig):
     attention_bias: bool = False
     attention_output_bias: bool = False
     attention_qk_norm: bool = False
+    attention_gate: bool = False
     rope_theta: float | None = 10000.0
     rope_fraction: float = 1.0
     condense_ratio: float = 1.0
     rope_llama3: dict[str, float] | None = None
     window_size: int = 2048
+    zero_centred_norms: bool = False
     norm_eps: float = 1e-5
     mixer_norm_eps: float | None = None
     initializer_range: float = 0.02
@@ -162,8 +156,11 @@ class GDN2Config(PreTrainedConfig):
         self._refuse_unknown(kwargs)
         self._check_types(kwargs)
         self._fill_defaults()
-        self._check_values()
-        self._check_layers()
+        refuse_impossible_values(self)
+        self.layers = written_out(self.layers or "gdn2", self, "layers", LAYERS)
+        self.hybrid = None
+        self.mlps = None if self.mlps is None else written_out(self.mlps, self, "mlps", MLPS)
+        refuse_impossible_layers(self, set(self.layers), set(self.mlps or ()))
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -172,6 +169,12 @@ class GDN2Config(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
+
+    @property
+    def mlp_channels(self) -> int:
+        """The hidden channels that a token goes through at most, of a SwiGLU or of its experts together."""
+        experts = (self.experts_per_token or 0) * (self.expert_size or 0) + self.shared_expert_size
+        return max(self.intermediate_size, experts if "experts" in (self.mlps or ()) else 0)
 
     @property
     def mixer_eps(self) -> float:
@@ -212,79 +215,3 @@ class GDN2Config(PreTrainedConfig):
             self.attention_heads = max(self.hidden_size // self.attention_head_dim, 1)
         if self.attention_kv_heads is None:
             self.attention_kv_heads = self.attention_heads
-
-    def _check_values(self) -> None:
-        refuse_impossible_sizes(vars(self), SIZES)
-        if not 0 <= self.intermediate_size <= MAX_SIZE:
-            inner = shown(self.intermediate_size)
-            raise ValueError(
-                f"GDN2Config.intermediate_size must be 0 (no SwiGLU) or more, at most {MAX_SIZE:,}, got {inner}"
-            )
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                listed = " or ".join(repr(value) for value in allowed if value is not None)
-                raise ValueError(f"GDN2Config.{name} must be {listed}, got {getattr(self, name)!r}")
-        for name, of in (("num_value_heads", "num_heads"), ("attention_heads", "attention_kv_heads")):
-            if getattr(self, name) % getattr(self, of):
-                raise ValueError(
-                    f"GDN2Config.{name} must be a multiple of {of} ({getattr(self, of)}), got {getattr(self, name)}"
-                )
-        self._check_numbers()
-
-    def _check_numbers(self) -> None:
-        for name in ("norm_eps", "mixer_norm_eps", "initializer_range"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"GDN2Config.{name} must not be negative, got {value!r}")
-        for name in ("gla_gate_normalizer", "rope_theta", "rope_fraction", "condense_ratio"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"GDN2Config.{name} must be positive, got {value!r}")
-        if self.rope_fraction > 1:
-            raise ValueError(f"GDN2Config.rope_fraction must be at most 1, got {self.rope_fraction!r}")
-        if self.decay_floor is not None and not self.decay_floor < 0:
-            raise ValueError(f"GDN2Config.decay_floor must be negative (a log-decay) or None, got {self.decay_floor!r}")
-        if self.rope_llama3 is not None:
-            if set(self.rope_llama3) != LLAMA3_ROPE:
-                raise ValueError(f"GDN2Config.rope_llama3 must have {', '.join(sorted(LLAMA3_ROPE))} and nothing else")
-            low, high = self.rope_llama3["low_freq_factor"], self.rope_llama3["high_freq_factor"]
-            if min(self.rope_llama3.values()) <= 0 or low >= high:
-                raise ValueError("GDN2Config.rope_llama3: all must be positive, low_freq_factor below high_freq_factor")
-
-    def _check_layers(self) -> None:
-        """Write `layers` out as one name a layer; refuse names and sizes that its mixers cannot have."""
-        named = self.layers or "gdn2"
-        layers = [named] * self.num_hidden_layers if isinstance(named, str) else list(named)
-        if len(layers) != self.num_hidden_layers:
-            raise ValueError(
-                f"GDN2Config.layers names {len(layers)} layers but num_hidden_layers is {self.num_hidden_layers}"
-            )
-        if self.hybrid is not None:
-            match = re.fullmatch(r"(\w+)/([1-9]\d{0,8})", self.hybrid, re.ASCII)
-            if match is None:
-                raise ValueError(f"GDN2Config.hybrid must be NAME/n, for example 'swa/2', got {shown(self.hybrid)}")
-            every = min(int(match[2]), len(layers) + 1)
-            layers[every - 1 :: every] = [match[1]] * len(layers[every - 1 :: every])
-            self.hybrid = None
-        for name in layers:
-            if name not in LAYERS:
-                raise ValueError(f"GDN2Config.layers: there is no mixer {shown(name)}; there are: {', '.join(LAYERS)}")
-        self.layers = layers
-        self._check_sizes_of(set(layers))
-
-    def _check_sizes_of(self, used: set[str]) -> None:
-        for name in sorted(used & set(UNGROUPED)):
-            if self.num_value_heads != self.num_heads:
-                raise ValueError(f"GDN2Config.num_value_heads must be num_heads ({self.num_heads}) in {name} layers")
-        if used & set(SSM_LAYERS) and self.num_heads % self.ssm_groups:
-            raise ValueError(
-                f"GDN2Config.num_heads must be a multiple of ssm_groups ({self.ssm_groups}), got {self.num_heads}"
-            )
-        if used & {"mamba3", "mamba3_mimo"} and (self.head_dim % 2 or int(self.head_dim * self.ssm_rope_fraction) < 2):
-            raise ValueError(f"GDN2Config.head_dim must be even and at least 4 in mamba3 layers, got {self.head_dim}")
-        rotated = int(self.attention_head_dim * self.rope_fraction)  # type: ignore[operator]
-        if used & set(ATTENTION_LAYERS) and self.rope_theta is not None and (rotated % 2 or not rotated):
-            raise ValueError(
-                "GDN2Config.attention_head_dim * rope_fraction must be even to be rotated, got "
-                f"{self.attention_head_dim} * {self.rope_fraction}"
-            )

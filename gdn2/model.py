@@ -1,4 +1,4 @@
-"""The language model: embedding, blocks of mixer and SwiGLU, head.
+"""The language model: embedding, blocks of mixer and SwiGLU (or a mixture of experts), head.
 
 It is a Hugging Face model whose cache is a `RecurrentState`.
 
@@ -17,6 +17,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from gdn2.config import GDN2Config
+from gdn2.experts import Experts
 from gdn2.mixers import MIXERS, Mixer
 from gdn2.modules import RMSNorm, ShortConvolution, SwiGLU
 from gdn2.padding import Padding, Positions
@@ -24,16 +25,17 @@ from gdn2.state import LayerState, RecurrentState
 
 
 class GDN2Block(nn.Module):
-    """x + mixer(norm(x)), then, unless intermediate_size is 0, x + SwiGLU(norm(x))."""
+    """x + mixer(norm(x)), then x + mlp(norm(x)); the MLP is a SwiGLU, a mixture of experts, or not there."""
 
-    def __init__(self, config: GDN2Config, mixer: str) -> None:
+    def __init__(self, config: GDN2Config, mixer: str, mlp: str) -> None:
         super().__init__()
-        self.mixer_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        D, eps, zero_centred = config.hidden_size, config.norm_eps, config.zero_centred_norms
+        self.mixer_norm = RMSNorm(D, eps, zero_centred=zero_centred)
         self.mixer = MIXERS[mixer](config)
-        self.has_mlp = config.intermediate_size > 0
+        self.has_mlp = mlp == "experts" or config.intermediate_size > 0
         if self.has_mlp:
-            self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
-            self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+            self.mlp_norm = RMSNorm(D, eps, zero_centred=zero_centred)
+            self.mlp = Experts(config) if mlp == "experts" else SwiGLU(D, config.intermediate_size)
 
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions | None
@@ -66,7 +68,7 @@ class GDN2PreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=std)
         elif isinstance(module, RMSNorm):
-            init.ones_(module.weight)
+            init.constant_(module.weight, 0.0 if module.zero_centred else 1.0)
         elif isinstance(module, ShortConvolution):
             bound = module.weight.shape[-1] ** -0.5
             init.uniform_(module.weight, -bound, bound)
@@ -84,8 +86,10 @@ class GDN2Model(GDN2PreTrainedModel):
     def __init__(self, config: GDN2Config) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(GDN2Block(config, mixer) for mixer in config.layers or ())
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        layers = config.layers or ()
+        mlps = config.mlps or ["swiglu"] * len(layers)
+        self.layers = nn.ModuleList(GDN2Block(config, *names) for names in zip(layers, mlps, strict=True))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps, zero_centred=config.zero_centred_norms)
         self.post_init()
 
     def empty_state(self, batch_size: int) -> RecurrentState:

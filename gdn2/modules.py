@@ -34,33 +34,40 @@ def unit_length(x: Tensor) -> Tensor:
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last dimension, or over each of `groups` equal parts of it.
 
-    It is computed in at least float32 and returned in the dtype of x.
+    It is computed in at least float32 and returned in the dtype of x. A norm that is zero-centred stores its weight
+    less 1.
     """
 
-    def __init__(self, size: int, eps: float, groups: int = 1) -> None:
+    def __init__(self, size: int, eps: float, groups: int = 1, *, zero_centred: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
+        self.weight = nn.Parameter(torch.full((size,), 0.0 if zero_centred else 1.0))
         self.eps = eps
         self.groups = groups
+        self.zero_centred = zero_centred
+
+    @property
+    def scale(self) -> Tensor:
+        """What is multiplied with."""
+        return 1 + wide(self.weight) if self.zero_centred else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [..., size]."""
         if self._fuses(x):
             from gdn2.ops.triton.norm import rms_norm
 
-            return rms_norm(x, self.weight, self.eps, self.groups)
+            return rms_norm(x, self.scale, self.eps, self.groups)
         exact = wide(x)
         if self.groups > 1:
             exact = exact.unflatten(-1, (self.groups, -1))
         normed = exact * (exact.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-        return (normed.reshape(x.shape) * self.weight).to(x.dtype)
+        return (normed.reshape(x.shape) * self.scale).to(x.dtype)
 
     def gated(self, x: Tensor, gate: Tensor, activation: str) -> Tensor:
         """`self(x) * activation(gate)`, by "sigmoid" or "silu"; x and gate of one shape."""
         if self._fuses(x, gate):
             from gdn2.ops.triton.norm import rms_norm
 
-            return rms_norm(x, self.weight, self.eps, self.groups, gate, activation)
+            return rms_norm(x, self.scale, self.eps, self.groups, gate, activation)
         return self.forward(x) * (silu(gate) if activation == "silu" else torch.sigmoid(gate))
 
     def _fuses(self, x: Tensor, gate: Tensor | None = None) -> bool:

@@ -37,6 +37,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "attention llama3": ("attention", {"rope_llama3": LLAMA3, "attention_kv_heads": 1}),
     "attention rotated in part": ("attention", {"rope_fraction": 0.5, "condense_ratio": 3.0, "rope_theta": 100.0}),
     "swa rotated in part": ("swa", {"rope_fraction": 0.25, "condense_ratio": 2.0, "rope_llama3": LLAMA3}),
+    "attention gated": ("attention", {"attention_gate": True, "attention_qk_norm": True, "zero_centred_norms": True}),
+    "swa gated with biases": ("swa", {"attention_gate": True, "attention_bias": True}),
     "attention norm": ("attention", {"attention_qk_norm": True, "rope_theta": None}),
 }
 

@@ -132,7 +132,8 @@ def what_it_is(config: GDN2Config, mixer: str) -> str:
         rotary = f", rotary base {config.rope_theta:,.0f}" if config.rope_theta else ", no positions"
         if config.rope_theta and config.rope_fraction < 1:
             rotary += f" in {config.rope_fraction:.0%} of the channels"
-        return f"{heads} heads of {config.attention_head_dim}{grouped}{window}{rotary}"
+        gate = ", sigmoid gate" if config.attention_gate else ""
+        return f"{heads} heads of {config.attention_head_dim}{grouped}{window}{rotary}{gate}"
     group: int = config.num_value_heads // config.num_heads  # type: ignore[operator]
     grouped = f" in groups of {group}" if group > 1 else ""
     sizes = f"{config.num_value_heads} heads of {config.head_dim} x {config.value_head_dim}{grouped}"
@@ -145,11 +146,19 @@ def what_it_is(config: GDN2Config, mixer: str) -> str:
     return sizes + gate + doubled
 
 
+def what_mlp(config: GDN2Config, mlp: str) -> str:
+    """The sizes of a mixture of experts in words, to stand behind a mixer's; nothing for a SwiGLU."""
+    if mlp != "experts":
+        return ""
+    shared = f" and a shared one of {config.shared_expert_size:,}" if config.shared_expert_size else ""
+    return f"; {config.experts_per_token} of {config.num_experts:,} experts of {config.expert_size:,}{shared}"
+
+
 def _runs(config: GDN2Config, model: GDN2ForCausalLM) -> Iterator[LayerRun]:
-    names: list[str] = list(config.layers or [])
+    names = list(config.layers or [])
     floats = state_floats(config)
     position = 0
-    for name, equal in groupby(names):
+    for (name, mlp), equal in groupby(zip(names, config.mlps or ["swiglu"] * len(names), strict=True)):
         count = len(list(equal))
         block: Any = model.model.layers[position]
         mixer = sum(p.numel() for p in (*block.mixer.parameters(), *block.mixer_norm.parameters()))
@@ -158,7 +167,7 @@ def _runs(config: GDN2Config, model: GDN2ForCausalLM) -> Iterator[LayerRun]:
             first=position,
             last=position + count - 1,
             mixer=name,
-            what=what_it_is(config, name),
+            what=what_it_is(config, name) + what_mlp(config, mlp),
             mixer_parameters=mixer,
             mlp_parameters=total - mixer,
             state_floats=floats[position] or 0,

@@ -49,7 +49,7 @@ def variants(config: GDN2Config) -> Iterator[ModelVariant]:
             break
     if layers & set(ERASING):
         yield _field("erase_range", 1.0 if config.erase_range == 2 else 2.0)
-    if config.intermediate_size:
+    if config.intermediate_size and "swiglu" in (config.mlps or ("swiglu",)):
         yield ModelVariant(
             "SwiGLU's gate and up matrices swapped",
             "the source calls them the other way round; swap them before importing",

@@ -23,7 +23,8 @@ MASK_ELEMENTS = 1 << 24  # queries are taken in pieces, so that a mask has at mo
 class Attention(Mixer):
     """y = o_proj(softmax(q k^T / sqrt(d)) v) over all tokens so far (arXiv:1706.03762).
 
-    Positions are those of the row's own text. State: 2 * G * d floats a token.
+    With `attention_gate` it is o_proj(sigmoid(g_proj(x)) * softmax(...) v) (arXiv:2505.06708). Positions are those of
+    the row's own text. State: 2 * G * d floats a token.
     """
 
     uses_positions = True
@@ -40,8 +41,13 @@ class Attention(Mixer):
         self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
-        self.q_norm = RMSNorm(self.head_dim, config.mixer_eps) if config.attention_qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim, config.mixer_eps) if config.attention_qk_norm else None
+        self.g_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias) if config.attention_gate else None
+        self.q_norm, self.k_norm = (
+            RMSNorm(self.head_dim, config.mixer_eps, zero_centred=config.zero_centred_norms)
+            if config.attention_qk_norm
+            else None
+            for _ in "qk"
+        )
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token: no slots."""
@@ -70,7 +76,7 @@ class Attention(Mixer):
                 visible = slots <= positions.index[:, piece, None]
                 pieces.append(_attend(q[:, piece], keys, values, visible))
             o = torch.cat(pieces, dim=1)
-        return self.o_proj(o.flatten(2)), LayerState(keys=keys, values=values)
+        return self.gate_and_project(o, x), LayerState(keys=keys, values=values)
 
     def project(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Make q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
@@ -81,6 +87,12 @@ class Attention(Mixer):
             return q, k, v
         angle = positions.index[..., None, None] * self.frequencies(self.theta, wide(x[:0]))
         return self.rotate(q, angle), self.rotate(k, angle), v
+
+    def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
+        """Gate o [B, T, H, d] by x, if there is a gate, and bring it back to width D."""
+        o = o.flatten(2)
+        y: Tensor = self.o_proj(o if self.g_proj is None else o * torch.sigmoid(self.g_proj(x)))
+        return y
 
     def rotate(self, x: Tensor, angle: Tensor) -> Tensor:
         """Queries or keys [B, T, H, d] with their first `rotated` channels turned by the angles [B, T, 1, n / 2]."""
@@ -140,7 +152,7 @@ class SlidingWindowAttention(Attention):
         state = LayerState(
             window_keys=_fill(state.window_keys, k, taken), window_values=_fill(state.window_values, v, taken)
         )
-        return self.o_proj(torch.cat(pieces, dim=1).flatten(2)), state
+        return self.gate_and_project(torch.cat(pieces, dim=1), x), state
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +17,9 @@ from torch import Tensor, outer
 from torch.nn.functional import elu, logsigmoid, silu, softplus
 
 from gdn2.mixers.base import Mixer
+from gdn2.mixers.reference_hybrids import attention, swa
+from gdn2.mixers.reference_parts import convolve, linear, low_rank, parameters, rms, rotate, zeros
 
-zeros = partial(torch.zeros, dtype=torch.float64)
 Step = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]  # (S, token, head) -> (S, o [V])
 
 
@@ -31,10 +31,10 @@ def reference(mixer: Mixer, name: str, x: Tensor) -> Tensor:
 
 def gdn2(mixer: Any, x: Tensor) -> Tensor:
     """S_t = (I - k (b * k)^T) Diag(a) S_{t-1} + k (w * v)^T, arXiv:2605.22791."""
-    p = _parameters(mixer)
+    p = parameters(mixer)
     H, K, V = mixer.num_heads, mixer.key_dim, mixer.value_dim
     q, k, v = _queries_keys_values(mixer, p, x)
-    f = _low_rank(p, "f_proj", x) + p["dt_bias"]
+    f = low_rank(p, "f_proj", x) + p["dt_bias"]
     a = torch.exp(-p["A_log"].exp()[:, None] * softplus(f).view(-1, H, K))
     b = mixer.erase_range * torch.sigmoid(x @ p["b_proj.weight"].T).view(-1, H, K)
     w = torch.sigmoid(x @ p["w_proj.weight"].T).view(-1, mixer.num_value_heads, V)
@@ -50,10 +50,10 @@ def gdn2(mixer: Any, x: Tensor) -> Tensor:
 
 def kda(mixer: Any, x: Tensor) -> Tensor:
     """S_t = (I - beta k k^T) Diag(a) S_{t-1} + beta k v^T, arXiv:2510.26692."""
-    p = _parameters(mixer)
+    p = parameters(mixer)
     H, K, V = mixer.num_value_heads, mixer.key_dim, mixer.value_dim
     q, k, v = _queries_keys_values(mixer, p, x)
-    f, rate = (_low_rank(p, "f_proj", x) + p["dt_bias"]).view(-1, H, K), p["A_log"].exp()[:, None]
+    f, rate = (low_rank(p, "f_proj", x) + p["dt_bias"]).view(-1, H, K), p["A_log"].exp()[:, None]
     floor = mixer.decay_floor
     a = torch.exp(-rate * softplus(f) if floor is None else floor * torch.sigmoid(rate * f))
     beta = mixer.erase_range * torch.sigmoid(x @ p["b_proj.weight"].T)
@@ -69,7 +69,7 @@ def kda(mixer: Any, x: Tensor) -> Tensor:
 
 def gated_deltanet(mixer: Any, x: Tensor) -> Tensor:
     """S_t = a (I - beta k k^T) S_{t-1} + beta k v^T, arXiv:2412.06464."""
-    p = _parameters(mixer)
+    p = parameters(mixer)
     H, K, V = mixer.num_value_heads, mixer.key_dim, mixer.value_dim
     q, k, v = _queries_keys_values(mixer, p, x)
     a = torch.exp(-p["A_log"].exp() * softplus(x @ p["a_proj.weight"].T + p["dt_bias"]))
@@ -85,7 +85,7 @@ def gated_deltanet(mixer: Any, x: Tensor) -> Tensor:
 
 def delta_net(mixer: Any, x: Tensor) -> Tensor:
     """S_t = S_{t-1} + beta k (v - S_{t-1}^T k)^T, arXiv:2406.06484."""
-    p = _parameters(mixer)
+    p = parameters(mixer)
     K, V = mixer.key_dim, mixer.value_dim
     q, k, v = _queries_keys_values(mixer, p, x)
     beta = mixer.erase_range * torch.sigmoid(x @ p["b_proj.weight"].T)
@@ -99,11 +99,11 @@ def delta_net(mixer: Any, x: Tensor) -> Tensor:
 
 def gla(mixer: Any, x: Tensor) -> Tensor:
     """S_t = Diag(a) S_{t-1} + k v^T, arXiv:2312.06635."""
-    p = _parameters(mixer)
+    p = parameters(mixer)
     H, K, V = mixer.num_heads, mixer.key_dim, mixer.value_dim
     q, k, v = (x @ p[f"{name}_proj.weight"].T for name in "qkv")
     q, k, v = q.view(-1, H, K), k.view(-1, H, K), v.view(-1, H, V)
-    a = torch.exp(logsigmoid(_low_rank(p, "gk_proj", x)) / mixer.normalizer).view(-1, H, K)
+    a = torch.exp(logsigmoid(low_rank(p, "gk_proj", x)) / mixer.normalizer).view(-1, H, K)
 
     def step(S: Tensor, t: int, head: int) -> tuple[Tensor, Tensor]:
         S = a[t, head][:, None] * S + outer(k[t, head], v[t, head])
@@ -114,10 +114,10 @@ def gla(mixer: Any, x: Tensor) -> Tensor:
 
 def mamba2(mixer: Any, x: Tensor) -> Tensor:
     """h_t = exp(Delta A) h_{t-1} + Delta B u^T, y = h^T C + D u, arXiv:2405.21060."""
-    p = _parameters(mixer)
+    p = parameters(mixer)
     H, N, P, G = mixer.num_heads, mixer.state_size, mixer.head_dim, mixer.groups
-    z, xBC, dt = _linear(p, "in_proj", x).split([H * P, H * P + 2 * G * N, H], dim=-1)
-    xBC = silu(_convolve(xBC, p["conv1d.weight"], p.get("conv1d.bias")))
+    z, xBC, dt = linear(p, "in_proj", x).split([H * P, H * P + 2 * G * N, H], dim=-1)
+    xBC = silu(convolve(xBC, p["conv1d.weight"], p.get("conv1d.bias")))
     u, B, C = xBC.split([H * P, G * N, G * N], dim=-1)
     u, B, C = u.view(-1, H, P), B.view(-1, G, N), C.view(-1, G, N)
     delta = softplus(dt + p["dt_bias"])
@@ -129,27 +129,27 @@ def mamba2(mixer: Any, x: Tensor) -> Tensor:
         return S, S.T @ C[t, group] + p["D"][head] * u[t, head]
 
     y = _run(step, x, H, (N, P)).flatten(1) * silu(z)
-    y = _rms(y.view(-1, G, H * P // G), mixer.norm.eps).flatten(1) * p["norm.weight"]
-    return _linear(p, "out_proj", y)
+    y = rms(y.view(-1, G, H * P // G), mixer.norm.eps).flatten(1) * p["norm.weight"]
+    return linear(p, "out_proj", y)
 
 
 def mamba3(mixer: Any, x: Tensor) -> Tensor:
     """The exponential-trapezoidal rule with a rotating state, one input a head (SISO), arXiv:2603.15569."""
-    return _mamba3(mixer, x, _parameters(mixer), mimo=False)
+    return _mamba3(mixer, x, parameters(mixer), mimo=False)
 
 
 def mamba3_mimo(mixer: Any, x: Tensor) -> Tensor:
     """The same with R inputs and outputs a head (MIMO)."""
-    return _mamba3(mixer, x, _parameters(mixer), mimo=True)
+    return _mamba3(mixer, x, parameters(mixer), mimo=True)
 
 
 def _mamba3(mixer: Any, x: Tensor, p: dict[str, Tensor], *, mimo: bool) -> Tensor:
     H, N, P, G, R = mixer.num_heads, mixer.state_size, mixer.head_dim, mixer.groups, mixer.rank
     sizes = [H * P, H * P, R * G * N, R * G * N, H, H, H, mixer.num_angles]
-    z, u, B, C, dt, a, trap, theta = _linear(p, "in_proj", x).split(sizes, dim=-1)
+    z, u, B, C, dt, a, trap, theta = linear(p, "in_proj", x).split(sizes, dim=-1)
     z, u = z.view(-1, H, P), u.view(-1, H, P)
-    B = _rms(B.view(-1, R, G, N), mixer.B_norm.eps) * p["B_norm.weight"]
-    C = _rms(C.view(-1, R, G, N), mixer.C_norm.eps) * p["C_norm.weight"]
+    B = rms(B.view(-1, R, G, N), mixer.B_norm.eps) * p["B_norm.weight"]
+    C = rms(C.view(-1, R, G, N), mixer.C_norm.eps) * p["C_norm.weight"]
     heavy = torch.where(a >= 0, 1 + a, 1 / (1 + a.abs()))
     A = -(heavy if mixer.rate == "heavy_tail" else softplus(a)).clamp(min=1e-4)
     delta, lam = softplus(dt + p["dt_bias"]), torch.sigmoid(trap)
@@ -161,8 +161,8 @@ def _mamba3(mixer: Any, x: Tensor, p: dict[str, Tensor], *, mimo: bool) -> Tenso
         k_last, u_last = zeros(R, N), zeros(P)
         for t in range(len(x)):
             angle = angle + math.pi * torch.tanh(theta[t]) * delta[t, h]
-            k = _rotate(B[t, :, h * G // H] + p["B_bias"][h], angle, adjacent=not mimo)
-            q = _rotate(C[t, :, h * G // H] + p["C_bias"][h], angle, adjacent=not mimo)
+            k = rotate(B[t, :, h * G // H] + p["B_bias"][h], angle, adjacent=not mimo)
+            q = rotate(C[t, :, h * G // H] + p["C_bias"][h], angle, adjacent=not mimo)
             decay = torch.exp(delta[t, h] * A[t, h])
             S = decay * S
             for r in range(R):
@@ -171,84 +171,16 @@ def _mamba3(mixer: Any, x: Tensor, p: dict[str, Tensor], *, mimo: bool) -> Tenso
             for r in range(R):
                 o = S.T @ q[r] + p["D"][h] * into[h, r] * u[t, h]
                 if mixer.norm is not None:
-                    o = _rms(o, mixer.norm.eps) * p["norm.weight"].view(H, P)[h]
+                    o = rms(o, mixer.norm.eps) * p["norm.weight"].view(H, P)[h]
                 y[t, h] += out[h, r] * o * silu(gate[h, r] * z[t, h])
             k_last, u_last = k, u[t, h]
-    return _linear(p, "out_proj", y.flatten(1))
-
-
-def attention(mixer: Any, x: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over all tokens so far, with rotary embedding and grouped queries."""
-    return _attention(mixer, x, len(x))
-
-
-def swa(mixer: Any, x: Tensor) -> Tensor:
-    """The same over the last `window_size` tokens."""
-    return _attention(mixer, x, mixer.window)
-
-
-def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
-    p, d = _parameters(mixer), mixer.head_dim
-    q, k, v = (_linear(p, f"{name}_proj", x).view(len(x), -1, d) for name in "qkv")
-    if "q_norm.weight" in p:
-        q, k = _rms(q, mixer.q_norm.eps) * p["q_norm.weight"], _rms(k, mixer.k_norm.eps) * p["k_norm.weight"]
-    if mixer.theta is not None:
-        n = mixer.rotated
-        frequency = mixer.theta ** -(torch.arange(0, n, 2, dtype=x.dtype) / n)
-        if mixer.llama3 is not None:
-            frequency = torch.stack([_stretched(f, mixer.llama3) for f in frequency])
-        angles = torch.arange(len(x), dtype=x.dtype)[:, None] / mixer.condense * frequency
-        for part in (q, k):
-            part[..., :n] = torch.stack([_rotate(*row) for row in zip(part[..., :n], angles, strict=True)])
-    y = zeros(q.shape)
-    for t in range(len(x)):
-        seen = slice(max(t - window + 1, 0), t + 1)
-        for h in range(q.shape[1]):
-            group = h * k.shape[1] // q.shape[1]
-            weights = torch.softmax(k[seen, group] @ q[t, h] / math.sqrt(d), dim=0)
-            y[t, h] = weights @ v[seen, group]
-    return _linear(p, "o_proj", y.flatten(1))
-
-
-def _stretched(frequency: Tensor, how: dict[str, float]) -> Tensor:
-    low, high = how["low_freq_factor"], how["high_freq_factor"]
-    turns = how["original_max_position_embeddings"] * frequency / (2 * math.pi)
-    if turns > high:
-        return frequency
-    share = 0.0 if turns < low else (turns - low) / (high - low)
-    return (1 - share) * frequency / how["factor"] + share * frequency
-
-
-def _parameters(mixer: Any) -> dict[str, Tensor]:
-    return {name: parameter.detach().double() for name, parameter in mixer.named_parameters()}
-
-
-def _linear(p: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    y = x @ p[f"{name}.weight"].T
-    return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
-
-
-def _low_rank(p: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return _linear(p, f"{name}.1", _linear(p, f"{name}.0", x))
-
-
-def _rms(x: Tensor, eps: float) -> Tensor:
-    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps)
-
-
-def _convolve(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
-    y = zeros(x.shape) if bias is None else bias.expand(x.shape).clone()
-    W = taps.shape[-1]
-    for t in range(len(x)):
-        for j in range(max(W - 1 - t, 0), W):
-            y[t] += taps[:, 0, j] * x[t - W + 1 + j]
-    return y
+    return linear(p, "out_proj", y.flatten(1))
 
 
 def _queries_keys_values(mixer: Any, p: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     how: dict[str, Any] = {"silu": silu, "relu": torch.relu, "elu": lambda y: elu(y) + 1, "identity": lambda y: y}
     activation = how[getattr(mixer, "activation", "silu")]
-    q, k, v = (_convolve(x @ p[f"{n}_proj.weight"].T, p[f"{n}_conv1d.weight"], None) for n in "qkv")
+    q, k, v = (convolve(x @ p[f"{n}_proj.weight"].T, p[f"{n}_conv1d.weight"], None) for n in "qkv")
     q, k = (activation(part).view(len(x), mixer.num_heads, mixer.key_dim) for part in (q, k))
     if getattr(mixer, "norm", "l2") == "l2":
         q, k = (part / torch.sqrt((part * part).sum(-1, keepdim=True) + 1e-6) for part in (q, k))
@@ -268,22 +200,11 @@ def _run(step: Step, x: Tensor, heads: int, shape: tuple[int, int]) -> Tensor:
 
 
 def _gated_output(mixer: Any, p: dict[str, Tensor], x: Tensor, o: Tensor) -> Tensor:
-    o = (_rms(o, mixer.o_norm.eps) * p["o_norm.weight"]).flatten(1)
+    o = (rms(o, mixer.o_norm.eps) * p["o_norm.weight"]).flatten(1)
     if mixer.gate != "none":
-        gate = _low_rank(p, "g_proj", x) if "g_proj.0.weight" in p else _linear(p, "g_proj", x)
+        gate = low_rank(p, "g_proj", x) if "g_proj.0.weight" in p else linear(p, "g_proj", x)
         o = o * (silu(gate) if mixer.gate == "silu" else torch.sigmoid(gate))
-    return _linear(p, "o_proj", o)
-
-
-def _rotate(x: Tensor, angle: Tensor, *, adjacent: bool = False) -> Tensor:
-    """Turn the first pairs of x [..., d] by the angles; pairs are (2i, 2i + 1) or (i, i + d/2)."""
-    y, half = x.clone(), x.shape[-1] // 2
-    for i in range(len(angle)):
-        first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + half)
-        cos, sin = torch.cos(angle[i]), torch.sin(angle[i])
-        y[..., first] = cos * x[..., first] - sin * x[..., second]
-        y[..., second] = sin * x[..., first] + cos * x[..., second]
-    return y
+    return linear(p, "o_proj", o)
 
 
 REFERENCES: dict[str, Callable[[Any, Tensor], Tensor]] = {

@@ -54,11 +54,11 @@ def limits_of(
 def bytes_per_token(model: GDN2ForCausalLM) -> int:
     """Bytes of activations of one token at the widest place of a block, with what is alive beside it.
 
-    That is about twelve tensors of the keys' or values' width, eight of the model's, three of the SwiGLU's, in float32.
+    That is about twelve tensors of the keys' or values' width, eight of the model's, three of the MLP's, in float32.
     """
     config = model.config
     heads = (config.num_heads or 1) * config.head_dim + (config.num_value_heads or 1) * (config.value_head_dim or 1)
-    return int(4 * (8 * config.hidden_size + 12 * heads + 3 * config.intermediate_size))
+    return int(4 * (8 * config.hidden_size + 12 * heads + 3 * config.mlp_channels))
 
 
 def free_bytes(device: torch.device) -> int:

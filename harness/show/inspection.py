@@ -87,11 +87,13 @@ def lines(found: Description, tokenizer: Mapping[str, Any]) -> list[tuple[str, s
 
 def _folded(found: Description) -> list[tuple[str, Any]]:
     """(which layers, a run that represents them)."""
-    names = list(found.config["layers"])
+    layers = found.config["layers"]
+    names = list(zip(layers, found.config["mlps"] or ["swiglu"] * len(layers), strict=True))
     for period in range(2, min(9, len(names) // 2 + 1)):
         if len(found.layers) > period and all(name == names[index % period] for index, name in enumerate(names)):
             by_layer = [run for run in found.layers for _ in range(run.last - run.first + 1)]
-            shown, rows = set(), []
+            shown: set[tuple[str, str]] = set()
+            rows = []
             for offset in range(period):
                 if names[offset] not in shown:
                     shown.add(names[offset])

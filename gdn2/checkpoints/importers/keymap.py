@@ -27,14 +27,18 @@ class Entry:
         source: its name.
         targets: our names.
         split: makes the targets' tensors of it, in their order; None: it is the only target, in another shape at most.
+        shape: what the source must have; None: the rows of its targets together.
     """
 
     source: str
     targets: tuple[str, ...]
     split: Callable[[Tensor], Sequence[Tensor]] | None = None
+    shape: Shape | None = None
 
     def expected(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The shape that the source must have: the rows of its targets together."""
+        """The shape that the source must have."""
+        if self.shape is not None:
+            return self.shape
         first, *rest = (shapes[name] for name in self.targets)
         return (first[0] + sum(shape[0] for shape in rest), *first[1:])
 

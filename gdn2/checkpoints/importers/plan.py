@@ -108,6 +108,7 @@ def make_plan(
     entries: Callable[[GDN2Config, list[str]], list[Entry]],
     assumed: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    not_read: tuple[str, ...] = (),
 ) -> ImportPlan:
     """Make the plan for a configuration, and check it.
 
@@ -118,6 +119,7 @@ def make_plan(
         entries: the key map for a configuration and the names of its tensors.
         assumed: fields that the source does not tell.
         settings: fields that the user has set; they win over the others.
+        not_read: beginnings of the names of tensors that are of another model in the same folder.
 
     Raises:
         CheckpointError: a configuration that is not possible, or tensors that do not fit it; all of them are listed.
@@ -135,7 +137,7 @@ def make_plan(
     if config.tie_word_embeddings:
         del shapes[HEAD]
     mapped = tuple(entries(config, list(shapes)))
-    left_out = [*(key for key in stored if is_buffer(key)), *stored.left_out]
+    left_out = [*(key for key in stored if is_buffer(key) or key.startswith(not_read)), *stored.left_out]
     if config.tie_word_embeddings:
         left_out += _duplicate_head(source, name, mapped)
     if found := problems(mapped, stored, shapes, left_out):

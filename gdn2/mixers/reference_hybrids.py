@@ -1,0 +1,84 @@
+"""Attention and the mixture of experts once more, token by token and head by head in float64: their specification.
+
+They read parameters by name and call no module's forward.
+
+Letters: T tokens, D width, d channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from gdn2.mixers.reference_parts import linear, parameters, rms, rotate, zeros
+
+
+def attention(mixer: Any, x: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over all tokens so far, with rotary embedding and grouped queries."""
+    return _attention(mixer, x, len(x))
+
+
+def swa(mixer: Any, x: Tensor) -> Tensor:
+    """The same over the last `window_size` tokens."""
+    return _attention(mixer, x, mixer.window)
+
+
+def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
+    p, d = parameters(mixer), mixer.head_dim
+    q, k, v = (linear(p, f"{name}_proj", x).view(len(x), -1, d) for name in "qkv")
+    if "q_norm.weight" in p:
+        centre = 1 if mixer.q_norm.zero_centred else 0
+        q = rms(q, mixer.q_norm.eps) * (centre + p["q_norm.weight"])
+        k = rms(k, mixer.k_norm.eps) * (centre + p["k_norm.weight"])
+    if mixer.theta is not None:
+        n = mixer.rotated
+        frequency = mixer.theta ** -(torch.arange(0, n, 2, dtype=x.dtype) / n)
+        if mixer.llama3 is not None:
+            frequency = torch.stack([_stretched(f, mixer.llama3) for f in frequency])
+        angles = torch.arange(len(x), dtype=x.dtype)[:, None] / mixer.condense * frequency
+        for part in (q, k):
+            part[..., :n] = torch.stack([rotate(*row) for row in zip(part[..., :n], angles, strict=True)])
+    y = zeros(q.shape)
+    for t in range(len(x)):
+        seen = slice(max(t - window + 1, 0), t + 1)
+        for h in range(q.shape[1]):
+            group = h * k.shape[1] // q.shape[1]
+            weights = torch.softmax(k[seen, group] @ q[t, h] / math.sqrt(d), dim=0)
+            y[t, h] = weights @ v[seen, group]
+    y = y.flatten(1)
+    if "g_proj.weight" in p:
+        y = y * torch.sigmoid(linear(p, "g_proj", x))
+    return linear(p, "o_proj", y)
+
+
+def experts(mlp: Any, x: Tensor) -> Tensor:
+    """The sum of a token's best experts, each times its share of softmax(router(x)), and of the shared expert."""
+    p = parameters(mlp)
+    y = zeros(x.shape)
+    for t, token in enumerate(x):
+        shares = torch.softmax(linear(p, "router", token), dim=0)
+        best = sorted(range(len(shares)), key=lambda e: -float(shares[e]))[: mlp.per_token]
+        total = sum(shares[e] for e in best) if mlp.weights_sum else 1
+        for e in best:
+            y[t] += shares[e] / total * _swiglu(p, f"experts.{e}", token)
+        if "shared_gate.weight" in p:
+            y[t] += torch.sigmoid(linear(p, "shared_gate", token)) * _swiglu(p, "shared_expert", token)
+    return y
+
+
+def _swiglu(p: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    inner = silu(linear(p, f"{name}.gate_proj", x)) * linear(p, f"{name}.up_proj", x)
+    return linear(p, f"{name}.down_proj", inner)
+
+
+def _stretched(frequency: Tensor, how: dict[str, float]) -> Tensor:
+    low, high = how["low_freq_factor"], how["high_freq_factor"]
+    turns = how["original_max_position_embeddings"] * frequency / (2 * math.pi)
+    if turns > high:
+        return frequency
+    share = 0.0 if turns < low else (turns - low) / (high - low)
+    return (1 - share) * frequency / how["factor"] + share * frequency

@@ -1,0 +1,177 @@
+"""transformers' hybrids against their import: the same logits, the same greedy text; what does not fit by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from gdn2.checkpoints import CheckpointError, load_checkpoint
+from gdn2.checkpoints.describe import describe
+from gdn2.checkpoints.importers import import_checkpoint, plan_import
+
+TOLERANCE = 4e-5  # of logits with a standard deviation of about 1; either side is off by half of it from float64
+IDS = torch.randint(1, 97, (2, 37), generator=torch.Generator().manual_seed(3))
+COMMON: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "intermediate_size": 56,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}
+DELTA: dict[str, Any] = {
+    "head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
+}
+EXPERTS: dict[str, Any] = {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 16,
+}
+HALF_ROTATED = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Qwen3-Next": ("qwen3_next", {**DELTA, "num_experts": 0}),
+    "Qwen3-Next with biases, half rotated": (
+        "qwen3_next",
+        {**DELTA, "num_experts": 0, "attention_bias": True, "rope_parameters": HALF_ROTATED},
+    ),
+    "Qwen3-Next with experts": ("qwen3_next", {**DELTA, **EXPERTS}),
+    "Qwen3-Next with experts in some layers": (
+        "qwen3_next",
+        {**DELTA, **EXPERTS, "mlp_only_layers": [1], "norm_topk_prob": False},
+    ),
+    "Qwen3.5": ("qwen3_5_text", DELTA),
+    "Qwen3.5 with experts": ("qwen3_5_moe_text", {**DELTA, **EXPERTS}),
+}
+
+
+def source_model(kind: str, fields: dict[str, Any]) -> Any:
+    """A random model in which every bias and norm counts, and whose states last."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**COMMON, **fields})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("bias", "norm.weight", "layernorm.weight")):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+            if name.endswith("dt_bias"):
+                parameter.sub_(3.0)  # what decays at once leaves an output of rounding errors to be normalised
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_import_computes_what_the_source_computes(tmp_path: Path, name: str) -> None:
+    source = source_model(*MODELS[name])
+    source.save_pretrained(tmp_path / "source")
+    import_checkpoint(tmp_path / "source", tmp_path / "new")
+    model: Any = load_checkpoint(tmp_path / "new")
+    with torch.no_grad():
+        theirs, ours = source(IDS).logits, model(IDS).logits
+        difference, spread = float((ours - theirs).abs().max()), float(theirs.std())
+        print(f"{name}: largest difference {difference:.1e} of logits with standard deviation {spread:.2f}")
+        assert spread > 0.7
+        assert difference < TOLERANCE
+        written = source.generate(IDS, max_new_tokens=12, do_sample=False)
+        assert torch.equal(model.generate(IDS, max_new_tokens=12, do_sample=False), written)
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in source.parameters())
+
+
+def test_inspect_describes_layers_gates_and_experts(tmp_path: Path) -> None:
+    source_model(*MODELS["Qwen3-Next with experts in some layers"]).save_pretrained(tmp_path)
+    found = describe(tmp_path)
+    assert [(run.first, run.last, run.mixer) for run in found.layers] == [
+        (0, 0, "gated_deltanet"),
+        (1, 1, "attention"),
+        (2, 2, "gated_deltanet"),
+    ]
+    assert (
+        found.layers[0].what
+        == "4 heads of 16 x 8 in groups of 2, silu gate; 2 of 6 experts of 24 and a shared one of 16"
+    )
+    assert found.layers[1].what.endswith("rotary base 10,000 in 25% of the channels, sigmoid gate")
+    delta, tails, keys = 4 * 16 * 8, 3 * (2 * 32 + 32), 2 * 2 * 16
+    assert found.state["floats"] == 2 * (delta + tails)
+    assert found.state["token_floats"] == keys
+
+
+def test_a_model_of_pictures_and_text_gives_its_text_model(tmp_path: Path) -> None:
+    """With the decoder inside, stacked experts, and what predicts several tokens or sees pictures left out."""
+    source = source_model(*MODELS["Qwen3.5 with experts"])
+    source.save_pretrained(tmp_path / "plain")
+    import_checkpoint(tmp_path / "plain", tmp_path / "expected")
+    inside = {name.replace("model.", "model.language_model.", 1): part for name, part in source.state_dict().items()}
+    inside |= {"mtp.norm.weight": torch.ones(3), "model.visual.patch_embed.weight": torch.ones(3)}
+    (tmp_path / "pictures").mkdir()
+    save_file({name: part.contiguous() for name, part in inside.items()}, tmp_path / "pictures" / "model.safetensors")
+    text = json.loads((tmp_path / "plain" / "config.json").read_text())
+    outer = {"model_type": "qwen3_5_moe", "text_config": text, "vision_config": {"depth": 2}, "image_token_id": 5}
+    (tmp_path / "pictures" / "config.json").write_text(json.dumps(outer))
+    plan = import_checkpoint(tmp_path / "pictures", tmp_path / "new")
+    assert sorted(plan.unused) == ["model.visual.patch_embed.weight", "mtp.norm.weight"]
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("expected", "new"))
+    assert sorted(found) == sorted(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("Qwen3-Next", {"layer_types": ["linear_attention"] * 3}, r"missing: .*unknown: .*layers\.1\.self_attn"),
+        ("Qwen3-Next", {"layer_types": ["mamba"] * 3}, "layer_types 'mamba' are not supported"),
+        ("Qwen3-Next", {"layer_types": ["full_attention"] * 2}, "names 2 layers but num_hidden_layers is 3"),
+        ("Qwen3-Next", {"num_experts": 6, "num_experts_per_tok": 7}, "experts_per_token must be at most num_experts"),
+        ("Qwen3-Next", {"num_experts": 2, "num_experts_per_tok": 2}, r"missing: model\.layers\.0\.mlp\.experts"),
+        ("Qwen3-Next", {"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported"),
+        ("Qwen3-Next", {"use_sliding_window": True}, "use_sliding_window = True is not supported"),
+        ("Qwen3-Next", {"magic": 3}, "magic = 3 is not known"),
+        ("Qwen3-Next", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type = 'yarn' is not"),
+        ("Qwen3-Next", {"linear_key_head_dim": 8}, r"of another shape: .*conv1d\.weight"),
+        ("Qwen3-Next with experts", {"mlp_only_layers": "all"}, "mlp_only_layers = 'all' must be a list"),
+        ("Qwen3-Next with experts", {"num_experts": 4}, r"unknown: model\.layers\.0\.mlp\.experts\.4"),
+        ("Qwen3.5", {"num_experts": 4}, "num_experts = 4 is not known"),
+    ],
+)
+def test_what_contradicts_or_is_not_there_is_named(
+    tmp_path: Path, name: str, change: dict[str, Any], message: str
+) -> None:
+    source_model(*MODELS[name]).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=message):
+        plan_import(tmp_path)
+
+
+def test_experts_without_a_router_are_named(tmp_path: Path) -> None:
+    source_model(*MODELS["Qwen3-Next with experts"]).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {n: w for n, w in weights.items() if n != "model.layers.1.mlp.gate.weight"}, tmp_path / "model.safetensors"
+    )
+    with pytest.raises(CheckpointError, match=r"1 missing: model\.layers\.1\.mlp\.gate\.weight"):
+        plan_import(tmp_path)
+
+
+def test_a_hybrid_config_beside_another_model_is_refused(tmp_path: Path) -> None:
+    source_model(*MODELS["Qwen3-Next"]).save_pretrained(tmp_path)
+    config = AutoConfig.for_model("llama", **{key: value for key, value in COMMON.items() if key != "layer_types"})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_bytes((tmp_path / "config.json").read_bytes())
+    with pytest.raises(
+        CheckpointError, match=r"do not fit the format 'transformers qwen3_next': .* missing: .*linear_attn"
+    ):
+        plan_import(tmp_path / "other")
