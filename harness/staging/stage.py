@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basis.errors import FileError
 from basis.files import replacing
 from harness.errors import UserError
 from harness.staging.fetching import Fetched, from_hub, from_wheel, tokenizer_from_hub, wheel_path
@@ -219,10 +220,9 @@ def _pins(like: Path | None) -> dict[str, Any]:
     if like is None:
         return {}
     try:
-        entries = json.loads(like.read_text(encoding="utf-8"))["files"]
-        return {name: {"sha256": entry["sha256"], **entry} for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--like {like}: not a manifest.json of staged data ({error!r})") from error
+        return data.parse_manifest(like)
+    except FileError as error:
+        raise UserError(f"--like {error}; give the manifest.json of another machine's data folder") from error
 
 
 def _is_other(name: str, pins: Mapping[str, Any]) -> bool:
