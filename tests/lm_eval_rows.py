@@ -15,7 +15,7 @@ TASKS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "wikitext/wikitext.yaml",
         [{"page": ' = Title = \n It \'s 5 @,@ 000 km ( long ) , N of " here " .\n'}],
     ),
-    "lambada_openai": ("lambada/lambada_openai.yaml", [{"text": "He said  to the naïve dog"}, {"text": "one two"}]),
+    "lambada_openai": ("lambada/lambada_openai.yaml", [{"text": "He said\n to the naïve dog"}, {"text": "one two"}]),
     "piqa": (
         "piqa/piqa.yaml",
         [{"goal": "To cool,", "sol1": "wait.", "sol2": " heat!", "label": 0}]
@@ -43,7 +43,7 @@ TASKS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     ),
     "boolq": (
         "super_glue/boolq/default.yaml",
-        [{"question": "is it so", "passage": "It is — so.\n", "idx": 0, "label": 1}]
+        [{"question": "is it so", "passage": "It -- It is — so.\n", "idx": 0, "label": 1}]
         + [{"question": "no", "passage": "Not.", "idx": 1, "label": 0}],
     ),
 }

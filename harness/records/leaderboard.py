@@ -14,6 +14,7 @@ from harness.records.choice import Candidate, Choice, choose, reason_against
 from harness.records.published import PublishedRow, table_rows
 from harness.records.record import RunRecord
 from harness.records.table import Entry, Header, Row, Table
+from tasks import data as staged
 from tasks.families import unit_of
 from tasks.metrics import Unit
 from tasks.registry import Average, Column, Published, Suite, resolve_column
@@ -43,6 +44,8 @@ def build_table(
         shown = [None if choice is None else choice.shown for choice in choices]
         if any(shown):
             table.rows.append(_row(table, suite, title, OURS, shown))
+            if (missing := _missing(suite, shown)) is not None:
+                table.missing.append(f"{title}: {missing}")
             passed_over += [(title, choice) for choice in choices if choice is not None]
     if run is not None:
         _add_run(table, suite, run, passed_over)
@@ -98,14 +101,26 @@ def _remarks(suite: Suite, column: Column, candidate: Candidate) -> list[str]:
         found.append(f"{cell.protocol.samples or 'all'} samples instead of {wanted or 'all'}")
     if score.unscored:
         found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
-    if candidate.run.model.quantised:
-        found.append(f"weights quantised: {candidate.run.model.quantised}")
     found += candidate.differences
+    found += _sources(candidate)
     if empty := cell.documents.get("empty_answers"):
         found.append(f"{empty} answers were empty")
     if cell.truncated:
         found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.protocol.max_length})")
     return found
+
+
+def _sources(candidate: Candidate) -> list[str]:
+    """What its rows are, by the hashes of its protocol, where a package's stand in for those that lm-eval reads."""
+    notes = [staged.source_note(name, sha256) for name, sha256 in candidate.cell.protocol.data.items()]
+    return [note for note in notes if note is not None]
+
+
+def _missing(suite: Suite, shown: Sequence[Candidate | None]) -> str | None:
+    """The tasks that a model was not asked where a package has no rows of them; None where that is not so."""
+    absent = [column.task for column, candidate in zip(suite.columns, shown, strict=True) if candidate is None]
+    replaced = any(candidate is not None and _sources(candidate) for candidate in shown)
+    return ", ".join(dict.fromkeys(absent)) if absent and replaced else None
 
 
 def _mean(suite: Suite, average: Average, entries: Sequence[Entry | None]) -> Entry | None:

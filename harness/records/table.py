@@ -80,6 +80,7 @@ class Table:
         rows: the models, those of one section one after the other.
         notes: numbered from 1.
         passed: what was passed over, one sentence each.
+        missing: a model and the tasks that it was not asked, for want of their rows in a package.
     """
 
     title: str
@@ -88,6 +89,7 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> int:
         """The number of a note; the same text is written once."""

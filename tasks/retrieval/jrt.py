@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.retrieval.prompts import RULES
 from tasks.retrieval.rows import SOURCES, Row, load
@@ -83,20 +82,22 @@ def build(
         TaskError: a wrong field, no tokenizer, or changed columns.
         DataNotStaged: the data set is missing.
     """
+    import datasets
+
     parsed = JrtSpec.parse(spec)
     source = tokenizer or pretrained
     if source is None:
         raise TaskError('the window is counted in tokens: give a tokenizer, --metadata \'{"tokenizer": "PATH"}\'')
     loaded = load_tokenizer(source) if isinstance(source, str) else source
     rows, dropped = load(SOURCES[parsed.source])
-    name = f"jrt_{parsed.source}"  # once and twice ask the same documents
+    name = _task_name(parsed.source)  # once and twice ask the same documents
     chosen = choose(name, rows, SubsetSpec(samples=parsed.samples, seed=parsed.seed), max_samples)
     docs = [
         _document(row, parsed, loaded, context_prefix)
         | {"index": index, "source_rows": len(rows) + dropped, "dropped_rows": dropped}
         for index, row in enumerate(chosen)
     ]
-    return {"test": as_dataset(docs)}
+    return {"test": datasets.Dataset.from_list(docs)}
 
 
 def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> d
     return {
         "input": prompt,
         "outputs": list(row.labels),
-        "task": f"jrt_{spec.source}" + ("_twice" if spec.reads == 2 else ""),
+        "task": _task_name(spec.source) + ("_twice" if spec.reads == 2 else ""),
         "length": spec.length,
         "query": row.parts.asked,
         "id": row.id,
@@ -131,3 +132,8 @@ def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> d
         "answer_in_prompt": in_prompt,
         "sample_hash": text_hash(prompt, *row.labels),
     }
+
+
+def _task_name(source: str) -> str:
+    """What a source's task is called, read once."""
+    return source if source.startswith("olmo_") else f"jrt_{source}"

