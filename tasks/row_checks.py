@@ -93,6 +93,7 @@ OF_ROWS: dict[str, tuple[RowTest, ...]] = {
     "openbookqa": (_texts("question_stem"), _labelled_choices),
     "social_iqa": (_one_of("label", "1", "2", "3"), _texts("context", "question")),
     "boolq": (_one_of("label", 0, 1), _texts("passage", "question")),
+    "wikitext": (_texts("page"),),
     "lambada_openai": (_texts("text"),),
     "olmo_lambada": (_texts("text"),),
     "olmo_squad": (_texts("context", "question"),),
@@ -101,6 +102,7 @@ OF_ROWS: dict[str, tuple[RowTest, ...]] = {
 }
 """By data set, what every row must be."""
 OF_ALL: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "wikitext": (("page", " @", "the marks of WikiText's tokenisation"),),
     "lambada_openai": (("text", "\n", "the line ends of OpenAI's text"),),
     "boolq": (("passage", " -- ", "the title in front of SuperGLUE's passages"),),
 }

@@ -204,12 +204,19 @@ def test_rows_are_looked_at_and_not_their_columns_only(name: str, changed: dict[
         check_rows("here", f"{name}.jsonl", [rows[0] | changed, *rows[1:]])
 
 
-def test_boolq_of_another_edition_is_noticed_by_its_passages() -> None:
-    rows = [row | {"passage": row["passage"].replace(" -- ", ": ")} for row in TASKS["boolq"][1]]
-    with pytest.raises(
-        TaskError, match="no 'passage' of 2 rows has ' -- ', the title in front of SuperGLUE's passages"
-    ):
-        check_rows("here", "boolq.jsonl", rows)
+@pytest.mark.parametrize(
+    ("name", "column", "mark", "message"),
+    [
+        ("boolq", "passage", " -- ", "has ' -- ', the title in front of SuperGLUE's passages"),
+        ("lambada_openai", "text", "\n", r"has '\\n', the line ends of OpenAI's text"),
+        ("wikitext", "page", " @", "has ' @', the marks of WikiText's tokenisation"),
+    ],
+)
+def test_another_edition_is_noticed_by_its_texts(name: str, column: str, mark: str, message: str) -> None:
+    rows = TASKS[name][1]
+    check_rows("here", f"{name}.jsonl", rows)
+    with pytest.raises(TaskError, match=f"here: no '{column}' of {len(rows)} rows {message}; this is another edition"):
+        check_rows("here", f"{name}.jsonl", [row | {column: row[column].replace(mark, " ")} for row in rows])
 
 
 def test_a_file_stays_with_the_source_that_it_was_staged_from(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,9 +200,11 @@ def _check_data(tasks: Iterable[ResolvedTask], suite: str | None) -> None:
     names = dict.fromkeys(name for task in listed for name in task.data)
     if missing := [name for name in names if not (data.data_dir() / name).is_file()]:
         wanted = suite or " ".join(name.rsplit(".", 1)[0] for name in missing)
+        shots = any(task.info.examples in missing for task in listed if task.shots)
+        hint = " (solved examples are training rows, which only the hub has; --shots 0 needs none)" if shots else ""
         raise data.DataNotStaged(
             f"{', '.join(missing)} not staged in {data.data_dir()}; on a connected machine run "
-            f"`python run_eval.py stage {wanted}`"
+            f"`python run_eval.py stage {wanted}`{hint}"
         )
     for task in listed:
         data_hashes(task)
