@@ -9,7 +9,8 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 
 import yaml
 
-from basis.errors import UserError
+from basis.errors import FileError, UserError, reason
 from tasks.errors import TaskError
+from tasks.manifests import parse_manifest
 from tasks.row_checks import check_rows
 
 SOURCES_FILE = Path(__file__).with_name("sources.yaml")
@@ -80,12 +82,31 @@ def path(name: str) -> Path:
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """Per staged file its source, url, bytes, sha256 and date; empty when nothing was staged or it cannot be read."""
-    try:
-        files = json.loads((data_dir() / MANIFEST_NAME).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """Per staged file its source, url, bytes, sha256 and date; empty when there is no manifest.
+
+    Raises:
+        DataNotStaged: the manifest is damaged or holds something else.
+    """
+    file = data_dir() / MANIFEST_NAME
+    if not file.exists():
         return {}
-    return files if isinstance(files, dict) else {}
+    try:
+        return parse_manifest(file)
+    except FileError as error:
+        raise DataNotStaged(
+            f"{error}; delete it and run `python run_eval.py stage`, which knows again what comes from the package "
+            "(name other files to stage them anew)"
+        ) from error
+
+
+def unverified(names: Iterable[str]) -> list[str]:
+    """The staged files among `names` whose bytes neither the manifest nor sources.yaml can vouch for."""
+    manifest, declared = read_manifest(), sources()["files"]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if name not in manifest and declared.get(name, {}).get("sha256") != file_sha256(path(name))
+    ]
 
 
 def sources() -> dict[str, Any]:
@@ -173,46 +194,48 @@ def _essays_text(file: Path) -> str:
 @lru_cache(maxsize=4)
 def _squad_items(file: Path) -> tuple[SquadItem, ...]:
     items: list[SquadItem] = []
-    for article in read_json(file)["data"]:
-        for paragraph in article["paragraphs"]:
-            for qa in paragraph["qas"]:
-                answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
-                if qa["is_impossible"] or not answers:
-                    continue
-                items.append(
-                    SquadItem(
-                        id=qa["id"],
-                        title=article["title"],
-                        context=paragraph["context"],
-                        question=qa["question"].strip(),
-                        answers=answers,
+    with _reading(file):
+        for article in read_json(file)["data"]:
+            for paragraph in article["paragraphs"]:
+                for qa in paragraph["qas"]:
+                    answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
+                    if qa["is_impossible"] or not answers:
+                        continue
+                    items.append(
+                        SquadItem(
+                            id=qa["id"],
+                            title=article["title"],
+                            context=paragraph["context"],
+                            question=qa["question"].strip(),
+                            answers=answers,
+                        )
                     )
-                )
     return tuple(items)
 
 
 @lru_cache(maxsize=1)
 def _hotpotqa_items(file: Path) -> tuple[HotpotItem, ...]:
-    return tuple(
-        HotpotItem(
-            id=item["_id"],
-            question=item["question"].strip(),
-            answer=item["answer"],
-            context="\n".join(f"{title}\n{''.join(sentences).strip()}" for title, sentences in item["context"]),
+    with _reading(file):
+        return tuple(
+            HotpotItem(
+                id=item["_id"],
+                question=item["question"].strip(),
+                answer=item["answer"],
+                context="\n".join(f"{title}\n{''.join(sentences).strip()}" for title, sentences in item["context"]),
+            )
+            for item in read_json(file)
+            if item["answer"] not in ("yes", "no")
         )
-        for item in read_json(file)
-        if item["answer"] not in ("yes", "no")
-    )
 
 
 @lru_cache(maxsize=4)
 def _rows(file: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
     found: list[dict[str, Any]] = []
-    with file.open(encoding="utf-8") as lines:
+    with _reading(file), file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataNotStaged(
                     f"{file}, line {number}: damaged ({error}); run `python run_eval.py stage {file.stem}`"
                 ) from error
@@ -224,13 +247,25 @@ def _rows(file: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
 
 @lru_cache(maxsize=4)
 def _paragraphs(file: Path) -> tuple[Paragraph, ...]:
-    with file.open(encoding="utf-8") as lines:
+    with _reading(file), file.open(encoding="utf-8") as lines:
         return tuple(Paragraph(**json.loads(line)) for line in lines)
 
 
 def read_json(file: Path) -> Any:
     """The content of a JSON file. Raises DataNotStaged when it is damaged."""
-    try:
+    with _reading(file):
         return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataNotStaged(f"{file} is damaged ({error}); run `python run_eval.py stage {file.stem}`") from error
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Say which staged file is damaged or holds something else, whatever its content leads to."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        kind = type(error).__name__
+        raise DataNotStaged(
+            f"{file} is damaged ({kind}: {reason(error)}); run `python run_eval.py stage {file.stem}`"
+        ) from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import data
+from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.subset import SubsetSpec, choose, text_hash
 
@@ -30,8 +31,6 @@ def build(
         TaskError: a wrong field, or changed columns.
         DataNotStaged: the file is missing.
     """
-    import datasets
-
     if not isinstance(spec.get("file"), str):
         raise TaskError("spec: field 'file' is missing")
     name = spec["file"]
@@ -43,4 +42,4 @@ def build(
         | {"sample_hash": text_hash(json.dumps(row, sort_keys=True, ensure_ascii=False))}
         for index, (place, row) in enumerate(chosen)
     ]
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}

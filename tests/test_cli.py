@@ -101,7 +101,7 @@ class TestMistakes:
     def test_data_changed_after_staging(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "squad.json").write_text('{"data": []}')
-        (tmp_path / "data" / "manifest.json").write_text('{"files": {"squad.json": {"sha256": "0"}}}')
+        (tmp_path / "data" / "manifest.json").write_text('{"files": {"squad.json": {"sha256": "' + "0" * 64 + '"}}}')
         line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")
         assert "has changed since it was staged" in line
 

@@ -282,7 +282,7 @@ def test_another_machines_manifest_gives_its_commits_and_bytes(
     assert list(data.rows("piqa.jsonl")) == PIQA
     assert not any(file.fetched for file in staging.stage(["piqa"], source="hub", like=other, report=quiet))
     other.write_text("[]")
-    with pytest.raises(UserError, match=r"--like .*other\.json: not a manifest\.json"):
+    with pytest.raises(UserError, match=r"--like .*other\.json: not a manifest of staged data"):
         staging.stage(["piqa"], source="hub", like=other, report=quiet)
 
 

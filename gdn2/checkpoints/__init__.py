@@ -3,7 +3,7 @@
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint, hash_files, tokenizer_fingerprint
 from gdn2.checkpoints.loading import SHOWN, load_checkpoint, read_config
-from gdn2.checkpoints.precision import DTYPES, choose_dtype, saved_dtype
+from gdn2.checkpoints.precision import DTYPES, choose_dtype, quantised, saved_dtype
 
 __all__ = [
     "DTYPES",
@@ -14,6 +14,7 @@ __all__ = [
     "fingerprint",
     "hash_files",
     "load_checkpoint",
+    "quantised",
     "read_config",
     "saved_dtype",
     "tokenizer_fingerprint",

@@ -64,6 +64,7 @@ class Description:
         state: for one text: "matrix_floats" (matrices and windows), "floats" (everything), "token_floats" (what full
             attention adds a token), and bytes by the dtype of the model, "bytes" and "token_bytes".
         stored: "dtypes" (parameters by dtype), "files", "bytes".
+        quantised: how the weights are or were quantised; None if they are not.
         assumed: fields that a foreign source does not tell.
         imported: what import.json says, of a checkpoint that was imported.
         sha256: of config and weights.
@@ -76,6 +77,7 @@ class Description:
     parameters: dict[str, int]
     state: dict[str, Any]
     stored: dict[str, Any]
+    quantised: str | None
     assumed: dict[str, Any]
     imported: dict[str, Any]
     sha256: str
@@ -109,6 +111,7 @@ def describe(path: Path) -> Description:
     with torch.device("meta"):
         model = GDN2ForCausalLM(config)
     file = source.folder / IMPORT_FILE
+    imported = read_json(file) if kind == NATIVE and file.is_file() else {}
     return Description(
         path=str(path),
         format=kind,
@@ -118,7 +121,8 @@ def describe(path: Path) -> Description:
         state=_state(model),
         stored=_stored(source.tensors),
         assumed=assumed,
-        imported=read_json(file) if kind == NATIVE and file.is_file() else {},
+        quantised=imported.get("quantised", source.quantised),
+        imported=imported,
         sha256=sha256,
     )
 

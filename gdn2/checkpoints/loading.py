@@ -10,7 +10,7 @@ import torch
 
 from gdn2.checkpoints.errors import CheckpointError, first_line, listed
 from gdn2.checkpoints.folders import checkpoint_folder
-from gdn2.checkpoints.precision import DTYPES, choose_dtype
+from gdn2.checkpoints.precision import DTYPES, IMPORT_FILE, choose_dtype
 from gdn2.checkpoints.shapes import model_shapes
 from gdn2.checkpoints.tensors import STEMS, Stored, Tensors, open_weights, read_json
 from gdn2.config import GDN2Config
@@ -95,7 +95,7 @@ def _refuse_open_gate(fields: Mapping[str, Any], config: GDN2Config, file: Path)
 
 def _refuse_assumed_sigmoid(folder: Path) -> None:
     """Refuse an import of the training code's file that took the gate for a sigmoid, as a release once did."""
-    file = folder / "import.json"
+    file = folder / IMPORT_FILE
     said = read_json(file) if file.is_file() else {}
     assumed = said.get("assumed")
     if said.get("importer") == "official" and isinstance(assumed, dict) and assumed.get("output_gate") == "sigmoid":

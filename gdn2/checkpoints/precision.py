@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from gdn2.checkpoints.errors import CheckpointError
-from gdn2.checkpoints.tensors import Stored, open_weights
+from gdn2.checkpoints.folders import checkpoint_folder
+from gdn2.checkpoints.tensors import Stored, open_weights, read_json
 
 AUTO = "auto"
+IMPORT_FILE = "import.json"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ON_A_CPU = "float32"
 
@@ -37,6 +39,20 @@ def saved_dtype(path: Path) -> str:
     if not found:
         raise CheckpointError(f"{path}: its files with weights hold no tensors; copy them again")
     return next(iter(found))
+
+
+def quantised(path: Path) -> str | None:
+    """How the weights of an import had been quantised, as its import.json says; None if they had not.
+
+    Args:
+        path: a folder of this project.
+
+    Raises:
+        CheckpointError: an import.json that cannot be read.
+    """
+    file = checkpoint_folder(path) / IMPORT_FILE
+    said = read_json(file).get("quantised") if file.is_file() else None
+    return None if said is None else str(said)
 
 
 def choose_dtype(path: Path, dtype: str, device: str) -> str:

@@ -9,7 +9,7 @@ from harness.errors import UserError
 from harness.paths import ZOO
 from tasks import data
 
-WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".gguf")
 
 
 def find_checkpoint(name: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 
-from gdn2.checkpoints import choose_dtype, fingerprint, load_checkpoint, read_config, saved_dtype
+from gdn2.checkpoints import choose_dtype, fingerprint, load_checkpoint, quantised, read_config, saved_dtype
 from gdn2.ops import resolve_backend
 from harness.engine.engine import Engine, Executor
 from harness.engine.executor import LocalExecutor
@@ -168,6 +168,7 @@ class GDN2LM(TextModel):
     def _said(self) -> dict[str, Any]:
         """What is worth a word only where it is not as usual: how the tokenizer was loaded, further ends of text."""
         said = {"tokenizer_note": tokenizer_note(self.tokenizer), "further_end_ids": self.further_end_ids}
+        said["quantised"] = quantised(self.path)
         return {name: value for name, value in said.items() if value}
 
     def _operator_backend(self) -> str | None:

@@ -101,6 +101,8 @@ def _remarks(suite: Suite, column: Column, candidate: Candidate) -> list[str]:
         found.append(f"{cell.protocol.samples or 'all'} samples instead of {wanted or 'all'}")
     if score.unscored:
         found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
+    if candidate.run.model.quantised:
+        found.append(f"weights quantised: {candidate.run.model.quantised}")
     found += candidate.differences
     found += _sources(candidate)
     if empty := cell.documents.get("empty_answers"):

@@ -10,7 +10,7 @@ from harness.records.fields import Amount, Count, Name, Positive
 
 NOW_AND_THEN = (
     *("own_tokenizer", "tokenizer_note", "further_end_ids", "batch_tokens", "batch_rows", "largest_state"),
-    *("workers", "workers_lost", "saved_dtype"),
+    *("workers", "workers_lost", "saved_dtype", "quantised"),
 )
 
 
@@ -88,6 +88,7 @@ class ModelInfo:
         further_end_ids: ids that end a generation besides the tokenizer's end of text.
         dtype: what it ran in, never "auto".
         saved_dtype: what most of its weights are stored in; None in older records.
+        quantised: how its weights had been quantised; None where they had not, or in older records.
         device: where it ran.
         operator_backend: what computed the operator; None where no layer uses it.
         self_test: None in records from before there was one.
@@ -113,6 +114,7 @@ class ModelInfo:
     further_end_ids: tuple[int, ...] = ()
     dtype: str
     saved_dtype: str | None = None
+    quantised: str | None = None
     device: str
     operator_backend: str | None = None
     self_test: SelfTest | None = None

@@ -117,6 +117,12 @@ def with_native_checkpoint(run: ResolvedRun, listener: Listener) -> ResolvedRun:
         run = _imported(run, listener)
     if note := prefix_guess(run.checkpoint, run.context_prefix):
         listener.note(f"note: {note}")
+    if names := data.unverified(name for task in run.tasks for name in task.data):
+        stems = " ".join(name.rsplit(".", 1)[0] for name in names)
+        listener.note(
+            f"note: {', '.join(names)} not in {data.data_dir() / data.MANIFEST_NAME}, so nothing says that the bytes "
+            f"are those that were staged; `python run_eval.py stage {stems}` checks them"
+        )
     if run.left_out:
         listener.note(
             f"left out: {', '.join(run.left_out)}, whose rows come from the hub only and are not staged; "

@@ -73,6 +73,8 @@ def lines(found: Description, tokenizer: Mapping[str, Any]) -> list[tuple[str, s
     said.append(
         ("runs in", f"float32 on a CPU, {next(iter(stored['dtypes']))} on a GPU, unless --dtype says otherwise")
     )
+    if found.quantised:
+        said.append(("quantised", f"{found.quantised}; in the sizes above as the numbers that they stand for"))
     inner = config.get("mixer_norm_eps")
     inside = f" (in mixers {inner:g})" if inner is not None and inner != config["norm_eps"] else ""
     epsilon = f"norm epsilon {config['norm_eps']:g}{inside}, SwiGLU {config['intermediate_size'] or 'none'}"

@@ -50,6 +50,8 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
     size = f"{model.state_bytes:,} bytes" + (f" and {grows:,} a token" if grows else "")
     saved = model.saved_dtype
     dtype = model.dtype if saved in (None, model.dtype) else f"{model.dtype} (saved in {saved})"
+    if model.quantised:
+        dtype += f", weights quantised: {plain(model.quantised)}"
     line = Text(plain(record.name), style="bold")
     line.append(
         f"  {model.parameters:,} parameters, state {size}, {dtype}, context prefix {model.context_prefix}",

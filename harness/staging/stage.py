@@ -16,12 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from basis.errors import FileError
 from basis.files import replacing
 from harness.errors import UserError
 from harness.staging.fetching import Fetched, from_hub, tokenizer_from_hub
 from harness.staging.names import SOURCES, route, select
 from harness.staging.wheels import from_wheels
 from tasks import data
+from tasks.manifests import parse_manifest
 
 MIN_TEXT_CHARACTERS = 200
 
@@ -187,10 +189,9 @@ def _pins(like: Path | None) -> dict[str, Any]:
     if like is None:
         return {}
     try:
-        entries = json.loads(like.read_text(encoding="utf-8"))["files"]
-        return {name: {"sha256": entry["sha256"], **entry} for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--like {like}: not a manifest.json of staged data ({error!r})") from error
+        return parse_manifest(like)
+    except FileError as error:
+        raise UserError(f"--like {error}; give the manifest.json of another machine's data folder") from error
 
 
 def _wiki_split(*, heldout: bool, file: Path) -> bytes:

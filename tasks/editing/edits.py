@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tasks.documents import as_dataset
 from tasks.editing.draws import EditDraw, draw
 from tasks.editing.spec import EditSpec
 from tasks.errors import TaskError
@@ -48,8 +49,6 @@ def build(
         TaskError: a wrong field, no tokenizer, or a length too short for the statements.
         DataNotStaged: the essays are not staged.
     """
-    import datasets
-
     specs = EditSpec.parse_all(spec)
     source = tokenizer or pretrained
     if not source:
@@ -63,7 +62,7 @@ def build(
         count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
         generator = EditGenerator(parsed, loaded, context_prefix=context_prefix)
         docs += [generator.sample(index) for index in range(count)]
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}
 
 
 def make_generator(spec: Mapping[str, Any], tokenizer: Any, *, context_prefix: str = "tokenizer") -> EditGenerator:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.needle import sources
 from tasks.needle.spec import NeedleSpec, lengths_of
@@ -52,8 +53,6 @@ def build(
         TaskError: a wrong field, no tokenizer, a length too short for the templates, or a value in the haystack.
         DataNotStaged: the essays are not staged.
     """
-    import datasets
-
     source = tokenizer or pretrained
     if not source:
         raise TaskError(
@@ -68,7 +67,7 @@ def build(
         count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
         made = NeedleGenerator(parsed, loaded, context_prefix=context_prefix)
         docs += [made.sample(index) for index in range(count)]
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}
 
 
 def make_generator(

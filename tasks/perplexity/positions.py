@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from tasks import data
+from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.perplexity.buckets import bucket_ends, cut_at
 from tasks.subset import SubsetSpec, choose, text_hash
@@ -70,8 +71,6 @@ def build(
         TaskError: a wrong field, no tokenizer, or a text shorter than one document.
         DataNotStaged: the text is missing.
     """
-    import datasets
-
     parsed = PositionSpec.parse(spec)
     source = tokenizer or pretrained
     if source is None:
@@ -99,7 +98,7 @@ def build(
         }
         for index, place in enumerate(chosen)
     ]
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}
 
 
 def _starts(text: str, stride: int) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import data
+from tasks.documents import as_dataset
 from tasks.subset import SubsetSpec, choose, text_hash
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ def build(
         TaskError: a wrong field.
         DataNotStaged: wiki_heldout.jsonl is missing.
     """
-    import datasets
-
     parsed = SubsetSpec.parse(spec)
     docs = [
         {
@@ -37,4 +36,4 @@ def build(
         }
         for index, paragraph in enumerate(choose(TASK, data.wiki_heldout(), parsed, max_samples))
     ]
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.retrieval.prompts import RULES
 from tasks.retrieval.rows import SOURCES, Row, load
@@ -82,8 +83,6 @@ def build(
         TaskError: a wrong field, no tokenizer, or changed columns.
         DataNotStaged: the data set is missing.
     """
-    import datasets
-
     parsed = JrtSpec.parse(spec)
     source = tokenizer or pretrained
     if source is None:
@@ -97,7 +96,7 @@ def build(
         | {"index": index, "source_rows": len(rows) + dropped, "dropped_rows": dropped}
         for index, row in enumerate(chosen)
     ]
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}
 
 
 def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> dict[str, Any]:

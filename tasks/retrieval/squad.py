@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import data
+from tasks.documents import as_dataset
 from tasks.retrieval.prompts import OWN
 from tasks.retrieval.unread import is_given_away
 from tasks.subset import SubsetSpec, choose, text_hash
@@ -38,8 +39,6 @@ def build(
         TaskError: a wrong field.
         DataNotStaged: squad.json is missing.
     """
-    import datasets
-
     parsed = SubsetSpec.parse(spec)
     source = tokenizer or pretrained
     loaded = load_tokenizer(source) if isinstance(source, str) else source
@@ -64,4 +63,4 @@ def build(
                 "sample_hash": text_hash(prompt, *item.answers),
             }
         )
-    return {"test": datasets.Dataset.from_list(docs)}
+    return {"test": as_dataset(docs)}

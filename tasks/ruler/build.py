@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.ruler.exact import Generator
 from tasks.ruler.pool import cell, generator_of
@@ -39,8 +40,6 @@ def build(
         TaskError: a wrong field, no tokenizer, or a length too short for the template.
         DataNotStaged: the essays or questions are not staged.
     """
-    import datasets
-
     parsed = RulerSpec.parse(spec)
     source = tokenizer or pretrained
     if not source:
@@ -50,7 +49,7 @@ def build(
         )
     loaded = load_tokenizer(source) if isinstance(source, str) else source
     count = parsed.samples if max_samples is None else min(parsed.samples, max_samples)
-    return {"test": datasets.Dataset.from_list(cell(parsed, loaded, context_prefix=context_prefix, count=count))}
+    return {"test": as_dataset(cell(parsed, loaded, context_prefix=context_prefix, count=count))}
 
 
 def make_generator(

@@ -56,6 +56,14 @@ class Source:
         return ([self.config_file] if self.config_file else []) + weight_files(self.path)
 
     @property
+    def quantised(self) -> str | None:
+        """How the weights were quantised before they became numbers again; None if they are as they were trained."""
+        return None
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write a tokenizer that is in the weights' own file into a folder; most formats have none there."""
+
+    @property
     def model_type(self) -> str:
         """The field of that name in config.json, or nothing."""
         return str(self.config.get("model_type", ""))

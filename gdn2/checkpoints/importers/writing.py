@@ -23,8 +23,8 @@ from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint
 from gdn2.checkpoints.importers.keymap import Entry
 from gdn2.checkpoints.importers.plan import ImportPlan
+from gdn2.checkpoints.precision import IMPORT_FILE
 
-IMPORT_FILE = "import.json"
 COPIED_TOKENIZER_FILES = (
     *TOKENIZER_FILES,
     "added_tokens.json",
@@ -62,6 +62,8 @@ def write_import(plan: ImportPlan, folder: Path, tokenizer: Path | None = None) 
         _write_weights(plan, temporary)
         for file in files:
             shutil.copyfile(file, temporary / file.name)
+        if tokenizer is None:
+            plan.source.write_tokenizer(temporary)
         _write_json(temporary / "config.json", _config(plan))
         _write_json(temporary / IMPORT_FILE, {**provenance(plan, files), "sha256": fingerprint(temporary)})
         if folder.exists():
@@ -97,6 +99,7 @@ def provenance(plan: ImportPlan, tokenizer: list[Path]) -> dict[str, Any]:
         "tensors_read": len(plan.entries),
         "tensors_written": len(plan.shapes),
         "tensors_unused": list(plan.unused),
+        **({"quantised": plan.source.quantised} if plan.source.quantised else {}),
         "assumed": plan.assumed,
         "settings": plan.settings,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
