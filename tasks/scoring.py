@@ -41,10 +41,10 @@ def contains(prediction: str, references: Sequence[str]) -> float:
 
 
 def find_words(reference: str, text: str) -> int:
-    """Find where a reference first stands in a text as words of its own, case ignored; -1 if nowhere.
+    """Find where a reference first occurs in a text as words of its own, case ignored; -1 if nowhere.
 
-    "200" does not stand in "1,200", "2001" or "200.5", nor "us" in "must". An end of the reference that is no letter or
-    digit needs no border: "2%" stands in "2%s".
+    "200" does not occur in "1,200", "2001" or "200.5", nor "us" in "must". An end of the reference that is no letter or
+    digit needs no border: "2%" occurs in "2%s".
     """
     before = r"(?<!\w)" * _is_word(reference[:1]) + r"(?<!\d[.,])" * reference[:1].isdigit()
     after = r"(?!\w)" * _is_word(reference[-1:]) + r"(?![.,]\d)" * reference[-1:].isdigit()
@@ -53,7 +53,7 @@ def find_words(reference: str, text: str) -> int:
 
 
 def contains_words(prediction: str, references: Sequence[str]) -> float:
-    """1 if any reference stands in the first line that is not empty, as words of its own, case ignored; otherwise 0.
+    """1 if any reference occurs in the first line that is not empty, as words of its own, case ignored; otherwise 0.
 
     The score of this project's own retrieval tasks: of an answer that begins with empty lines it is not the format that
     is scored, and no reference is found inside of other words.

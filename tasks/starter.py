@@ -50,7 +50,7 @@ dataset_kwargs:
 
     scoring: first_line        # string_match_all, string_match_part, contains, first_line, exact_match, f1
     generated_tokens: 32
-generation_kwargs: {{until: ["\\n"], do_sample: false, max_gen_toks: 32}}
+generation_kwargs: {{until: [], do_sample: false, max_gen_toks: 32}}   # with "\\n", an answer behind a line end is lost
 """
 
 

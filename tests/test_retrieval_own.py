@@ -20,6 +20,7 @@ from harness.show.summary import print_summary
 from tasks.registry import load_suite, resolve
 from tasks.retrieval.prompts import RULES, Parts
 from tasks.retrieval.unread import count_given_away, is_given_away
+from tasks.starter import write_starter
 
 LONG = "The streets of the town are long and straight. " * 40
 QUESTIONS = [  # question, answers, whether it is asked
@@ -158,3 +159,10 @@ def test_a_result_of_an_earlier_version_is_shown_and_says_so(tmp_path: Path) -> 
     table = build_table(load_suite(suite), [place(record(cells=(old,)))], published=False)
     assert table.rows[0].entries[0] is not None
     assert "task version 1 instead of 2" in table.notes
+
+
+def test_no_task_that_is_scored_by_its_first_line_with_text_stops_at_an_empty_one(tmp_path: Path) -> None:
+    starter = resolve(str(write_starter("vault_codes", tmp_path)), 1024)
+    assert starter.config["dataset_kwargs"]["spec"]["scoring"] == "first_line"
+    for task in (starter, *(resolve(name) for name in OWN)):
+        assert task.config["generation_kwargs"]["until"] == []

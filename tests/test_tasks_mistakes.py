@@ -90,7 +90,7 @@ def test_a_mistake_names_file_line_and_field(
         ),
         (
             f"include: {BASE}\ntask: mine\ntask: mine\ndataset_kwargs: {{spec: 1}}",
-            r"mine.yaml:3:1: not valid YAML: the field 'task' stands twice",
+            r"mine.yaml:3:1: not valid YAML: the field 'task' is given twice",
         ),
         (
             f"include: {BASE}\ntask: mine\nmetrics: 1\ndataset_kwargs: {{spec: 1}}",

@@ -116,7 +116,7 @@ COLUMN = "{task: niah_single_1, length: 512, metric: acc, samples: 5, label: '51
         (f"suite: s\ncolumns: [{COLUMN}, {COLUMN}]", r"columns\[1\]: niah_single_1 with acc is listed twice"),
         ("suite: [", r"mine\.yaml:1:9: not valid YAML: "),
         ("suite: [s]\ncolumns: [1]", r"mine\.yaml:1:1: field 'suite' must be text, got \['s'\]"),
-        ("suite: s\nsuite: t\ncolumns: [1]", r"mine\.yaml:2:1: not valid YAML: the field 'suite' stands twice"),
+        ("suite: s\nsuite: t\ncolumns: [1]", r"mine\.yaml:2:1: not valid YAML: the field 'suite' is given twice"),
         ("- suite", "must be a mapping of fields"),
     ],
 )

@@ -15,7 +15,7 @@ from tasks.errors import TaskError
 SUMMARY_MARK = "Summary of information above..."
 TRIVIA_MARKS = ("[PAR]", "[DOC]", "[TLE]")
 OWN = "{context}\nQuestion: {question}\nAnswer:"
-"""A question that a base model answers: one that stands bare behind a text is followed by a line end, or by nothing."""
+"""A question that a base model answers. Behind a question without a cue it writes a line end, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

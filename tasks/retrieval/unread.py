@@ -11,13 +11,13 @@ from typing import Any
 from tasks.scoring import contains, score_any, score_contains, score_stripped_value, score_words
 
 SHORTEST = 2
-"""Characters of a reference; one of them stands in nearly every sentence."""
+"""Characters of a reference; one character occurs in nearly every sentence."""
 BY_CONTAINMENT = (score_any, score_contains, score_stripped_value, score_words)
 """Scoring functions that one reference anywhere in an answer satisfies."""
 
 
 def is_given_away(question: str, references: Sequence[str]) -> bool:
-    """Whether a reference has one character, or stands in the question to the letter, case ignored."""
+    """Whether a reference has one character, or occurs in the question to the letter, case ignored."""
     return any(len(reference.strip()) < SHORTEST for reference in references) or bool(contains(question, references))
 
 
