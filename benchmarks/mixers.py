@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gdn2 import GDN2Config, GDN2ForCausalLM  # noqa: E402
-from gdn2.config import LAYERS  # noqa: E402
+from gdn2.config import GROWING_LAYERS, LAYERS  # noqa: E402
 from gdn2.matching import matched_state, state_floats  # noqa: E402
 from gdn2.mixers import Mixer  # noqa: E402
 from gdn2.mixers.reference import reference  # noqa: E402
@@ -35,6 +35,7 @@ from gdn2.padding import Positions  # noqa: E402
 WIDTH, REFERENCE_TOKENS = 512, 64
 LIKE = GDN2Config(hidden_size=WIDTH, num_hidden_layers=1, num_heads=4, head_dim=128)
 SIZES: dict[str, dict[str, int]] = {name: {"value_head_dim": 64} for name in ("mamba2", "mamba3", "mamba3_mimo")}
+SIZES["mla"] = {"latent_size": 128, "latent_key_dim": 128, "latent_value_dim": 128, "shared_key_dim": 64}
 
 
 def make(name: str) -> tuple[GDN2Config, Mixer]:
@@ -46,7 +47,7 @@ def make(name: str) -> tuple[GDN2Config, Mixer]:
         "vocab_size": 2,
     }
     config = GDN2Config(**{**fields, "intermediate_size": 0, **SIZES.get(name, {})})
-    if name != "attention":
+    if name not in GROWING_LAYERS:
         config = matched_state(config, like=LIKE)
     torch.manual_seed(0)
     return config, GDN2ForCausalLM(config).eval().model.layers[0].mixer

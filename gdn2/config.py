@@ -18,6 +18,7 @@ from gdn2.config_checks import (
 from gdn2.config_values import (
     ATTENTION_LAYERS,
     CHOICES,
+    GROWING_LAYERS,
     LAYERS,
     MLPS,
     OUTPUT_GATES,
@@ -29,7 +30,7 @@ from gdn2.config_values import (
 )
 from gdn2.presets import PRESETS
 
-__all__ = ["ATTENTION_LAYERS", "CHOICES", "LAYERS", "OUTPUT_GATES", "SSM_LAYERS", "GDN2Config"]
+__all__ = ["ATTENTION_LAYERS", "CHOICES", "GROWING_LAYERS", "LAYERS", "OUTPUT_GATES", "SSM_LAYERS", "GDN2Config"]
 
 
 class GDN2Config(PreTrainedConfig):
@@ -54,9 +55,15 @@ class GDN2Config(PreTrainedConfig):
         num_experts, experts_per_token, expert_size: how many experts there are, how many of them a token goes through,
             and the hidden channels of one.
         expert_weights_sum: whether the weights of a token's experts are divided by their sum.
-        shared_expert_size: hidden channels of an expert that every token goes through, with a gate; 0: there is none.
+        expert_weights_scale: what these weights are multiplied with.
+        router: of which scores the weights are: "softmax", or "sigmoid" with a bias that counts for the choice only.
+        router_groups, router_groups_kept: equal groups of experts, and how many of them a token chooses from: those
+            whose two best experts have the largest sum (default: one group).
+        shared_expert_size: hidden channels of an expert that every token goes through; 0: there is none.
+        shared_expert_gate: whether its output is gated by a sigmoid, one number a token.
         conv_size: taps of the causal depthwise convolution over q, k and v (Mamba-2: x, B and C).
         gate_rank: inner width of GDN-2's and KDA's low-rank projections (default: `value_head_dim`).
+        gate_bias: whether the low-rank projection of the output gate has a bias.
         output_gate: activation of the gate behind the per-head RMSNorm, "sigmoid", "silu" or "none" (no gate);
             by default what the mixer's paper has (`OUTPUT_GATES`): sigmoid for kda, none for delta_net, else silu.
         erase_range: upper end of the erase gate (KDA, Gated DeltaNet, DeltaNet: of beta): 1.0, or 2.0 to allow
@@ -75,7 +82,14 @@ class GDN2Config(PreTrainedConfig):
             (default: `head_dim`, hidden_size / attention_head_dim, `attention_heads`).
         attention_bias, attention_output_bias: whether q, k, v, and whether the output projection have a bias.
         attention_qk_norm: whether q and k of attention layers pass an RMSNorm a head.
+        attention_norm_whole: whether that norm is over all heads together.
+        attention_norm_eps: its epsilon, and that of the norms of "mla" layers (default: as the norms inside a mixer).
+        attention_post_norm: whether the norms of a block with attention are behind its mixer and its MLP.
         attention_gate: whether attention's output is gated by a sigmoid, a channel.
+        latent_size, shared_key_dim: of "mla" layers: channels of the latent that keys and values are made of, and of
+            the part of a key that all heads share. There are `attention_heads`.
+        latent_key_dim, latent_value_dim: channels of a head's own part of a key, and of a value.
+        query_rank: inner width of the queries' low-rank projection in "mla" layers; None: it is one matrix.
         rope_theta: base of the rotary embedding; None for attention without positions.
         rope_fraction: share of a head's channels that rotate, the first ones; channel i turns with channel i + n / 2 of
             these n.
@@ -112,9 +126,15 @@ class GDN2Config(PreTrainedConfig):
     experts_per_token: int | None = None
     expert_size: int | None = None
     expert_weights_sum: bool = True
+    expert_weights_scale: float = 1.0
+    router: str = "softmax"
+    router_groups: int = 1
+    router_groups_kept: int = 1
     shared_expert_size: int = 0
+    shared_expert_gate: bool = True
     conv_size: int = 4
     gate_rank: int | None = None
+    gate_bias: bool = True
     output_gate: str | None = None
     erase_range: float = 1.0
     decay_floor: float | None = None
@@ -135,7 +155,15 @@ class GDN2Config(PreTrainedConfig):
     attention_bias: bool = False
     attention_output_bias: bool = False
     attention_qk_norm: bool = False
+    attention_norm_whole: bool = False
+    attention_norm_eps: float | None = None
+    attention_post_norm: bool = False
     attention_gate: bool = False
+    latent_size: int | None = None
+    latent_key_dim: int | None = None
+    latent_value_dim: int | None = None
+    shared_key_dim: int | None = None
+    query_rank: int | None = None
     rope_theta: float | None = 10000.0
     rope_fraction: float = 1.0
     condense_ratio: float = 1.0
@@ -175,6 +203,11 @@ class GDN2Config(PreTrainedConfig):
         """The hidden channels that a token goes through at most, of a SwiGLU or of its experts together."""
         experts = (self.experts_per_token or 0) * (self.expert_size or 0) + self.shared_expert_size
         return max(self.intermediate_size, experts if "experts" in (self.mlps or ()) else 0)
+
+    @property
+    def attention_eps(self) -> float:
+        """The epsilon of attention's norms."""
+        return self.mixer_eps if self.attention_norm_eps is None else self.attention_norm_eps
 
     @property
     def mixer_eps(self) -> float:

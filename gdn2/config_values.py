@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 ATTENTION_LAYERS = ("attention", "swa")
 SSM_LAYERS = ("mamba2", "mamba3", "mamba3_mimo")
-LAYERS = ("gdn2", "kda", "gated_deltanet", "delta_net", "gla", *SSM_LAYERS, *ATTENTION_LAYERS)
+LAYERS = ("gdn2", "kda", "gated_deltanet", "delta_net", "gla", *SSM_LAYERS, *ATTENTION_LAYERS, "mla")
+GROWING_LAYERS = ("attention", "mla")  # whose state grows with every token
+LATENT = ("latent_size", "latent_key_dim", "latent_value_dim", "shared_key_dim")
 UNGROUPED = ("delta_net", "gla", *SSM_LAYERS)  # as many value heads as heads
 MLPS = ("swiglu", "experts")
 SIZES = (
@@ -35,6 +37,13 @@ SIZES = (
     "num_experts",
     "experts_per_token",
     "expert_size",
+    "router_groups",
+    "router_groups_kept",
+    "latent_size",
+    "latent_key_dim",
+    "latent_value_dim",
+    "shared_key_dim",
+    "query_rank",
     "max_position_embeddings",
 )
 SIZES_OR_NONE = {"intermediate_size": "no SwiGLU", "shared_expert_size": "no shared expert"}  # what 0 means
@@ -47,6 +56,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "qk_norm": ("l2", "sum"),
     "ssm_rope_fraction": (0.5, 1.0),
     "ssm_rate": ("heavy_tail", "softplus"),
+    "router": ("softmax", "sigmoid"),
 }
 
 
@@ -126,6 +136,8 @@ def refuse_impossible_layers(config: GDN2Config, layers: set[str], mlps: set[str
             "GDN2Config.attention_head_dim * rope_fraction must be even to be rotated, got "
             f"{config.attention_head_dim} * {config.rope_fraction}"
         )
+    if "mla" in layers and (missing := [name for name in LATENT if getattr(config, name) is None]):
+        raise ValueError(f"GDN2Config.{missing[0]} must be given in mla layers")
     if "experts" in mlps:
         _refuse_impossible_experts(config)
 
@@ -139,14 +151,24 @@ def _refuse_impossible_experts(config: GDN2Config) -> None:
             f"GDN2Config.experts_per_token must be at most num_experts ({config.num_experts}), "
             f"got {config.experts_per_token}"
         )
+    groups, kept, experts = config.router_groups, config.router_groups_kept, config.num_experts
+    if experts % groups or (groups > 1 and experts // groups < 2):  # type: ignore[operator]
+        raise ValueError(
+            f"GDN2Config.router_groups must divide num_experts ({experts}) into twos or more, got {groups}"
+        )
+    if kept > groups or kept * (experts // groups) < config.experts_per_token:  # type: ignore[operator]
+        raise ValueError(
+            f"GDN2Config.router_groups_kept must be at most router_groups ({groups}) and leave experts_per_token "
+            f"({config.experts_per_token}) experts, got {kept}"
+        )
 
 
 def _refuse_impossible_numbers(config: GDN2Config) -> None:
-    for name in ("norm_eps", "mixer_norm_eps", "initializer_range"):
+    for name in ("norm_eps", "mixer_norm_eps", "attention_norm_eps", "initializer_range"):
         value = getattr(config, name)
         if value is not None and value < 0:
             raise ValueError(f"GDN2Config.{name} must not be negative, got {value!r}")
-    for name in ("gla_gate_normalizer", "rope_theta", "rope_fraction", "condense_ratio"):
+    for name in ("gla_gate_normalizer", "rope_theta", "rope_fraction", "condense_ratio", "expert_weights_scale"):
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise ValueError(f"GDN2Config.{name} must be positive, got {value!r}")

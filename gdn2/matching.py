@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdn2.config import ATTENTION_LAYERS, GDN2Config
+from gdn2.config import ATTENTION_LAYERS, GROWING_LAYERS, GDN2Config
 
 
 def state_floats(config: GDN2Config) -> list[int | None]:
@@ -68,12 +68,12 @@ def _floats_to_match(config: GDN2Config) -> int:
 
 
 def _matrix_floats(config: GDN2Config) -> int | None:
-    names = [name for name in config.layers or () if name not in ATTENTION_LAYERS]
+    names = [name for name in config.layers or () if name not in (*ATTENTION_LAYERS, *GROWING_LAYERS)]
     return _floats_of(config, names[0]) if names else None
 
 
 def _floats_of(config: GDN2Config, name: str) -> int | None:
-    if name == "attention":
+    if name in GROWING_LAYERS:
         return None
     if name == "swa":
         return config.window_size * _floats_of_token(config)

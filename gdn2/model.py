@@ -16,7 +16,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from gdn2.config import GDN2Config
+from gdn2.config import ATTENTION_LAYERS, GDN2Config
 from gdn2.experts import Experts
 from gdn2.mixers import MIXERS, Mixer
 from gdn2.modules import RMSNorm, ShortConvolution, SwiGLU
@@ -25,13 +25,17 @@ from gdn2.state import LayerState, RecurrentState
 
 
 class GDN2Block(nn.Module):
-    """x + mixer(norm(x)), then x + mlp(norm(x)); the MLP is a SwiGLU, a mixture of experts, or not there."""
+    """x + mixer(norm(x)), then x + mlp(norm(x)); the MLP is a SwiGLU, a mixture of experts, or not there.
+
+    With attention and `attention_post_norm` it is x + norm(mixer(x)), then x + norm(mlp(x)).
+    """
 
     def __init__(self, config: GDN2Config, mixer: str, mlp: str) -> None:
         super().__init__()
         D, eps, zero_centred = config.hidden_size, config.norm_eps, config.zero_centred_norms
         self.mixer_norm = RMSNorm(D, eps, zero_centred=zero_centred)
         self.mixer = MIXERS[mixer](config)
+        self.post_norm = config.attention_post_norm and mixer in ATTENTION_LAYERS
         self.has_mlp = mlp == "experts" or config.intermediate_size > 0
         if self.has_mlp:
             self.mlp_norm = RMSNorm(D, eps, zero_centred=zero_centred)
@@ -42,6 +46,10 @@ class GDN2Block(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         where = (positions,) if self.mixer.uses_positions else ()
+        if self.post_norm:
+            mixed, state = self.mixer(x, state, padding, *where)
+            x = x + self.mixer_norm(mixed)
+            return x + self.mlp_norm(self.mlp(x)) if self.has_mlp else x, state
         mixed, state = self.mixer(self.mixer_norm(x), state, padding, *where)
         x = x + mixed
         return x + self.mlp(self.mlp_norm(x)) if self.has_mlp else x, state
@@ -54,7 +62,7 @@ class GDN2PreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     _no_split_modules = ["GDN2Block"]  # noqa: RUF012 (transformers' own contract)
     # A decay near 1 does not survive bfloat16.
-    _keep_in_fp32_modules_strict = {"A_log", "dt_bias", "D", "B_bias", "C_bias"}  # noqa: RUF012
+    _keep_in_fp32_modules_strict = {"A_log", "dt_bias", "D", "B_bias", "C_bias", "choice_bias"}  # noqa: RUF012
     _is_stateful = True  # a state cannot be rolled back to a shorter prefix
     supports_gradient_checkpointing = False
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 LENGTHS = "lengths"
-GROWING = ("keys", "values")  # the fields of a layer that have a slot for every token
+GROWING = ("keys", "values", "latents")  # the fields of a layer that have a slot for every token
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class LayerState:
         conv: the last inputs of the convolution [B, W - 1, C], zeros where a text is shorter.
         keys, values: of full attention [B, S, H, d]: the token at position p is in slot p, and S is the length of the
             longest row. Slots behind a row's end are 0.
+        latents: of latent attention [B, S, C]: what keys and values are made of, in slots as those of `keys`.
         window_keys, window_values: of attention to a window of S tokens, a ring buffer [B, S, H, d]: the token at
             position p is in slot p modulo S. Slots that no token has taken yet are 0.
         previous_key, previous_value: Mamba-3's last rotated key [B, R, H, K] and last value [B, H, V].
@@ -36,6 +37,7 @@ class LayerState:
     conv: Tensor | None = None
     keys: Tensor | None = None
     values: Tensor | None = None
+    latents: Tensor | None = None
     window_keys: Tensor | None = None
     window_values: Tensor | None = None
     previous_key: Tensor | None = None
@@ -96,6 +98,11 @@ class RecurrentState:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
     @property
+    def grows(self) -> bool:
+        """Whether there is a layer with a slot for every token."""
+        return any(name in layer.tensors() for layer in self.layers for name in GROWING)
+
+    @property
     def num_bytes_a_token(self) -> int:
         """Bytes that a row grows by with each token: 0 without full attention."""
         named = (item for layer in self.layers for item in layer.tensors().items())
@@ -141,8 +148,7 @@ class RecurrentState:
         """The given rows, in the given order; a row may be taken more than once."""
         rows = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
         lengths = self.lengths.index_select(0, rows)
-        grows = any(layer.keys is not None for layer in self.layers)
-        slots = int(lengths.max()) if grows and len(lengths) else None
+        slots = int(lengths.max()) if self.grows and len(lengths) else None
         return RecurrentState([layer.select(rows, slots) for layer in self.layers], lengths)
 
     def fork(self, copies: int) -> RecurrentState:

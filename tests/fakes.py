@@ -69,6 +69,10 @@ def mixer_config(*layers: str, **changes: Any) -> GDN2Config:
         "window_size": 16,
         "ssm_rank": 3,
         "ssm_bias": True,
+        "latent_size": 12,
+        "latent_key_dim": 10,
+        "latent_value_dim": 14,
+        "shared_key_dim": 6,
     }
     return small_config(**{**fields, **changes})
 

@@ -17,6 +17,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "shared": {"shared_expert_size": 8},
     "weights as they are": {"expert_weights_sum": False, "shared_expert_size": 8},
+    "sigmoid": {"router": "sigmoid", "expert_weights_scale": 2.5},
+    "groups": {"num_experts": 8, "router": "sigmoid", "router_groups": 4, "router_groups_kept": 2},
+    "an open shared one": {"shared_expert_size": 8, "shared_expert_gate": False},
     "one of one": {"num_experts": 1, "experts_per_token": 1},
     "all of them": {"experts_per_token": 5},
 }
@@ -24,7 +27,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def mlp(**changes: Any) -> Experts:
     torch.manual_seed(0)
-    return Experts(small_config(**{**SIZES, **changes})).double()
+    layer = Experts(small_config(**{**SIZES, **changes})).double()
+    if layer.choice_bias is not None:
+        layer.choice_bias.data.normal_(std=0.3)
+    return layer
 
 
 @torch.no_grad()
@@ -51,6 +57,11 @@ def test_every_parameter_of_chosen_experts_has_a_gradient() -> None:
         ({"experts_per_token": 6}, "experts_per_token must be at most num_experts"),
         ({"expert_size": 0}, "expert_size must be a positive integer"),
         ({"shared_expert_size": -1}, "shared_expert_size must be 0 .no shared expert. or more"),
+        ({"router_groups": 2}, "router_groups must divide num_experts .5. into twos or more, got 2"),
+        ({"num_experts": 6, "router_groups": 6}, "router_groups must divide num_experts"),
+        ({"num_experts": 6, "router_groups_kept": 2}, "router_groups_kept must be at most router_groups"),
+        ({"router": "hash"}, "router must be 'softmax' or 'sigmoid'"),
+        ({"expert_weights_scale": 0.0}, "expert_weights_scale must be positive"),
         ({"mlps": ["experts"]}, "mlps names 1 layers but num_hidden_layers is 12"),
         ({"mlps": "expert"}, "there is no MLP 'expert'; there are: swiglu, experts"),
     ],

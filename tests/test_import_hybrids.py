@@ -44,6 +44,20 @@ EXPERTS: dict[str, Any] = {
     "moe_intermediate_size": 24,
     "shared_expert_intermediate_size": 16,
 }
+OLMO: dict[str, Any] = {key: value for key, value in DELTA.items() if key != "head_dim"}
+KIMI: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "linear_head_dim": 16,
+    "linear_num_heads": 2,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 12,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 2,
+}
 HALF_ROTATED = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3-Next": ("qwen3_next", {**DELTA, "num_experts": 0}),
@@ -55,6 +69,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3-Next with experts in some layers": (
         "qwen3_next",
         {**DELTA, **EXPERTS, "mlp_only_layers": [1], "norm_topk_prob": False},
+    ),
+    "OLMo Hybrid": ("olmo_hybrid", OLMO),
+    "OLMo Hybrid without positions": (
+        "olmo_hybrid",
+        {**OLMO, "rope_parameters": {"rope_type": "default", "rope_theta": None}, "linear_allow_neg_eigval": False},
+    ),
+    "OLMo Hybrid as published": ("olmo_hybrid", {"attention_bias": True, "num_key_value_heads": None}),
+    "Kimi Linear": ("kimi_linear", KIMI),
+    "Kimi Linear with groups, low-rank queries": (
+        "kimi_linear",
+        {**KIMI, "q_lora_rank": 12, "n_group": 4, "topk_group": 2, "norm_topk_prob": False, "attention_bias": True},
     ),
     "Qwen3.5": ("qwen3_5_text", DELTA),
     "Qwen3.5 with experts": ("qwen3_5_moe_text", {**DELTA, **EXPERTS}),
@@ -71,13 +96,33 @@ def source_model(kind: str, fields: dict[str, Any]) -> Any:
                 parameter.add_(0.3 * torch.randn_like(parameter))
             if name.endswith("dt_bias"):
                 parameter.sub_(3.0)  # what decays at once leaves an output of rounding errors to be normalised
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.add_(0.3 * torch.randn_like(buffer))
     return model
+
+
+def write_published_olmo(folder: Path, source: Any) -> None:
+    """With a value head twice as wide as a key head, and the norms' published names.
+
+    What transformers writes itself has the convolutions cut into three equal parts, whatever their widths.
+    """
+    weights = load_file(folder / "model.safetensors")
+    for name, fused in source.state_dict().items():
+        if name.endswith("conv1d.weight"):
+            for part, rows in zip("qkv", fused.split([24, 24, 48]), strict=True):
+                weights[name.replace("conv1d", f"{part}_conv1d")] = rows.contiguous()
+    theirs = "model.layers.1.feedforward_layer_norm.weight"
+    weights["model.layers.1.post_attention_layernorm.weight"] = weights.pop(theirs)
+    save_file(weights, folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_import_computes_what_the_source_computes(tmp_path: Path, name: str) -> None:
     source = source_model(*MODELS[name])
     source.save_pretrained(tmp_path / "source")
+    if name.endswith("as published"):
+        write_published_olmo(tmp_path / "source", source)
     import_checkpoint(tmp_path / "source", tmp_path / "new")
     model: Any = load_checkpoint(tmp_path / "new")
     with torch.no_grad():
@@ -88,7 +133,8 @@ def test_an_import_computes_what_the_source_computes(tmp_path: Path, name: str) 
         assert difference < TOLERANCE
         written = source.generate(IDS, max_new_tokens=12, do_sample=False)
         assert torch.equal(model.generate(IDS, max_new_tokens=12, do_sample=False), written)
-    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in source.parameters())
+    biases = sum(b.numel() for name, b in source.named_buffers() if name.endswith("e_score_correction_bias"))
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in source.parameters()) + biases
 
 
 def test_inspect_describes_layers_gates_and_experts(tmp_path: Path) -> None:
@@ -128,6 +174,41 @@ def test_a_model_of_pictures_and_text_gives_its_text_model(tmp_path: Path) -> No
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_kimi_linear_as_published_is_the_same_model(tmp_path: Path) -> None:
+    """Whose layers are counted from 1 in an object, and whose first MLP has its own name."""
+    source_model(*MODELS["Kimi Linear"]).save_pretrained(tmp_path / "plain")
+    import_checkpoint(tmp_path / "plain", tmp_path / "expected")
+    weights = load_file(tmp_path / "plain" / "model.safetensors")
+    dense = "model.layers.0.block_sparse_moe."
+    weights = {name.replace(dense, "model.layers.0.mlp."): part for name, part in weights.items()}
+    (tmp_path / "published").mkdir()
+    save_file(weights, tmp_path / "published" / "model.safetensors")
+    config = json.loads((tmp_path / "plain" / "config.json").read_text())
+    for name in ("layer_types", "mlp_layer_types", "linear_head_dim", "linear_num_heads", "linear_conv_kernel_dim"):
+        del config[name]
+    places = {"full_attn_layers": [2], "kda_layers": [1, 3]}
+    config |= {"first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid"}
+    config |= {"mla_use_nope": True, "use_grouped_topk": True, "rope_theta": 10000.0, "rope_scaling": None}
+    config["linear_attn_config"] = {**places, "head_dim": 16, "num_heads": 2, "short_conv_kernel_size": 4}
+    (tmp_path / "published" / "config.json").write_text(json.dumps(config))
+    import_checkpoint(tmp_path / "published", tmp_path / "new")
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("expected", "new"))
+    assert sorted(found) == sorted(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    configs = [(tmp_path / name / "config.json").read_text() for name in ("expected", "new")]
+    assert configs[0] == configs[1]
+
+
+def test_inspect_describes_latent_attention_and_counts_its_latents(tmp_path: Path) -> None:
+    source_model(*MODELS["Kimi Linear"]).save_pretrained(tmp_path)
+    found = describe(tmp_path)
+    assert found.layers[1].mixer == "mla"
+    latent, mixture = "4 heads over a latent of 20, keys 10 + 6 shared, values 12, no positions", "2 of 8 experts of 24"
+    assert found.layers[1].what == f"{latent}; {mixture} and a shared one of 48"
+    assert found.state["token_floats"] == 20 + 6
+    assert found.state["floats"] == 2 * (2 * 16 * 16 + 3 * 3 * 32)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -143,6 +224,20 @@ def test_a_model_of_pictures_and_text_gives_its_text_model(tmp_path: Path) -> No
         ("Qwen3-Next", {"linear_key_head_dim": 8}, r"of another shape: .*conv1d\.weight"),
         ("Qwen3-Next with experts", {"mlp_only_layers": "all"}, "mlp_only_layers = 'all' must be a list"),
         ("Qwen3-Next with experts", {"num_experts": 4}, r"unknown: model\.layers\.0\.mlp\.experts\.4"),
+        ("OLMo Hybrid", {"layer_types": ["full_attention"] * 3}, r"missing: .*layers\.0\..*unknown: .*linear_attn"),
+        ("OLMo Hybrid", {"rope_parameters": {"rope_theta": -1.0}}, "rope_theta = -1.0 must be a finite number"),
+        ("Qwen3-Next", {"rope_parameters": {"rope_theta": None}}, "rope_theta = None is no number"),
+        ("Kimi Linear", {"mla_use_nope": False}, "mla_use_nope = False is not supported"),
+        ("Kimi Linear", {"num_key_value_heads": 2}, "num_key_value_heads = 2 is not supported"),
+        ("Kimi Linear", {"moe_router_activation_func": "softmax"}, "moe_router_activation_func = 'softmax' is not"),
+        ("Kimi Linear", {"mlp_layer_types": ["sparse"] * 3}, r"missing: model\.layers\.0"),
+        ("Kimi Linear", {"mlp_layer_types": ["wide"] * 3}, "mlp_layer_types: 'wide' is not supported"),
+        ("Kimi Linear", {"topk_group": 2}, "router_groups_kept must be at most router_groups"),
+        (
+            "Kimi Linear",
+            {"layer_types": None, "linear_attn_config": {"full_attn_layers": [2], "kda_layers": [1, 2]}},
+            "must name every layer once",
+        ),
         ("Qwen3.5", {"num_experts": 4}, "num_experts = 4 is not known"),
     ],
 )

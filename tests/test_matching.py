@@ -9,10 +9,10 @@ import torch
 from fakes import mixer_config
 
 from gdn2 import GDN2Config, GDN2Model
-from gdn2.config import LAYERS
+from gdn2.config import GROWING_LAYERS, LAYERS
 from gdn2.matching import matched_state, state_floats
 
-RECURRENT = [name for name in LAYERS if name not in ("attention", "swa")]
+RECURRENT = [name for name in LAYERS if name not in ("swa", *GROWING_LAYERS)]
 GDN2_1B = GDN2Config.from_preset("gdn2_1.3B")
 
 
@@ -24,7 +24,7 @@ def held(config: GDN2Config) -> list[int]:
     return [sum(layer.tensors()[name].numel() for name in fields if name in layer.tensors()) for layer in layers]
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name != "attention"])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in GROWING_LAYERS])
 def test_models_hold_what_state_floats_says(name: str) -> None:
     config = mixer_config(name, value_head_dim=8)
     assert state_floats(config) == held(config)

@@ -13,12 +13,12 @@ from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM
 
 from gdn2 import GDN2Config, GDN2ForCausalLM, RecurrentState
-from gdn2.config import LAYERS
+from gdn2.config import GROWING_LAYERS, LAYERS
 from gdn2.mixers import MIXERS
 from gdn2.ops.backends import BACKEND_VARIABLE, triton_is_installed
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}  # logits of order 10
-CONSTANT = [name for name in LAYERS if name != "attention"]
+CONSTANT = [name for name in LAYERS if name not in GROWING_LAYERS]
 VARIANTS: dict[str, GDN2Config] = {
     **{name: mixer_config(name, name) for name in LAYERS},
     "kda grouped": mixer_config("kda", num_value_heads=4, erase_range=2.0, decay_floor=-0.01, value_head_dim=8),
@@ -42,6 +42,22 @@ VARIANTS: dict[str, GDN2Config] = {
         experts_per_token=2,
         expert_size=24,
         shared_expert_size=16,
+    ),
+    "kda + mla, sigmoid router": mixer_config(
+        "kda",
+        "mla",
+        mlps=["swiglu", "experts"],
+        num_experts=6,
+        experts_per_token=2,
+        expert_size=24,
+        router="sigmoid",
+        router_groups=3,
+        router_groups_kept=2,
+        query_rank=8,
+        gate_bias=False,
+    ),
+    "gated_deltanet + attention normed behind": mixer_config(
+        "gated_deltanet", "attention", attention_post_norm=True, attention_qk_norm=True, attention_norm_whole=True
     ),
     "gdn2 + attention": mixer_config("gdn2", "attention", "gdn2", "attention"),
     "mamba3_mimo + swa": mixer_config("mamba3_mimo", "swa"),

@@ -39,6 +39,9 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "swa rotated in part": ("swa", {"rope_fraction": 0.25, "condense_ratio": 2.0, "rope_llama3": LLAMA3}),
     "attention gated": ("attention", {"attention_gate": True, "attention_qk_norm": True, "zero_centred_norms": True}),
     "swa gated with biases": ("swa", {"attention_gate": True, "attention_bias": True}),
+    "attention norm over all heads": ("attention", {"attention_qk_norm": True, "attention_norm_whole": True}),
+    "mla low rank": ("mla", {"query_rank": 8, "attention_bias": True, "attention_output_bias": True}),
+    "kda gate without bias": ("kda", {"gate_bias": False}),
     "attention norm": ("attention", {"attention_qk_norm": True, "rope_theta": None}),
 }
 
@@ -217,6 +220,8 @@ def test_configs_refuse_layers_that_cannot_be() -> None:
         ({"attention_heads": 8, "attention_kv_heads": 3}, "multiple of attention_kv_heads"),
         ({"decay_floor": 0.5}, "decay_floor must be negative"),
         ({"rope_llama3": {"factor": 8.0}}, "rope_llama3 must have factor, high_freq_factor, low_freq_factor"),
+        ({"layers": "mla"}, "latent_size must be given in mla layers"),
+        ({"attention_norm_eps": -1.0}, "attention_norm_eps must not be negative"),
         ({"qk_norm": "l1"}, "qk_norm must be 'l2' or 'sum'"),
         ({"intermediate_size": -1}, "intermediate_size must be 0"),
     ):

@@ -129,6 +129,9 @@ def describe(path: Path) -> Description:
 
 def what_it_is(config: GDN2Config, mixer: str) -> str:
     """A layer's sizes and choices, in words."""
+    if mixer == "mla":
+        sizes = f"keys {config.latent_key_dim} + {config.shared_key_dim} shared, values {config.latent_value_dim}"
+        return f"{config.attention_heads} heads over a latent of {config.latent_size}, {sizes}, no positions"
     if mixer in ATTENTION_LAYERS:
         heads, groups = config.attention_heads, config.attention_kv_heads
         grouped = f", {groups} for keys and values" if groups != heads else ""
@@ -214,6 +217,8 @@ def _floats(layer: LayerState) -> int:
 
 
 def _token_floats(config: GDN2Config, mixer: str) -> int:
+    if mixer == "mla":
+        return config.latent_size + config.shared_key_dim  # type: ignore[operator]
     size: int = config.attention_kv_heads * config.attention_head_dim  # type: ignore[operator]
     return 2 * size if mixer == "attention" else 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdn2.config import ATTENTION_LAYERS, OUTPUT_GATES, GDN2Config
+from gdn2.config import ATTENTION_LAYERS, GROWING_LAYERS, OUTPUT_GATES, GDN2Config
 from gdn2.model import GDN2ForCausalLM
 
 Weights = dict[str, Tensor]
@@ -61,7 +61,7 @@ def variants(config: GDN2Config) -> Iterator[ModelVariant]:
             "the source calls them the other way round; swap b_proj and w_proj before importing",
             weights=lambda weights: swapped(weights, "mixer.b_proj.weight", "mixer.w_proj.weight"),
         )
-    if layers - set(ATTENTION_LAYERS) - {"gla"}:
+    if layers - {*ATTENTION_LAYERS, *GROWING_LAYERS} - {"gla"}:
         yield ModelVariant(
             "taps of the convolutions reversed",
             "the source orders taps from the newest token to the oldest; flip them before importing",

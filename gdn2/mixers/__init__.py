@@ -7,6 +7,7 @@ from gdn2.mixers.gated_deltanet import GatedDeltaNet
 from gdn2.mixers.gdn2 import GatedDeltaNet2
 from gdn2.mixers.gla import GatedLinearAttention
 from gdn2.mixers.kda import KimiDeltaAttention
+from gdn2.mixers.latent_attention import LatentAttention
 from gdn2.mixers.mamba2 import Mamba2
 from gdn2.mixers.mamba3 import Mamba3, Mamba3MIMO
 
@@ -21,6 +22,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "mamba3_mimo": Mamba3MIMO,
     "attention": Attention,
     "swa": SlidingWindowAttention,
+    "mla": LatentAttention,
 }
 
 __all__ = ["MIXERS", "GatedDeltaNet2", "Mixer"]

@@ -41,12 +41,13 @@ class Attention(Mixer):
         self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
+        self.norm_whole = config.attention_norm_whole
         self.g_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias) if config.attention_gate else None
         self.q_norm, self.k_norm = (
-            RMSNorm(self.head_dim, config.mixer_eps, zero_centred=config.zero_centred_norms)
+            RMSNorm(size * self.head_dim, config.attention_eps, zero_centred=config.zero_centred_norms)
             if config.attention_qk_norm
             else None
-            for _ in "qk"
+            for size in ((self.num_heads, self.kv_heads) if self.norm_whole else (1, 1))
         )
 
     def empty_state(self, batch_size: int) -> LayerState:
@@ -65,24 +66,28 @@ class Attention(Mixer):
         if positions.aligned:
             keys, values = torch.cat([state.keys, k], dim=1), torch.cat([state.values, v], dim=1)
         else:
-            taken = _newest_tokens(positions, positions.longest, state.keys.shape[1])
-            keys, values = _fill(state.keys, k, taken), _fill(state.values, v, taken)
+            taken = newest_tokens(positions, positions.longest, state.keys.shape[1])
+            keys, values = fill(state.keys, k, taken), fill(state.values, v, taken)
         if positions.aligned and not state.keys.shape[1]:
             o = _attend(q, keys, values, None)
         else:
             slots = torch.arange(keys.shape[1], device=x.device)
-            pieces = []
-            for piece in _pieces(q.shape[0], q.shape[1], keys.shape[1]):
+            parts = []
+            for piece in pieces(q.shape[0], q.shape[1], keys.shape[1]):
                 visible = slots <= positions.index[:, piece, None]
-                pieces.append(_attend(q[:, piece], keys, values, visible))
-            o = torch.cat(pieces, dim=1)
+                parts.append(_attend(q[:, piece], keys, values, visible))
+            o = torch.cat(parts, dim=1)
         return self.gate_and_project(o, x), LayerState(keys=keys, values=values)
 
     def project(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Make q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
-        q, k, v = (layer(x).unflatten(-1, (-1, self.head_dim)) for layer in (self.q_proj, self.k_proj, self.v_proj))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        normed = self.q_norm is not None and self.k_norm is not None
+        if normed and self.norm_whole:
+            q, k = self.q_norm(q), self.k_norm(k)  # type: ignore[misc]
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
+        if normed and not self.norm_whole:
+            q, k = self.q_norm(q), self.k_norm(k)  # type: ignore[misc]
         if self.theta is None:
             return q, k, v
         angle = positions.index[..., None, None] * self.frequencies(self.theta, wide(x[:0]))
@@ -135,7 +140,7 @@ class SlidingWindowAttention(Attention):
         T, W = q.shape[1], self.window
         ring = _ring_positions(positions.before, W)
         new = positions.index if padding is None else positions.index.masked_fill(padding.is_pad[..., 0], -1)
-        pieces = []
+        parts = []
         for start in range(0, T, W):
             stop, first = min(start + W, T), max(start - W + 1, 0)
             keys, values, at = k[:, first:stop], v[:, first:stop], new[:, first:stop]
@@ -147,12 +152,12 @@ class SlidingWindowAttention(Attention):
             visible = (at[:, None] <= query) & (at[:, None] > query - W) & (at[:, None] >= 0)
             itself = torch.arange(stop - start, device=x.device)[:, None] + keys.shape[1] - (stop - start)
             visible = visible | (torch.arange(keys.shape[1], device=x.device) == itself)  # also padding sees something
-            pieces.append(_attend(q[:, start:stop], keys, values, visible))
-        taken = _newest_tokens(positions, W, W, ring=True)
+            parts.append(_attend(q[:, start:stop], keys, values, visible))
+        taken = newest_tokens(positions, W, W, ring=True)
         state = LayerState(
-            window_keys=_fill(state.window_keys, k, taken), window_values=_fill(state.window_values, v, taken)
+            window_keys=fill(state.window_keys, k, taken), window_values=fill(state.window_values, v, taken)
         )
-        return self.gate_and_project(torch.cat(pieces, dim=1), x), state
+        return self.gate_and_project(torch.cat(parts, dim=1), x), state
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
@@ -164,7 +169,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=visible is None).transpose(1, 2)
 
 
-def _pieces(B: int, T: int, S: int) -> list[slice]:
+def pieces(B: int, T: int, S: int) -> list[slice]:
+    """The queries of each piece, such that B masks of T x S have at most `MASK_ELEMENTS` together."""
     size = max(MASK_ELEMENTS // max(B * S, 1), 1)
     return [slice(start, start + size) for start in range(0, T, size)]
 
@@ -175,7 +181,7 @@ def _ring_positions(lengths: Tensor, window: int) -> Tensor:
     return newest - (newest - torch.arange(window, device=lengths.device)).remainder(window)
 
 
-def _newest_tokens(positions: Positions, slots: int, old_slots: int, *, ring: bool = False) -> tuple[Tensor, Tensor]:
+def newest_tokens(positions: Positions, slots: int, old_slots: int, *, ring: bool = False) -> tuple[Tensor, Tensor]:
     """Find where the tokens of each slot come from after a forward.
 
     Returns:
@@ -193,7 +199,7 @@ def _newest_tokens(positions: Positions, slots: int, old_slots: int, *, ring: bo
     return source.clamp(min=0, max=old_slots + T - 1), (at >= 0) & (at < after[:, None])
 
 
-def _fill(old: Tensor, new: Tensor, taken: tuple[Tensor, Tensor]) -> Tensor:
+def fill(old: Tensor, new: Tensor, taken: tuple[Tensor, Tensor]) -> Tensor:
     """Slots [B, S, G, d] filled from the old ones and the new tokens [B, T, G, d]."""
     source, is_token = taken
     both = torch.cat([old, new], dim=1)

@@ -76,7 +76,7 @@ class QKVMixer(Mixer):
         if self.gate != "none":
             rank: int = config.gate_rank  # type: ignore[assignment]
             self.g_proj: nn.Module = (
-                nn.Sequential(nn.Linear(D, rank, bias=False), nn.Linear(rank, values, bias=True))
+                nn.Sequential(nn.Linear(D, rank, bias=False), nn.Linear(rank, values, bias=config.gate_bias))
                 if low_rank_gate
                 else nn.Linear(D, values, bias=False)
             )

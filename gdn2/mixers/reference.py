@@ -17,7 +17,7 @@ from torch import Tensor, outer
 from torch.nn.functional import elu, logsigmoid, silu, softplus
 
 from gdn2.mixers.base import Mixer
-from gdn2.mixers.reference_hybrids import attention, swa
+from gdn2.mixers.reference_hybrids import attention, mla, swa
 from gdn2.mixers.reference_parts import convolve, linear, low_rank, parameters, rms, rotate, zeros
 
 Step = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]  # (S, token, head) -> (S, o [V])
@@ -218,4 +218,5 @@ REFERENCES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "mamba3_mimo": mamba3_mimo,
     "attention": attention,
     "swa": swa,
+    "mla": mla,
 }

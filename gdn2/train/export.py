@@ -176,8 +176,7 @@ def _card(
 ) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     state = model.model.empty_state(1)
-    grows = any(layer.keys is not None for layer in state.layers)
-    length = "and the keys and values of full attention" if grows else "whatever its length"
+    length = "and the keys and values of full attention" if state.grows else "whatever its length"
     seen = sum(stage.steps * stage.rows * stage.length for stage in recipe.stages)
     retrieval = sum(stage.steps * round(stage.rows * stage.retrieval) * stage.length for stage in recipe.stages)
     minutes = sum(entry["seconds"] for entry in log) / 60

@@ -13,7 +13,12 @@ ROPE_SECTIONS = ("full_attention", "sliding_attention", "chunked_attention", "li
 
 
 def decoder(
-    fields: Fields, head_dim: int | None = None, rotated: float | None = None, inner: Any = REQUIRED
+    fields: Fields,
+    head_dim: int | None = None,
+    rotated: float | None = None,
+    inner: Any = REQUIRED,
+    *,
+    unrotated: bool = False,
 ) -> dict[str, Any]:
     """Take what Llama and its descendants have in common.
 
@@ -22,6 +27,7 @@ def decoder(
         head_dim: channels of a head where the configuration does not tell; None: width / heads.
         rotated: the share of them that rotates where the configuration does not tell; None: all do, always.
         inner: hidden channels of the SwiGLU where the configuration does not tell.
+        unrotated: whether there may be no rotary embedding at all (a base that is null).
     """
     fields.only("hidden_act", "silu", "swish", default="silu")
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
@@ -36,11 +42,11 @@ def decoder(
         "attention_heads": heads,
         "attention_kv_heads": fields.count("num_key_value_heads", None) or heads,
         "attention_head_dim": size,
-        **_rotary(fields, rotated),
+        **_rotary(fields, rotated, unrotated),
     }
 
 
-def _rotary(fields: Fields, rotated: float | None) -> dict[str, Any]:
+def _rotary(fields: Fields, rotated: float | None, unrotated: bool) -> dict[str, Any]:
     """Take `rope_parameters`, or `rope_theta` and `rope_scaling` of older folders; one for all layers."""
     share = _rotated(fields, rotated)
     theta = fields.number("rope_theta", 10000.0)
@@ -50,22 +56,23 @@ def _rotary(fields: Fields, rotated: float | None) -> dict[str, Any]:
             continue
         rope = fields.inner(name)
         if sections := [kind for kind in ROPE_SECTIONS if kind in rope]:
-            found += [_one_rotary(rope.inner(kind), theta, share) for kind in sections]
+            found += [_one_rotary(rope.inner(kind), theta, share, unrotated) for kind in sections]
         elif not rope.empty:
-            found.append(_one_rotary(rope, theta, share))
+            found.append(_one_rotary(rope, theta, share, unrotated))
     if any(one != found[0] for one in found):
         fields.refuse("rope_parameters (or rope_scaling) that differ between kinds of layers are not supported")
     return found[0] if found else {"rope_theta": float(theta), **({} if share is None else {"rope_fraction": share})}
 
 
-def _one_rotary(rope: Fields, theta: float, share: float | None) -> dict[str, Any]:
+def _one_rotary(rope: Fields, theta: float, share: float | None, unrotated: bool) -> dict[str, Any]:
     """Take one description of the rotary embedding."""
     older = rope.take("type", None)
     kind = rope.take("rope_type", older or "default")
     if older is not None and older != kind:
         rope.refuse(f"{rope.inside}type = {shown(older)} contradicts rope_type = {shown(kind)}")
     share = _rotated(rope, share)
-    values: dict[str, Any] = {"rope_theta": float(rope.number("rope_theta", theta))}
+    base = rope.number("rope_theta", theta, null=unrotated)
+    values: dict[str, Any] = {"rope_theta": None if base is None else float(base)}
     if share is not None:
         values["rope_fraction"] = share
         rope.harmless("mrope_section", "mrope_interleaved")  # of pictures: in a text all three positions are one

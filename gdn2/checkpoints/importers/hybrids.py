@@ -59,7 +59,7 @@ def _qwen(fields: Fields, inner: Any = REQUIRED) -> dict[str, Any]:
     bias = fields.flag("attention_bias", False)
     return {
         **values,
-        "layers": _layers(fields, values["num_hidden_layers"]),
+        "layers": layer_kinds(fields, values["num_hidden_layers"]),
         "num_heads": fields.count("linear_num_key_heads", 16),
         "num_value_heads": fields.count("linear_num_value_heads", 32),
         "head_dim": fields.count("linear_key_head_dim", 128),
@@ -118,7 +118,14 @@ def key_map(config: GDN2Config, targets: list[str], *, source: Source) -> list[E
     return entries
 
 
-def _layers(fields: Fields, depth: int) -> list[str]:
+def convolutions(config: GDN2Config, theirs: str, ours: str) -> Entry:
+    """The three convolutions of a mixer, where they are one tensor; `ours` is what our names begin with."""
+    keys, values = config.num_heads * config.head_dim, config.num_value_heads * config.value_head_dim  # type: ignore[operator]
+    names = tuple(f"{ours}{one}_conv1d.weight" for one in "qkv")
+    return Entry(theirs, names, partial(_in_blocks, sizes=[keys, keys, values]))
+
+
+def layer_kinds(fields: Fields, depth: int) -> list[str]:
     """Take the kind of each layer: `layer_types`, or every n-th is attention."""
     every, types = fields.count("full_attention_interval", 4), fields.names("layer_types")
     if types is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from gdn2.checkpoints.importers import hybrids, mamba
+from gdn2.checkpoints.importers import hybrids, kimi_linear, mamba, olmo_hybrid
 from gdn2.checkpoints.importers.decoder import all_layers_are, decoder, windows
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, renamed
@@ -75,6 +75,13 @@ KINDS: dict[str, Callable[[Fields], dict[str, Any]]] = {
     "qwen2": _qwen2,
     "qwen3": _qwen3,
     **hybrids.KINDS,
+    "olmo_hybrid": olmo_hybrid.read,
+    "kimi_linear": kimi_linear.read,
+}
+KEY_MAPS: dict[str, Callable[..., list[Entry]]] = {
+    **dict.fromkeys(hybrids.KINDS, hybrids.key_map),
+    "olmo_hybrid": olmo_hybrid.key_map,
+    "kimi_linear": kimi_linear.key_map,
 }
 
 
@@ -93,12 +100,13 @@ def plan(source: Source, settings: Mapping[str, Any]) -> ImportPlan:
     if kind == "mamba2":
         values |= mamba.training_length(fields)
     fields.finish()
-    is_hybrid = kind in hybrids.KINDS
+    is_hybrid = kind in KEY_MAPS
+    map_names = partial(KEY_MAPS[kind], source=source) if is_hybrid else partial(key_map, is_mamba=kind == "mamba2")
     return make_plan(
         source,
         f"transformers {kind}",
         values,
-        entries=partial(hybrids.key_map, source=source) if is_hybrid else partial(key_map, is_mamba=kind == "mamba2"),
+        entries=map_names,
         not_read=hybrids.NOT_READ if is_hybrid else (),
         assumed=mamba.ASSUMED if kind == "mamba2" else {},
         settings=settings,
