@@ -254,6 +254,6 @@ def test_the_command_exits_with_the_verdict(tmp_path: Path, capsys: pytest.Captu
     assert main([*command, "--expect-loss", str(expected + 1)]) == 1
     assert "does not reproduce" in capsys.readouterr().out
     assert main([*command, "--expect-loss", "-1"]) == 2
-    assert "--expect-loss must be a positive number" in capsys.readouterr().err
+    assert "argument --expect-loss: must be a number above 0" in capsys.readouterr().err
     assert main([*command, "--expect-loss", "1", "--tolerance", "0"]) == 2
     assert main([*command, "--expect-loss", "1", "--num-tokens", "0"]) == 2

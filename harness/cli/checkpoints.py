@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.cli.arguments import positive, whole
 from harness.cli.console import console
+from harness.errors import UserError
+from harness.runs.options import DTYPES, check_device
+from tasks.limits import MAX_LENGTH
+from tasks.text.tokenizers import CONTEXT_PREFIXES
 
 NOT_REPRODUCED = 1  # the exit code of `check`
 
@@ -38,18 +43,24 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check = commands.add_parser("check", help="does a checkpoint reproduce the loss that its training reported?")
     check.add_argument("checkpoint", help="a folder, a file with weights, or a name of the zoo")
     check.add_argument("--text", type=Path, required=True, help="validation text; or .jsonl with a 'text' a line")
-    check.add_argument("--expect-loss", type=float, required=True, help="nats a token, as training reported it")
-    check.add_argument("--tolerance", type=float, default=0.01, help="nats that it may be off (default: 0.01)")
-    check.add_argument("--length", type=int, help="tokens of a window (default: the training length in config.json)")
-    check.add_argument("--num-tokens", type=int, help="predict only that many, from the beginning (default: all)")
+    check.add_argument("--expect-loss", type=positive, required=True, help="nats a token, as training reported it")
+    check.add_argument("--tolerance", type=positive, default=0.01, help="nats that it may be off (default: 0.01)")
     check.add_argument(
-        "--context-prefix", default="tokenizer", help="before each document: tokenizer (default), none, bos or eos"
+        "--length", type=whole(1, MAX_LENGTH), help="tokens of a window (default: the training length in config.json)"
     )
-    check.add_argument("--batch-size", type=int, default=1, help="windows read together")
+    check.add_argument("--num-tokens", type=whole(1), help="predict only that many, from the beginning (default: all)")
+    check.add_argument(
+        "--context-prefix",
+        default="tokenizer",
+        choices=CONTEXT_PREFIXES,
+        help="before each document: tokenizer (default), none, bos or eos",
+    )
+    check.add_argument("--batch-size", type=whole(1), default=1, help="windows read together")
     check.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, ...")
     check.add_argument(
         "--dtype",
         default="auto",
+        choices=DTYPES,
         help="auto (default: float32 on a CPU, as saved on a GPU), float32, bfloat16, float16 or float64",
     )
     check.add_argument("--tokenizer", help="folder of the tokenizer, if it is not the checkpoint's")
@@ -86,6 +97,12 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from harness.checkpoints.find import find_checkpoint
+
+    check_device(args.device)
+    find_checkpoint(args.checkpoint)
+    if not args.text.exists():
+        raise UserError(f"--text {args.text}: no such file")
     from harness.checkpoints.reproduction import CheckOptions, check
     from harness.show.progress import spinner
 

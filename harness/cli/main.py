@@ -6,16 +6,20 @@ Heavy packages are imported by the command that needs them, never here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TextIO, cast
 
 from basis.errors import reason
 from basis.program import as_called, program
 from basis.version import VERSION
 from harness.cli import checkpoints, results, run, staging, tasks
+from harness.cli.arguments import Parser, check_texts
+from harness.cli.console import Forgiving, drop
 from harness.cli.examples import add_examples
 from harness.errors import UserError
 from harness.show.plain import plain
@@ -35,25 +39,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for a check that fails, 2 for a mistake that the user can mend, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(arguments)
-    args.typed = tuple(arguments)
-    command: Callable[[argparse.Namespace], int | None] = args.command
+    usual = sys.stderr
+    sys.stderr = cast("TextIO", Forgiving(usual))
     try:
-        code = command(args) or 0
-        if sys.stdout is not None:  # closed by the caller
-            sys.stdout.flush()
+        return _answered(arguments)
+    finally:
+        sys.stderr.flush()
+        sys.stderr = usual
+
+
+def _answered(arguments: Sequence[str]) -> int:
+    """Run a command; whatever goes wrong is said and becomes an exit code."""
+    try:
+        try:
+            check_texts(arguments)
+            args = _parser().parse_args(arguments)
+            args.typed = tuple(arguments)
+            command: Callable[[argparse.Namespace], int | None] = args.command
+            code = command(args) or 0
+        finally:  # --help and --version end by an exception
+            if sys.stdout is not None:  # closed by the caller
+                sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         _complain("interrupted; what is finished is kept, the same command goes on from there")
         return 130
     except BrokenPipeError:  # `... | head` has seen enough
-        _drop_output()
+        drop(sys.stdout)
         return 0
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            _drop_output()
-            _complain(f"error: {error.filename or 'the output'}: cannot be written ({reason(error)})")
-            return 2
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                return _refused(error)
+            drop(sys.stdout)
+            return _refused(error)
         mendable = isinstance(error, UserError)
         if os.environ.get(DEBUG_VARIABLE) or not mendable:
             traceback.print_exc()
@@ -62,9 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _drop_output() -> None:
-    """Let what is still to be printed go nowhere: the end of the process would fail on it again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _refused(error: OSError) -> int:
+    """A disk that takes no more."""
+    _complain(f"error: {error.filename or 'the output'}: cannot be written ({reason(error)})")
+    return 2
 
 
 def _complain(line: str) -> None:
@@ -72,7 +93,7 @@ def _complain(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program(), description="Evaluate checkpoints of recurrent language models.")
+    parser = Parser(prog=program(), description="Evaluate checkpoints of recurrent language models.")
     parser.add_argument("--version", action="version", version=f"gdn2 {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for group in (staging, run, results, tasks, checkpoints):

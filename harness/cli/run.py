@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
+from harness.cli.arguments import positive
 from harness.cli.console import console
 from harness.cli.results import RUNS, existing, print_leaderboard
 from harness.paths import LEADERBOARD, require
@@ -28,7 +29,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     plan = commands.add_parser("plan", help="what a run would ask for: requests, tokens, time, memory; runs nothing")
     _add_run_options(plan)
-    plan.add_argument("--tokens-per-second", type=float, help="for the time (default: of the newest run, if any)")
+    plan.add_argument("--tokens-per-second", type=positive, help="for the time (default: of the newest run, if any)")
     plan.set_defaults(command=_plan)
 
 
@@ -61,13 +62,13 @@ def _parser_of(annotation: Any) -> Callable[[str], Any]:
 
 
 def _run(args: argparse.Namespace) -> None:
+    options = _checked_options(args)
     from harness.engine.threads import choose_threads
     from harness.records.named_tasks import NAME
     from harness.runs.runner import run_options
     from harness.show.progress import RunProgress
     from harness.show.summary import print_summary
 
-    options = _options(args)
     if note := choose_threads():
         console(stderr=True).print(note, soft_wrap=True)
     done = run_options(options, RunProgress(console(stderr=True)))
@@ -78,14 +79,23 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
+    options = _checked_options(args)
     from harness.runs.planning import estimate_run
     from harness.show.estimate import print_estimate
     from harness.show.progress import RunProgress
 
-    options = _options(args)
     folders = existing((require(LEADERBOARD), RUNS, options.output))
     found = estimate_run(options, args.tokens_per_second, folders, RunProgress(console(stderr=True)))
     print_estimate(found, console())
+
+
+def _checked_options(args: argparse.Namespace) -> RunOptions:
+    """The options, their names known; what comes behind imports for seconds."""
+    from harness.runs.resolve import check_names
+
+    options = _options(args)
+    check_names(options)
+    return options
 
 
 def _options(args: argparse.Namespace) -> RunOptions:

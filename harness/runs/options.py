@@ -6,6 +6,7 @@ Imports nothing heavy: the command line makes its flags from these fields.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,7 +15,11 @@ from typing import Any
 from harness.errors import UserError
 from tasks.limits import LARGEST_SEED, MAX_LENGTH, MOST_SAMPLES, MOST_SHOTS
 from tasks.ruler.generators import GENERATORS
+from tasks.text.tokenizers import CONTEXT_PREFIXES
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+LONGEST_FOLDER = 150
+"""Bytes of a model's name, which folders are called by; with what is put beside it, file systems take 255."""
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
@@ -96,7 +101,8 @@ class RunOptions:
     context_prefix: str | None = field(
         default=None,
         metadata=about(
-            "what comes before every context: tokenizer, none, bos, eos or lm-eval (default: as the suite says)"
+            "what comes before every context: tokenizer, none, bos, eos or lm-eval (default: as the suite says)",
+            choices=CONTEXT_PREFIXES,
         ),
     )
     max_length: int | None = field(
@@ -131,6 +137,21 @@ class RunOptions:
             _check(item.name, getattr(self, item.name), item.metadata)
         if self.name is not None and ("/" in self.name or self.name.startswith(".")):
             raise UserError(f"--name {self.name!r}: must not contain / or begin with a dot")
+        if self.name is not None and len(self.name.encode()) > LONGEST_FOLDER:
+            raise UserError(
+                f"--name: is a folder's name, at most {LONGEST_FOLDER} bytes, got {len(self.name.encode())}"
+            )
+        check_device(self.device)
+
+
+def check_device(name: str) -> None:
+    """Refuse what is no name of a device; whether it is there, PyTorch says later.
+
+    Raises:
+        UserError: names those that are known.
+    """
+    if not re.fullmatch(rf"(?:{'|'.join(DEVICES)})|(?:cuda|xpu):\d{{1,3}}", name):
+        raise UserError(f"--device {name!r}: no such device; known: {', '.join(DEVICES)}, and a number as in cuda:1")
 
 
 def flag(name: str) -> str:

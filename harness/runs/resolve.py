@@ -63,6 +63,20 @@ class ResolvedRun:
         return self.max_length or max(own, task.max_length)
 
 
+def check_names(options: RunOptions) -> None:
+    """See that the names in the options are known; cheap, and imports nothing heavy.
+
+    Raises:
+        UserError, TaskError: an unknown checkpoint, suite or task.
+    """
+    find_checkpoint(options.checkpoint)
+    if not options.tasks:
+        load_suite(options.suite)
+    for name in options.tasks:
+        for spelling in spellings(name):
+            _by_name(spelling, options)
+
+
 def resolve_run(options: RunOptions) -> ResolvedRun:
     """Resolve names and check everything that needs no model.
 

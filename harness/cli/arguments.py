@@ -1,0 +1,81 @@
+"""Arguments as they are typed: each refused in one line, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, whose mistakes are one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse what was typed.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message}; `{self.prog} --help` says what it takes")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Write what argparse has to say; what cannot be written is not passed over, as argparse does."""
+        if message:
+            (file or sys.stderr).write(message)
+
+
+def check_texts(arguments: Sequence[str]) -> None:
+    """Refuse empty arguments and those that are no text.
+
+    Args:
+        arguments: as typed.
+
+    Raises:
+        UserError: names the flag in front of it.
+    """
+    before = ""
+    for argument in arguments:
+        name, is_assigned, value = argument.partition("=")
+        is_flag = argument.startswith("--")
+        text = value if is_flag and is_assigned else argument
+        if not text.strip():
+            given = name if is_flag else before
+            raise UserError(f"{given or 'an argument'}: must not be empty")
+        if any(0xD800 <= ord(character) < 0xE000 or character == "\0" for character in text):
+            given = name if is_flag and is_assigned else before
+            raise UserError(f"{given or 'an argument'}: {text!r} is no valid UTF-8 text")
+        before = argument if is_flag and not is_assigned else ""
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """What turns the text of a flag into a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text[:50]!r}") from error
+        if value < least or (most is not None and value > most):
+            wanted = f"at least {least}" if value < least else f"at most {most}"
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text[:50]}")
+        return value
+
+    return parse
+
+
+def positive(text: str) -> float:
+    """What turns the text of a flag into a number above 0 that is finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text[:50]!r}")
+    return value
