@@ -24,8 +24,11 @@ def commit_of(repo: str, revision: str, files: Mapping[str, bytes]) -> str:
 
 
 @contextmanager
-def serve(repos: Repos) -> Iterator[tuple[str, list[str]]]:
-    """Serve repositories on a local port; yields the address and the list of requests as they come in."""
+def serve(repos: Repos, refused: Mapping[str, tuple[int, str]] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Serve repositories on a local port; yields the address and the list of requests as they come in.
+
+    `refused` has repositories that are answered by a status and the hub's code of an error alone.
+    """
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,6 +50,9 @@ def serve(repos: Repos) -> Iterator[tuple[str, list[str]]]:
             path = unquote(urlsplit(self.path).path)
             seen.append(f"{self.command} {path}")
             status, content, headers = route(repos, path, getattr(self, "sent", {}))
+            for repo, (refusal, code) in (refused or {}).items():
+                if f"/{repo}/" in f"{path}/":
+                    status, content, headers = refusal, b"{}", {"X-Error-Code": code}
             self.send_response(status)
             for name, value in {"Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)

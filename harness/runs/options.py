@@ -45,7 +45,8 @@ class RunOptions:
     """
 
     checkpoint: str = field(
-        default="", metadata=about("a folder (a foreign one is imported), a .pth, or a name of the zoo")
+        default="",
+        metadata=about("a folder (a foreign one is imported), a file with weights, or a name: of the zoo, or staged"),
     )
     suite: str = field(default="quick", metadata=about("a suite by name, or a YAML file (default: quick)"))
     tasks: tuple[str, ...] = field(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basis.hub import checkpoint_name
-from harness.checkpoints.find import find_checkpoint, find_tokenizer, which_was_taken
+from harness.checkpoints.find import find_checkpoint, find_tokenizer, where_from, which_was_taken
 from harness.errors import UserError
 from harness.records.cells import data_hashes
 from harness.records.store import ensure_folder
@@ -26,6 +26,8 @@ class ResolvedRun:
         options: what was typed; batch sizes, device and workers are taken from here as they are.
         checkpoint: the folder or file; a foreign one until `with_native_checkpoint`.
         tokenizer: the folder of the tokenizer: the checkpoint's own, unless the options name another.
+        source: where the checkpoint was fetched from, as `ORG/NAME@COMMIT`; None where this machine does not know.
+        tokenizer_source: the same of a tokenizer that the options name.
         name: the model's name in tables and folders.
         suite: the suite's name, "tasks" where single tasks were asked for.
         tasks: the tasks, each once.
@@ -43,6 +45,8 @@ class ResolvedRun:
     context_prefix: str
     max_length: int | None
     left_out: tuple[str, ...] = ()
+    source: str | None = None
+    tokenizer_source: str | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -109,6 +113,8 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         context_prefix=options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer"),
         max_length=options.max_length or (suite.protocol.max_length if suite else None),
         left_out=tuple(label(task) for task in left_out),
+        source=where_from(checkpoint),
+        tokenizer_source=where_from(Path(tokenizer)) if options.tokenizer else None,
     )
 
 

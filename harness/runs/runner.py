@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,8 @@ def run_options(
         if len(journal):
             listener.note(f"{len(journal):,} finished requests of an interrupted run are taken up")
         done = _run_tasks(model, run, protocol, finished, journal, listener)
-    published = _publish(run, protocol, model.model_info(), done, started)
+    info = replace(model.model_info(), source=run.source, tokenizer_source=run.tokenizer_source)
+    published = _publish(run, protocol, info, done, started)
     finished.clear()
     return published
 

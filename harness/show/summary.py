@@ -58,6 +58,8 @@ def print_summary(record: RunRecord, folder: Path, console: Console) -> None:
         style="not bold",
     )
     console.print(line)
+    if model.source:
+        console.print(Text(f"from {plain(model.source)}"))
     console.print(
         f"protocol {record.protocol_hash[:8]}, {record.seconds:.0f} s, peak memory {record.peak_memory_mib:,.0f} MiB"
     )

@@ -85,12 +85,14 @@ def tokenizer_from_hub(name: str, revision: str | None = None) -> dict[str, Fetc
     import huggingface_hub
 
     try:
-        commit = revision or str(huggingface_hub.HfApi().model_info(name).sha)
-        folder = Path(huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=list(TOKENIZER_FILES)))
+        commit = str(huggingface_hub.HfApi().model_info(name, revision=revision).sha)
+        patterns = list(TOKENIZER_FILES)
+        found = huggingface_hub.snapshot_download(
+            name, revision=commit, allow_patterns=patterns, ignore_patterns="*.py"
+        )
+        folder = Path(found)
     except Exception as error:
-        raise UserError(
-            f"cannot fetch the tokenizer {name} from the hub ({_reason(error)}); connect this machine, or give a folder"
-        ) from error
+        raise UserError(f"tokenizer {name}: {hub_problem(name, error)}") from error
     files = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
     if not any(file.startswith("tokenizer") or file.endswith(".model") for file in files):
         raise UserError(f"{name} at commit {commit[:12]} has no tokenizer files; found {', '.join(files) or 'none'}")
@@ -99,6 +101,31 @@ def tokenizer_from_hub(name: str, revision: str | None = None) -> dict[str, Fetc
         file: Fetched(content=content, source="hub", origin=origin, details={"revision": commit})
         for file, content in files.items()
     }
+
+
+def hub_problem(repository: str, error: Exception) -> str:
+    """What a failure of the hub means, with the way out.
+
+    Args:
+        repository: as ORG/NAME.
+        error: of any type; the hub's client raises a dozen unrelated ones.
+    """
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError) or (status == 403 and isinstance(error, errors.HfHubHTTPError)):
+        return f"{repository} is gated (HTTP {status}); ask for access on its page of the hub, then set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
+        return (
+            f"the hub has no repository {repository}, or not for everyone (HTTP {status}); look at the name, or set "
+            "HF_TOKEN to a token that may read it"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository} has no such revision (HTTP {status}); give a branch, tag or commit of it behind @"
+    return (
+        f"cannot be fetched from the hub ({_reason(error)}); connect this machine or set HF_ENDPOINT to a mirror, and "
+        "give the same command again: what is there already is kept"
+    )
 
 
 def _rows_at(

@@ -104,6 +104,11 @@ def stage(
 def stage_tokenizer(name: str, *, update: bool = False, report: Callable[[str], None] = print) -> list[StagedFile]:
     """Put a tokenizer of the hub into the data folder, where runs find it by its name. A folder needs no staging.
 
+    Args:
+        name: ORG/NAME, or ORG/NAME@REVISION.
+        update: take the revision's newest commit instead of the staged one.
+        report: called with one line.
+
     Raises:
         UserError: no connection, or no tokenizer files there.
     """
@@ -116,7 +121,8 @@ def stage_tokenizer(name: str, *, update: bool = False, report: Callable[[str], 
     if entries and not update and all(_verified(key, {}) for key in entries):
         report(f"{name}: already staged ({len(entries)} files)")
         return [file for key in entries if (file := _verified(key, {})) is not None]
-    fetched = tokenizer_from_hub(name, None if update else revision)
+    repository, _, asked = name.partition("@")
+    fetched = tokenizer_from_hub(repository, (None if update else revision) or asked or None)
     staged = [store(str(folder / file), content) for file, content in fetched.items()]
     report(f"{name}: staged ({len(staged)} files, from hub:{name})")
     return staged

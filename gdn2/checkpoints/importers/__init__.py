@@ -53,6 +53,8 @@ def plan_import(path: Path, settings: Mapping[str, Any] | None = None) -> Import
     types = ", ".join(sorted({*fla.KINDS, *transformers.KINDS}))
     known = f"model_type {types} of flash-linear-attention or transformers, GGUF files, "
     known += "and files of the GDN-2 training code"
+    if "auto_map" in source.config:
+        known += "; code of a repository (auto_map) is never executed"
     raise CheckpointError(f"{path}: of no known format ({_looks(source)}); known are: {known}")
 
 
