@@ -13,6 +13,9 @@ from fakes import small_checkpoint
 from harness.lm.model import GDN2LM
 from harness.paths import LEADERBOARD, ZOO
 from harness.records.protocol import Protocol, TaskProtocol
+from harness.runs import resolve, runner
+from harness.runs.options import RunOptions
+from tasks import data
 
 
 def shipped() -> tuple[dict[str, Any], Protocol]:
@@ -31,6 +34,23 @@ def test_the_shipped_record_keeps_its_hashes() -> None:
     assert info["checkpoint_sha256"] == record["model"]["checkpoint_sha256"]
     assert "further_end_ids" not in info
     assert "tokenizer_note" not in info
+
+
+def test_the_command_of_the_shipped_record_still_gives_its_hash_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dtype is chosen, and the protocol holds what was chosen."""
+    record, _ = shipped()
+    declared = {name: entry.get("sha256") for name, entry in data.sources()["files"].items()}
+    monkeypatch.setattr(resolve, "_check_data", lambda *_: None)
+    monkeypatch.setattr(runner.cells, "data_hashes", lambda task: {name: declared[name] for name in task.data})
+    options = RunOptions(checkpoint="gdn2-tiny", suite="ruler_table3", samples=100, output=tmp_path, device="cpu")
+    assert options.dtype == "auto"
+    info = GDN2LM(str(ZOO / "gdn2-tiny"), dtype=options.dtype).model_info()
+    protocol = runner.protocol_of(resolve.resolve_run(options), info)
+    said = {**record["protocol"], "lm_eval": protocol.lm_eval}  # of this machine
+    assert protocol.as_dict() == said
+    assert protocol.dtype == "float32"
 
 
 @pytest.mark.parametrize(("ends", "further"), [(0, []), (7, [7]), ([0, 9, 7], [7, 9]), (None, [])])

@@ -19,10 +19,12 @@ from records import cell, model, place, record
 from gdn2.checkpoints import CheckpointError, load_checkpoint, quantised
 from gdn2.checkpoints.describe import describe
 from gdn2.checkpoints.importers import import_checkpoint, plan_import
+from harness.checkpoints.inspection import inspect
 from harness.records.leaderboard import build_table
 from harness.records.record import Score
 from harness.runs.options import RunOptions
 from harness.runs.runner import run_options
+from harness.show.inspection import lines
 from tasks.registry import load_suite
 from tasks.text.tokenizers import load_tokenizer
 
@@ -99,6 +101,17 @@ def test_sentencepiece_merges_the_piece_of_the_best_score_first(tmp_path: Path) 
     read = load_tokenizer(tmp_path / "out")
     assert read.convert_ids_to_tokens(read.encode("abc é")) == ["<s>", "▁a", "bc", "▁", "<0xC3>", "<0xA9>"]
     assert read.decode(read.encode("abc é"), skip_special_tokens=True) == "abc é"
+
+
+def test_a_file_is_inspected_with_the_tokenizer_inside(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "small.gguf", random_model("llama"), "Q8_0")
+    found, expected = inspect(str(file)), small_tokenizer()
+    assert (found.tokenizer["vocabulary"], found.tokenizer["eos_id"]) == (len(expected), expected.eos_token_id)
+    said = dict(lines(found.model, found.tokenizer))
+    assert said["on disk"].startswith("Q8_0 (16 of 21 tensors)")
+    assert said["quantised"].startswith("Q8_0 (16 of 21 tensors)")
+    broken = write_gguf(tmp_path / "none.gguf", random_model("llama"), without=("tokenizer.ggml.tokens",))
+    assert "holds no tokenizer; give the model's with --tokenizer DIR" in inspect(str(broken)).tokenizer["error"]
 
 
 def test_a_bos_is_put_before_a_text_where_the_file_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,23 @@ def inspect(checkpoint: str, tokenizer: Path | None = None) -> Inspection:
     from gdn2.checkpoints.describe import describe
 
     path = find_checkpoint(checkpoint)
-    return Inspection(describe(path), describe_tokenizer(tokenizer or (path if path.is_dir() else path.parent)))
+    found = describe(path)
+    if tokenizer is None and path.suffix == ".gguf":
+        return Inspection(found, _tokenizer_inside(path))
+    return Inspection(found, describe_tokenizer(tokenizer or (path if path.is_dir() else path.parent)))
+
+
+def _tokenizer_inside(file: Path) -> dict[str, Any]:
+    """The tokenizer that an import makes of a GGUF file's own."""
+    from gdn2.checkpoints import CheckpointError
+    from gdn2.checkpoints.gguf import GGUFSource
+
+    with tempfile.TemporaryDirectory(prefix="gdn2-tokenizer-") as folder:
+        try:
+            GGUFSource(file).write_tokenizer(Path(folder))
+        except CheckpointError as error:
+            return {"error": f"none that can be used ({error})"}
+        return describe_tokenizer(Path(folder))
 
 
 def describe_tokenizer(folder: Path) -> dict[str, Any]:

@@ -68,13 +68,15 @@ def lines(found: Description, tokenizer: Mapping[str, Any]) -> list[tuple[str, s
     said.append(("tokenizer", _tokenizer(tokenizer, config["vocab_size"])))
     dtypes = ", ".join(f"{name} {size / sum(stored['dtypes'].values()):.1%}" for name, size in stored["dtypes"].items())
     only = next(iter(stored["dtypes"])) if len(stored["dtypes"]) == 1 else dtypes
+    if found.quantised and found.format != "gdn2":
+        only = found.quantised
     files = f"{stored['files']} file{'s' if stored['files'] > 1 else ''}"
     said.append(("on disk", f"{only}, {stored['bytes']:,} bytes in {files}"))
     said.append(
         ("runs in", f"float32 on a CPU, {next(iter(stored['dtypes']))} on a GPU, unless --dtype says otherwise")
     )
     if found.quantised:
-        said.append(("quantised", f"{found.quantised}; in the sizes above as the numbers that they stand for"))
+        said.append(("quantised", f"{found.quantised}; it runs as the numbers that they stand for"))
     inner = config.get("mixer_norm_eps")
     inside = f" (in mixers {inner:g})" if inner is not None and inner != config["norm_eps"] else ""
     epsilon = f"norm epsilon {config['norm_eps']:g}{inside}, SwiGLU {config['intermediate_size'] or 'none'}"

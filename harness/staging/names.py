@@ -50,7 +50,8 @@ def tasks_of(name: str, samples: int | None = None) -> list[ResolvedTask]:
     except TaskError as error:
         if "needs a length" in str(error):  # every length reads the same files
             return [resolve(name, 1024, samples)]
-        known = [*(file.rsplit(".", 1)[0] for file in data.sources()["files"]), *suites]
+        files, checkpoints = data.sources()["files"], data.sources().get("checkpoints", {})
+        known = [*(file.rsplit(".", 1)[0] for file in files), *suites, *checkpoints]
         near = ", ".join(difflib.get_close_matches(name, [*known, *(info.name for info in list_tasks())], 3, cutoff=0))
         raise UserError(
             f"unknown data file, suite or task {name!r}: did you mean {near}? Suites are {', '.join(suites)}; "
