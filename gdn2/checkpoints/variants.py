@@ -67,6 +67,8 @@ def variants(config: GDN2Config) -> Iterator[ModelVariant]:
             "the source orders taps from the newest token to the oldest; flip them before importing",
             weights=reversed_taps,
         )
+    if layers & {"mamba3", "mamba3_mimo"}:
+        yield _field("ssm_rate", "softplus" if config.ssm_rate == "heavy_tail" else "heavy_tail")
     if layers & set(ATTENTION_LAYERS):
         yield from _of_attention(config, layers)
     yield _field("norm_eps", 1e-6 if config.norm_eps > 3e-6 else 1e-5)

@@ -13,13 +13,13 @@ from typing import Any
 
 from gdn2.checkpoints.errors import CheckpointError, listed
 from gdn2.checkpoints.folders import checkpoint_folder
-from gdn2.checkpoints.importers import fla, gguf, official, transformers
+from gdn2.checkpoints.importers import fla, gguf, mamba_ssm, official, transformers
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, parse_settings
 from gdn2.checkpoints.importers.writing import write_import
 from gdn2.config import GDN2Config
 from gdn2.config_checks import shown
 
-IMPORTERS: tuple[Importer, ...] = (gguf.IMPORTER, fla.IMPORTER, transformers.IMPORTER, official.IMPORTER)
+IMPORTERS: tuple[Importer, ...] = tuple(one.IMPORTER for one in (gguf, fla, transformers, mamba_ssm, official))
 
 __all__ = ["IMPORTERS", "ImportPlan", "Source", "import_checkpoint", "is_native", "parse_settings", "plan_import"]
 
@@ -52,7 +52,7 @@ def plan_import(path: Path, settings: Mapping[str, Any] | None = None) -> Import
             return importer.plan(source, dict(settings or {}))
     types = ", ".join(sorted({*fla.KINDS, *transformers.KINDS}))
     known = f"model_type {types} of flash-linear-attention or transformers, GGUF files, "
-    known += "and files of the GDN-2 training code"
+    known += "folders of mamba_ssm, and files of the GDN-2 training code"
     if "auto_map" in source.config:
         known += "; code of a repository (auto_map) is never executed"
     raise CheckpointError(f"{path}: of no known format ({_looks(source)}); known are: {known}")
