@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,21 @@ def test_a_file_without_a_usable_tokenizer_says_how_to_give_one(key: str, tmp_pa
     with pytest.raises(CheckpointError, match=r"give the model's with --tokenizer DIR"):
         import_checkpoint(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_merge_of_unknown_tokens_is_named(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "small.gguf", random_model("llama"), keys={"tokenizer.ggml.merges": ["qq zz"]})
+    with pytest.raises(CheckpointError, match=r"its tokenizer cannot be used \(.*out of vocabulary"):
+        import_checkpoint(file, tmp_path / "out")
+
+
+def test_without_the_package_the_command_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_gguf(tmp_path / "small.gguf", random_model("llama"))
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(CheckpointError, match=r"small.gguf: needs the package gguf; .*pip install 'gdn2\[gguf\]'"):
+        plan_import(file)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.05, 0.5, 0.999999])

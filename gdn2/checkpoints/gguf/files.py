@@ -39,7 +39,7 @@ class GGUFFile:
     """
 
     def __init__(self, path: Path) -> None:
-        reader_of = _package().GGUFReader
+        reader_of = _package(path).GGUFReader
         self.path = path
         try:
             reader = reader_of(path)
@@ -93,7 +93,7 @@ def _stored(path: Path, one: Any, change: Change) -> Stored:
         import numpy as np
 
         try:
-            values = np.array(_package().dequantize(one.data, one.tensor_type)).reshape(shape)
+            values = np.array(_package(path).dequantize(one.data, one.tensor_type)).reshape(shape)
         except UNREADABLE as error:
             raise CheckpointError(
                 f"{path}: {one.name} of type {one.tensor_type.name} cannot be read ({first_line(error)})"
@@ -103,11 +103,9 @@ def _stored(path: Path, one: Any, change: Change) -> Stored:
     return Stored(shape, dtype, load)
 
 
-def _package() -> Any:
+def _package(path: Path) -> Any:
     try:
         import gguf
     except ImportError as error:
-        raise CheckpointError(
-            "a GGUF file needs the package gguf; install it with: pip install 'gdn2[gguf]'"
-        ) from error
+        raise CheckpointError(f"{path}: needs the package gguf; install it with: pip install 'gdn2[gguf]'") from error
     return gguf

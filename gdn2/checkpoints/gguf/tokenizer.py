@@ -6,7 +6,7 @@ transformers does not know that of SmolLM2, which cuts digits apart: two spaces 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,6 @@ def write_tokenizer(path: Path, metadata: Mapping[str, Any], folder: Path) -> No
     Raises:
         CheckpointError: there is no tokenizer, or one of an unknown kind; says that --tokenizer gives another.
     """
-    from transformers import PreTrainedTokenizerFast
-
     kind, tokens = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
     makers = {"gpt2": _byte_level, "llama": _sentencepiece}
     if not isinstance(tokens, list) or kind not in makers:
@@ -44,17 +42,26 @@ def write_tokenizer(path: Path, metadata: Mapping[str, Any], folder: Path) -> No
         raise CheckpointError(f"{path}: holds {said}; give the model's with --tokenizer DIR")
     try:
         made = makers[kind](path, metadata)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+        _finish(made, metadata, tokens, kind).save_pretrained(folder)
+    except CheckpointError:
+        raise
+    except Exception as error:  # what the package tokenizers raises has no type of its own
         raise CheckpointError(
             f"{path}: its tokenizer cannot be used ({first_line(error)}); give the model's with --tokenizer DIR"
         ) from error
+
+
+def _finish(made: Any, metadata: Mapping[str, Any], tokens: Sequence[str], kind: str) -> Any:
+    """The tokenizer with its special tokens, its chat template, and the BOS that it puts before a text."""
+    from transformers import PreTrainedTokenizerFast
+
     ids = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for key, name in SPECIAL.items()}
     special = {name: tokens[i] for name, i in ids.items() if isinstance(i, int) and 0 <= i < len(tokens)}
     if metadata.get("tokenizer.ggml.add_bos_token", kind == "llama") and "bos_token" in special:
         _put_before(made, special["bos_token"], ids["bos_token"])
     fast = PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False, **special)
     fast.chat_template = metadata.get("tokenizer.chat_template")
-    fast.save_pretrained(folder)
+    return fast
 
 
 def _byte_level(path: Path, metadata: Mapping[str, Any]) -> Any:
