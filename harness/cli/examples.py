@@ -22,7 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "leaderboard --suite retrieval-2k --results my-runs",
         "leaderboard --format markdown --output table.md",
     ),
-    "tasks list": ("tasks list",),
+    "tasks list": ("tasks list", "tasks list needle", "tasks list commonsense-gdn2"),
     "tasks show": ("tasks show niah_multikey_1@1024", "tasks show door_codes.yaml"),
     "tasks new": ("tasks new door_codes",),
     "tasks check": ("tasks check door_codes.yaml",),

@@ -21,7 +21,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command and its actions."""
     tasks = commands.add_parser("tasks", help="what can be run, and what a sample looks like")
     actions = tasks.add_subparsers(required=True, metavar="list | show | new | check")
-    actions.add_parser("list", help="tasks and suites").set_defaults(command=_list)
+    listing = actions.add_parser("list", help="tasks and suites, and whether their data are staged")
+    listing.add_argument("words", nargs="*", help="only those whose name, family, suite or description holds each word")
+    listing.set_defaults(command=_list)
     show = actions.add_parser("show", help="one sample with its token counts")
     show.add_argument("name", help="such as niah_single_1@1024, or the YAML file of a task")
     show.add_argument("--tokenizer", default="gdn2-tiny", help="folder of a tokenizer, or a name of the zoo")
@@ -50,10 +52,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.set_defaults(command=_check)
 
 
-def _list(_: argparse.Namespace) -> None:
+def _list(args: argparse.Namespace) -> None:
     from harness.show.tasks import print_tasks
 
-    print_tasks(console())
+    print_tasks(console(), args.words)
 
 
 def _show(args: argparse.Namespace) -> None:
