@@ -48,6 +48,18 @@ def test_norms_and_their_gates(shape: Any, groups: int, activation: str | None) 
     assert_close(ours, layer.gated(x, gate, activation))
 
 
+@torch.no_grad()
+def test_a_zero_centred_norm_is_the_same_by_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with weights in bfloat16, of which 1 + weight would lose digits."""
+    layer = RMSNorm(48, 1e-5, zero_centred=True).bfloat16()
+    layer.weight.copy_(0.01 * random(48, seed=1))
+    x = random(3, 5, 48)
+    exact = x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * (1 + layer.weight.double())
+    for kernel in (False, True):
+        monkeypatch.setattr(layer, "_fuses", lambda *_, kernel=kernel: kernel)
+        assert_close(run(layer.to(DEVICE), x), exact)
+
+
 def test_the_product_of_swiglu() -> None:
     gate, up = random(3, 700, scale=20), random(3, 700, seed=1)
     assert_close(run(swiglu, gate, up), torch.nn.functional.silu(gate) * up)

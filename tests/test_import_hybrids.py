@@ -174,6 +174,43 @@ def test_a_model_of_pictures_and_text_gives_its_text_model(tmp_path: Path) -> No
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Qwen3-Next with experts": {
+        "full_attention_interval": 4,
+        "rope_theta": 1e4,
+        "rope_scaling": None,
+        "partial_rotary_factor": 0.25,
+        "use_sliding_window": False,
+        "rope_parameters": None,
+    },
+    "Qwen3.5": {
+        "full_attention_interval": 4,
+        "attn_output_gate": True,
+        "mamba_ssm_dtype": "float32",
+        "mlp_only_layers": [],
+        "mtp_num_hidden_layers": 1,
+        "mtp_use_dedicated_embeddings": False,
+        "rope_parameters": {
+            "mrope_interleaved": True,
+            "mrope_section": [1, 1, 0],
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 0.25,
+        },
+    },
+    "OLMo Hybrid without positions": {"rope_theta": None, "rope_parameters": None},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_fields_of_published_folders_say_the_same_as_those_transformers_writes(tmp_path: Path, name: str) -> None:
+    source_model(*MODELS[name]).save_pretrained(tmp_path)
+    expected = plan_import(tmp_path).config
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **PUBLISHED[name]}))
+    assert plan_import(tmp_path).config.to_dict() == expected.to_dict()
+
+
 def test_kimi_linear_as_published_is_the_same_model(tmp_path: Path) -> None:
     """Whose layers are counted from 1 in an object, and whose first MLP has its own name."""
     source_model(*MODELS["Kimi Linear"]).save_pretrained(tmp_path / "plain")
@@ -225,6 +262,9 @@ def test_inspect_describes_latent_attention_and_counts_its_latents(tmp_path: Pat
         ("Qwen3-Next with experts", {"mlp_only_layers": "all"}, "mlp_only_layers = 'all' must be a list"),
         ("Qwen3-Next with experts", {"num_experts": 4}, r"unknown: model\.layers\.0\.mlp\.experts\.4"),
         ("OLMo Hybrid", {"layer_types": ["full_attention"] * 3}, r"missing: .*layers\.0\..*unknown: .*linear_attn"),
+        ("Qwen3.5", {"attn_output_gate": False}, "attn_output_gate = False is not supported"),
+        ("Qwen3.5", {"mlp_only_layers": [1]}, r"mlp_only_layers = \[1\] is not supported"),
+        ("OLMo Hybrid", {"rope_parameters": None}, "rope_parameters = None is read in two ways"),
         ("OLMo Hybrid", {"rope_parameters": {"rope_theta": -1.0}}, "rope_theta = -1.0 must be a finite number"),
         ("Qwen3-Next", {"rope_parameters": {"rope_theta": None}}, "rope_theta = None is no number"),
         ("Kimi Linear", {"mla_use_nope": False}, "mla_use_nope = False is not supported"),

@@ -49,7 +49,7 @@ def decoder(
 def _rotary(fields: Fields, rotated: float | None, unrotated: bool) -> dict[str, Any]:
     """Take `rope_parameters`, or `rope_theta` and `rope_scaling` of older folders; one for all layers."""
     share = _rotated(fields, rotated)
-    theta = fields.number("rope_theta", 10000.0)
+    theta = fields.number("rope_theta", 10000.0, null=unrotated)
     found: list[dict[str, Any]] = []
     for name in ("rope_parameters", "rope_scaling"):
         if name not in fields:
@@ -61,10 +61,13 @@ def _rotary(fields: Fields, rotated: float | None, unrotated: bool) -> dict[str,
             found.append(_one_rotary(rope, theta, share, unrotated))
     if any(one != found[0] for one in found):
         fields.refuse("rope_parameters (or rope_scaling) that differ between kinds of layers are not supported")
-    return found[0] if found else {"rope_theta": float(theta), **({} if share is None else {"rope_fraction": share})}
+    if found:
+        return found[0]
+    base = None if theta is None else float(theta)
+    return {"rope_theta": base, **({} if share is None else {"rope_fraction": share})}
 
 
-def _one_rotary(rope: Fields, theta: float, share: float | None, unrotated: bool) -> dict[str, Any]:
+def _one_rotary(rope: Fields, theta: float | None, share: float | None, unrotated: bool) -> dict[str, Any]:
     """Take one description of the rotary embedding."""
     older = rope.take("type", None)
     kind = rope.take("rope_type", older or "default")

@@ -45,6 +45,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._left
 
+    def is_null(self, name: str) -> bool:
+        """Whether a field is there and null; it is left to be read."""
+        return name in self._left and self._left[name] is None
+
     @property
     def empty(self) -> bool:
         """Whether nothing is left to be read."""

@@ -22,6 +22,7 @@ from gdn2.config_checks import shown
 
 NOT_READ = ("mtp.", "model.visual.")  # heads that predict several tokens; the part that sees pictures
 VISION = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+SEVERAL_TOKENS = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")  # of what predicts them, which is not read
 ROUTER_TRAINING = ("output_router_logits", "router_aux_loss_coef")
 EXPERT_FIELDS = ("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size", "norm_topk_prob")
 LAYER_TYPES = {"linear_attention": "gated_deltanet", "full_attention": "attention"}
@@ -45,7 +46,13 @@ def _qwen3_next(fields: Fields) -> dict[str, Any]:
     return {**values, **_experts(fields, sparse, number=512, per_token=10)}
 
 
+def _qwen3_5(fields: Fields) -> dict[str, Any]:
+    fields.only("mlp_only_layers", [], None, default=None)
+    return _qwen(fields)
+
+
 def _qwen3_5_moe(fields: Fields) -> dict[str, Any]:
+    fields.only("mlp_only_layers", [], None, default=None)
     values = _qwen(fields, inner=1)
     sparse = [True] * values["num_hidden_layers"]
     return {**values, **_experts(fields, sparse, number=256, per_token=8), "intermediate_size": 0}
@@ -54,7 +61,8 @@ def _qwen3_5_moe(fields: Fields) -> dict[str, Any]:
 def _qwen(fields: Fields, inner: Any = REQUIRED) -> dict[str, Any]:
     """Take what both have in common; windows are of earlier models and must be off."""
     fields.only("use_sliding_window", False, None, default=None)
-    fields.harmless("sliding_window", "max_window_layers")
+    fields.only("attn_output_gate", True, default=True)
+    fields.harmless("sliding_window", "max_window_layers", *SEVERAL_TOKENS, "mamba_ssm_dtype")
     values = decoder(fields, head_dim=256, rotated=0.25, inner=inner)
     bias = fields.flag("attention_bias", False)
     return {
@@ -76,8 +84,8 @@ def _qwen(fields: Fields, inner: Any = REQUIRED) -> dict[str, Any]:
 
 KINDS: dict[str, Callable[[Fields], dict[str, Any]]] = {
     "qwen3_next": _qwen3_next,
-    "qwen3_5": _qwen,
-    "qwen3_5_text": _qwen,
+    "qwen3_5": _qwen3_5,
+    "qwen3_5_text": _qwen3_5,
     "qwen3_5_moe": _qwen3_5_moe,
     "qwen3_5_moe_text": _qwen3_5_moe,
 }

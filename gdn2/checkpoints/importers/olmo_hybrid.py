@@ -33,6 +33,11 @@ MIXER = {"attention": "self_attn", "gated_deltanet": "linear_attn"}
 
 def read(fields: Fields) -> dict[str, Any]:
     """Take the configuration."""
+    if fields.is_null("rope_parameters") and "rope_theta" not in fields:
+        fields.refuse(
+            "rope_parameters = None is read in two ways, as no positions and as a base of 10000; write "
+            '{"rope_theta": null} for none, or the base'
+        )
     values = decoder(fields, unrotated=True)
     depth, heads, width = values["num_hidden_layers"], values["attention_heads"], values["hidden_size"]
     layers = layer_kinds(fields, depth)
