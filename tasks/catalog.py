@@ -13,7 +13,7 @@ from typing import Any
 from tasks import own
 from tasks.errors import TaskError
 from tasks.info import PREFIX, ResolvedTask, TaskInfo
-from tasks.limits import MOST_TOKENS, number_problem
+from tasks.limits import LENGTH, MOST_TOKENS, number_problem
 from tasks.ruler.generators import check_generator
 from tasks.shipped import shipped_tasks
 from tasks.task_files import load_yaml, with_functions
@@ -120,7 +120,7 @@ def _parse_name(name: str) -> tuple[TaskInfo, int | None]:
     plain = name.removeprefix(PREFIX)
     if plain in infos:
         return infos[plain], None
-    if (match := re.fullmatch(r"(.+)[@_](\d+)", plain)) and match[1] in infos:
+    if (match := re.fullmatch(rf"(.+)[@_]({LENGTH})", plain)) and match[1] in infos:
         return infos[match[1]], int(match[2])
     known = [spelling for info in infos.values() for spelling in _spellings(info)]
     near = difflib.get_close_matches(name, dict.fromkeys([*infos, *known]), n=3, cutoff=0.0)

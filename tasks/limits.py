@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_LENGTH = 1 << 24
 """Tokens of a document."""
+LENGTH = "[0-9]{1,20}"
+"""A length as it is written behind a task's name; Python makes no number of thousands of digits."""
 MOST_SAMPLES = 1_000_000
 """Documents of a task: more than any data set here has."""
 MOST_TOKENS = 1 << 33

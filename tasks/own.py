@@ -11,6 +11,7 @@ from basis.errors import FileError
 from tasks import families
 from tasks.errors import TaskError
 from tasks.info import TaskInfo
+from tasks.limits import LENGTH
 from tasks.located import Located, locate
 from tasks.own_fields import problems_of
 from tasks.problems import Problem
@@ -52,8 +53,8 @@ def find(name: str, folder: Path | None = None) -> tuple[TaskInfo, int | None]:
         TaskError: the first mistake of the file, with line and column.
     """
     path, _, length = name.partition("@")
-    if length and not length.isdigit():
-        raise TaskError(f"task {name!r}: the length behind @ must be a whole number, got {length!r}")
+    if length and not re.fullmatch(LENGTH, length):
+        raise TaskError(f"task {path!r}: the length behind @ must be a whole number, got {length[:50]!r}")
     info = _info(read(((folder or Path()) / path).expanduser()))
     known = _infos.get(info.name)
     if known is not None and known.file.resolve() != info.file.resolve():

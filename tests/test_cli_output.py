@@ -97,6 +97,11 @@ def test_arguments_that_are_no_text_are_named(arguments: list[str], message: str
         ("stage --source pypi", "argument --source: invalid choice: 'pypi'"),
         ("leaderboard --suite quikc", "unknown suite 'quikc'"),
         ("leaderboard --results absent-folder", "absent-folder: no such folder of results"),
+        ("leaderboard --results /dev/null", "/dev/null: no such folder of results"),
+        (
+            "run gdn2-tiny --tasks niah_single_1@512 --prefix-states /dev/null",
+            "choose another folder with --prefix-states",
+        ),
         ("tasks", "the following arguments are required"),
     ],
 )

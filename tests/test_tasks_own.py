@@ -41,8 +41,11 @@ def test_a_file_is_run_once_a_length_and_known_by_name_afterwards(tmp_path: Path
     other.mkdir()
     with pytest.raises(TaskError, match=r"task 'mine' is the name of .*mine.yaml as well"):
         resolve(f"{write_task(other)}@600")
-    with pytest.raises(TaskError, match="must be a whole number, got 'x'"):
-        resolve(f"{file}@x")
+    for odd in ("x", "²", "9" * 5000):
+        with pytest.raises(TaskError, match=f"must be a whole number, got '{odd[:50]}'"):
+            resolve(f"{file}@{odd}")
+        with pytest.raises(TaskError, match=r"unknown task"):
+            resolve(f"niah_single_1@{odd}")
 
 
 def test_a_suite_names_a_task_file_beside_it(tmp_path: Path) -> None:

@@ -55,8 +55,12 @@ def new_run_folder(parent: Path, name: str) -> Iterator[tuple[Path, Callable[[],
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def ensure_folder(folder: Path) -> None:
+def ensure_folder(folder: Path, flag: str = "--output") -> None:
     """Make a folder and see that it can be written, before hours of work depend on it.
+
+    Args:
+        folder: the folder.
+        flag: what names another one.
 
     Raises:
         UserError: it cannot.
@@ -66,7 +70,7 @@ def ensure_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, error, flag) from error
 
 
 def find_records(
@@ -83,7 +87,7 @@ def find_records(
     """
     found = []
     for folder in folders:
-        if not folder.exists():
+        if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of results")
         for path in sorted(folder.rglob(FILE_NAME)):
             if any(part.startswith(".") for part in path.relative_to(folder).parts):
@@ -102,5 +106,5 @@ def _sync(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"{folder}: cannot write there ({reason(error)}); choose another folder with --output")
+def _unwritable(folder: Path, error: OSError, flag: str = "--output") -> UserError:
+    return UserError(f"{folder}: cannot write there ({reason(error)}); choose another folder with {flag}")

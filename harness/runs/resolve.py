@@ -103,6 +103,8 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         del unique[task.lm_eval_name]
     _check_data(unique.values(), options.suite if suite and not options.shots else None)
     ensure_folder(options.output)
+    if options.prefix_states is not None:
+        ensure_folder(options.prefix_states, "--prefix-states")
     return ResolvedRun(
         options=options,
         checkpoint=checkpoint,
