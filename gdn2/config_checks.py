@@ -31,6 +31,7 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
 }
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 MAX_LAYERS = 10_000
+MAX_EXPERTS = 4096  # of a layer
 MAX_SIZE = 2**24  # of a dimension: far above every model, and products of two stay below 2**63
 MAX_TOKENS = 2**31 - 1
 TOKENS = ("window_size", "max_position_embeddings")
@@ -86,7 +87,8 @@ def refuse_impossible_sizes(values: Mapping[str, Any], names: tuple[str, ...]) -
         value = values[name]
         if value is None:
             continue
-        most = MAX_LAYERS if name == "num_hidden_layers" else MAX_TOKENS if name in TOKENS else MAX_SIZE
+        counted = {"num_hidden_layers": MAX_LAYERS, "num_experts": MAX_EXPERTS, **dict.fromkeys(TOKENS, MAX_TOKENS)}
+        most = counted.get(name, MAX_SIZE)
         if value < 1:
             raise ValueError(f"GDN2Config.{name} must be a positive integer, got {shown(value)}")
         if value > most:

@@ -54,6 +54,7 @@ def test_every_parameter_of_chosen_experts_has_a_gradient() -> None:
     ("changes", "message"),
     [
         ({"num_experts": None}, "num_experts must be given"),
+        ({"num_experts": 5000}, "num_experts must be at most 4,096"),
         ({"experts_per_token": 6}, "experts_per_token must be at most num_experts"),
         ({"expert_size": 0}, "expert_size must be a positive integer"),
         ({"shared_expert_size": -1}, "shared_expert_size must be 0 .no shared expert. or more"),

@@ -31,12 +31,44 @@ DECODER |= {"num_hidden_layers": 2, "vocab_size": 97, "max_position_embeddings":
 FLA = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97, "num_heads": 2, "norm_eps": 1e-6}
 ATTN = {"layers": [1], "num_heads": 4, "num_kv_heads": 2, "window_size": 16, "rope_theta": 1e4, "qkv_bias": True}
 SSM = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97, "head_dim": 16, "state_size": 8, "norm_eps": 1e-5}
+DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "norm_topk_prob": True}
+TYPES = ["linear_attention", "full_attention"]
+KIMI = {"kv_lora_rank": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "qk_rope_head_dim": 4, "num_experts": 4}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gdn2": json.loads(small_config(rope_llama3=None).to_json_string()),
     "llama": {**DECODER, "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e6}}},
     "mistral": {**DECODER, "sliding_window": 7, "rope_scaling": {"type": "default"}},
     "qwen2": {**DECODER, "use_sliding_window": True, "layer_types": ["full_attention"] * 2, "sliding_window": 5},
     "qwen3": {**DECODER, "head_dim": 16, "attention_bias": False},
+    "qwen3_next": {
+        **DECODER,
+        **DELTA,
+        **EXPERTS,
+        "layer_types": TYPES,
+        "mlp_only_layers": [1],
+        "decoder_sparse_step": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5},
+    },
+    "qwen3_5_moe": {"text_config": {**DECODER, **DELTA, **EXPERTS, "layer_types": TYPES}, "vision_config": {}},
+    "olmo_hybrid": {**DECODER, **DELTA, "layer_types": TYPES, "rope_theta": None, "linear_allow_neg_eigval": True},
+    "kimi_linear": {
+        **DECODER,
+        **KIMI,
+        "num_key_value_heads": 4,
+        "first_k_dense_replace": 1,
+        "mlp_layer_types": None,
+        "linear_attn_config": {"full_attn_layers": [2], "kda_layers": [1], "head_dim": 8, "num_heads": 2},
+    },
+    "bamba": {**DECODER, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": "auto", "mamba_d_state": 8},
+    "mamba_ssm": {
+        "d_model": 32,
+        "n_layer": 2,
+        "vocab_size": 97,
+        "d_intermediate": 64,
+        "tie_embeddings": True,
+        "ssm_cfg": {"layer": "Mamba3", "headdim": 8, "d_state": 8, "is_mimo": True, "rope_fraction": 0.5},
+    },
     "kda": {**FLA, "head_dim": 16, "expand_v": 1, "attn": ATTN, "safe_gate": True, "lower_bound": -5.0},
     "gated_deltanet": {**FLA, "head_dim": 16, "expand_v": 2, "attn": [ATTN], "output_gate_activation": "swish"},
     "delta_net": {**FLA, "expand_k": 1.0, "qk_norm": "l2", "qk_activation": "silu"},

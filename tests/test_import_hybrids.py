@@ -58,6 +58,7 @@ KIMI: dict[str, Any] = {
     "moe_intermediate_size": 24,
     "n_shared_experts": 2,
 }
+BAMBA: dict[str, Any] = {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_state": 16}
 HALF_ROTATED = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3-Next": ("qwen3_next", {**DELTA, "num_experts": 0}),
@@ -81,6 +82,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi_linear",
         {**KIMI, "q_lora_rank": 12, "n_group": 4, "topk_group": 2, "norm_topk_prob": False, "attention_bias": True},
     ),
+    "Bamba": ("bamba", BAMBA),
+    "Bamba with groups and biases": (
+        "bamba",
+        {**BAMBA, "mamba_n_groups": 2, "attention_bias": True, "mamba_proj_bias": True, "mamba_conv_bias": False},
+    ),
     "Qwen3.5": ("qwen3_5_text", DELTA),
     "Qwen3.5 with experts": ("qwen3_5_moe_text", {**DELTA, **EXPERTS}),
 }
@@ -89,7 +95,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 def source_model(kind: str, fields: dict[str, Any]) -> Any:
     """A random model in which every bias and norm counts, and whose states last."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**COMMON, **fields})).eval()
+    fields = {**COMMON, **fields}
+    if kind == "bamba":  # it has a field of its own for that
+        del fields["layer_types"]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **fields)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("bias", "norm.weight", "layernorm.weight")):
@@ -262,6 +271,20 @@ def test_inspect_describes_latent_attention_and_counts_its_latents(tmp_path: Pat
         ("Qwen3-Next with experts", {"mlp_only_layers": "all"}, "mlp_only_layers = 'all' must be a list"),
         ("Qwen3-Next with experts", {"num_experts": 4}, r"unknown: model\.layers\.0\.mlp\.experts\.4"),
         ("OLMo Hybrid", {"layer_types": ["full_attention"] * 3}, r"missing: .*layers\.0\..*unknown: .*linear_attn"),
+        ("Bamba", {"attn_layer_indices": [0, 1]}, r"missing: .*layers\.0\.self_attn.*unknown: .*layers\.0\.mamba"),
+        ("Bamba", {"attn_layer_indices": [3]}, r"attn_layer_indices = \[3\] must be a list of layers from 0 to 2"),
+        ("Bamba", {"attn_rotary_emb": 8}, "attn_rotary_emb = 8 is not supported"),
+        ("Bamba", {"mamba_d_head": 4}, "mamba_d_head = 4 is not supported"),
+        ("Bamba", {"time_step_limit": [0.0, 0.1]}, "time_step_limit = .* is not supported"),
+        ("OLMo Hybrid", {"layer_types": []}, "layer_types names 0 layers but num_hidden_layers is 3"),
+        ("Kimi Linear", {"layer_types": []}, "layer_types names 0 layers but num_hidden_layers is 3"),
+        ("Qwen3-Next with experts", {"num_experts": False}, "num_experts = False must be a whole number"),
+        (
+            "Qwen3-Next with experts",
+            {"num_experts": 2**24},
+            "num_experts = 16777216 must be a whole number from 0 to 4,096",
+        ),
+        ("Kimi Linear", {"num_experts": 2**24}, "num_experts = 16777216 must be a whole number from 1 to 4,096"),
         ("Qwen3.5", {"attn_output_gate": False}, "attn_output_gate = False is not supported"),
         ("Qwen3.5", {"mlp_only_layers": [1]}, r"mlp_only_layers = \[1\] is not supported"),
         ("OLMo Hybrid", {"rope_parameters": None}, "rope_parameters = None is read in two ways"),

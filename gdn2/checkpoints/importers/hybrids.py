@@ -18,7 +18,7 @@ from gdn2.checkpoints.importers.fields import REQUIRED, Fields
 from gdn2.checkpoints.importers.keymap import HEAD, Entry
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
-from gdn2.config_checks import shown
+from gdn2.config_checks import MAX_EXPERTS, shown
 
 NOT_READ = ("mtp.", "model.visual.")  # heads that predict several tokens; the part that sees pictures
 VISION = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -138,6 +138,9 @@ def layer_kinds(fields: Fields, depth: int) -> list[str]:
     every, types = fields.count("full_attention_interval", 4), fields.names("layer_types")
     if types is None:
         types = ["linear_attention" if (layer + 1) % every else "full_attention" for layer in range(depth)]
+    if len(types) != depth:
+        fields.refuse(f"layer_types names {len(types)} layers but num_hidden_layers is {depth}")
+        types = ["full_attention"] * depth
     if unknown := sorted(set(types) - LAYER_TYPES.keys()):
         fields.refuse(f"layer_types {', '.join(map(shown, unknown[:3]))} are not supported")
     return [LAYER_TYPES.get(kind, "attention") for kind in types]
@@ -147,11 +150,10 @@ def _experts(fields: Fields, sparse: list[bool], *, number: int, per_token: int)
     """Take the experts of the layers that are sparse; no expert at all means that none is."""
     fields.harmless(*ROUTER_TRAINING)
     count = fields.take("num_experts", number)
-    if count == 0 or not any(sparse):
+    if type(count) is not int or not 0 <= count <= MAX_EXPERTS:
+        fields.refuse(f"num_experts = {shown(count)} must be a whole number from 0 to {MAX_EXPERTS:,}")
+    if type(count) is not int or not 0 < count <= MAX_EXPERTS or not any(sparse):
         fields.harmless(*EXPERT_FIELDS)
-        return {}
-    if type(count) is not int or count < 1:
-        fields.refuse(f"num_experts = {shown(count)} must be a whole number")
         return {}
     return {
         "mlps": ["experts" if one else "swiglu" for one in sparse],

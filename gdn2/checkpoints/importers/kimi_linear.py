@@ -13,7 +13,7 @@ from gdn2.checkpoints.importers.hybrids import ROUTER_TRAINING, convolutions
 from gdn2.checkpoints.importers.keymap import HEAD, Entry
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
-from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS, shown
+from gdn2.config_checks import MAX_EXPERTS, MAX_LAYERS, MAX_TOKENS, shown
 
 LATENT_EPS = 1e-6  # of latent attention's norms, whatever rms_norm_eps is
 LAYER_TYPES = {"linear_attention": "kda", "full_attention": "mla"}
@@ -114,6 +114,9 @@ def _recurrent(fields: Fields, depth: int) -> dict[str, Any]:
         types = ["full_attention" if layer in full else "linear_attention" for layer in range(1, depth + 1)]
     elif types is None:
         types = ["full_attention" if layer and layer % 4 == 0 else "linear_attention" for layer in range(depth)]
+    if len(types) != depth:
+        fields.refuse(f"layer_types names {len(types)} layers but num_hidden_layers is {depth}")
+        types = ["full_attention"] * depth
     size = inner.count("head_dim", fields.count("linear_head_dim", 128))
     return {
         "layers": [_known(fields, kind, LAYER_TYPES, "layer_types") for kind in types],
@@ -140,7 +143,7 @@ def _experts(fields: Fields, depth: int) -> dict[str, Any]:
     size = fields.count("moe_intermediate_size", 1024)
     return {
         "mlps": [_known(fields, kind, MLP_TYPES, "mlp_layer_types") for kind in types],
-        "num_experts": fields.count("num_experts", fields.take("num_local_experts", 256)),
+        "num_experts": fields.count("num_experts", fields.take("num_local_experts", 256), most=MAX_EXPERTS),
         "experts_per_token": fields.count("num_experts_per_token", fields.take("num_experts_per_tok", 8)),
         "expert_size": size,
         "expert_weights_sum": fields.flag("moe_renormalize", True),

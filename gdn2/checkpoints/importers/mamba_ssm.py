@@ -112,7 +112,7 @@ def _mamba3(fields: Fields, width: int) -> dict[str, Any]:
         **_sizes(fields, width),
         "layers": "mamba3_mimo" if fields.flag("is_mimo", False) else "mamba3",
         "ssm_rank": fields.count("mimo_rank", 4),
-        "ssm_rope_fraction": float(fields.only("rope_fraction", *CHOICES["ssm_rope_fraction"], default=0.5)),
+        "ssm_rope_fraction": fields.only("rope_fraction", *CHOICES["ssm_rope_fraction"], default=0.5),
         "ssm_output_norm": fields.flag("is_outproj_norm", False),
     }
 
