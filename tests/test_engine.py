@@ -13,7 +13,7 @@ import pytest
 import torch
 from fakes import mixer_config, small_model, small_tokenizer
 
-from gdn2 import GDN2ForCausalLM
+from gdn2 import GDN2ForCausalLM, RecurrentState
 from harness.engine import scorer as scoring
 from harness.engine import snapshot
 from harness.engine import units as planning
@@ -239,6 +239,17 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(model.model, "forward", failing)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         engine(model, stop_rule, LIMITS[0]).score(score_requests(0), "scoring", lambda *_: None)
+
+
+def test_memory_that_fails_beside_a_step_is_an_error_with_the_way_out(
+    model: GDN2ForCausalLM, stop_rule: StopRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 284.00 MiB")
+
+    monkeypatch.setattr(RecurrentState, "select", failing)
+    with pytest.raises(UserError, match=r"out of memory with 64 rows of 8192 .* smaller --batch-size \(say 32\)"):
+        engine(model, stop_rule, LIMITS[0]).generate(generate_requests(2, model), lambda *_: None)
 
 
 class Killed(Exception):

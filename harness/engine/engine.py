@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from harness.engine.accounts import Accounts
 from harness.engine.asked import Asked
 from harness.engine.journal import Journal
+from harness.engine.memory import explained
 from harness.engine.meter import Meter, ProgressSink
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.engine.snapshot import Snapshots
@@ -93,7 +94,8 @@ class Engine:
         accounts.charge_reading(asked, plan)
         self.meter.begin(kind, len(requests), plan.num_tokens)
         self.meter.advance(asked.finish(asked.found), 0)
-        with contextlib.closing(self.executor.run_scores(plan.units, asked.distinct, asked.found)) as found:
+        scores = self.executor.run_scores(plan.units, asked.distinct, asked.found)
+        with explained(self.executor.limits), contextlib.closing(scores) as found:
             for results in found:
                 self.meter.advance(asked.finish(results), 0)
         self.meter.end()
@@ -137,7 +139,8 @@ class Engine:
             self.meter.advance(asked.finish({index: ids}), 0, asked.distinct[index].max_tokens)
         left = {i: request for i, request in enumerate(asked.distinct) if i not in known}
         snapshots = journal.snapshots(dict(enumerate(asked.keys)))
-        self.executor.run_generations(plan.units, left, finished, snapshots)
+        with explained(self.executor.limits):
+            self.executor.run_generations(plan.units, left, finished, snapshots)
         if snapshots:
             snapshots.clear()
         self.meter.end()

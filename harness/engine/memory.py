@@ -6,6 +6,8 @@ It is an estimate from the model's sizes and from what is free.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from harness.engine.units import Limits
 from harness.errors import UserError
 
 SHARE_OF_TOKENS, SHARE_OF_STATES = 0.25, 0.25  # of free memory
+SHARE_OF_GROWING_STATES = 0.125  # each step makes a longer one beside it, and prompts that were read wait with theirs
 LEAST_TOKENS, MOST_TOKENS = 1024, 65536
 MOST_TOKENS_ON_CPU = 2048  # 128 choices, gdn2-tiny, one thread: 1k/2k/4k -> 1.39/1.36/1.52 CPU seconds (2026-11)
 MOST_ROWS, MOST_ROWS_ON_CPU = 512, 128
@@ -47,7 +50,9 @@ def limits_of(
         tokens = 1 << max(LEAST_TOKENS, min(fitting, most)).bit_length() - 1
     if batch_size is None:
         state = max(model.model.state_bytes(model.config.max_position_embeddings), 1)
-        batch_size = max(1, min(int(SHARE_OF_STATES * free / state), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
+        grows = model.model.empty_state(1).num_bytes_a_token > 0
+        share = SHARE_OF_GROWING_STATES if grows else SHARE_OF_STATES
+        batch_size = max(1, min(int(share * free / state), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
     return Limits(tokens=tokens, rows=batch_size)
 
 
@@ -98,6 +103,24 @@ def out_of_memory(device: torch.device, smallest: str) -> UserError:
         f"out of memory on {device} with {smallest}; free memory there, use a smaller --dtype, or another --device. "
         "What is finished is kept"
     )
+
+
+@contextmanager
+def explained(limits: Limits) -> Iterator[None]:
+    """Turn an allocation that fails where no smaller step is tried into an error with the way out.
+
+    Raises:
+        UserError: memory did not suffice.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with {limits.rows} rows of {limits.tokens} tokens a step; give a smaller --batch-size (say "
+            f"{max(1, limits.rows // 2)}) or --batch-tokens: scores do not depend on them. What is finished is kept"
+        ) from error
 
 
 def release() -> None:
