@@ -170,7 +170,7 @@ class TestData:
             (LINE.encode() + b'{"text": "Z\xfcrich"}\n', ".jsonl:2: not UTF-8"),
             (LINE.encode() + b"{\n", ".jsonl:2: not JSON"),
             (LINE.encode() + b'{"text": 5}\n', '.jsonl:2: expected a JSON object with a "text"'),
-            (b"[" * 100_000, ".jsonl: nested too deeply"),
+            (b"[" * 100_000, ".jsonl:1: nested too deeply"),
             (b'{"text": "a \\ud800"}\n', ".jsonl:1: \\ud800 is half a character"),
         ],
     )

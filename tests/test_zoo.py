@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lm_eval.api.instance import Instance
 
 from gdn2.checkpoints import fingerprint, load_checkpoint, tokenizer_fingerprint
@@ -52,10 +53,21 @@ def test_the_tiny_model_finds_needles_that_it_never_saw() -> None:
 def test_shipped_records_are_of_shipped_weights() -> None:
     records = find_records([SHIPPED])
     assert records
-    for path, record in records:
+    of_zoo = [(path, record) for path, record in records if (ZOO / record.name).is_dir()]
+    assert of_zoo
+    for path, record in of_zoo:
         folder = ZOO / record.name
         assert record.model.checkpoint_sha256 == fingerprint(folder), path
         assert record.protocol.tokenizer_sha256 == tokenizer_fingerprint(folder), path
+
+
+def test_other_shipped_records_are_of_checkpoints_that_anyone_can_stage() -> None:
+    declared = yaml.safe_load((ROOT / "tasks" / "sources.yaml").read_text(encoding="utf-8"))
+    for path, record in find_records([SHIPPED]):
+        if not (ZOO / record.name).is_dir():
+            assert record.name in declared["checkpoints"], path
+            assert record.model.quantised, path
+            assert record.command[:2] == ("run", record.name), path
 
 
 def test_the_leaderboard_of_the_readme_is_what_the_command_prints() -> None:

@@ -46,7 +46,7 @@ WORDINGS = (
 
 
 @dataclass(frozen=True)
-class Segment:
+class Part:
     """A piece of a document.
 
     Attributes:
@@ -65,7 +65,7 @@ def draw_document(
     key_words: Sequence[str],
     sentences: Sequence[str],
     count_tokens: Callable[[str], int],
-) -> list[Segment]:
+) -> list[Part]:
     """Draw a document of about so many tokens; the caller draws again if it came out longer.
 
     Args:
@@ -101,10 +101,10 @@ def draw_document(
         asked.append((question, f" {facts[key]}"))
 
     context = _haystack(rng, budget - used, needles, sentences, count_tokens)
-    segments = [Segment(f"{opening}\n{context}" if opening else context, is_answer=False)]
+    parts = [Part(f"{opening}\n{context}" if opening else context, is_answer=False)]
     for question, answer in asked:
-        segments += [Segment(question, is_answer=False), Segment(answer, is_answer=True)]
-    return segments
+        parts += [Part(question, is_answer=False), Part(answer, is_answer=True)]
+    return parts
 
 
 def _draw_kind(rng: random.Random) -> tuple[str, Callable[[random.Random], str]]:
