@@ -26,7 +26,7 @@ import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -49,7 +49,8 @@ DEVICE = "cuda" if CUDA else "cpu"
 IDENTITY = ("shape [B, T, H, d_k, d_v]", "dtype", "decode [N, H, d]")  # what makes two rows the same measurement
 TOLERANCES = {torch.bfloat16: (8e-3, 1.3e-2), torch.float16: (3e-3, 6e-3), torch.float32: (2e-6, 5e-6)}
 Inputs = tuple[torch.Tensor, ...]
-Job = tuple[str, tuple[int, ...], torch.dtype]
+Shape = tuple[int, int, int, int, int]
+Job = tuple[str, Shape, torch.dtype]
 
 
 def make_inputs(B: int, T: int, H: int, K: int, V: int, dtype: torch.dtype, decay: float = 0.1) -> Inputs:
@@ -81,7 +82,7 @@ def peak_mib(run: Callable[[], Any]) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def check(shapes: list[tuple[int, ...]], dtypes: list[torch.dtype]) -> list[dict[str, Any]]:
+def check(shapes: list[Shape], dtypes: list[torch.dtype]) -> list[dict[str, Any]]:
     """Outputs, states and gradients against the recurrence in float64; two runs to the bit."""
     rows = []
     for dtype in dtypes:
@@ -109,8 +110,9 @@ def _gradients(
 ) -> list[torch.Tensor]:
     leaves = [x.detach().clone().requires_grad_() for x in (*inputs, state)]
     o, last = gated_delta_rule_2(*leaves[:6], initial_state=leaves[6], output_final_state=True, backend=backend)
+    assert last is not None
     torch.autograd.backward([o, last], [d_o.to(o.dtype), d_state.to(last.dtype)])
-    return [o.detach(), last.detach(), *[x.grad for x in leaves]]
+    return [o.detach(), last.detach(), *cast(list[torch.Tensor], [x.grad for x in leaves])]
 
 
 def long_operators(fla: Any, d: int = 128) -> dict[str, Callable[..., torch.Tensor]]:
@@ -120,9 +122,9 @@ def long_operators(fla: Any, d: int = 128) -> dict[str, Callable[..., torch.Tens
     def ours(*x: torch.Tensor) -> torch.Tensor:
         return gated_delta_rule_2(*x, backend="triton")[0]
 
-    operators = {"ours": ours}
+    operators: dict[str, Callable[..., torch.Tensor]] = {"ours": ours}
     for safe in () if not fla else (False, True) if d == 128 else (True,):
-        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(  # type: ignore[misc]
+        operators[f"fla safe_gate={safe}"] = lambda q, k, v, g, b, w, safe=safe: fla.chunk_gdn2(
             q=q, k=k, v=v, g=g, b=b, w=w, scale=q.shape[-1] ** -0.5, safe_gate=safe
         )[0]
     return operators
@@ -148,7 +150,7 @@ def decode_operators(N: int, H: int, d: int, dtype: torch.dtype, fla: Any) -> di
     return operators
 
 
-def long_row(shape: tuple[int, ...], dtype: torch.dtype, fla: Any, bandwidth: float | None) -> dict[str, Any]:
+def long_row(shape: Shape, dtype: torch.dtype, fla: Any, bandwidth: float | None) -> dict[str, Any]:
     """Forward, forward and backward, and their memory."""
     inputs = make_inputs(*shape, dtype)
     leaves = [x.clone().requires_grad_() for x in inputs]
@@ -206,7 +208,7 @@ def compile_ahead(jobs: list[Job]) -> None:
 
 
 def jobs_of(
-    shapes: list[tuple[int, ...]], dtypes: list[torch.dtype], lengths: list[tuple[int, ...]],
+    shapes: list[Shape], dtypes: list[torch.dtype], lengths: list[Shape],
     steps: list[tuple[int, int]], fla: Any,
 ) -> list[Job]:  # fmt: skip
     """Every kind of call that is checked or timed, those that take longest to compile first."""
@@ -216,11 +218,14 @@ def jobs_of(
     return sorted(long, key=lambda job: job[0] == "ours") + decode + checked
 
 
-def _compile(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _compile(name: str, shape: Shape, dtype: torch.dtype) -> None:
     B, T, H, K, V = shape
-    shape, fla = (B, min(T, 20000), H, K, V), None
+    shape = (B, min(T, 20000), H, K, V)
+    fla: Any = None
     if name != "ours":
-        from fla.ops import gdn2 as fla
+        from fla.ops import gdn2
+
+        fla = gdn2
     with contextlib.suppress(Exception):  # what does not run is said where it is timed
         if T == 1:
             decode_operators(B, H, K, dtype, fla)[name]()
@@ -322,7 +327,7 @@ def _short(argument: str) -> str:
     return Path(argument).name if os.sep in argument else argument
 
 
-def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
+def grid_of(name: str) -> tuple[list[Shape], list[tuple[int, int]]]:
     """Shapes [B, T, H, d_k, d_v] of long inputs and (N, d) of decoding steps."""
     if not CUDA:
         return [(1, 70, 2, 16, 16)], [(1, 16)]
@@ -337,7 +342,7 @@ def grid_of(name: str) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
     return shapes, steps
 
 
-def _kinds(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _kinds(shapes: list[Shape]) -> list[Shape]:
     """The longest of each head size and number of heads: lengths are not compiled in."""
     return list({(shape[2:]): shape for shape in sorted(shapes, key=lambda shape: shape[1])}.values())
 
@@ -357,11 +362,13 @@ def main() -> None:
             parser.error("--measured is compared with the file of --compare OLD.json, which is missing")
         finish(json.loads(arguments.measured.read_text(encoding="utf-8")), arguments)
         return
-    fla = version = None
+    fla: Any = None
+    version = None
     if CUDA and not arguments.without_fla and importlib.util.find_spec("fla"):
         import fla as fla_package
-        from fla.ops import gdn2 as fla
+        from fla.ops import gdn2
 
+        fla = gdn2
         version = fla_package.__version__
     torch.manual_seed(0)
     machine = describe(version)

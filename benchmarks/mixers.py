@@ -93,6 +93,8 @@ def main() -> None:
             exact = error(name, copy.deepcopy(mixer).double(), x)
             rounded = error(name, mixer, x.float())
             (floats,) = state_floats(config)
+            assert config.attention_head_dim is not None
+            assert config.attention_kv_heads is not None
             per_token = 2 * config.attention_kv_heads * config.attention_head_dim
             size = f"{floats:,}" if floats is not None else f"{per_token:,} a token"
             speed = tokens_per_second(mixer, arguments.tokens, arguments.repeats)

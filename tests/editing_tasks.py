@@ -41,7 +41,9 @@ def asked_key(prompt: str) -> str:
 
 def perfect(prompt: str) -> str:
     if "magic" not in prompt:
-        return dict(statements(prompt))[asked_key(prompt)]
+        value = dict(statements(prompt))[asked_key(prompt)]
+        assert value is not None
+        return value
     return dict(history(prompt))[asked_key(prompt)] or "none"
 
 

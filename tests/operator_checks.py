@@ -63,7 +63,8 @@ NAMES = ("q", "k", "v", "g", "b", "w", "S")
 
 def rounded(*shape: int, decay: str = "mild", dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Any]:
     """Inputs and a state in the dtype of the test; g and the state at least in float32."""
-    inputs = [x.to(DEVICE) for x in make_inputs(*shape, decay=decay, seed=seed)]
+    B, T, H, K, V = shape
+    inputs = [x.to(DEVICE) for x in make_inputs(B, T, H, K, V, decay=decay, seed=seed)]
     return [x.to(torch.float32 if i in (3, 6) else dtype) for i, x in enumerate(inputs)]
 
 

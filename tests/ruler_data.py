@@ -34,7 +34,7 @@ def _sentences(rng: random.Random, count: int) -> list[str]:
 def _squad(rng: random.Random) -> dict[str, Any]:
     articles = []
     for article in range(12):
-        paragraphs = []
+        paragraphs: list[dict[str, Any]] = []
         for number in range(6):
             answer = f"{rng.choice(words.word_lists()[1])} {article}{number}"
             context = " ".join([*_sentences(rng, 6), f"It is called {answer}."])
@@ -48,7 +48,7 @@ def _squad(rng: random.Random) -> dict[str, Any]:
 
 
 def _hotpotqa(rng: random.Random) -> list[dict[str, Any]]:
-    items = []
+    items: list[dict[str, Any]] = []
     for number in range(40):
         context = [[f"Title {number}-{place}", _sentences(rng, 3)] for place in range(10)]
         items.append({"_id": f"h{number}", "question": f"Who saw number {number}?", "answer": f"yes {number}"})

@@ -16,6 +16,7 @@ from lm_eval.models.huggingface import HFLM
 
 from gdn2.checkpoints import CheckpointError
 from harness.engine import units as plan
+from harness.engine.executor import LocalExecutor
 from harness.engine.units import Limits
 from harness.errors import UserError
 from harness.lm.model import GDN2LM
@@ -124,7 +125,7 @@ def test_texts_whose_characters_span_tokens_agree_with_hflm(folder: Path, hflm: 
 
 def test_no_token_to_generate_is_an_empty_text(folder: Path) -> None:
     ours = GDN2LM(str(folder))
-    arguments = [("The quick", {"until": [], "max_gen_toks": n}) for n in (0, 1)]
+    arguments: list[tuple[Any, ...]] = [("The quick", {"until": [], "max_gen_toks": n}) for n in (0, 1)]
     nothing, one = ours.generate_until(instances("generate_until", arguments))
     assert nothing == ""
     assert len(one) > 0
@@ -137,6 +138,7 @@ def test_segments_do_not_change_scores(folder: Path, monkeypatch: pytest.MonkeyP
     model = GDN2LM(str(folder), batch_size=4)
     expected, texts = model.loglikelihood(requests, disable_tqdm=True), model.generate_until(generation)
     monkeypatch.setattr(plan, "SEGMENT", segment)
+    assert isinstance(model.engine.executor, LocalExecutor)
     model.engine.executor.reader.limits = Limits(tokens=segment, rows=4)
     assert_same_scores(model.loglikelihood(requests, disable_tqdm=True), expected)
     assert model.generate_until(generation) == texts
@@ -239,6 +241,7 @@ def test_one_call_shares_contexts_between_tasks_and_kinds_of_choice(folder: Path
     requests = instances("loglikelihood", [(context, f" {end}") for end in ("one", "two", "three four", "five")])
     model = GDN2LM(str(folder), max_length=2048)
     scores = model.loglikelihood(requests, disable_tqdm=True)
+    assert isinstance(model.engine.executor, LocalExecutor)
     read = model.engine.executor.reader.tokens_read
     assert read < 1.2 * len(model.tok_encode(context))
     assert model.measures.accounts.shared > 2.9 * len(model.tok_encode(context))
@@ -274,6 +277,7 @@ def test_a_journal_of_plain_lm_eval_calls_answers_again(folder: Path, tmp_path: 
     first.engine.journal.close()
     again = GDN2LM(str(folder), journal=path)
     assert again.loglikelihood(requests, disable_tqdm=True) == scores
+    assert isinstance(again.engine.executor, LocalExecutor)
     assert again.engine.executor.reader.tokens_read == 0
     again.engine.journal.close()
     with pytest.raises(UserError, match="another dtype"):

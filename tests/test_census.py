@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import small_checkpoint
@@ -65,7 +65,7 @@ def test_it_shows_what_is_cut_and_loads_no_weights(
     monkeypatch.setattr(GDN2ForCausalLM, "from_pretrained", None)
     console = Console(file=io.StringIO(), width=100)
     print_estimate(estimate_run(options(checkpoint, tmp_path, max_length=300), 1000.0, []), console)
-    text = console.file.getvalue()
+    text = cast(io.StringIO, console.file).getvalue()
     assert "Requests that are cut lose their beginning" in text
     row = next(line.split() for line in text.splitlines() if line.strip().startswith("niah_single_1@512"))
     assert row[1:3] == ["4", f"{4 * (300 - 128)}"]
@@ -79,4 +79,7 @@ def test_without_a_run_nobody_knows_the_speed(checkpoint: Path, tmp_path: Path) 
     (tmp_path / "record.json").write_text(record().to_json())
     console = Console(file=io.StringIO(), width=100)
     print_estimate(estimate_run(options(checkpoint, tmp_path / "out"), None, [tmp_path]), console)
-    assert "unknown on cpu: no run of this checkpoint yet; --tokens-per-second" in console.file.getvalue()
+    assert (
+        "unknown on cpu: no run of this checkpoint yet; --tokens-per-second"
+        in cast(io.StringIO, console.file).getvalue()
+    )

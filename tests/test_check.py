@@ -7,7 +7,7 @@ import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -105,7 +105,9 @@ CONFIGS: dict[str, GDN2Config] = {
 def test_every_mistake_changes_the_loss_and_is_its_own(name: str) -> None:
     """No two variants have the same loss, so the one that reproduces a loss is the mistake."""
     model = small_model(CONFIGS[name])
-    losses = sorted([true_loss(model), *(true_loss(with_variant(model, one)) for one in variants(model.config))])
+    losses = sorted(
+        [true_loss(model), *(true_loss(with_variant(model, one)) for one in variants(cast(GDN2Config, model.config)))]
+    )
     assert len(losses) == {"gdn2": 7, "hybrid": 10}[name]
     assert all(after - before > 1e-6 for before, after in itertools.pairwise(losses))
 
@@ -123,7 +125,7 @@ def test_every_mistake_changes_the_loss_and_is_its_own(name: str) -> None:
 def test_a_mistake_is_found_by_name(tmp_path: Path, mistake: str) -> None:
     """A checkpoint imported with one mistake; the reported loss is that of the right model."""
     right = small_model()
-    variant = next(one for one in variants(right.config) if one.name == mistake)
+    variant = next(one for one in variants(cast(GDN2Config, right.config)) if one.name == mistake)
     wrong = save(tmp_path / "wrong", with_variant(right, variant))
     result = check(options(wrong, text_file(tmp_path), true_loss(right)))
     assert not result.reproduces
@@ -138,6 +140,8 @@ def test_rotary_pairs_of_neighbours_are_a_reordering_of_rows() -> None:
     model = small_model(config)
     mixer = model.model.layers[0].mixer
     size, T = config.attention_head_dim, 9
+    assert size is not None
+    assert config.rope_theta is not None
     x = torch.randn(1, T, config.hidden_size, generator=torch.Generator().manual_seed(2))
     angle = torch.arange(T)[:, None] * config.rope_theta ** (-torch.arange(0, size, 2) / size)
 
@@ -164,7 +168,7 @@ def test_hints_on_a_long_text_are_estimated_and_the_best_is_measured(
 ) -> None:
     monkeypatch.setattr("harness.checkpoints.reproduction.HINT_TOKENS", 40)
     right = small_model()
-    variant = next(iter(variants(right.config)))
+    variant = next(iter(variants(cast(GDN2Config, right.config))))
     wrong = save(tmp_path / "wrong", with_variant(right, variant))
     result = check(options(wrong, text_file(tmp_path), true_loss(right)))
     assert result.hints[0].exact

@@ -11,7 +11,7 @@ from records import cell, model, place, record
 from harness.records.leaderboard import THIS_RUN, build_table
 from harness.records.named_tasks import suite_of
 from harness.records.record import Cell, RunRecord, Score
-from harness.records.table import Table
+from harness.records.table import Entry, Row, Table
 from tasks.registry import load_suite
 
 SUITE = load_suite("ruler_table3")
@@ -23,20 +23,26 @@ def scored(value: float, n: int = 500, **changes: Any) -> Cell:
     return cell(scores=scores, **{"samples": n, **changes})
 
 
+def entry_of(row: Row, index: int) -> Entry:
+    entry = row.entries[index]
+    assert entry is not None
+    return entry
+
+
 def table_of(*runs: RunRecord, run: RunRecord | None = None) -> Table:
     return build_table(SUITE, [place(found) for found in runs], published=False, run=run)
 
 
 def test_a_short_newer_run_does_not_replace_a_long_one() -> None:
     table = table_of(record(cells=(scored(0.9, 100),)), record(cells=(scored(0.1, 2),), started=LATER))
-    assert table.rows[0].entries[0].value == 90
+    assert entry_of(table.rows[0], 0).value == 90
     assert table.passed == ["ours: one cell of the run ours/x (2 samples, shown are 100)"]
 
 
 def test_the_suites_protocol_comes_before_more_samples() -> None:
     odd = record(cells=(scored(0.1, 5000, seed=7),), started=LATER)
     table = table_of(odd, record(cells=(scored(0.9, 20),)))
-    assert table.rows[0].entries[0].value == 90
+    assert entry_of(table.rows[0], 0).value == 90
     assert table.passed == ["ours: one cell of the run ours/x (seed 7 instead of 42)"]
 
 
@@ -61,7 +67,7 @@ def test_every_field_of_a_runs_protocol_is_compared(changes: dict[str, Any], sai
     plain = record(cells=(scored(0.9, 100),))
     other = record(cells=(scored(0.1, 500),), started=LATER, **changes)
     table = table_of(other, plain)
-    assert table.rows[0].entries[0].value == 90
+    assert entry_of(table.rows[0], 0).value == 90
     assert said in table.passed[0]
 
 
@@ -80,7 +86,7 @@ def test_every_field_of_a_runs_protocol_is_compared(changes: dict[str, Any], sai
 def test_every_field_of_a_tasks_protocol_is_compared(changes: dict[str, Any], said: str) -> None:
     plain = [record(cells=(scored(0.9, 100, data={"mine.txt": "b"} if "data" in changes else {}),)) for _ in range(2)]
     table = table_of(record(cells=(scored(0.1, 500, **changes),), started=LATER), *plain)
-    assert table.rows[0].entries[0].value == 90
+    assert entry_of(table.rows[0], 0).value == 90
     assert any(said in sentence for sentence in table.passed)
 
 
@@ -94,8 +100,10 @@ def test_a_run_that_is_not_the_tables_has_its_own_row_and_the_reason() -> None:
     long = record(cells=(scored(0.9, 100),))
     smoke = record(cells=(scored(0.1, 2),), started=LATER, run_id="ours/smoke")
     table = table_of(long, smoke, run=smoke)
-    assert [(row.section, row.entries[0].value) for row in table.rows] == [("this harness", 90.0), (THIS_RUN, 10.0)]
-    why = table.notes[table.rows[1].section_note - 1]
+    assert [(row.section, entry_of(row, 0).value) for row in table.rows] == [("this harness", 90.0), (THIS_RUN, 10.0)]
+    number = table.rows[1].section_note
+    assert number is not None
+    why = table.notes[number - 1]
     assert why == "not in the row above: 2 samples, shown are 100"
     assert len(table_of(long, smoke, run=long).rows) == 1
 
@@ -113,6 +121,6 @@ def test_tasks_that_were_named_have_a_table() -> None:
     assert len(lost) == 1
     assert lost[0].startswith("gone@512: left out of the table (unknown task 'gone'")
     table = build_table(suite, [place(named)], run=named)
-    assert [entry.value for entry in table.rows[0].entries] == [25.0, 50.0]
+    assert [entry and entry.value for entry in table.rows[0].entries] == [25.0, 50.0]
     assert table.notes == []
     assert build_table(suite_of([], lost.append), []).rows == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_a_model_is_not_kept_alive() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind: Any) -> None:
-    model = small_model(mixer_config(kind, "gdn2")).to(DEVICE).model
+    model = cast(Any, small_model(mixer_config(kind, "gdn2"))).to(DEVICE).model
     decoding = Decoding(model)
     assert decoding.uses_graphs
     ids = torch.randint(1, 400, (5, 30), device=DEVICE)
@@ -88,4 +88,4 @@ def test_graphs_give_what_forwards_give_while_rows_come_and_go(kind: Any) -> Non
 @pytest.mark.gpu
 @torch.no_grad()
 def test_models_whose_state_grows_take_no_graphs() -> None:
-    assert not Decoding(small_model(mixer_config("gdn2", "attention")).to(DEVICE).model).uses_graphs
+    assert not Decoding(cast(Any, small_model(mixer_config("gdn2", "attention"))).to(DEVICE).model).uses_graphs

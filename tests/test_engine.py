@@ -270,7 +270,7 @@ def test_a_resumed_call_gives_the_same_and_does_hardly_anything_twice(
     monkeypatch.setattr(snapshot, "SHARE", 1e9)
     save = snapshot.Snapshots.save_if_due
 
-    def save_at_once(self: snapshot.Snapshots, *what: object) -> None:
+    def save_at_once(self: snapshot.Snapshots, *what: Any) -> None:
         save(self, *what)
         self.wait()  # a slow disk would lose more
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -153,7 +154,7 @@ class TestYaml:
         class Loader(GuardedLoader):
             pass
 
-        Loader.add_constructor("!function", lambda loader, node: ("function", loader.construct_scalar(node)))
+        Loader.add_constructor("!function", lambda loader, node: ("function", loader.construct_scalar(cast(Any, node))))
         file.write_text("a: !function here.it\n")
         assert load_yaml(file, Loader) == {"a": ("function", "here.it")}
         with pytest.raises(FileError, match="!function"):

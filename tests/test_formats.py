@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from records import cell, place, record
@@ -81,7 +82,7 @@ def test_a_hostile_name_does_nothing_in_any_format(name: str) -> None:
     assert not any(mark in lines[-1] for mark in ("<script", "[red]", "`", "**b**"))
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
     print_summary(odd, Path(name), console)
-    shown = console.file.getvalue()
+    shown = cast(io.StringIO, console.file).getvalue()
     assert "\x1b]" not in shown
     assert "\x07" not in shown
     assert plain(name)[:12] in shown

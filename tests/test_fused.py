@@ -99,16 +99,17 @@ def test_what_stands_at_padding_changes_neither_outputs_nor_tail(side: str, monk
     mask = torch.zeros(len(lengths), T, dtype=torch.long)
     for row, length in enumerate(lengths):
         mask[row, slice(T - length, T) if side == "left" else slice(0, length)] = 1
-    padding = Padding.from_mask(mask.to(DEVICE), mask.shape, continues=False)
+    padding = Padding.from_mask(mask.to(DEVICE), (len(lengths), T), continues=False)
     is_token = mask.bool()
     x, weight, bias = random(len(lengths), T, C), random(C, 1, W, seed=1), random(C, seed=2)
     tail = random(len(lengths), W - 1, C, seed=3) * (side == "right")
-    exact, exact_tail = convolve(x, weight, bias, tail, Padding.from_mask(mask, mask.shape, continues=False))
+    exact, exact_tail = convolve(x, weight, bias, tail, Padding.from_mask(mask, (len(lengths), T), continues=False))
     monkeypatch.setenv(BACKEND_VARIABLE, "triton")
     poisoned = torch.where(is_token[..., None], x, 1e30)
     inputs = [part.float().to(DEVICE) for part in (poisoned, weight, bias, tail)]
     assert fuses(*inputs)
-    y, next_tail = convolve(*inputs, padding)
+    arguments: list[Any] = [*inputs, padding]
+    y, next_tail = convolve(*arguments)
     assert_close(y.double().cpu()[is_token], exact[is_token])
     assert torch.equal(next_tail.cpu(), exact_tail.float())
     assert y.isfinite().all()

@@ -212,9 +212,7 @@ def save(folder: Path, name: str, **changes: Any) -> GDN2ForCausalLM:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     fields: dict[str, Any] = {"model_type": model_type, **COMMON, **theirs, **changes}
     if model_type.startswith("mamba"):
-        fields: dict[str, Any] = {
-            name: value for name, value in fields.items() if name not in ("intermediate_size", "hidden_act")
-        }
+        fields = {name: value for name, value in fields.items() if name not in ("intermediate_size", "hidden_act")}
         fields |= {**(OF_MAMBA_ALONE if model_type == "mamba2" else {}), **changes}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(fields))

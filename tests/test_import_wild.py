@@ -290,7 +290,8 @@ def test_a_repository_of_a_hub_cache_is_its_snapshot(tmp_path: Path) -> None:
     (repository / "refs" / "main").write_text("abc\n")
     assert fingerprint(repository) == fingerprint(native)
     foreign = tmp_path / "models--someone--foreign"
-    write((foreign / "snapshots").mkdir(parents=True) or foreign / "snapshots" / "1", LLAMA, llama_names(llama()))
+    (foreign / "snapshots").mkdir(parents=True)
+    write(foreign / "snapshots" / "1", LLAMA, llama_names(llama()))
     import_checkpoint(foreign, tmp_path / "new")
     assert json.loads((tmp_path / "new" / "import.json").read_text())["source"] == "foreign"
 

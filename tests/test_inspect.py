@@ -40,7 +40,8 @@ def shown(folder: Path, width: int) -> str:
 
 def test_parameters_and_state_are_those_of_the_model(tmp_path: Path) -> None:
     folder = save(tmp_path / "all", *MIXERS)
-    model, found = small_model(mixer_config(*MIXERS)), describe(folder)
+    model: Any = small_model(mixer_config(*MIXERS))
+    found = describe(folder)
     assert found.parameters["total"] == sum(parameter.numel() for parameter in model.parameters())
     runs = sum((r.mixer_parameters + r.mlp_parameters) * (r.last - r.first + 1) for r in found.layers)
     assert runs == found.parameters["blocks"] == sum(p.numel() for p in model.model.layers.parameters())

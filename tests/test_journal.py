@@ -28,7 +28,7 @@ from harness.records.record import read_record
 
 ROOT = Path(__file__).resolve().parent.parent
 ME = {"checkpoint_sha256": "abc", "dtype": "float32", "protocol": "p"}
-RESULTS = {"one": (-0.1 - 1e-17, True), "two": [5, 0, 7], "three": (-1e300, False), "four": []}
+RESULTS: dict[str, Any] = {"one": (-0.1 - 1e-17, True), "two": [5, 0, 7], "three": (-1e300, False), "four": []}
 
 
 def written(path: Path) -> Path:
@@ -131,7 +131,7 @@ def test_equal_requests_are_run_once_and_known_ones_not_at_all(tmp_path: Path) -
 
 def test_a_key_tells_apart_all_that_a_result_depends_on() -> None:
     end, other = frozenset({0}), frozenset({0, 1})
-    requests = [
+    requests: list[ScoreRequest | GenerateRequest] = [
         ScoreRequest([1], [2, 3]),
         ScoreRequest([1, 2], [3]),
         GenerateRequest([1, 2, 3], 5, end),
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_samples(tmp_path: P
     assert not list((tmp_path / "b").rglob("journal.jsonl"))
 
 
-def _folder_of(process: subprocess.CompletedProcess[str]) -> Path:
+def _folder_of(process: subprocess.CompletedProcess[Any]) -> Path:
     (record,) = Path(process.args[-1]).rglob("record.json")
     return record.parent
 
@@ -213,7 +213,7 @@ def test_a_file_that_does_not_say_whose_it_is_is_set_aside_and_kept(tmp_path: Pa
 
 def test_a_journal_of_schema_1_is_taken_up(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    former = [{"schema": 1, **ME}, *([key, list(result)] for key, result in RESULTS.items())]
+    former: list[Any] = [{"schema": 1, **ME}, *([key, list(result)] for key, result in RESULTS.items())]
     path.write_bytes(b"".join(map(line_of, former)))
     assert known(path) == RESULTS
     assert known(path) == RESULTS
@@ -223,7 +223,8 @@ def test_a_journal_of_schema_1_is_taken_up(tmp_path: Path) -> None:
 
 def test_entries_of_another_kind_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = written(tmp_path / "journal.jsonl")
-    odd = [5, None, "text", [], {}, ["one"], ["one", None], [["one"], [1]], ["one", "text"], ["one", [True, False]]]
+    odd: list[Any] = [5, None, "text", [], {}, ["one"], ["one", None], [["one"], [1]]]
+    odd += [["one", "text"], ["one", [True, False]]]
     odd += [{"key": "one"}, {"key": 1, "ids": []}, {"key": "one", "ids": [1.5]}, {"key": "one", "ids": [-1]}]
     odd += [{"key": "one", "score": [1]}, {"key": "one", "score": ["a", True]}, {"key": "one", "score": None}]
     odd += [{"spent_on": "x", "seconds": -1}, {"spent_on": "x", "seconds": True}]
@@ -272,6 +273,7 @@ def test_what_was_spent_before_a_kill_is_counted(tmp_path: Path, monkeypatch: py
 def test_what_is_under_way_of_another_kind_is_generated_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl", ME)
     snapshots = journal.snapshots({0: "one"})
+    assert snapshots is not None
     for rows, finished in (
         ("5", "{}"),
         ("[5]", "{}"),

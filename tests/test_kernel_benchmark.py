@@ -18,6 +18,8 @@ MEASURED = ROOT / "benchmarks" / "results" / "2026-11-23_h200.json"
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
     spec = importlib.util.spec_from_file_location("kernel_benchmark", ROOT / "benchmarks" / "kernels.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -2,13 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from records import cell, model, place, record
 from rich.console import Console
 
 from harness.records.leaderboard import build_table
 from harness.records.record import Cell, Score
+from harness.records.table import Entry, Row
 from harness.show.markdown import to_markdown
 from harness.show.terminal import print_table
 from tasks.registry import load_suite
@@ -16,21 +17,27 @@ from tasks.registry import load_suite
 SUITE = load_suite("ruler_table3")
 
 
-def scored(value: float, n: int, **changes: object) -> Cell:
+def scored(value: float, n: int, **changes: Any) -> Cell:
     """A cell of so many samples."""
     return cell(samples=n, scores={"acc": Score(value=value, unit="share", n=n)}, **changes)
+
+
+def entry_of(row: Row, index: int) -> Entry:
+    entry = row.entries[index]
+    assert entry is not None
+    return entry
 
 
 def drawn(table: Any, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
     print_table(table, console)
-    return str(console.file.getvalue())
+    return cast(io.StringIO, console.file).getvalue()
 
 
 def test_a_cell_that_was_not_run_is_a_dash_and_not_zero() -> None:
     table = build_table(SUITE, [place(record(cells=(cell(value=0.0),)))])
     (ours,) = [row for row in table.rows if row.section == "this harness"]
-    assert ours.entries[0].value == 0.0
+    assert entry_of(ours, 0).value == 0.0
     assert ours.entries[1:] == (None,) * 13
     line = next(line for line in to_markdown(table).splitlines() if line.startswith("| ours"))
     assert line.count("—") == 13
@@ -43,11 +50,11 @@ def test_published_rows_stand_beside_ours_with_a_note() -> None:
     assert sections == {"papers, recurrent", "papers, hybrid"}
     assert {row.section_note for row in table.rows} == {1}
     (gdn2,) = [row for row in table.rows if row.name == "Gated DeltaNet-2" and "recurrent" in row.section]
-    assert gdn2.entries[3].value == 97.8
-    assert gdn2.entries[3].is_best
+    assert entry_of(gdn2, 3).value == 97.8
+    assert entry_of(gdn2, 3).is_best
     assert "generator" in table.notes[0]
     quick = build_table(load_suite("quick"), [])
-    assert {row.name: row.entries[5].value for row in quick.rows if "recurrent" in row.section}["KDA"] == 54.0
+    assert {row.name: entry_of(row, 5).value for row in quick.rows if "recurrent" in row.section}["KDA"] == 54.0
     assert all(row.entries[6] is None for row in quick.rows)  # no paper has that column
 
 
@@ -63,7 +70,7 @@ def test_a_suite_that_the_papers_do_not_share_has_no_published_rows(tmp_path: Pa
 def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
     odd = cell(samples=50, seed=7, generator="nvidia", context_prefix="none", truncated=3, version=0.5, shots=5)
     table = build_table(SUITE, [place(record(cells=(odd, cell(length=2048))))], published=False)
-    notes = [table.notes[number - 1] for number in table.rows[0].entries[0].notes]
+    notes = [table.notes[number - 1] for number in entry_of(table.rows[0], 0).notes]
     assert notes == [
         "50 samples instead of 500",
         "task version 0.5 instead of 2",
@@ -73,7 +80,7 @@ def test_what_differs_from_the_suite_is_noted_at_the_cell() -> None:
         "context prefix none instead of tokenizer",
         "3 requests lost their beginning (max_length 1024)",
     ]
-    assert table.rows[0].entries[1].notes == ()
+    assert entry_of(table.rows[0], 1).notes == ()
 
 
 def test_the_suites_protocol_wins_then_more_samples_then_the_newest() -> None:
@@ -83,7 +90,7 @@ def test_the_suites_protocol_wins_then_more_samples_then_the_newest() -> None:
         record(cells=(scored(0.9, 50),), started="2026-01-03T00:00:00+00:00"),
     ]
     table = build_table(SUITE, [place(run) for run in runs], published=False)
-    assert [row.entries[0].value for row in table.rows] == [20.0]
+    assert [entry_of(row, 0).value for row in table.rows] == [20.0]
     assert table.passed == [
         "ours: one cell of the run ours/x (older)",
         "ours: one cell of the run ours/x (50 samples, shown are 500)",
@@ -106,7 +113,7 @@ def test_the_best_of_a_column_is_marked_in_its_direction() -> None:
     runs = [record("good", (wiki(1.2),)), record("bad", (wiki(1.9),))]
     table = build_table(quick, [place(run) for run in runs], published=False)
     index = next(i for i, column in enumerate(quick.columns) if column.metric == "bits_per_byte")
-    best = {row.name: row.entries[index].is_best for row in table.rows}
+    best = {row.name: entry_of(row, index).is_best for row in table.rows}
     assert best == {"good": True, "bad": False}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -89,6 +89,7 @@ def test_segments_equal_one_shot(model: GDN2ForCausalLM, ids: torch.Tensor) -> N
         state = out.past_key_values
         parts.append(out.logits)
     assert_close(torch.cat(parts, 1), whole.logits)
+    assert state is not None
     assert_states_equal(state, whole.past_key_values)
 
 
@@ -232,7 +233,7 @@ def test_tensors_that_are_no_state_are_refused() -> None:
 def test_the_kernels_take_what_mixers_give_them(name: str, ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gates that are expanded views, padding, the state handed on: Triton (here interpreted) against PyTorch."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = small_model(VARIANTS[name]).to(device)
+    model = cast(Any, small_model(VARIANTS[name])).to(device)
     padded, mask = (x.to(device) for x in _rectangle(ids, [25, 7, 18], 26, "right"))
     found = []
     for backend in ("triton", "naive"):
@@ -253,8 +254,9 @@ def test_generate_equals_repeated_forwards(name: str, ids: torch.Tensor) -> None
     for _ in range(8):
         expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)
     padded, mask = _rectangle(ids, [30, 30, 30], 35, "left")
-    assert torch.equal(model.generate(padded, attention_mask=mask, **options)[:, 5:], expected)
-    beams = model.generate(ids[:1, :30], num_beams=2, **options)
+    generate = cast(Any, model).generate
+    assert torch.equal(generate(padded, attention_mask=mask, **options)[:, 5:], expected)
+    beams = generate(ids[:1, :30], num_beams=2, **options)
     assert beams.shape == (1, 38)
 
 

@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
 from gdn2 import GDN2ForCausalLM
-from gdn2.mixers import MIXERS
+from gdn2.mixers import MIXERS, Mixer
 
 HIDDEN, INNER = 32, 48
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
@@ -32,7 +32,7 @@ def randomise(module: torch.nn.Module) -> None:
             if name.endswith(("A_log", "dt_bias")):  # a layer alone leaves these unset
                 parameter.copy_(torch.randn_like(parameter))
             else:
-                parameter += 0.2 * torch.randn_like(parameter)
+                parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 def rename(weights: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
@@ -199,7 +199,7 @@ def assert_same_logits(ours: GDN2ForCausalLM, theirs: torch.nn.Module) -> None:
     torch.testing.assert_close(ours.eval()(IDS).logits, expected, atol=2e-5, rtol=1e-5)
 
 
-def assert_same_outputs(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
+def assert_same_outputs(ours: Mixer, theirs: torch.nn.Module) -> None:
     x = torch.randn(2, 50, HIDDEN, generator=torch.Generator().manual_seed(1))
     expected = theirs.eval()(x)
     assert expected.std() > 0.1

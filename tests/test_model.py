@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_presets_have_the_published_number_of_parameters(preset: str, expected: 
 
 def test_config_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="no field 'hiden_size'; did you mean hidden_size"):
-        GDN2Config(hiden_size=64)
+        GDN2Config(hiden_size=64)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="multiple of num_heads"):
         GDN2Config(num_heads=4, num_value_heads=6)
     with pytest.raises(ValueError, match="output_gate"):
@@ -59,6 +59,7 @@ def test_segments_equal_one_shot(model: GDN2ForCausalLM, ids: torch.Tensor, cuts
         state = out.past_key_values
         parts.append(out.logits)
     torch.testing.assert_close(torch.cat(parts, 1), whole.logits, atol=TOLERANCE, rtol=0)
+    assert state is not None
     assert_states_equal(state, whole.past_key_values)
 
 
@@ -142,21 +143,22 @@ def test_generate_equals_repeated_forwards(model: GDN2ForCausalLM, ids: torch.Te
     for _ in range(12):
         expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)
     full = torch.ones_like(ids)
-    assert torch.equal(model.generate(ids, attention_mask=full, **options), expected)
+    generate = cast(Any, model).generate
+    assert torch.equal(generate(ids, attention_mask=full, **options), expected)
     state = model(ids[:, :40]).past_key_values
-    continued = model.generate(ids, attention_mask=full, past_key_values=state, **options)
+    continued = generate(ids, attention_mask=full, past_key_values=state, **options)
     assert torch.equal(continued, expected)
     padded = torch.cat([torch.full((3, 9), 7), ids], 1)
     mask = torch.cat([torch.zeros(3, 9, dtype=torch.long), full], 1)
-    assert torch.equal(model.generate(padded, attention_mask=mask, **options)[:, 9:], expected)
-    out = model.generate(ids, attention_mask=full, return_dict_in_generate=True, **options)
+    assert torch.equal(generate(padded, attention_mask=mask, **options)[:, 9:], expected)
+    out = generate(ids, attention_mask=full, return_dict_in_generate=True, **options)
     assert isinstance(out.past_key_values, RecurrentState)
 
 
 @torch.no_grad()
 def test_beam_search_reorders_states(model: GDN2ForCausalLM, ids: torch.Tensor) -> None:
     """Each beam's score must be the log-probability of its own text."""
-    out = model.generate(
+    out = cast(Any, model).generate(
         ids[:1],
         attention_mask=torch.ones_like(ids[:1]),
         num_beams=4,

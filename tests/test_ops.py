@@ -33,8 +33,9 @@ DECAYS = ["none", "mild", "strong", "mixed", "extreme", "uneven"]
 def test_backends_match_the_definition_in_float64(backend: Any, decay: Any, T: int) -> None:
     *inputs, state = make_inputs(2, T, 2, 8, 6, decay)
     o, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
-    expected_o, expected_state = oracle(*inputs, state, 8**-0.5)
+    expected_o, expected_state = oracle(*[*inputs, state, 8**-0.5])
     assert_close(o, expected_o, 1e-12)
+    assert final is not None
     assert_close(final, expected_state, 1e-12)
 
 
@@ -48,6 +49,8 @@ def test_float32_stays_within_its_tolerance(backend: Any, decay: Any) -> None:
     *inputs, state = [x.double() for x in rounded]
     expected = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend="naive")
     assert_close(o, expected[0], TOLERANCE[torch.float32])
+    assert final is not None
+    assert expected[1] is not None
     assert_close(final, expected[1], TOLERANCE[torch.float32])
 
 
@@ -63,6 +66,7 @@ def test_gradients_match_autograd_of_the_recurrence(backend: Any, dtype: torch.d
     def gradients(backend: str, dtype: torch.dtype) -> list[Any]:
         leaves = [x.detach().to(dtype, copy=True).requires_grad_() for x in rounded]
         o, state = gated_delta_rule_2(*leaves[:6], initial_state=leaves[6], output_final_state=True, backend=backend)
+        assert state is not None
         ((o * d_o.to(dtype)).sum() + (state * d_state.to(dtype)).sum()).backward()
         return [x.grad for x in leaves]
 
@@ -84,6 +88,7 @@ def test_segments_with_carried_state_equal_one_shot(backend: Any) -> None:
         o, state = gated_delta_rule_2(*part, initial_state=state, output_final_state=True, backend=backend)
         outputs.append(o)
     assert_close(torch.cat(outputs, 1), whole, 1e-12)
+    assert final is not None
     assert_close(state, final, 1e-12)
 
 
@@ -105,6 +110,8 @@ def test_packed_sequences_equal_separate_ones_even_empty(backend: Any) -> None:
             *part, initial_state=states[i : i + 1], output_final_state=True, backend=backend
         )
         assert torch.allclose(o[:, start:end], alone, rtol=0, atol=1e-12)
+        assert final is not None
+        assert state is not None
         assert torch.allclose(final[i : i + 1], state, rtol=0, atol=1e-12)
 
 
@@ -115,13 +122,15 @@ def test_no_op_steps_leave_state_and_outputs_untouched(backend: Any) -> None:
     o, final = gated_delta_rule_2(*inputs, initial_state=state, output_final_state=True, backend=backend)
     o_padded, final_padded = gated_delta_rule_2(*padded, initial_state=state, output_final_state=True, backend=backend)
     assert torch.equal(o, o_padded[:, :40])
+    assert final is not None
+    assert final_padded is not None
     assert torch.equal(final, final_padded)
 
 
 def test_how_a_chunk_is_computed_does_not_depend_on_what_stands_beside_it() -> None:
     alone, beside = (make_inputs(1, 70, 2, 16, 8, decay=d, dtype=torch.float32)[3] for d in ("mild", "strong"))
     chunks = [_to_chunks(g) for g in (alone, torch.cat([alone, beside]))]
-    decays = [_decay_and_scores(*torch.rand(3, *g.shape), g)[:2] for g in chunks]
+    decays = [_decay_and_scores(*[*torch.rand(3, *g.shape), g])[:2] for g in chunks]
     for ours, together in zip(*decays, strict=True):
         assert torch.equal(ours, together[:1])
 
@@ -131,7 +140,7 @@ def test_identical_keys_with_doubled_erase_stay_accurate(backend: Any) -> None:
     *inputs, state = make_inputs(1, 64, 1, 8, 6, "none")
     inputs[1] = inputs[1][:, :1].expand(-1, 64, -1, -1)
     inputs[4] = torch.full_like(inputs[4], 2.0)
-    expected, _ = oracle(*inputs, state, 8**-0.5)
+    expected, _ = oracle(*[*inputs, state, 8**-0.5])
     o, _ = gated_delta_rule_2(*inputs, initial_state=state, backend=backend)
     assert_close(o, expected, 1e-11)
 
@@ -149,6 +158,7 @@ def test_growing_transitions_are_followed_not_assumed_away(backend: Any) -> None
     )
     _, expected = oracle(k, k, zeros, zeros, b, zeros, state, 1.0)
     assert expected.norm() > 50
+    assert final is not None
     assert_close(final, expected, 1e-11)
 
 
@@ -169,6 +179,7 @@ def test_half_precision_inputs_keep_a_float32_state() -> None:
     *inputs, _ = [x.bfloat16() for x in make_inputs(1, 40, 2, 8, 6)]
     o, state = gated_delta_rule_2(*inputs, output_final_state=True)
     assert o.dtype == torch.bfloat16
+    assert state is not None
     assert state.dtype == torch.float32
 
 
@@ -183,8 +194,9 @@ def test_half_precision_inputs_keep_a_float32_state() -> None:
 )
 def test_wrong_shapes_name_the_argument_and_what_fits(change: Any, words: str) -> None:
     shapes = dict.fromkeys("qkgb", (1, 8, 2, 4)) | dict.fromkeys("vw", (1, 8, 2, 3)) | change
+    tensors: dict[str, Any] = {name: torch.zeros(shape) for name, shape in shapes.items()}
     with pytest.raises(ValueError, match=words):
-        gated_delta_rule_2(**{name: torch.zeros(shape) for name, shape in shapes.items()})
+        gated_delta_rule_2(**tensors)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_the_work_of_a_sample_grows_with_its_length_only(task: str, monkeypatch:
     def count(counter: TokenCounter, text: str) -> int:
         nonlocal counted
         counted += len(text)
+        assert counter._backend is not None
         return len(counter._backend.encode(text, add_special_tokens=False))
 
     monkeypatch.setattr(TokenCounter, "count", count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import small_checkpoint
@@ -39,7 +39,7 @@ def options(checkpoint: Path, output: Path, **changes: Any) -> RunOptions:
 def execute(options: RunOptions) -> tuple[RunRecord, Path, str]:
     console = Console(file=io.StringIO(), width=200)
     record, folder = run(options, console)
-    return record, folder, console.file.getvalue()
+    return record, folder, cast(io.StringIO, console.file).getvalue()
 
 
 def die_in_the_second_task(monkeypatch: pytest.MonkeyPatch) -> list[str]:

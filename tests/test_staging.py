@@ -249,7 +249,8 @@ def test_the_conversion_of_a_script_is_read_again_at_its_commit(folder: Path, mo
         raise RuntimeError("Dataset scripts are no longer supported, but found piqa.py")
 
     fake_hub(monkeypatch, {}, load=refuse)
-    hub, asked = sys.modules["huggingface_hub"], []
+    hub: Any = sys.modules["huggingface_hub"]
+    asked: Any = []
     api = hub.HfApi()
     commits = {None: "a" * 40, fetching.PARQUET_BRANCH: "b" * 40}
     api.dataset_info = lambda _name, revision=None: types.SimpleNamespace(sha=commits.get(revision, revision))

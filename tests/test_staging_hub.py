@@ -20,7 +20,9 @@ from harness.staging.stage import stage, stage_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 PIQA = [{"goal": f"goal {i}", "sol1": "one", "sol2": "two", "label": i % 2} for i in range(5)]
-SIQA = [{"context": "c", "question": "q", "answerA": "a", "answerB": "b", "answerC": "c", "label": "2"}]
+SIQA: list[dict[str, object]] = [
+    {"context": "c", "question": "q", "answerA": "a", "answerB": "b", "answerC": "c", "label": "2"}
+]
 CARD = b"""---
 configs:
 - config_name: default

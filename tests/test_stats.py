@@ -31,16 +31,22 @@ def test_wilson_refuses_what_is_no_proportion() -> None:
 
 def test_mean_interval_chooses_by_the_kind_of_scores() -> None:
     assert mean_interval([1, 0, 1, 1.0]) == wilson_interval(3, 4)
-    low, high = mean_interval([0.25, 0.5, 0.75, 0.5])  # standard error 0.1021
+    found = mean_interval([0.25, 0.5, 0.75, 0.5])  # standard error 0.1021
+    assert found is not None
+    low, high = found
     assert (low, high) == pytest.approx((0.5 - 0.2, 0.5 + 0.2), abs=1e-3)
     assert mean_interval([0.5]) is None
     assert mean_interval([]) is None
-    assert mean_interval([0.99, 1.0, 0.5])[1] == 1.0
+    cut = mean_interval([0.99, 1.0, 0.5])
+    assert cut is not None
+    assert cut[1] == 1.0
 
 
 def test_ratio_interval_of_equal_weights_is_that_of_a_mean() -> None:
     values = [1.0, 2.0, 4.0, 5.0]
-    low, high = ratio_interval([(10 * value, 10.0) for value in values])
+    found = ratio_interval([(10 * value, 10.0) for value in values])
+    assert found is not None
+    low, high = found
     error = (sum((value - 3.0) ** 2 for value in values) / 3 / 4) ** 0.5
     assert (low, high) == pytest.approx((3.0 - Z95 * error, 3.0 + Z95 * error))
     assert ratio_interval([(1.0, 2.0)]) is None
@@ -51,6 +57,8 @@ def test_ratio_interval_covers_the_truth_as_often_as_it_says() -> None:
     covered = 0
     for _ in range(400):
         lengths = [rng.uniform(1, 9) for _ in range(60)]
-        low, high = ratio_interval([(length * 2.0 + rng.gauss(0, length), length) for length in lengths])
+        found = ratio_interval([(length * 2.0 + rng.gauss(0, length), length) for length in lengths])
+        assert found is not None
+        low, high = found
         covered += low <= 2.0 <= high
     assert 0.91 < covered / 400 < 0.98

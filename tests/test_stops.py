@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from harness.engine.requests import GenerateRequest
 from harness.engine.stops import StopRule
 
-TOKENIZER = small_tokenizer()
+TOKENIZER: Any = small_tokenizer()
 IDS = TOKENIZER.encode(TEXT, add_special_tokens=False)
 
 
@@ -52,7 +53,8 @@ def test_the_end_of_text_spelled_out_is_a_stop() -> None:
 
 
 def test_most_tokens_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, calls = TOKENIZER.decode, []
+    decode = TOKENIZER.decode
+    calls: Any = []
     rule, request = StopRule(TOKENIZER), GenerateRequest([1], 10**6, frozenset(), ("<|endoftext|>",))
     ids = IDS * 10
     monkeypatch.setattr(TOKENIZER, "decode", lambda *a, **k: calls.append(a) or decode(*a, **k))
@@ -83,7 +85,7 @@ def word_pieces() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
 
 
-KINDS = {
+KINDS: dict[str, Callable[[], Any]] = {
     "byte-level": lambda: TOKENIZER,
     "fallback": fallback,
     "fallback, cleaned up": lambda: fallback(cleans=True),

@@ -23,12 +23,18 @@ PAPERS = {
     "commonsense-gdn2": ("gdn2_paper", "table_2", 13),
     "commonsense-gdn": ("gdn_paper", "table_3", 10),
 }
-METRICS = {"wiki_ppl": "word_perplexity", "lmb_ppl": "perplexity", "hella": "acc_norm", "arc_c_norm": "acc_norm"}
+METRICS: dict[str | None, str] = {
+    "wiki_ppl": "word_perplexity",
+    "lmb_ppl": "perplexity",
+    "hella": "acc_norm",
+    "arc_c_norm": "acc_norm",
+}
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_columns_are_the_papers_in_the_papers_order(name: str) -> None:
     suite = load_suite(name)
+    assert suite.published is not None
     file, table, rows = PAPERS[name]
     paper = yaml.safe_load((PUBLISHED / f"{file}.yaml").read_text())[table]
     assert [*(column.name for column in suite.columns), suite.averages[0].name] == paper["columns"]
@@ -38,7 +44,7 @@ def test_columns_are_the_papers_in_the_papers_order(name: str) -> None:
     assert len(drawn.rows) == rows
     first = drawn.rows[0]
     assert [entry.value for entry in first.entries if entry] == paper["recurrent"][first.name]
-    assert all(source in drawn.notes[0] for source in (load_suite(name).published.note, "as printed in arXiv"))
+    assert all(source in drawn.notes[0] for source in (suite.published.note, "as printed in arXiv"))
 
 
 @pytest.mark.parametrize("name", ["commonsense-gdn2", "commonsense-gdn"])
@@ -103,7 +109,7 @@ def test_shots_are_the_suites_unless_a_column_says_otherwise(tmp_path: Path) -> 
 
 def recall(task: str, length: int | None, value: float, **changes: object) -> Any:
     scores = {"contains": Score(value=value, unit="share", n=500)}
-    usual = {"max_length": 2048, "version": 2.0, "generator": None, "data": {}}
+    usual: dict[str, Any] = {"max_length": 2048, "version": 2.0, "generator": None, "data": {}}
     usual["generation"] = {"until": [], "max_gen_toks": 48}
     return cell(task, length, scores=scores, **{**usual, **changes})
 
@@ -113,6 +119,7 @@ def test_an_average_is_shown_for_rows_that_have_all_its_columns(small: Path) -> 
     half = record("half", (recall("squad_retrieval", None, 0.5),))
     table = build_table(load_suite(small), [place(whole), place(half)])
     means = {row.name: row.entries[-1] for row in table.rows}
+    assert means["whole"] is not None
     assert means["whole"].value == 37.5
     assert means["half"] is None
     assert table.headers[-1].label == "mean"
@@ -123,7 +130,9 @@ def test_an_average_carries_the_notes_of_its_parts(small: Path) -> None:
         "odd", (recall("squad_retrieval", None, 0.5, seed=7), recall("jrt_squad_dev", 512, 0.25, max_length=9))
     )
     table = build_table(load_suite(small), [place(odd)])
-    notes = [table.notes[number - 1] for number in table.rows[0].entries[-1].notes]
+    mean = table.rows[0].entries[-1]
+    assert mean is not None
+    notes = [table.notes[number - 1] for number in mean.notes]
     assert notes == ["seed 7 instead of 42", "window of 9 tokens instead of 2048"]
 
 

@@ -55,6 +55,8 @@ def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> N
     scores = {cell.protocol.name: cell.scores for cell in record.cells}
     assert scores["lambada_openai"]["perplexity"].value > 1
     low, high = scores["lambada_openai"]["perplexity"].low, scores["lambada_openai"]["perplexity"].high
+    assert low is not None
+    assert high is not None
     assert low < scores["lambada_openai"]["perplexity"].value < high
     assert math.isfinite(scores["wikitext"]["word_perplexity"].value)
     assert {name: score["acc"].n for name, score in scores.items() if "acc" in score} == {
@@ -64,7 +66,9 @@ def test_commonsense_runs_to_nine_accuracies_and_their_mean(tmp_path: Path) -> N
     (ours,) = [row for row in table.rows if row.section == "this harness"]
     named = {column.name: entry for column, entry in zip(suite.columns, ours.entries, strict=False)}
     assert all(entry is not None and entry.notes == () for entry in ours.entries)
-    assert ours.entries[-1].value == pytest.approx(sum(named[name].value for name in suite.averages[0].of) / 9)
+    mean, parts = ours.entries[-1], [named[name] for name in suite.averages[0].of]
+    assert mean is not None
+    assert mean.value == pytest.approx(sum(part.value for part in parts if part is not None) / 9)
 
 
 def test_a_suite_runs_on_what_a_package_holds_and_says_what_is_missing_and_marked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,8 @@ def requests(task: ConfigurableTask, key: str) -> dict[Any, list[tuple[Any, ...]
 @pytest.mark.parametrize("name", TASKS)
 def test_the_configuration_is_lm_evals_apart_from_the_route_of_its_data(name: str, staged: Path) -> None:
     upstream, own = theirs(name, staged), ours(name)
-    for part in (lambda task: task.config, lambda task: task.config.fewshot_config):
+    parts: list[Callable[[Any], Any]] = [lambda task: task.config, lambda task: task.config.fewshot_config]
+    for part in parts:
         for field in sorted(set(vars(part(upstream))) - {*ROUTE, "fewshot_config"}):
             one, two = getattr(part(upstream), field), getattr(part(own), field)
             assert callable(one) == callable(two), field  # what functions do, the next test compares

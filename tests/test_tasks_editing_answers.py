@@ -140,7 +140,13 @@ def test_models_that_fail_differently_get_different_exact_figures(tokenizer: Any
         run = evaluate_tasks(Answerer(answer), [load_task(resolved.config, {"tokenizer": tokenizer})])
         result = run["results"][resolved.lm_eval_name]
         assert {metric: result[f"{metric},none"] for metric in figures} == figures, task
-        counts = {"truncated": 0, "tokens": 0, "shared_tokens": 0, "seconds": 0.0, "peak_memory_mib": None}
+        counts: dict[str, Any] = {
+            "truncated": 0,
+            "tokens": 0,
+            "shared_tokens": 0,
+            "seconds": 0.0,
+            "peak_memory_mib": None,
+        }
         cell = make_cell(resolved, task_protocol(resolved, 700, {}), run, context_prefix="tokenizer", **counts)
         assert {metric: cell.scores[metric].value for metric in figures} == figures
         assert all(score.unscored == 0 for score in cell.scores.values())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import small_checkpoint
@@ -56,7 +56,7 @@ def test_groups_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_task_and_one_task_are_not_looked_at() -> None:
-    def never() -> Callable[..., Any]:
+    def never() -> Iterator[tuple[str, str]]:
         yield pytest.fail("looked at")
 
     assert groups([]) == []
@@ -84,7 +84,7 @@ def test_tasks_that_are_run_together_give_what_each_gives_alone(
         census = count(resolve_run(options), read_config(checkpoint), lambda _: None)
         _, folder = run(options, console)
         files = [file.read_text() for file in sorted(folder.glob("samples_*"))]
-        return read_record(folder / "record.json"), files, console.file.getvalue(), census
+        return read_record(folder / "record.json"), files, cast(io.StringIO, console.file).getvalue(), census
 
     (alone, samples, _, before), (grouped, same, said, after) = execute(2.0), execute(0.001)
     assert same == samples
@@ -119,7 +119,7 @@ def test_a_group_that_is_interrupted_goes_on_together(tmp_path: Path, monkeypatc
     expected = [json.loads(line)["resps"] for file in sorted(folder.glob("samples_*")) for line in file.open()]
     save, saved = runner.FinishedTasks.save, []
 
-    def die(self: runner.FinishedTasks, task: str, *rest: object) -> None:
+    def die(self: runner.FinishedTasks, task: str, *rest: Any) -> None:
         saved.append(task)
         if len(saved) == 2:
             raise KeyboardInterrupt
@@ -130,7 +130,7 @@ def test_a_group_that_is_interrupted_goes_on_together(tmp_path: Path, monkeypatc
         run(options, Console(file=io.StringIO()))
     console = Console(file=io.StringIO(), width=200)
     record, folder = run(options, console)
-    assert "6 finished requests of an interrupted run are taken up" in console.file.getvalue()
+    assert "6 finished requests of an interrupted run are taken up" in cast(io.StringIO, console.file).getvalue()
     assert [json.loads(line)["resps"] for file in sorted(folder.glob("samples_*")) for line in file.open()] == expected
     assert [cell.scores for cell in record.cells] == [cell.scores for cell in whole.cells]
     assert [cell.tokens for cell in record.cells] == [cell.tokens for cell in whole.cells]

@@ -134,8 +134,8 @@ class TestRecipes:
         monkeypatch.setattr(export, "HELDOUT_PARAGRAPHS", 1)
         trial.recipe["stages"][0].update(steps=1, rows=1, retrieval=0)
         places = list(_places(trial.recipe))
-        values = [None, True, -1, 0, 1, 2, 7, 10**12, 1 << 70, 0.5, float("nan"), float("inf"), "", "x", "1e-3"]
-        values += [[], [1], {}, {"a": 1}, {1: 2}, "\u2028", "\x00", "é" * 500]
+        values: list[Any] = [None, True, -1, 0, 1, 2, 7, 10**12, 1 << 70, 0.5, float("nan"), float("inf")]
+        values += ["", "x", "1e-3", [], [1], {}, {"a": 1}, {1: 2}, "\u2028", "\x00", "é" * 500]
         rng, original, codes = random.Random(5), copy.deepcopy(trial.recipe), []
         for trial_number in range(100):
             trial.recipe = copy.deepcopy(original)

@@ -35,7 +35,8 @@ from gdn2.ops.triton.variants import SCAN_OUTPUT, SCAN_OUTPUT_WIDE, VARIANTS
 @pytest.mark.parametrize("T", [1, 15, 17, 32, 33, 70])
 def test_outputs_and_states_match_the_definition(decay: str, T: int) -> None:
     inputs = rounded(2, T, 2, 8, 6, decay=decay)
-    expected_o, expected_state = oracle(*[x.double().cpu() for x in inputs], 8**-0.5)
+    arguments: list[Any] = [*(x.double().cpu() for x in inputs), 8**-0.5]
+    expected_o, expected_state = oracle(*arguments)
     o, state = run(inputs)
     assert_close(o.cpu(), expected_o, FORWARD)
     assert_close(state.cpu(), expected_state, FORWARD)
@@ -66,9 +67,9 @@ def test_half_precision_inputs_are_as_exact_as_their_rounding() -> None:
 
 @pytest.mark.parametrize("decay", ["none", "mild", "strong"])
 def test_the_recurrent_kernel_agrees_with_the_chunkwise_ones(decay: str) -> None:
-    *six, state = rounded(2, 40, 2, 16, 16, decay=decay)
-    o, last = operator.run_recurrent(Call(*six, 0.25, kernels_for(*six)), state)
-    chunk_o, chunk_last = triton_gated_delta_rule_2(*six, 0.25, state)
+    q, k, v, g, b, w, state = rounded(2, 40, 2, 16, 16, decay=decay)
+    o, last = operator.run_recurrent(Call(q, k, v, g, b, w, 0.25, kernels_for(q, k, v, g, b, w)), state)
+    chunk_o, chunk_last = triton_gated_delta_rule_2(q, k, v, g, b, w, 0.25, state)
     assert_close(o, chunk_o, FORWARD)
     assert_close(last, chunk_last, FORWARD)
 
@@ -97,11 +98,11 @@ def test_the_scan_of_many_sequences_computes_what_that_of_few_does(
 ) -> None:
     if segments == "several":
         request.getfixturevalue("short_segments")
-    *six, state = inputs = rounded(2, 100, 2, 16, 80)
+    q, k, v, g, b, w, state = inputs = rounded(2, 100, 2, 16, 80)
     launched = []
-    precision, device = kernels_for(*six).precision, six[0].device
+    precision, device = kernels_for(q, k, v, g, b, w).precision, q.device
     kernels = KernelSet(16, 80, precision, device, few_programs=0, on_launch=lambda *launch: launched.append(launch[0]))
-    found = triton_gated_delta_rule_2(*six, 16**-0.5, state, kernels=kernels)
+    found = triton_gated_delta_rule_2(q, k, v, g, b, w, 16**-0.5, state, kernels=kernels)
     for ours, theirs in zip(found, exact(inputs), strict=True):
         assert_close(ours, theirs, FORWARD)
     assert SCAN_OUTPUT_WIDE in launched
@@ -178,7 +179,8 @@ def test_a_decay_above_zero_gives_nan_where_nobody_looked() -> None:
     six[3][0, 30, 0, 2] = 0.5
     with pytest.raises(ValueError, match="log-decay <= 0"):
         gated_delta_rule_2(*[x.cpu() for x in six], backend="chunked")
-    o, _ = triton_gated_delta_rule_2(*six, 1.0, state)
+    arguments: list[Any] = [*six, 1.0, state]
+    o, _ = triton_gated_delta_rule_2(*arguments)
     assert o[0, 30:].isnan().all()
 
 
@@ -187,6 +189,7 @@ def test_no_initial_state_is_a_state_of_zeros_and_empty_inputs_return_it() -> No
     o, final = gated_delta_rule_2(*six, output_final_state=True, backend="triton")
     zero_o, zero_final = run([*six, torch.zeros_like(state)])
     assert torch.equal(o, zero_o)
+    assert final is not None
     assert torch.equal(final, zero_final)
     empty, same = run([*[x[:, :0] for x in six], state])
     assert empty.shape == (2, 0, 2, 6)

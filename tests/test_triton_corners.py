@@ -67,6 +67,7 @@ def test_a_pack_of_nothing_but_empty_sequences_returns_the_states() -> None:
     assert o.shape == (1, 0, 2, 6)
     assert torch.equal(final, state)
     _, zeros = gated_delta_rule_2(*six, cu_seqlens=torch.tensor([0, 0]), output_final_state=True, backend="triton")
+    assert zeros is not None
     assert zeros.shape == (1, 2, 8, 6)
     assert not zeros.any()
 
@@ -83,7 +84,8 @@ def test_the_scale_is_one_over_the_root_of_d_k_unless_given_and_may_be_an_intege
     T: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *six, state = rounded(1, T, 2, 16, 6)
-    seen, launch = [], Launcher.__call__
+    seen: list[Any] = []
+    launch = Launcher.__call__
 
     def recorded(self: Any, grid: Any, *arguments: Any) -> Any:
         names = self.kernel.arg_names
@@ -106,6 +108,7 @@ def test_without_an_initial_state_the_final_one_is_that_of_zeros(T: int) -> None
     o, final = gated_delta_rule_2(*six, output_final_state=True, backend="triton")
     expected_o, expected = exact([*six, torch.zeros_like(state)])
     assert_close(o, expected_o, FORWARD)
+    assert final is not None
     assert_close(final, expected, FORWARD)
 
 
@@ -145,9 +148,9 @@ def test_strided_gradients_of_the_outputs_give_the_same_bits() -> None:
 
 
 def test_a_state_in_float64_is_refused_not_rounded() -> None:
-    *six, state = rounded(1, 3, 1, 8, 6)
+    q, k, v, g, b, w, state = rounded(1, 3, 1, 8, 6)
     with pytest.raises(ValueError, match=r"states in float32, got initial_state in torch\.float64"):
-        triton_gated_delta_rule_2(*six, 1.0, state.double())
+        triton_gated_delta_rule_2(q, k, v, g, b, w, 1.0, state.double())
 
 
 @pytest.mark.parametrize("T", [1, 40])
@@ -156,7 +159,8 @@ def test_batches_beyond_65535_heads_are_one_axis_of_programs(T: int, monkeypatch
     monkeypatch.setattr(Launcher, "__call__", lambda _self, grid, *_arguments: grids.append(grid))
     six = [torch.zeros(1, 1, 1, 1).expand(700, T, 100, 16) for _ in range(6)]
     monkeypatch.setattr(operator, "launchable", lambda x: x)
-    triton_gated_delta_rule_2(*six, 1.0)
+    arguments: list[Any] = [*six, 1.0]
+    triton_gated_delta_rule_2(*arguments)
     assert grids
     assert all(grid[0] >= 70_000 and grid[1:] == (1, 1) for grid in grids)
 
@@ -194,11 +198,13 @@ def test_tokens_beyond_two_to_the_31_elements_are_read_and_written_in_their_plac
     x = torch.empty(1, T, H, d, dtype=torch.float16)
     x[:, T - tail :] = -0.1 * torch.rand(1, tail, H, d)
     starts = torch.tensor([T - tail, T - tail + 32, T - tail + 64])
-    segment = Segment(starts, *(torch.tensor(x, dtype=torch.int32) for x in ([32, 32, 6], [0, 3])), num_chunks=3, N=1)
+    lengths, offsets = (torch.tensor(x, dtype=torch.int32) for x in ([32, 32, 6], [0, 3]))
+    segment = Segment(starts, lengths, offsets, num_chunks=3, N=1)
     near = Segment(starts - (T - tail), segment.lengths, segment.offsets, num_chunks=3, N=1)
     found = []
     for source, where in ((x, segment), (x[:, T - tail :].clone(), near)):
-        call = Call(*[source] * 6, 0.5, kernels_for(*[source] * 6))
+        arguments: list[Any] = [*[source] * 6, 0.5, kernels_for(*[source] * 6)]
+        call = Call(*arguments)
         o, last, _ = run_forward(call, None, (where,))
         gradients: dict[str, torch.Tensor] = {}
         before = segment_gradients(call, where, source, None, None, gradients)

@@ -46,7 +46,8 @@ def default(variant: Any) -> Any:
 
 def clock(monkeypatch: pytest.MonkeyPatch, milliseconds: Any) -> Any:
     """`tune` with a timer that gives `milliseconds(variant, tile)` and runs nothing; what it was asked for."""
-    asked, current = [], []
+    asked: list[Any] = []
+    current: list[Any] = []
     create = Launcher.__init__
 
     def remembered(self: Any, kernel: Any, constants: Any, tile: Any) -> Any:
@@ -197,7 +198,8 @@ def test_three_hundred_lengths_choose_the_tile_of_each_kernel_once(monkeypatch: 
     kernel_set._kernels_for.cache_clear()
     six = [x.float() for x in make_inputs(1, 8000, 1, 24, 24)[:6]]
     for T in itertools.chain(range(1, 200), range(200, 8001, 78)):
-        operator.triton_gated_delta_rule_2(*[x[:, :T] for x in six], 1.0)
+        arguments: list[Any] = [*(x[:, :T] for x in six), 1.0]
+        operator.triton_gated_delta_rule_2(*arguments)
     kernel_set._kernels_for.cache_clear()
     assert len(asked) == len(set(asked)) == len({variant for variant, *_ in asked}) == 4
 
@@ -227,7 +229,8 @@ def test_what_ships_are_candidates() -> None:
     for file in choice.SHIPPED.glob("*.json"):
         for key, tile in json.loads(file.read_text(encoding="utf-8")).items():
             name, sizes, precision = key.split(" ")
-            assert tile in tiles_for(VARIANTS[name], *map(int, sizes.split("x")), precision, 90), (file.name, key)
+            KP, VP = map(int, sizes.split("x"))
+            assert tile in tiles_for(VARIANTS[name], KP, VP, precision, 90), (file.name, key)
 
 
 def test_the_names_in_users_files_stay() -> None:
@@ -244,7 +247,7 @@ def test_the_names_in_users_files_stay() -> None:
 def test_hooks_belong_to_one_kernel_set_and_the_one_that_all_calls_share_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    six = [x.float() for x in make_inputs(1, 20, 1, 16, 16)[:6]]
+    q, k, v, g, b, w = (x.float() for x in make_inputs(1, 20, 1, 16, 16)[:6])
     chosen, launched = [], []
 
     def choose(variant: Any, *shape: Any) -> Any:
@@ -254,14 +257,14 @@ def test_hooks_belong_to_one_kernel_set_and_the_one_that_all_calls_share_has_non
     kernels = kernel_set.KernelSet(
         16, 16, "tf32x3", CPU, choose_tile=choose, few_programs=0, on_launch=lambda v, *_: launched.append(v.name)
     )
-    expected = operator.triton_gated_delta_rule_2(*six, 1.0)
+    expected = operator.triton_gated_delta_rule_2(q, k, v, g, b, w, 1.0)
     assert not chosen
-    found = operator.triton_gated_delta_rule_2(*six, 1.0, kernels=kernels)
+    found = operator.triton_gated_delta_rule_2(q, k, v, g, b, w, 1.0, kernels=kernels)
     assert chosen == launched == ["prepare", "prepare_by_level", "scan_output_wide"]
     assert all(torch.allclose(a, e, atol=1e-6) for a, e in zip(found, expected, strict=True))
 
     _, tune = clock(monkeypatch, last_of_prepare)
     tune()
-    shared = kernel_set.kernels_for(*six)
+    shared = kernel_set.kernels_for(q, k, v, g, b, w)
     assert shared.on_launch is None
     assert shared.choose_tile is kernel_set.tile_for
