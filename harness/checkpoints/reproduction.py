@@ -119,12 +119,11 @@ def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
     Raises:
         UserError, TaskError, gdn2.checkpoints.CheckpointError: with the way out.
     """
-    import torch
-
     from gdn2.checkpoints import choose_dtype, load_checkpoint
     from gdn2.checkpoints.importers import is_native
     from gdn2.checkpoints.loss import windows
     from harness.checkpoints.imports import cached_import, prefix_guess
+    from harness.engine.memory import chosen_device
     from tasks.text.tokenizers import load_tokenizer
 
     _check_options(options)
@@ -138,9 +137,7 @@ def check(options: CheckOptions, status: Status = no_status) -> CheckResult:
     tokenizer_path = own or str(path)  # the import's, as a run takes it
     tokenizer = load_tokenizer(tokenizer_path)
     stream = make_stream(tokenizer, documents, options.context_prefix)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(options.device)
     dtype = choose_dtype(path, options.dtype, device)
     with status(f"loading {path}"):
         model = load_checkpoint(path, dtype=dtype, device=device)

@@ -105,6 +105,11 @@ def out_of_memory(device: torch.device, smallest: str) -> UserError:
     )
 
 
+def chosen_device(name: str) -> str:
+    """The device that a name means: `auto` is the GPU if there is one, any other name is itself."""
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @contextmanager
 def explained(limits: Limits) -> Iterator[None]:
     """Turn an allocation that fails where no smaller step is tried into an error with the way out.

@@ -11,7 +11,7 @@ import torch
 
 from gdn2 import GDN2ForCausalLM
 from gdn2.checkpoints import DTYPES, choose_dtype, fingerprint, read_config
-from harness.engine.memory import bytes_per_token, limits_of
+from harness.engine.memory import bytes_per_token, chosen_device, limits_of
 from harness.errors import UserError
 from harness.runs.census import TaskCensus, count, newest_rate
 from harness.runs.listener import Listener, Silence
@@ -85,8 +85,7 @@ def estimate_run(
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = chosen_device(name)
     if name.startswith("cuda") and not torch.cuda.is_available():
         return torch.device("cpu")  # planned on a machine without the GPU that the run will have
     return torch.device(name)

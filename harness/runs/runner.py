@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.journal import Journal
+from harness.engine.memory import chosen_device
 from harness.lm.evaluate import LoadedTasks, measure, merge, quiet_lm_eval, write_results
 from harness.lm.terms import Terms
 from harness.records import cells, machine
@@ -125,19 +126,13 @@ def _load(run: ResolvedRun, listener: Listener, load_model: Callable[..., GDN2LM
         batch_tokens=options.batch_tokens,
         workers=options.workers,
         prefix_states=str(options.prefix_states) if options.prefix_states else None,
-        device=_device(options.device),
+        device=chosen_device(options.device),
         dtype=options.dtype,
         max_length=options.max_length,
         context_prefix=run.context_prefix,
         tokenizer=run.tokenizer,
         progress=listener,
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _check_lengths(run: ResolvedRun) -> None:
