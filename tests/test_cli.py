@@ -10,8 +10,8 @@ import pytest
 from fakes import small_checkpoint
 
 from basis.version import VERSION
+from harness.cli import leaderboard, run
 from harness.cli import main as cli
-from harness.cli import results, run
 from harness.cli.examples import EXAMPLES, commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,7 +145,7 @@ class TestMistakes:
 def test_a_fault_of_ours_keeps_its_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "_leaderboard", lambda _: 1 / 0)
+    monkeypatch.setattr(leaderboard, "_leaderboard", lambda _: 1 / 0)
     assert cli.main(["leaderboard"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -154,7 +154,7 @@ def test_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monk
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "_leaderboard", interrupt)
+    monkeypatch.setattr(leaderboard, "_leaderboard", interrupt)
     assert cli.main(["leaderboard"]) == 130
     assert "goes on from there" in capsys.readouterr().err
 

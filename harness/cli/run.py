@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from harness.cli.arguments import positive
 from harness.cli.console import console
-from harness.cli.results import RUNS, existing, print_leaderboard
+from harness.cli.leaderboard import RUNS, existing, print_leaderboard
 from harness.paths import LEADERBOARD, require
 from harness.runs.options import RunOptions, flag
 
