@@ -20,6 +20,7 @@ from harness.records.finished import FinishedTask, FinishedTasks
 from harness.records.model_info import ModelInfo
 from harness.records.protocol import Protocol, digest, package_versions
 from harness.records.record import FILE_NAME, RunRecord
+from harness.records.samples import samples_of, write_samples
 from harness.records.store import new_run_folder
 from harness.runs.listener import Listener, Silence
 from harness.runs.options import RunOptions
@@ -240,7 +241,9 @@ def _publish(
     commit, dirty = machine.git_state()
     with new_run_folder(run.options.output / run.name, folder_name) as (folder, publish):
         model_args = {"pretrained": str(run.checkpoint), "dtype": info.dtype}
-        write_results(folder, merge([task.result for task in done]), model_args, info.as_dict(), started)
+        merged = merge([task.result for task in done])
+        write_samples(folder, samples_of(merged["samples"]))
+        write_results(folder, merged, model_args, info.as_dict(), started)
         record = RunRecord(
             run_id=f"{run.name}/{folder_name}",
             name=run.name,

@@ -1,0 +1,98 @@
+"""Runs by the names that people type: a folder, a run's id, a model, a pattern."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.records.record import FILE_NAME, RunRecord, read_record
+from harness.records.samples import Sample, read_samples
+from harness.records.store import find_records
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run with the folder that it lies in.
+
+    Attributes:
+        folder: of the record.
+        record: as it was read.
+    """
+
+    folder: Path
+    record: RunRecord
+
+    @cached_property
+    def samples(self) -> dict[str, list[Sample]]:
+        """Its samples by lm-eval's names of tasks, read once.
+
+        Raises:
+            UserError: as `harness.records.samples.read_samples`.
+        """
+        return read_samples(self.folder)
+
+
+def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:
+    """Find every run below the folders, from the oldest to the newest; a copy of a run is not a second one.
+
+    Args:
+        folders: where to look.
+        on_problem: is told of a record that cannot be read, and of a copy; by default the first is an error.
+
+    Raises:
+        UserError: a folder that does not exist, or without `on_problem` a record that cannot be read.
+    """
+    found: dict[tuple[str, str], FoundRun] = {}
+    for path, record in find_records(folders, on_problem):
+        run = FoundRun(path.parent, record)
+        first = found.setdefault((record.run_id, record.to_json()), run)
+        if first is not run and on_problem is not None:
+            on_problem(f"{path}: a copy of {first.folder / FILE_NAME}")
+    return sorted(found.values(), key=lambda run: (run.record.started, run.record.run_id))
+
+
+def select_runs(name: str, runs: Sequence[FoundRun]) -> list[FoundRun]:
+    """Find the runs that a name means.
+
+    Args:
+        name: the folder or record of a run, its id (`model/2026-…_hash`), the part of the id after the model's name
+            or after the date, a model's name, or a pattern of names or ids with `*`, `?` or `[…]`; the first of these
+            that finds something counts.
+        runs: where to look; a folder need not be among them.
+
+    Returns:
+        At least one run, from the oldest to the newest.
+
+    Raises:
+        UserError: nothing has this name; the message has those that look like it.
+    """
+    path = Path(name)
+    file = path if path.name == FILE_NAME else path / FILE_NAME
+    if file.is_file():
+        return [FoundRun(file.parent, read_record(file))]
+    if path.is_dir() and (below := find_runs([path])):
+        return below
+    ways: tuple[Callable[[RunRecord], bool], ...] = (
+        lambda record: record.run_id == name,
+        lambda record: record.name == name,
+        lambda record: name in (record.run_id.rpartition("/")[2], record.run_id.rpartition("_")[2]),
+        lambda record: fnmatch.fnmatchcase(record.name, name) or fnmatch.fnmatchcase(record.run_id, name),
+    )
+    for way in ways:
+        if found := [run for run in runs if way(run.record)]:
+            return found
+    raise UserError(f"{name}: no run, model or folder of results has this name; {_way_out(name, runs)}")
+
+
+def _way_out(name: str, runs: Sequence[FoundRun]) -> str:
+    known = list(dict.fromkeys([*(run.record.name for run in runs), *(run.record.run_id for run in runs)]))
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    models = list(dict.fromkeys(run.record.name for run in runs))
+    return f"there are {', '.join(models[:8])}" if models else "there are no runs yet: run_eval.py run CHECKPOINT"

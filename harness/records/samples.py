@@ -1,0 +1,213 @@
+"""The samples of a run, one line each: what was asked, by its hashes, what was answered, and how it was scored.
+
+lm-eval's own sample files hold whole prompts, up to a million tokens. This file holds what comparisons and pages
+need, small enough to be kept beside every record.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from basis.errors import reason
+from harness.errors import UserError
+from harness.records.fields import Amount, Count, FieldError, Name, read_fields
+
+FILE_NAME = "samples.jsonl.gz"
+LM_EVAL_FILES = "samples_*.jsonl"
+MOST_LETTERS = 1000
+"""Of an answer or a question that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One document of one task, as it was answered.
+
+    Attributes:
+        task: lm-eval's name of the task, as `Cell.lm_eval_name`.
+        index: its place in the task.
+        sample: 16 hexadecimal digits of the SHA-256 of its content; two runs asked the same if it is equal.
+        prompt: the same of prompt and target as lm-eval hashes them, which its runs of any model have.
+        cluster: equal for samples that share text (several questions about one context), which are not independent.
+        scores: by metric, as the scoring function gave it: a number, or a pair of numbers where lm-eval's aggregation
+            takes pairs (log-likelihood and weight; number of the pair and whether it is right). None where a document
+            could not be scored. Of a filter other than lm-eval's `none` as `metric,filter`.
+        answer: the generated text, its first 1,000 characters; None where nothing was generated.
+        references: right answers.
+        query: what was asked, where the document says it.
+        depth: where the answer lies, from 0 at the beginning of the context to 1 at its end; None where unknown.
+        fill: (prompt + generated tokens) / length; None where the task states no length.
+    """
+
+    task: Name
+    index: Count
+    sample: Name
+    prompt: Name
+    cluster: Name
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    answer: str | None = None
+    references: tuple[str, ...] = ()
+    query: str | None = None
+    depth: Amount | None = None
+    fill: Amount | None = None
+
+    def to_line(self) -> str:
+        """As JSON in one line, without what is not said."""
+        plain = {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        if self.cluster == self.sample:
+            del plain["cluster"]
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def samples_of(samples: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Sample]:
+    """Make the samples of lm-eval's.
+
+    Args:
+        samples: by task, as lm-eval's result and its sample files have them; those of several filters of one document
+            follow in any order.
+    """
+    for task, rows in samples.items():
+        found: dict[int, Sample] = {}
+        for row in rows:
+            sample = _sample(task, row)
+            first = found.setdefault(sample.index, sample)
+            if first is not sample:
+                found[sample.index] = replace(first, scores={**first.scores, **sample.scores})
+        yield from found.values()
+
+
+def write_samples(folder: Path, samples: Iterable[Sample]) -> Path:
+    """Write the file of a run's folder; equal samples give equal bytes."""
+    path = folder / FILE_NAME
+    text = "".join(sample.to_line() + "\n" for sample in samples)
+    path.write_bytes(gzip.compress(text.encode("utf-8", "surrogatepass"), compresslevel=9, mtime=0))
+    return path
+
+
+def read_samples(folder: Path) -> dict[str, list[Sample]]:
+    """Read the samples of a run by task, in the order of their places.
+
+    Args:
+        folder: of the run: `samples.jsonl.gz`, or for runs that were made without it lm-eval's own sample files.
+
+    Raises:
+        UserError: there are none, or a line of a file is broken, or says the same sample twice.
+    """
+    path = folder / FILE_NAME
+    if path.is_file():
+        found = list(_own(path))
+    elif files := sorted(folder.glob(LM_EVAL_FILES)):
+        found = [sample for file in files for sample in _lm_evals(file)]
+    else:
+        raise UserError(
+            f"{folder}: no samples beside the record ({FILE_NAME} or lm-eval's {LM_EVAL_FILES}); run it again, or take "
+            "the whole folder of the run along"
+        )
+    tasks: dict[str, dict[int, Sample]] = {}
+    for sample in found:
+        if sample.index in tasks.setdefault(sample.task, {}):
+            raise UserError(
+                f"{folder}: sample {sample.index} of {sample.task} is there twice; keep one run's files in a folder"
+            )
+        tasks[sample.task][sample.index] = sample
+    return {task: [rows[index] for index in sorted(rows)] for task, rows in tasks.items()}
+
+
+def _sample(task: str, row: Mapping[str, Any]) -> Sample:
+    doc = row["doc"] if isinstance(row["doc"], dict) else {}
+    known = doc.get("sample_hash") or row["doc_hash"]
+    asked = hashlib.sha256(f"{row['prompt_hash']}|{row['target_hash']}".encode()).hexdigest()
+    answers = row["filtered_resps"]
+    is_text = bool(answers) and isinstance(answers[0], str)
+    name = row.get("filter", "none")
+    scores = {metric if name == "none" else f"{metric},{name}": _score(row.get(metric)) for metric in row["metrics"]}
+    return Sample(
+        task=task,
+        index=int(row["doc_id"]),
+        sample=str(known)[:16],
+        prompt=asked[:16],
+        cluster=str(doc["cluster"])[:64] if doc.get("cluster") is not None else str(known)[:16],
+        scores={metric: score for metric, score in scores.items() if metric.partition(",")[0] in row},
+        answer=answers[0][:MOST_LETTERS] if is_text else None,
+        references=_references(doc) if is_text else (),
+        query=str(doc["query"])[:MOST_LETTERS] if is_text and doc.get("query") is not None else None,
+        depth=_depth(doc),
+        fill=doc["fill"] if isinstance(doc.get("fill"), (int, float)) else None,
+    )
+
+
+def _score(value: Any) -> float | tuple[float, float] | None:
+    if value is None:
+        return None
+    return (float(value[0]), float(value[1])) if isinstance(value, (list, tuple)) else float(value)
+
+
+def _references(doc: Mapping[str, Any]) -> tuple[str, ...]:
+    outputs = doc.get("outputs")
+    return tuple(str(output)[:MOST_LETTERS] for output in outputs) if isinstance(outputs, (list, tuple)) else ()
+
+
+def _depth(doc: Mapping[str, Any]) -> float | None:
+    """Where the value that was asked for lies, if the document says of each of its values where."""
+    depths, values, outputs = doc.get("depth"), doc.get("values"), doc.get("outputs")
+    if isinstance(depths, (int, float)):
+        return float(depths)
+    if not isinstance(depths, (list, tuple)) or not depths:
+        return None
+    if isinstance(values, (list, tuple)) and len(values) == len(depths) and isinstance(outputs, (list, tuple)):
+        depths = [depth for depth, value in zip(depths, values, strict=True) if value in outputs] or depths
+    return round(float(sum(depths) / len(depths)), 4)
+
+
+def _own(path: Path) -> Iterator[Sample]:
+    for number, raw in _lines(path):
+        try:
+            sample = read_fields(Sample, {"cluster": raw.get("sample"), **raw} if isinstance(raw, dict) else raw)
+            yield replace(sample, scores={name: _checked(name, score) for name, score in sample.scores.items()})
+        except FieldError as error:
+            raise _broken(path, number, str(error)) from error
+
+
+def _checked(name: str, score: Any) -> float | tuple[float, float] | None:
+    """A score as JSON has it; an infinite log-likelihood is one."""
+    parts = score if isinstance(score, list) and len(score) == 2 else [score]
+    if score is not None and any(type(part) not in (int, float) for part in parts):
+        raise FieldError(f"scores.{name}", "must be a number, a pair of numbers or null")
+    return _score(score)
+
+
+def _lm_evals(path: Path) -> Iterator[Sample]:
+    task = path.name.removeprefix("samples_").rpartition("_")[0]
+    rows = []
+    for number, raw in _lines(path):
+        try:
+            _sample(task, raw)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _broken(path, number, f"not a sample of lm-eval ({error!r})") from error
+        rows.append(raw)
+    yield from samples_of({task: rows})
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The JSON of each line, with its number; split at line feeds only, since texts hold other ends of lines."""
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", "surrogatepass")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)}); restore the file or run it again") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise _broken(path, number, f"not JSON ({error})") from error
+
+
+def _broken(path: Path, number: int, problem: str) -> UserError:
+    return UserError(f"{path}, line {number}: {problem}; restore the file or run it again")
