@@ -13,7 +13,7 @@ from typing import Any
 
 from gdn2.checkpoints.errors import CheckpointError, listed
 from gdn2.checkpoints.folders import checkpoint_folder
-from gdn2.checkpoints.importers import fla, gguf, mamba_ssm, official, transformers
+from gdn2.checkpoints.importers import fla, gguf, mamba_ssm, official, transformers, unread
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, parse_settings
 from gdn2.checkpoints.importers.writing import write_import
 from gdn2.config import GDN2Config
@@ -47,9 +47,12 @@ def plan_import(path: Path, settings: Mapping[str, Any] | None = None) -> Import
     source = Source(path)
     if is_native(path):
         raise CheckpointError(f"{path}: is a checkpoint of this project already; evaluate it as it is")
+    unread.refuse_unread(source)
     for importer in IMPORTERS:
         if importer.matches(source):
             return importer.plan(source, dict(settings or {}))
+    if reason := unread.trainers_layout(source):
+        raise CheckpointError(f"{path}: is not read: {reason}")
     types = ", ".join(sorted({*fla.KINDS, *transformers.KINDS}))
     known = f"model_type {types} of flash-linear-attention or transformers, GGUF files, "
     known += "folders of mamba_ssm, and files of the GDN-2 training code"
