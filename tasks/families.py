@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.answers import Wanted
 from tasks.editing import scoring as editing_scoring
 from tasks.editing import spec as editing_spec
 from tasks.metrics import PERPLEXITIES, Metric, Unit, shares
@@ -18,6 +19,8 @@ from tasks.needle import scoring as needle_scoring
 from tasks.needle import spec as needle_spec
 from tasks.perplexity import buckets
 from tasks.problems import Problem
+from tasks.retrieval import answers as retrieval_answers
+from tasks.ruler import answers as ruler_answers
 from tasks.ruler import spec as ruler_spec
 from tasks.ruler.generators import DEFAULT_SEEDS
 
@@ -40,6 +43,7 @@ class Family:
         problems_of: what is wrong with the spec of a user's file that lies in a folder.
         file_metrics: the metrics that a user's file must list, or None if its scoring function is not this family's.
         generated_tokens: the tokens that a spec leaves for an answer, where `generation_kwargs` must say the same.
+        wanted: what a document wants to be answered; None for a document that is not of this family.
         has_own_texts: whether specs name files relative to the YAML; the builder's module then offers `data_hashes`.
     """
 
@@ -53,6 +57,7 @@ class Family:
     problems_of: Callable[[Mapping[str, Any], Path], list[Problem]] | None = None
     file_metrics: Callable[[Mapping[str, Any]], tuple[str, ...] | None] | None = None
     generated_tokens: Callable[[Mapping[str, Any]], int] | None = None
+    wanted: Callable[[Mapping[str, Any]], Wanted | None] | None = None
     has_own_texts: bool = False
 
     def function(self, name: str) -> Callable[..., Any]:
@@ -71,6 +76,7 @@ FAMILIES = (
         generators=DEFAULT_SEEDS,
         store="tasks.ruler.pool.prepare",
         problems_of=ruler_spec.problems_of,
+        wanted=ruler_answers.wanted,
     ),
     Family(
         name="editing",
@@ -78,6 +84,7 @@ FAMILIES = (
         metrics=shares("acc", *editing_scoring.METRICS),
         builder="tasks.editing.edits.build",
         problems_of=editing_spec.problems_of,
+        wanted=editing_scoring.wanted,
     ),
     Family(
         name="needle",
@@ -87,9 +94,15 @@ FAMILIES = (
         problems_of=needle_spec.problems_of,
         file_metrics=needle_scoring.file_metrics,
         generated_tokens=needle_spec.generated_tokens_of,
+        wanted=needle_scoring.wanted,
         has_own_texts=True,
     ),
-    Family(name="retrieval", makes_documents=False, metrics=shares("contains")),
+    Family(
+        name="retrieval",
+        makes_documents=False,
+        metrics=shares("contains"),
+        wanted=retrieval_answers.wanted,
+    ),
     Family(
         name="commonsense",
         makes_documents=False,
@@ -114,6 +127,12 @@ def named(name: str) -> Family:
 def built_by(builder: str) -> Family | None:
     """The family whose documents this function builds, given by its dotted name; None for any other function."""
     return next((family for family in FAMILIES if family.builder == builder), None)
+
+
+def wanted_by(doc: Mapping[str, Any]) -> Wanted | None:
+    """What a document wants to be answered; None where no family's answers are generated values."""
+    found = (family.wanted(doc) for family in FAMILIES if family.wanted is not None)
+    return next((wanted for wanted in found if wanted is not None), None)
 
 
 def unit_of(metric: str) -> Unit:

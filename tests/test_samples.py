@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import cell
 
 from harness.errors import UserError
+from harness.records.judged import prompt_rooms
 from harness.records.samples import FILE_NAME, Sample, read_samples, samples_of, write_samples
 
 DOC = {"sample_hash": "0123456789abcdef", "depth": [0.25, 0.75], "values": ["7", "8"], "outputs": ["8"], "query": "k"}
@@ -87,4 +89,61 @@ def test_a_damaged_file_and_a_folder_without_samples_are_named(tmp_path: Path) -
         read_samples(tmp_path)
     (tmp_path / FILE_NAME).write_bytes(gzip.compress(b"{}" * 100)[:-9])
     with pytest.raises(UserError, match="cannot be read"):
+        read_samples(tmp_path)
+
+
+def needle_row(index: int = 0, **more: Any) -> dict[str, Any]:
+    """A row of a needle task that answers with another value of its context."""
+    doc = {"generator": "exact", "outputs": ["12"], "values": ["12", "34"], "prompt_tokens": 100, "query": "a"}
+    row = {"doc": doc, "arguments": [("The code of a is 12.\nThat of b is 34.\nThe code of a is", {})], "acc": 0.0}
+    return lm_eval_row(index, **{**row, "filtered_resps": [" 34"], **more})
+
+
+def test_a_generated_answer_is_judged_with_its_prompt_at_hand(tmp_path: Path) -> None:
+    rows = [
+        needle_row(0),
+        needle_row(1, filtered_resps=[" \ud800"]),
+        lm_eval_row(2, filtered_resps=[["-1.0", "False"]]),
+    ]
+    first, second, third = samples_of({"needles": rows})
+    assert (first.verdict, first.answered) == ("wrong", True)
+    assert first.excerpt == ("", "The code of a is 12.", "\nThat of b is 34.\nThe code of a is")
+    assert first.tail == "The code of a is 12.\nThat of b is 34.\nThe code of a is"
+    assert (second.verdict, second.answered) == ("none", False)
+    assert (third.verdict, third.answered, third.tail) == (None, None, None)
+    write_samples(tmp_path, [first, second, third])
+    assert read_samples(tmp_path)["needles"] == [first, second, third]
+
+
+def test_samples_of_earlier_runs_are_judged_from_lm_evals_files_and_as_cut_where_the_record_says_so(
+    tmp_path: Path,
+) -> None:
+    row = needle_row(0)
+    row["arguments"] = {"gen_args_0": {"arg_0": row["arguments"][0][0], "arg_1": {}}}
+    (tmp_path / "samples_needles_2026-11-25T16-22-09.1.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert read_samples(tmp_path)["needles"][0].verdict == "wrong"
+    generation = {"until": [], "max_gen_toks": 28}
+    cells = [
+        cell(lm_eval_name="needles", max_length=length, generation=generation, truncated=1) for length in (127, 128)
+    ]
+    for number, expected in enumerate(["cut", "wrong"]):
+        rooms = prompt_rooms(cells[number : number + 1])
+        assert read_samples(tmp_path, rooms)["needles"][0].verdict == expected
+    assert prompt_rooms([cell(generation=generation)]) == {}
+
+
+def test_the_verdict_is_that_of_the_answer_before_other_filters() -> None:
+    rows = [needle_row(0, filter="strict", acc=1.0), needle_row(0), needle_row(0, filter="last", acc=1.0)]
+    (sample,) = samples_of({"needles": rows})
+    assert (sample.verdict, sample.scores) == ("wrong", {"acc,strict": 1.0, "acc": 0.0, "acc,last": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [('"verdict": "bad"', "verdict: must be one of"), ('"excerpt": ["a"]', "excerpt: must be three texts")],
+)
+def test_a_verdict_or_an_excerpt_that_is_none_is_named(tmp_path: Path, field: str, named: str) -> None:
+    line = f'{{"task": "t", "index": 1, "sample": "a", "prompt": "b", {field}}}'
+    (tmp_path / FILE_NAME).write_bytes(gzip.compress(line.encode()))
+    with pytest.raises(UserError, match=named):
         read_samples(tmp_path)

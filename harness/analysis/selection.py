@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.records.judged import prompt_rooms
 from harness.records.record import FILE_NAME, RunRecord, read_record
 from harness.records.samples import Sample, read_samples
 from harness.records.store import find_records
@@ -34,7 +35,7 @@ class FoundRun:
         Raises:
             UserError: as `harness.records.samples.read_samples`.
         """
-        return read_samples(self.folder)
+        return read_samples(self.folder, prompt_rooms(self.record.cells))
 
 
 def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:

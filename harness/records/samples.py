@@ -18,6 +18,8 @@ from typing import Any
 from basis.errors import reason
 from harness.errors import UserError
 from harness.records.fields import Amount, Count, FieldError, Name, read_fields
+from harness.records.judged import NOT_JUDGED, judged
+from tasks.verdicts import Verdict
 
 FILE_NAME = "samples.jsonl.gz"
 LM_EVAL_FILES = "samples_*.jsonl"
@@ -43,6 +45,10 @@ class Sample:
         query: what was asked, where the document says it.
         depth: where the answer lies, from 0 at the beginning of the context to 1 at its end; None where unknown.
         fill: (prompt + generated tokens) / length; None where the task states no length.
+        verdict: one of `tasks.verdicts.VERDICTS`; None where answers are not judged.
+        answered: whether the answer gives a value of the right kind, right or wrong; None as for the verdict.
+        excerpt: text of the prompt before the needle, the needle, and text behind it; None where there is none.
+        tail: the end of the prompt, 300 characters; None where answers are not judged.
     """
 
     task: Name
@@ -56,30 +62,32 @@ class Sample:
     query: str | None = None
     depth: Amount | None = None
     fill: Amount | None = None
+    verdict: Verdict | None = None
+    answered: bool | None = None
+    excerpt: tuple[str, ...] | None = None
+    tail: str | None = None
 
     def to_line(self) -> str:
         """As JSON in one line, without what is not said."""
-        plain = {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        plain = {name: value for name, value in asdict(self).items() if value is not None and value != ()}
         if self.cluster == self.sample:
             del plain["cluster"]
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
-def samples_of(samples: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Sample]:
+def samples_of(
+    samples: Mapping[str, Iterable[Mapping[str, Any]]], rooms: Mapping[str, int] | None = None
+) -> Iterator[Sample]:
     """Make the samples of lm-eval's.
 
     Args:
         samples: by task, as lm-eval's result and its sample files have them; those of several filters of one document
             follow in any order.
+        rooms: tokens that a prompt may have, by task, as `harness.records.judged.prompt_rooms` finds them; of other
+            tasks nothing was cut.
     """
     for task, rows in samples.items():
-        found: dict[int, Sample] = {}
-        for row in rows:
-            sample = _sample(task, row)
-            first = found.setdefault(sample.index, sample)
-            if first is not sample:
-                found[sample.index] = replace(first, scores={**first.scores, **sample.scores})
-        yield from found.values()
+        yield from _joined(_sample(task, row, (rooms or {}).get(task)) for row in rows)
 
 
 def write_samples(folder: Path, samples: Iterable[Sample]) -> Path:
@@ -90,11 +98,12 @@ def write_samples(folder: Path, samples: Iterable[Sample]) -> Path:
     return path
 
 
-def read_samples(folder: Path) -> dict[str, list[Sample]]:
+def read_samples(folder: Path, rooms: Mapping[str, int] | None = None) -> dict[str, list[Sample]]:
     """Read the samples of a run by task, in the order of their places.
 
     Args:
         folder: of the run: `samples.jsonl.gz`, or for runs that were made without it lm-eval's own sample files.
+        rooms: for these, as `samples_of` takes it.
 
     Raises:
         UserError: there are none, or a line of a file is broken, or says the same sample twice.
@@ -103,7 +112,7 @@ def read_samples(folder: Path) -> dict[str, list[Sample]]:
     if path.is_file():
         found = list(_own(path))
     elif files := sorted(folder.glob(LM_EVAL_FILES)):
-        found = [sample for file in files for sample in _lm_evals(file)]
+        found = [sample for file in files for sample in _lm_evals(file, rooms or {})]
     else:
         raise UserError(
             f"{folder}: no samples beside the record ({FILE_NAME} or lm-eval's {LM_EVAL_FILES}); run it again, or take "
@@ -119,7 +128,7 @@ def read_samples(folder: Path) -> dict[str, list[Sample]]:
     return {task: [rows[index] for index in sorted(rows)] for task, rows in tasks.items()}
 
 
-def _sample(task: str, row: Mapping[str, Any]) -> Sample:
+def _sample(task: str, row: Mapping[str, Any], room: int | None) -> Sample:
     doc = row["doc"] if isinstance(row["doc"], dict) else {}
     known = doc.get("sample_hash") or row["doc_hash"]
     asked = hashlib.sha256(f"{row['prompt_hash']}|{row['target_hash']}".encode()).hexdigest()
@@ -127,6 +136,7 @@ def _sample(task: str, row: Mapping[str, Any]) -> Sample:
     is_text = bool(answers) and isinstance(answers[0], str)
     name = row.get("filter", "none")
     scores = {metric if name == "none" else f"{metric},{name}": _score(row.get(metric)) for metric in row["metrics"]}
+    found = judged(row, room) if is_text and name == "none" else NOT_JUDGED
     return Sample(
         task=task,
         index=int(row["doc_id"]),
@@ -139,7 +149,29 @@ def _sample(task: str, row: Mapping[str, Any]) -> Sample:
         query=str(doc["query"])[:MOST_LETTERS] if is_text and doc.get("query") is not None else None,
         depth=_depth(doc),
         fill=doc["fill"] if isinstance(doc.get("fill"), (int, float)) else None,
+        verdict=found.verdict,
+        answered=found.answered,
+        excerpt=found.excerpt,
+        tail=found.tail,
     )
+
+
+def _joined(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples of one task; what several filters made of one document is one of them."""
+    found: dict[int, Sample] = {}
+    for sample in samples:
+        first = found.setdefault(sample.index, sample)
+        if first is not sample:
+            judgement = sample if first.verdict is None else first
+            found[sample.index] = replace(
+                first,
+                scores={**first.scores, **sample.scores},
+                verdict=judgement.verdict,
+                answered=judgement.answered,
+                excerpt=judgement.excerpt,
+                tail=judgement.tail,
+            )
+    yield from found.values()
 
 
 def _score(value: Any) -> float | tuple[float, float] | None:
@@ -169,6 +201,8 @@ def _own(path: Path) -> Iterator[Sample]:
     for number, raw in _lines(path):
         try:
             sample = read_fields(Sample, {"cluster": raw.get("sample"), **raw} if isinstance(raw, dict) else raw)
+            if sample.excerpt is not None and len(sample.excerpt) != 3:
+                raise FieldError("excerpt", "must be three texts: before the needle, the needle, behind it")
             yield replace(sample, scores={name: _checked(name, score) for name, score in sample.scores.items()})
         except FieldError as error:
             raise _broken(path, number, str(error)) from error
@@ -182,16 +216,15 @@ def _checked(name: str, score: Any) -> float | tuple[float, float] | None:
     return _score(score)
 
 
-def _lm_evals(path: Path) -> Iterator[Sample]:
+def _lm_evals(path: Path, rooms: Mapping[str, int]) -> Iterator[Sample]:
     task = path.name.removeprefix("samples_").rpartition("_")[0]
-    rows = []
+    read: list[Sample] = []
     for number, raw in _lines(path):
         try:
-            _sample(task, raw)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            read.append(_sample(task, raw, rooms.get(task)))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise _broken(path, number, f"not a sample of lm-eval ({error!r})") from error
-        rows.append(raw)
-    yield from samples_of({task: rows})
+    yield from _joined(read)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -17,6 +17,7 @@ from harness.lm.terms import Terms
 from harness.records import cells, machine
 from harness.records.choice import DTYPE as COLUMNS_DTYPE
 from harness.records.finished import FinishedTask, FinishedTasks
+from harness.records.judged import prompt_rooms
 from harness.records.model_info import ModelInfo
 from harness.records.protocol import Protocol, digest, package_versions
 from harness.records.record import FILE_NAME, RunRecord
@@ -242,7 +243,7 @@ def _publish(
     with new_run_folder(run.options.output / run.name, folder_name) as (folder, publish):
         model_args = {"pretrained": str(run.checkpoint), "dtype": info.dtype}
         merged = merge([task.result for task in done])
-        write_samples(folder, samples_of(merged["samples"]))
+        write_samples(folder, samples_of(merged["samples"], prompt_rooms(task.cell for task in done)))
         write_results(folder, merged, model_args, info.as_dict(), started)
         record = RunRecord(
             run_id=f"{run.name}/{folder_name}",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.answers import Wanted, kind_of, texts
 from tasks.score_names import known_as
 
 OUTCOMES: dict[str, tuple[str, ...]] = {
@@ -22,6 +23,8 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
 """The outcomes of each question: every answer has exactly one."""
 METRICS = ("recall", *dict.fromkeys(name for names in OUTCOMES.values() for name in names))
 """Besides `acc`: one for each outcome, and `recall`, the share of right answers about kept keys."""
+OUTDATED = ("stale", "leaked")
+"""The roles of values that no longer hold."""
 DENIAL = re.compile(r"\b(none|nothing|void|withdrawn|unknown|no)\b", re.IGNORECASE)
 """What says that there is no value; it counts if no value comes before it."""
 
@@ -37,6 +40,24 @@ def outcome(doc: Mapping[str, Any], answer: str) -> str:
     if role is None:
         return "other" if answer.strip() else "mute"
     return role
+
+
+def wanted(doc: Mapping[str, Any]) -> Wanted | None:
+    """What a document of memory editing wants; None for any other document."""
+    question, values, roles = doc.get("question"), texts(doc.get("values")), texts(doc.get("roles"))
+    if question not in OUTCOMES or not values or len(values) != len(roles):
+        return None
+    by_role: dict[str, list[str]] = {"right": [], "stale": [], "other": []}
+    for value, role in zip(values, roles, strict=True):
+        by_role["right" if role == "right" else "stale" if role in OUTDATED else "other"].append(value)
+    return Wanted(
+        right=tuple(by_role["right"]),
+        stale=tuple(by_role["stale"]),
+        others=tuple(by_role["other"]),
+        kind=kind_of(values),
+        denial=DENIAL if question.startswith("forget") else None,
+        may_be_silent=question == "forget_withdrawn",
+    )
 
 
 def first_value(answer: str, values: Sequence[str], roles: Sequence[str]) -> tuple[int, str | None]:

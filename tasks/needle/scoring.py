@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tasks.answers import Wanted, kind_of, texts
 from tasks.score_names import known_as
 from tasks.scoring import contains, first_line, string_match_all, string_match_part, token_f1
 
@@ -28,6 +29,8 @@ RULES |= {"all": RULES["string_match_all"], "any": RULES["string_match_part"], "
 """By name: the share of answers that occur (RULER); 1 if any of them does (RULER's questions); the same to the letter
 (Just Read Twice); the share in the first line; that line is the answer; SQuAD's F1 of that line and all answers."""
 SCORE = "tasks.needle.scoring.score"
+OF_THE_FIRST_LINE = ("first_line", "exact_match", "exact", "f1")
+"""Rules that look at nothing else."""
 SINGLE = ("exact", "exact_match")
 """Rules for tasks with one answer."""
 
@@ -39,6 +42,21 @@ def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     if isinstance(scoring, str):
         return {"acc": RULES[scoring](answer, references)}
     return {name: RULES[name](answer, references) for name in scoring}
+
+
+def wanted(doc: Mapping[str, Any]) -> Wanted | None:
+    """What a document of a YAML retrieval task wants; None for any other document."""
+    rules, right = doc.get("scoring"), texts(doc.get("outputs"))
+    rule = rules[0] if isinstance(rules, (list, tuple)) and rules else rules
+    if rule not in RULES or not right:
+        return None
+    values = texts(doc.get("values"))
+    return Wanted(
+        right=right,
+        others=tuple(value for value in values if value not in right),
+        kind=kind_of((*right, *values)),
+        reads=first_line if rule in OF_THE_FIRST_LINE else str,
+    )
 
 
 def metrics_of(scoring: str | Sequence[str]) -> tuple[str, ...]:
