@@ -22,6 +22,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "leaderboard --suite retrieval-2k --results my-runs",
         "leaderboard --format markdown --output table.md",
     ),
+    "compare": (
+        "compare gdn2-tiny smollm2-135m",
+        "compare gdn2-tiny 'paper:gdn2_paper/recurrent/Gated DeltaNet-2' --suite ruler_table3",
+        "compare --seeds 'gdn2-s*' 'kda-s*' --output comparison.md",
+    ),
     "tasks list": ("tasks list", "tasks list needle", "tasks list commonsense-gdn2"),
     "tasks show": ("tasks show niah_multikey_1@1024", "tasks show door_codes.yaml"),
     "tasks new": ("tasks new door_codes",),

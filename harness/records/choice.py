@@ -85,6 +85,23 @@ def reason_against(candidate: Candidate, shown: Candidate) -> str:
     return "; ".join(("older", *candidate.differences))
 
 
+def difference_in_words(name: str, have: Any, want: Any, task: str) -> str | None:
+    """Say how a field of a protocol differs.
+
+    Args:
+        name: of the field.
+        have: its value.
+        want: what it is compared with.
+        task: the name of the task.
+
+    Returns:
+        The difference in words; None where there is none, or where an old record does not say.
+    """
+    if have == want or (name == "generator" and have is None):
+        return None
+    return SAID.get(name, "{field} {have} instead of {want}").format(field=name, have=have, want=want, name=task)
+
+
 def _score(cell: Cell, column: Column) -> Score | None:
     score = cell.scores.get(column.metric)
     fits = (cell.protocol.name, cell.protocol.length) == (column.task, column.length)
@@ -125,14 +142,16 @@ class _Wanted:
     def differences(self, run: RunRecord, cell: Cell) -> list[str]:
         """What a cell's protocol says otherwise, field by field."""
         said = [
-            _said(item.name, getattr(cell.protocol, item.name), getattr(self.task, item.name), self.task.name)
+            difference_in_words(
+                item.name, getattr(cell.protocol, item.name), getattr(self.task, item.name), self.task.name
+            )
             for item in fields(TaskProtocol)
             if item.name not in KEYS
         ]
         have = {"context_prefix": cell.context_prefix, "dtype": run.protocol.dtype, "lm_eval": run.protocol.lm_eval}
-        said += [_said(name, have[name], self.run[name], self.task.name) for name in have]
+        said += [difference_in_words(name, have[name], self.run[name], self.task.name) for name in have]
         said += [
-            _said(item.name, getattr(run.protocol, item.name), item.default, self.task.name)
+            difference_in_words(item.name, getattr(run.protocol, item.name), item.default, self.task.name)
             for item in fields(Protocol)
             if item.name not in RUN_KEYS
         ]
@@ -157,13 +176,6 @@ class _Wanted:
         names = sorted({*cell.protocol.data, *self.task.data})
         other = [name for name in names if cell.protocol.data.get(name) != self.task.data.get(name)]
         return f"other data ({', '.join(other)})" if other else None
-
-
-def _said(name: str, have: Any, want: Any, task: str) -> str | None:
-    """A difference in words; None where there is none, or where an old record does not say."""
-    if have == want or (name == "generator" and have is None):
-        return None
-    return SAID.get(name, "{field} {have} instead of {want}").format(field=name, have=have, want=want, name=task)
 
 
 def staged_hashes(names: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,13 @@ FORMATS = {
 }
 
 
-def format_for(name: str | None, output: Path | None) -> str:
+def format_for(name: str | None, output: Path | None, endings: Mapping[str, tuple[str, ...]] | None = None) -> str:
     """Choose a format.
 
     Args:
         name: as the user says it; None: by the ending of the file.
         output: the file; None for a terminal.
+        endings: of each format that there is; by default those of tables.
 
     Returns:
         The name of the format.
@@ -58,10 +59,11 @@ def format_for(name: str | None, output: Path | None) -> str:
     if name is not None or output is None:
         return name or DEFAULT
     ending = output.suffix.lower()
-    for known, form in FORMATS.items():
-        if ending in form.endings:
+    formats = endings or {known: form.endings for known, form in FORMATS.items()}
+    for known, its in formats.items():
+        if ending in its:
             return known
     if not ending or not output.name.strip(".") or (output.exists() and not output.is_file()):
         return DEFAULT  # a name without an ending, a device
-    endings = ", ".join(end for form in FORMATS.values() for end in form.endings)
-    raise UserError(f"--output {output}: no format for {ending}; end it in {endings}, or say --format")
+    known_endings = ", ".join(end for its in formats.values() for end in its)
+    raise UserError(f"--output {output}: no format for {ending}; end it in {known_endings}, or say --format")

@@ -1,0 +1,132 @@
+"""What is compared with what: a model with its runs, a training with its seeds, a row of a paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.analysis.comparison import Place
+from harness.analysis.selection import FoundRun
+from harness.records.choice import choose
+from harness.records.record import Cell, Score
+from tasks.errors import TaskError
+from tasks.registry import Column, Suite
+
+
+@dataclass(frozen=True)
+class GridPlace:
+    """A place with the column that says which of several runs it takes.
+
+    Attributes:
+        place: task, length and metric.
+        suite: whose column it is; None for a task that is not known here any more.
+        column: the column.
+    """
+
+    place: Place
+    suite: Suite | None = None
+    column: Column | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The number of a model at a place, with the run that it comes from."""
+
+    run: FoundRun
+    cell: Cell
+    score: Score
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure: a share from 0 to 1, or a number in its unit; `n` is what its column here asks for."""
+
+    value: float
+    n: int | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the models that are compared.
+
+    Attributes:
+        label: in tables.
+        runs: of one checkpoint; none of a training or a paper.
+        seeds: of a training, a side for each seed.
+        figures: of a paper's row.
+        source: of a paper's row: what it is called there.
+    """
+
+    label: str
+    runs: tuple[FoundRun, ...] = ()
+    seeds: tuple[Side, ...] = ()
+    figures: Mapping[Place, Figure] = field(default_factory=dict)
+    source: str | None = None
+
+    def all_runs(self) -> list[FoundRun]:
+        """Its runs and those of its seeds."""
+        return [*self.runs, *(run for seed in self.seeds for run in seed.runs)]
+
+    def members(self) -> tuple[Side, ...]:
+        """Its seeds; itself where it has none."""
+        return self.seeds or (self,)
+
+    def has(self, at: GridPlace) -> bool:
+        """Whether it has a number at a place, of a training all its seeds."""
+        if self.seeds:
+            return all(seed.has(at) for seed in self.seeds)
+        return at.place in self.figures or self.shown(at) is not None
+
+    def shown(self, at: GridPlace) -> Shown | None:
+        """The number at a place; of several runs the one that `harness.records.choice` chooses."""
+        place = at.place
+        found = [
+            Shown(run, cell, score)
+            for run in self.runs
+            for cell in run.record.cells
+            if (cell.protocol.name, cell.protocol.length) == (place.task, place.length)
+            and (score := cell.scores.get(place.metric)) is not None
+            and score.n
+        ]
+        if len(found) > 1 and at.suite is not None and at.column is not None:
+            try:
+                choice = choose(at.suite, at.column, [run.record for run in self.runs])
+            except TaskError:  # a task of one's own whose file is gone
+                choice = None
+            if choice is not None:
+                return next(each for each in found if each.cell is choice.shown.cell)
+        return max(found, key=lambda each: (each.score.n, each.run.record.started), default=None)
+
+
+def sides_of_runs(runs: Sequence[FoundRun]) -> list[Side]:
+    """Make a side of each checkpoint, in the order in which they come first.
+
+    Args:
+        runs: of any checkpoints; those of one name and different weights are several.
+    """
+    models: dict[tuple[str, str], list[FoundRun]] = {}
+    for run in runs:
+        models.setdefault((run.record.name, run.record.model.checkpoint_sha256), []).append(run)
+    return [Side(name, tuple(found)) for (name, _), found in models.items()]
+
+
+def training(label: str, models: Sequence[Side]) -> Side:
+    """Make one side of models that are the seeds of one training; of a single model it is one seed."""
+    return Side(label, seeds=tuple(models))
+
+
+def told_apart(sides: Sequence[Side]) -> list[Side]:
+    """Give sides of one label longer ones: with the run's own name, or with digits of the checkpoint."""
+    counts = Counter(side.label for side in sides)
+    return [side if counts[side.label] == 1 else _longer(side, place) for place, side in enumerate(sides, 1)]
+
+
+def _longer(side: Side, place: int) -> Side:
+    if len(side.runs) == 1:
+        behind = side.runs[0].record.run_id.rpartition("/")[2]
+    elif side.runs:
+        behind = side.runs[0].record.model.checkpoint_sha256[:6]
+    else:
+        behind = str(place)
+    return Side(f"{side.label} ({behind})", side.runs, side.seeds, side.figures, side.source)

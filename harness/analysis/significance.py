@@ -1,0 +1,90 @@
+"""Tests of a difference, all exact or nearly so, none with random draws; and what corrects many of them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import fisher_exact, norm, t
+
+from harness.analysis.intervals import Floats
+
+STEPS = 40_000
+"""Of the grid on which sign flips of numbers that are not whole are added."""
+MOST_EXACT = 5_000
+"""Groups up to which they are; beyond, their sum is as good as normal."""
+
+
+def sign_flip(differences: Floats) -> float:
+    """Give the two-sided p of the test that flips the sign of each group's difference.
+
+    If A and B are alike, a group could as well have had them exchanged. All 2^groups exchanges are counted, by adding
+    the groups one by one to the distribution of the sum (Pagano and Tritchler 1983). For right and wrong answers that
+    share no text it is McNemar's exact test. Differences that are not whole numbers are rounded to a grid first, which
+    keeps the test exact: it moves what is summed by less than a hundredth of its spread.
+
+    Args:
+        differences: A's sum less B's of each group of samples that share text.
+    """
+    found = differences[differences != 0]
+    if not len(found):
+        return 1.0
+    whole = np.rint(found)
+    if not (np.abs(found - whole) < 1e-9).all() or np.abs(whole).sum() > STEPS:
+        if len(found) > MOST_EXACT:
+            return float(2 * norm.sf(abs(found.sum()) / math.sqrt(float((found**2).sum()))))
+        whole = np.rint(found * (STEPS / np.abs(found).sum()))
+    sizes = np.abs(whole).astype(int)
+    observed = abs(int(whole.sum()))
+    total = int(sizes.sum())
+    chances = np.zeros(total + 1)
+    chances[0] = 1.0
+    reached = 0
+    for size in sorted(sizes.tolist()):
+        if size:
+            chances[size : reached + size + 1] += chances[: reached + 1].copy()
+            reached += size
+        chances[: reached + 1] *= 0.5 if size else 1.0
+    sums = np.abs(2 * np.arange(total + 1) - total)
+    return float(min(1.0, chances[sums >= observed].sum()))
+
+
+def fisher(right_a: int, n_a: int, right_b: int, n_b: int) -> float:
+    """Give Fisher's exact two-sided p for right answers to different samples."""
+    return float(fisher_exact([[right_a, n_a - right_a], [right_b, n_b - right_b]]).pvalue)
+
+
+def welch(difference: float, variances: tuple[float, float], counts: tuple[int, int]) -> tuple[float, float, float]:
+    """Give Welch's two-sided p of a difference of means, with its 95 % interval.
+
+    Args:
+        difference: of the means.
+        variances: of each mean: the squared standard errors.
+        counts: values, or independent groups of them, that each was estimated from; at least two.
+
+    Returns:
+        p and the ends of the interval; without any spread p is 1 for no difference, else 0.
+    """
+    error = math.sqrt(sum(variances))
+    if error == 0:
+        return (1.0 if difference == 0 else 0.0), difference, difference
+    parts = [variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True)]
+    degrees = sum(variances) ** 2 / sum(parts)
+    reach = float(t.ppf(0.975, degrees)) * error
+    return float(2 * t.sf(abs(difference) / error, degrees)), difference - reach, difference + reach
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Correct p values that are looked at together (Holm 1979): the chance of any false finding stays at the level.
+
+    Args:
+        values: p values; None where nothing was tested, which stays None.
+    """
+    tested = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    corrected: list[float | None] = [None] * len(values)
+    least = 0.0
+    for rank, (value, place) in enumerate(tested):
+        least = max(least, min(1.0, value * (len(tested) - rank)))
+        corrected[place] = least
+    return corrected
