@@ -86,6 +86,7 @@ class GDN2Config(PreTrainedConfig):
         attention_norm_eps: its epsilon, and that of the norms of "mla" layers (default: as the norms inside a mixer).
         attention_post_norm: whether the norms of a block with attention are behind its mixer and its MLP.
         attention_gate: whether attention's output is gated by a sigmoid, a channel.
+        attention_scale: what q . k is multiplied with in "attention" and "swa" layers; None: d^-1/2.
         latent_size, shared_key_dim: of "mla" layers: channels of the latent that keys and values are made of, and of
             the part of a key that all heads share. There are `attention_heads`.
         latent_key_dim, latent_value_dim: channels of a head's own part of a key, and of a value.
@@ -98,6 +99,8 @@ class GDN2Config(PreTrainedConfig):
             original_max_position_embeddings.
         window_size: tokens that a "swa" layer sees, the current one included.
         zero_centred_norms: whether the weights of RMSNorms are stored less 1, except of those behind a recurrent mixer.
+        embedding_scale, residual_scale, logits_scale: what embeddings, what each mixer and MLP adds to the residual
+            stream, and logits are multiplied with.
         norm_eps: epsilon of every RMSNorm.
         mixer_norm_eps: epsilon of the norms inside a mixer, where it is another (default: `norm_eps`).
         initializer_range: standard deviation of the initial weights.
@@ -159,6 +162,7 @@ class GDN2Config(PreTrainedConfig):
     attention_norm_eps: float | None = None
     attention_post_norm: bool = False
     attention_gate: bool = False
+    attention_scale: float | None = None
     latent_size: int | None = None
     latent_key_dim: int | None = None
     latent_value_dim: int | None = None
@@ -170,6 +174,9 @@ class GDN2Config(PreTrainedConfig):
     rope_llama3: dict[str, float] | None = None
     window_size: int = 2048
     zero_centred_norms: bool = False
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logits_scale: float = 1.0
     norm_eps: float = 1e-5
     mixer_norm_eps: float | None = None
     initializer_range: float = 0.02

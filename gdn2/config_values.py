@@ -48,6 +48,8 @@ SIZES = (
 )
 SIZES_OR_NONE = {"intermediate_size": "no SwiGLU", "shared_expert_size": "no shared expert"}  # what 0 means
 OUTPUT_GATES = {"gdn2": "silu", "kda": "sigmoid", "gated_deltanet": "silu", "delta_net": "none", "gla": "silu"}
+SCALES = ("attention_scale", "embedding_scale", "residual_scale", "logits_scale", "expert_weights_scale")
+POSITIVE = ("gla_gate_normalizer", "rope_theta", "rope_fraction", "condense_ratio", *SCALES)
 LLAMA3_ROPE = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 CHOICES: dict[str, tuple[Any, ...]] = {
     "output_gate": (None, "sigmoid", "silu", "none"),
@@ -168,7 +170,7 @@ def _refuse_impossible_numbers(config: GDN2Config) -> None:
         value = getattr(config, name)
         if value is not None and value < 0:
             raise ValueError(f"GDN2Config.{name} must not be negative, got {value!r}")
-    for name in ("gla_gate_normalizer", "rope_theta", "rope_fraction", "condense_ratio", "expert_weights_scale"):
+    for name in POSITIVE:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise ValueError(f"GDN2Config.{name} must be positive, got {value!r}")

@@ -27,7 +27,8 @@ from gdn2.state import LayerState, RecurrentState
 class GDN2Block(nn.Module):
     """x + mixer(norm(x)), then x + mlp(norm(x)); the MLP is a SwiGLU, a mixture of experts, or not there.
 
-    With attention and `attention_post_norm` it is x + norm(mixer(x)), then x + norm(mlp(x)).
+    With attention and `attention_post_norm` it is x + norm(mixer(x)), then x + norm(mlp(x)). What is added is
+    multiplied with `residual_scale`.
     """
 
     def __init__(self, config: GDN2Config, mixer: str, mlp: str) -> None:
@@ -35,6 +36,7 @@ class GDN2Block(nn.Module):
         D, eps, zero_centred = config.hidden_size, config.norm_eps, config.zero_centred_norms
         self.mixer_norm = RMSNorm(D, eps, zero_centred=zero_centred)
         self.mixer = MIXERS[mixer](config)
+        self.residual_scale = config.residual_scale
         self.post_norm = config.attention_post_norm and mixer in ATTENTION_LAYERS
         self.has_mlp = mlp == "experts" or config.intermediate_size > 0
         if self.has_mlp:
@@ -48,11 +50,15 @@ class GDN2Block(nn.Module):
         where = (positions,) if self.mixer.uses_positions else ()
         if self.post_norm:
             mixed, state = self.mixer(x, state, padding, *where)
-            x = x + self.mixer_norm(mixed)
-            return x + self.mlp_norm(self.mlp(x)) if self.has_mlp else x, state
+            x = x + self.scaled(self.mixer_norm(mixed))
+            return x + self.scaled(self.mlp_norm(self.mlp(x))) if self.has_mlp else x, state
         mixed, state = self.mixer(self.mixer_norm(x), state, padding, *where)
-        x = x + mixed
-        return x + self.mlp(self.mlp_norm(x)) if self.has_mlp else x, state
+        x = x + self.scaled(mixed)
+        return x + self.scaled(self.mlp(self.mlp_norm(x))) if self.has_mlp else x, state
+
+    def scaled(self, added: Tensor) -> Tensor:
+        """What is added to the residual stream [B, T, D], times `residual_scale`."""
+        return added if self.residual_scale == 1 else added * self.residual_scale
 
 
 class GDN2PreTrainedModel(PreTrainedModel):
@@ -130,7 +136,7 @@ class GDN2Model(GDN2PreTrainedModel):
             input_ids: [B, T]; or `inputs_embeds` instead.
             attention_mask: [B, T], 1 for a token and 0 for padding, on the left (at a text's start) or on the right.
             past_key_values: the state of the text so far, for all B rows; it is not changed.
-            inputs_embeds: [B, T, D].
+            inputs_embeds: [B, T, D], before `embedding_scale`.
             use_cache: whether to return the new state (config.use_cache by default, True when a state was given).
 
         Raises:
@@ -139,6 +145,7 @@ class GDN2Model(GDN2PreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        x = x if self.config.embedding_scale == 1 else x * self.config.embedding_scale
         B, T = x.shape[:2]
         state = self.empty_state(B) if past_key_values is None else past_key_values
         if state.batch_size != B:
@@ -205,6 +212,7 @@ class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
         hidden = outputs.last_hidden_state
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
         logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
+        logits = logits if self.config.logits_scale == 1 else logits * self.config.logits_scale
         loss = None
         if labels is not None:
             if logits.shape[1] != labels.shape[1]:

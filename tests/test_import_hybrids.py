@@ -59,6 +59,17 @@ KIMI: dict[str, Any] = {
     "n_shared_experts": 2,
 }
 BAMBA: dict[str, Any] = {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_state": 16}
+GRANITE: dict[str, Any] = {
+    "mamba_n_heads": 8,
+    "mamba_d_state": 16,
+    "num_local_experts": 6,
+    "intermediate_size": 24,
+    "shared_intermediate_size": 40,
+    "embedding_multiplier": 2.5,
+    "residual_multiplier": 0.6,
+    "attention_multiplier": 0.2,
+    "logits_scaling": 1.5,
+}
 HALF_ROTATED = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3-Next": ("qwen3_next", {**DELTA, "num_experts": 0}),
@@ -86,6 +97,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Bamba with groups and biases": (
         "bamba",
         {**BAMBA, "mamba_n_groups": 2, "attention_bias": True, "mamba_proj_bias": True, "mamba_conv_bias": False},
+    ),
+    "Granite 4": ("granitemoehybrid", GRANITE),
+    "Granite 4 without experts, with positions": (
+        "granitemoehybrid",
+        {**GRANITE, "num_local_experts": 0, "position_embedding_type": "rope", "attention_bias": True},
     ),
     "Qwen3.5": ("qwen3_5_text", DELTA),
     "Qwen3.5 with experts": ("qwen3_5_moe_text", {**DELTA, **EXPERTS}),
@@ -208,6 +224,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         },
     },
     "OLMo Hybrid without positions": {"rope_theta": None, "rope_parameters": None},
+    "Granite 4": {
+        "layer_types": ["mamba", "attention", "mamba"],
+        "position_embedding_type": "nope",
+        "rope_theta": 10000,
+        "rope_scaling": None,
+        "rope_parameters": None,
+        "init_method": "mup",
+        "normalization_function": "rmsnorm",
+    },
 }
 
 
@@ -276,6 +301,11 @@ def test_inspect_describes_latent_attention_and_counts_its_latents(tmp_path: Pat
         ("Bamba", {"attn_rotary_emb": 8}, "attn_rotary_emb = 8 is not supported"),
         ("Bamba", {"mamba_d_head": 4}, "mamba_d_head = 4 is not supported"),
         ("Bamba", {"time_step_limit": [0.0, 0.1]}, "time_step_limit = .* is not supported"),
+        ("Granite 4", {"mamba_n_groups": 2}, "mamba_n_groups = 2 is not supported .only 1"),
+        ("Granite 4", {"layer_types": ["mamba"] * 3}, r"missing: .*layers\.1\.mamba.*unknown: .*layers\.1\.self_attn"),
+        ("Granite 4", {"residual_multiplier": 0}, "residual_multiplier = 0 must be a finite number above 0"),
+        ("Granite 4", {"num_local_experts": 0}, r"unknown: model\.layers\.0\.block_sparse_moe"),
+        ("Granite 4", {"position_embedding_type": "alibi"}, "position_embedding_type = 'alibi' is not supported"),
         ("OLMo Hybrid", {"layer_types": []}, "layer_types names 0 layers but num_hidden_layers is 3"),
         ("Kimi Linear", {"layer_types": []}, "layer_types names 0 layers but num_hidden_layers is 3"),
         ("Qwen3-Next with experts", {"num_experts": False}, "num_experts = False must be a whole number"),

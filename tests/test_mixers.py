@@ -59,6 +59,9 @@ VARIANTS: dict[str, GDN2Config] = {
     "gated_deltanet + attention normed behind": mixer_config(
         "gated_deltanet", "attention", attention_post_norm=True, attention_qk_norm=True, attention_norm_whole=True
     ),
+    "mamba2 + attention, scaled": mixer_config(
+        "mamba2", "attention", embedding_scale=3.0, residual_scale=0.4, logits_scale=0.25, attention_scale=0.1
+    ),
     "gdn2 + attention": mixer_config("gdn2", "attention", "gdn2", "attention"),
     "mamba3_mimo + swa": mixer_config("mamba3_mimo", "swa"),
     "kda + swa + attention": mixer_config("kda", "swa", "attention"),

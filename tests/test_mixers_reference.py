@@ -42,6 +42,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention norm over all heads": ("attention", {"attention_qk_norm": True, "attention_norm_whole": True}),
     "mla low rank": ("mla", {"query_rank": 8, "attention_bias": True, "attention_output_bias": True}),
     "kda gate without bias": ("kda", {"gate_bias": False}),
+    "attention with another scale": ("attention", {"attention_scale": 0.7}),
+    "swa with another scale": ("swa", {"attention_scale": 0.1, "rope_theta": None}),
     "attention norm": ("attention", {"attention_qk_norm": True, "rope_theta": None}),
 }
 

@@ -23,6 +23,7 @@ MASK_ELEMENTS = 1 << 24  # queries are taken in pieces, so that a mask has at mo
 class Attention(Mixer):
     """y = o_proj(softmax(q k^T / sqrt(d)) v) over all tokens so far (arXiv:1706.03762).
 
+    With `attention_scale` that is in the place of 1 / sqrt(d).
     With `attention_gate` it is o_proj(sigmoid(g_proj(x)) * softmax(...) v) (arXiv:2505.06708). Positions are those of
     the row's own text. State: 2 * G * d floats a token.
     """
@@ -41,6 +42,7 @@ class Attention(Mixer):
         self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
+        self.scale = config.attention_scale
         self.norm_whole = config.attention_norm_whole
         self.g_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias) if config.attention_gate else None
         self.q_norm, self.k_norm = (
@@ -69,13 +71,13 @@ class Attention(Mixer):
             taken = newest_tokens(positions, positions.longest, state.keys.shape[1])
             keys, values = fill(state.keys, k, taken), fill(state.values, v, taken)
         if positions.aligned and not state.keys.shape[1]:
-            o = _attend(q, keys, values, None)
+            o = _attend(q, keys, values, None, self.scale)
         else:
             slots = torch.arange(keys.shape[1], device=x.device)
             parts = []
             for piece in pieces(q.shape[0], q.shape[1], keys.shape[1]):
                 visible = slots <= positions.index[:, piece, None]
-                parts.append(_attend(q[:, piece], keys, values, visible))
+                parts.append(_attend(q[:, piece], keys, values, visible, self.scale))
             o = torch.cat(parts, dim=1)
         return self.gate_and_project(o, x), LayerState(keys=keys, values=values)
 
@@ -152,7 +154,7 @@ class SlidingWindowAttention(Attention):
             visible = (at[:, None] <= query) & (at[:, None] > query - W) & (at[:, None] >= 0)
             itself = torch.arange(stop - start, device=x.device)[:, None] + keys.shape[1] - (stop - start)
             visible = visible | (torch.arange(keys.shape[1], device=x.device) == itself)  # also padding sees something
-            parts.append(_attend(q[:, start:stop], keys, values, visible))
+            parts.append(_attend(q[:, start:stop], keys, values, visible, self.scale))
         taken = newest_tokens(positions, W, W, ring=True)
         state = LayerState(
             window_keys=fill(state.window_keys, k, taken), window_values=fill(state.window_values, v, taken)
@@ -160,13 +162,14 @@ class SlidingWindowAttention(Attention):
         return self.gate_and_project(torch.cat(parts, dim=1), x), state
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float | None) -> Tensor:
     """Attend with q [B, T, H, d] to k and v [B, S, G, d] where visible [B, T, S] (None: causal): [B, T, H, d]."""
     groups = q.shape[2] // k.shape[2]
     k, v = (part.repeat_interleave(groups, dim=2) if groups > 1 else part for part in (k, v))
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     mask = None if visible is None else visible[:, None]
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=visible is None).transpose(1, 2)
+    o = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=visible is None, scale=scale)
+    return o.transpose(1, 2)
 
 
 def pieces(B: int, T: int, S: int) -> list[slice]:

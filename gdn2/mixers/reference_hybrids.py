@@ -18,7 +18,7 @@ from gdn2.mixers.reference_parts import linear, parameters, rms, rotate, zeros
 
 
 def attention(mixer: Any, x: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over all tokens so far, with rotary embedding and grouped queries."""
+    """softmax(q k^T / sqrt(d)) v (or with another scale) so far, with rotary embedding and grouped queries."""
     return _attention(mixer, x, len(x))
 
 
@@ -45,12 +45,12 @@ def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
         angles = torch.arange(len(x), dtype=x.dtype)[:, None] / mixer.condense * frequency
         for part in (q, k):
             part[..., :n] = torch.stack([rotate(*row) for row in zip(part[..., :n], angles, strict=True)])
-    y = zeros(q.shape)
+    y, scale = zeros(q.shape), 1 / math.sqrt(d) if mixer.scale is None else mixer.scale
     for t in range(len(x)):
         seen = slice(max(t - window + 1, 0), t + 1)
         for h in range(q.shape[1]):
             group = h * k.shape[1] // q.shape[1]
-            weights = torch.softmax(k[seen, group] @ q[t, h] / math.sqrt(d), dim=0)
+            weights = torch.softmax(scale * (k[seen, group] @ q[t, h]), dim=0)
             y[t, h] = weights @ v[seen, group]
     y = y.flatten(1)
     if "g_proj.weight" in p:

@@ -22,17 +22,26 @@ def read(fields: Fields) -> dict[str, Any]:
     """Take the configuration."""
     fields.only("mlp_bias", False, None, default=False)
     fields.only("partial_rotary_factor", HALF, None, default=None)
-    mamba.unlimited_steps(fields, "time_step_limit")
     fields.harmless(*HOW_IT_RUNS)
     values = decoder(fields, rotated=HALF)
     fields.only("attn_rotary_emb", values["attention_head_dim"] // 2, None, default=None)
     bias = fields.flag("attention_bias", False)
-    heads = fields.count("mamba_n_heads", 128)
-    size = fields.count("mamba_expand", 2) * values["hidden_size"] // heads
-    fields.only("mamba_d_head", size, "auto", default="auto", why="mamba_expand * hidden_size / mamba_n_heads")
     return {
         **values,
+        **ssm(fields, values["hidden_size"]),
         "layers": _layers(fields, values["num_hidden_layers"]),
+        "attention_bias": bias,
+        "attention_output_bias": bias,
+    }
+
+
+def ssm(fields: Fields, width: int) -> dict[str, Any]:
+    """Take the sizes of Mamba-2 layers, as Bamba and Granite name them."""
+    mamba.unlimited_steps(fields, "time_step_limit")
+    heads = fields.count("mamba_n_heads", 128)
+    size = fields.count("mamba_expand", 2) * width // heads
+    fields.only("mamba_d_head", size, "auto", default="auto", why="mamba_expand * hidden_size / mamba_n_heads")
+    return {
         "num_heads": heads,
         "head_dim": fields.count("mamba_d_state", 256),
         "value_head_dim": size,
@@ -40,8 +49,6 @@ def read(fields: Fields) -> dict[str, Any]:
         "ssm_groups": fields.count("mamba_n_groups", 1),
         "ssm_bias": fields.flag("mamba_proj_bias", False),
         "ssm_conv_bias": fields.flag("mamba_conv_bias", True),
-        "attention_bias": bias,
-        "attention_output_bias": bias,
     }
 
 

@@ -117,7 +117,8 @@ def key_map(config: GDN2Config, targets: list[str], *, source: Source) -> list[E
             if part == "mixer":
                 entry = _of_mixer(name, f"{theirs}{MIXER[mixer]}.", rest, fused[mixer], rename=mixer != "attention")
             elif part == "mlp" and EXPERT.fullmatch(rest) and f"{theirs}mlp.experts.gate_up_proj" in source.tensors:
-                entry = _of_stacked_experts(config, name.removesuffix(rest), f"{theirs}mlp.", rest)
+                stacked = f"{theirs}mlp.experts.gate_up_proj", f"{theirs}mlp.experts.down_proj"
+                entry = stacked_experts(config, name.removesuffix(rest), stacked, rest)
             else:
                 first, dot, after = rest.partition(".")
                 entry = Entry(f"{theirs}{BLOCK[part]}.{EXPERTS.get(first, first)}{dot}{after}", (name,))
@@ -131,6 +132,24 @@ def convolutions(config: GDN2Config, theirs: str, ours: str) -> Entry:
     keys, values = config.num_heads * config.head_dim, config.num_value_heads * config.value_head_dim  # type: ignore[operator]
     names = tuple(f"{ours}{one}_conv1d.weight" for one in "qkv")
     return Entry(theirs, names, partial(_in_blocks, sizes=[keys, keys, values]))
+
+
+def stacked_experts(config: GDN2Config, ours: str, theirs: tuple[str, str], rest: str) -> Entry:
+    """All experts' matrices where they are one tensor with an expert a slice: gate and up together, and down.
+
+    Args:
+        config: of our model.
+        ours: what our names begin with.
+        theirs: the names of the two tensors.
+        rest: the end of the name of one of ours.
+    """
+    experts = range(config.num_experts)  # type: ignore[arg-type]
+    E, I, D = len(experts), config.expert_size, config.hidden_size
+    if rest.endswith("down_proj.weight"):
+        names = tuple(f"{ours}experts.{e}.down_proj.weight" for e in experts)
+        return Entry(theirs[1], names, _slices, (E, D, I))  # type: ignore[arg-type]
+    names = tuple(f"{ours}experts.{e}.{half}_proj.weight" for e in experts for half in ("gate", "up"))
+    return Entry(theirs[0], names, _halves, (E, 2 * I, D))  # type: ignore[operator]
 
 
 def layer_kinds(fields: Fields, depth: int) -> list[str]:
@@ -195,17 +214,6 @@ def _of_mixer(name: str, theirs: str, rest: str, fused: Fused, *, rename: bool) 
             ours = tuple(f"{name.removesuffix(rest)}{one}{dot}{kind}" for one in parts)
             return Entry(f"{theirs}{source}{dot}{kind}", ours, split)
     return Entry(f"{theirs}{RENAMED.get(part, part) if rename else part}{dot}{kind}", (name,))
-
-
-def _of_stacked_experts(config: GDN2Config, ours: str, theirs: str, rest: str) -> Entry:
-    """All experts' matrices where they are one tensor with an expert a slice: gate and up together, and down."""
-    experts = range(config.num_experts)  # type: ignore[arg-type]
-    E, I, D = len(experts), config.expert_size, config.hidden_size
-    if rest.endswith("down_proj.weight"):
-        names = tuple(f"{ours}experts.{e}.down_proj.weight" for e in experts)
-        return Entry(f"{theirs}experts.down_proj", names, _slices, (E, D, I))  # type: ignore[arg-type]
-    names = tuple(f"{ours}experts.{e}.{half}_proj.weight" for e in experts for half in ("gate", "up"))
-    return Entry(f"{theirs}experts.gate_up_proj", names, _halves, (E, 2 * I, D))  # type: ignore[operator]
 
 
 def _by_head(fused: Tensor, heads: int, sizes: list[int]) -> list[Tensor]:

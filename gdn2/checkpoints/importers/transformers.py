@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from gdn2.checkpoints.importers import bamba, hybrids, kimi_linear, mamba, olmo_hybrid
+from gdn2.checkpoints.importers import bamba, granite, hybrids, kimi_linear, mamba, olmo_hybrid
 from gdn2.checkpoints.importers.decoder import all_layers_are, decoder, windows
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, renamed
@@ -78,12 +78,14 @@ KINDS: dict[str, Callable[[Fields], dict[str, Any]]] = {
     "olmo_hybrid": olmo_hybrid.read,
     "kimi_linear": kimi_linear.read,
     "bamba": bamba.read,
+    "granitemoehybrid": granite.read,
 }
 KEY_MAPS: dict[str, Callable[..., list[Entry]]] = {
     **dict.fromkeys(hybrids.KINDS, hybrids.key_map),
     "olmo_hybrid": olmo_hybrid.key_map,
     "kimi_linear": kimi_linear.key_map,
     "bamba": bamba.key_map,
+    "granitemoehybrid": granite.key_map,
 }
 
 

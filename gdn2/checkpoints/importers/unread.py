@@ -15,7 +15,6 @@ MODELS: dict[str, str] = {
     "zamba": f"layers of {SELECTIVE_SCAN}; and attention whose weights several layers share",
     "zamba2": "attention whose weights several layers share, each with its own low-rank change",
     "falcon_h1": "attention and Mamba-2 side by side in every layer",
-    "granitemoehybrid": "Mamba-2 and attention with multipliers on embedding, residual stream, attention and logits",
     "nemotron_h": "layers that are a mixer or an MLP, and MLPs with a squared ReLU",
     "minimax": LIGHTNING,
     "bailing_hybrid": LIGHTNING,
