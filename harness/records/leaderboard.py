@@ -175,14 +175,15 @@ def _add_published(table: Table, suite: Suite, published: Published) -> None:
         for row in table_rows(reference):
             note = table.note(f"published figures, as printed in {row.source}: {published.note}")
             values = [
-                *(_figure(row, suite, column) for column in suite.columns),
+                *(published_figure(row, suite, column) for column in suite.columns),
                 *(None if average.name is None else row.scores.get(average.name) for average in suite.averages),
             ]
             entries = tuple(None if value is None else Entry(value) for value in values)
             table.rows.append(Row(row.name, f"papers, {row.family}", entries, section_note=note))
 
 
-def _figure(row: PublishedRow, suite: Suite, column: Column) -> float | None:
+def published_figure(row: PublishedRow, suite: Suite, column: Column) -> float | None:
+    """The figure of a paper for a column; None where it has none."""
     if column.name is not None and column.name in row.scores:
         return row.scores[column.name]
     main = resolve_column(column, suite.protocol).info.metric  # figures by task and length are of the task's metric

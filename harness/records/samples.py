@@ -98,6 +98,11 @@ def write_samples(folder: Path, samples: Iterable[Sample]) -> Path:
     return path
 
 
+def has_samples(folder: Path) -> bool:
+    """Whether there are samples in the folder of a run."""
+    return (folder / FILE_NAME).is_file() or any(folder.glob(LM_EVAL_FILES))
+
+
 def read_samples(folder: Path, rooms: Mapping[str, int] | None = None) -> dict[str, list[Sample]]:
     """Read the samples of a run by task, in the order of their places.
 

@@ -1,0 +1,86 @@
+"""Scores of needles by the length of the context and by where in it they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analysis.picture_data import PictureData
+from harness.analysis.score_rows import ScoreRow, said_of, titles, with_length
+from harness.analysis.shown import Model, Number, Spot, number_of, trained_lengths
+from harness.errors import UserError
+from harness.records.samples import Sample, has_samples
+from harness.records.stats import mean_interval
+from tasks.families import unit_of
+
+BINS = 10
+"""Parts of a context, from its beginning to its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthRow(ScoreRow):
+    """The mean score of the samples of one length whose needle lies in one part of the context.
+
+    Attributes:
+        length: tokens.
+        begin: of the part, as a share of the context from its beginning.
+        end: of the part; a needle at 1 belongs to the last part.
+    """
+
+    length: int
+    begin: float
+    end: float
+
+
+def by_depth(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[DepthRow]:
+    """Scores over length and depth.
+
+    Where the run that the leaderboard shows has no samples beside its record, another run of the model that has some
+    stands in, and a note says so.
+
+    Raises:
+        UserError: no run has samples that say how deep their needles lie, or a file of samples is broken.
+    """
+    rows: list[DepthRow] = []
+    notes: list[str] = []
+    for model in models:
+        for spot in with_length(spots):
+            if unit_of(spot.column.metric) == "share":
+                rows += _rows(model, spot, notes)
+    if not rows:
+        raise UserError(
+            f"{titles(models)}: no run has samples.jsonl.gz with depths of needles beside its record; run it again: "
+            "--tasks niah_single_1@1024"
+        )
+    return PictureData("depth", tuple(rows), tuple(dict.fromkeys(notes)), trained_lengths(models))
+
+
+def _rows(model: Model, spot: Spot, notes: list[str]) -> list[DepthRow]:
+    shown = number_of(model, spot)
+    if shown is None:
+        return []
+    number: Number | None = shown
+    if not has_samples(shown.run.folder):
+        number = number_of(model, spot, [run for run in model.runs if has_samples(run.folder)])
+        instead = "left out" if number is None else f"shown is {number.run.record.run_id}"
+        notes.append(f"{shown.run.record.run_id}: no samples beside the record; {instead}")
+    if number is None:
+        return []
+    bins: dict[int, list[float]] = {}
+    for sample in number.run.samples.get(number.cell.lm_eval_name, []):
+        score = sample.scores.get(spot.column.metric)
+        if sample.depth is not None and isinstance(score, (int, float)):
+            bins.setdefault(bin_of(sample), []).append(float(score))
+    return [_row(number, part, scores) for part, scores in sorted(bins.items())]
+
+
+def bin_of(sample: Sample) -> int:
+    """The part of the context in which a sample's needle lies, from 0."""
+    return min(int((sample.depth or 0.0) * BINS + 1e-9), BINS - 1)
+
+
+def _row(number: Number, part: int, scores: list[float]) -> DepthRow:
+    low, high = mean_interval(scores) or (None, None)
+    said = {**said_of(number), "value": sum(scores) / len(scores), "low": low, "high": high, "n": len(scores)}
+    length = number.spot.column.length or 0
+    return DepthRow(**said, length=length, begin=part / BINS, end=(part + 1) / BINS)

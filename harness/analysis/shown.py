@@ -1,0 +1,199 @@
+"""The numbers that pictures show: those of the leaderboard, chosen by its rule, or those of the runs that are named."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from harness.analysis.selection import FoundRun, select_runs
+from harness.errors import UserError
+from harness.records.choice import choose
+from harness.records.named_tasks import NAME as NAMED_TASKS
+from harness.records.named_tasks import suite_of
+from harness.records.record import Cell, RunRecord, Score
+from tasks.errors import TaskError
+from tasks.registry import Column, Suite, load_suite
+
+FIRST_SUITE = "ruler_table3"
+"""Whose columns count where several suites have a task at a length, as the leaderboard shows it by default."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one line or panel of a picture stands for.
+
+    Attributes:
+        title: its name, which no other model of the picture has.
+        runs: whose numbers it may show.
+    """
+
+    title: str
+    runs: tuple[FoundRun, ...]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A column of a suite: where a number belongs."""
+
+    suite: Suite
+    column: Column
+
+    @property
+    def key(self) -> tuple[str, int | None, str]:
+        """Task, length and metric."""
+        return self.column.task, self.column.length, self.column.metric
+
+    def by(self, metric: str) -> Spot:
+        """The same task at the same length by another metric."""
+        return Spot(self.suite, replace(self.column, metric=metric))
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of a model, with what it comes from."""
+
+    model: Model
+    spot: Spot
+    score: Score
+    cell: Cell
+    run: FoundRun
+
+
+def models_of(names: Sequence[str], runs: Sequence[FoundRun]) -> list[Model]:
+    """Find the models of a picture.
+
+    Args:
+        names: as they were typed, each as for `select_runs`; nothing for all models.
+        runs: where to look.
+
+    Returns:
+        A model for each checkpoint of each name, in the order of the names. Where two names choose different runs of
+        one checkpoint, their titles tell the runs apart.
+
+    Raises:
+        UserError: a name that means no run, or no runs at all.
+    """
+    if not names and not runs:
+        raise UserError("there are no runs yet: run_eval.py run CHECKPOINT, or name their folder with --results")
+    groups = [select_runs(name, runs) for name in names] if names else [sorted(runs, key=lambda run: run.record.name)]
+    found: list[tuple[str, str, tuple[FoundRun, ...]]] = []
+    for group in groups:
+        parts: dict[tuple[str, str], list[FoundRun]] = {}
+        for run in group:
+            parts.setdefault((run.record.name, run.record.model.checkpoint_sha256), []).append(run)
+        found += [(*key, tuple(part)) for key, part in parts.items()]
+    distinct = [one for position, one in enumerate(found) if one not in found[:position]]
+    known = [run.record for run in runs] + [run.record for *_, part in distinct for run in part]
+    return [Model(_title(name, sha, part, distinct, known), part) for name, sha, part in distinct]
+
+
+def _title(
+    name: str,
+    checkpoint: str,
+    runs: tuple[FoundRun, ...],
+    found: Sequence[tuple[str, str, tuple[FoundRun, ...]]],
+    known: Sequence[RunRecord],
+) -> str:
+    """As the leaderboard names it, with what tells it from others of the picture."""
+    others = {record.model.checkpoint_sha256 for record in known if record.name == name}
+    title = f"{name} ({checkpoint[:6]})" if len(others) > 1 else name
+    if sum((other, sha) == (name, checkpoint) for other, sha, _ in found) == 1:
+        return title
+    ends = [run.record.run_id.rpartition("/")[2] for run in runs]
+    return f"{title} {ends[-1]}" if len(ends) == 1 else f"{title} ({len(ends)} runs to {ends[-1]})"
+
+
+def spots_of(
+    models: Sequence[Model],
+    suite: str | None,
+    tasks: Sequence[str] = (),
+    on_problem: Callable[[str], None] = lambda _: None,
+) -> list[Spot]:
+    """Find the columns for which a picture may look for numbers.
+
+    Args:
+        models: whose runs they are.
+        suite: a suite by name or file, or `tasks`; None for all suites that the runs are of.
+        tasks: only these: names or patterns, `niah_single_1`, `niah_single_*@2048`.
+        on_problem: is told of a task that is not known here any more.
+
+    Raises:
+        UserError, TaskError: an unknown suite; `tasks` that match nothing.
+    """
+    records = [run.record for model in models for run in model.runs]
+    found: dict[tuple[str, int | None, str], Spot] = {}
+    for one in _suites(records, suite, on_problem):
+        for column in one.columns:
+            spot = Spot(one, column)
+            found.setdefault(spot.key, spot)
+    kept = [spot for spot in found.values() if not tasks or any(_matches(spot, task) for task in tasks)]
+    for task in tasks:
+        if not any(_matches(spot, task) for spot in kept):
+            known = ", ".join(dict.fromkeys(spot.column.task for spot in found.values()))
+            raise UserError(
+                f"--tasks {task}: no column of {suite or 'these runs'} is of it; there are {known or 'none'}"
+            )
+    return kept
+
+
+def _suites(records: Sequence[RunRecord], suite: str | None, on_problem: Callable[[str], None]) -> Iterator[Suite]:
+    if suite is not None and suite != NAMED_TASKS:
+        yield load_suite(suite)
+        return
+    names = {record.suite for record in records} - {NAMED_TASKS} if suite is None else set()
+    unknown = {NAMED_TASKS}
+    for name in sorted(names, key=lambda name: (name != FIRST_SUITE, name)):
+        try:
+            yield load_suite(name)
+        except TaskError:  # a suite of the user's own, whose file the record does not name
+            unknown.add(name)
+    others = [replace(record, suite=NAMED_TASKS) for record in records if record.suite in unknown]
+    if others:
+        yield suite_of(others, on_problem)
+
+
+def _matches(spot: Spot, pattern: str) -> bool:
+    task, _, length = pattern.partition("@")
+    fits = not length or fnmatch.fnmatchcase(str(spot.column.length), length)
+    return fits and fnmatch.fnmatchcase(spot.column.task, task)
+
+
+def number_of(model: Model, spot: Spot, runs: Sequence[FoundRun] | None = None) -> Number | None:
+    """The number that the leaderboard shows of these runs; None where none of them has this column.
+
+    Args:
+        model: whose number it is.
+        spot: the column.
+        runs: other runs of the model than all.
+    """
+    found = model.runs if runs is None else runs
+    choice = choose(spot.suite, spot.column, [run.record for run in found])
+    if choice is None:
+        return None
+    shown = choice.shown
+    run = next(run for run in found if run.record is shown.run)
+    return Number(model, spot, shown.score, shown.cell, run)
+
+
+def numbers_of(models: Sequence[Model], spots: Sequence[Spot]) -> list[Number]:
+    """The numbers of all models at all spots, model by model."""
+    found = (number_of(model, spot) for model in models for spot in spots)
+    return [number for number in found if number is not None]
+
+
+def trained_lengths(models: Sequence[Model]) -> dict[str, int]:
+    """Tokens of the length that each model's configuration names, by title; without those that no record tells.
+
+    A record has the window that a model was run with, which is its configuration's unless --max-length was typed.
+    """
+    found = {}
+    for model in models:
+        said = {
+            run.record.model.max_length
+            for run in model.runs
+            if not any(argument.startswith("--max-l") for argument in run.record.command)
+        }
+        if len(said) == 1:
+            found[model.title] = said.pop()
+    return found

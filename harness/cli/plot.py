@@ -1,0 +1,148 @@
+"""`plot`: pictures of results as PNG, SVG or PDF, and the data behind them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.arguments import positive, whole
+from harness.cli.console import console
+from harness.cli.leaderboard import RUNS, existing
+from harness.errors import UserError
+from harness.paths import LEADERBOARD, require
+from harness.show.plots.look import WIDTHS, Look, parse_width
+from harness.show.plots.registry import KINDS, PICTURES, Picture, Subject, render, require_matplotlib
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from harness.analysis.picture_data import PictureData
+
+DATA_KINDS = ("json", "csv")
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and one below it for each picture."""
+    plot = commands.add_parser("plot", help="pictures of results: PNG, SVG, PDF")
+    pictures = plot.add_subparsers(title="pictures", required=True, metavar="PICTURE")
+    pictures.add_parser("list", help="the pictures, and what each needs").set_defaults(command=_list)
+    for name, picture in PICTURES.items():
+        parser = pictures.add_parser(name, help=picture.shows, description=f"Draw {picture.shows}.")
+        parser.set_defaults(command=_plot, picture=name)
+        _add_options(parser, picture)
+
+
+def _add_options(parser: argparse.ArgumentParser, picture: Picture) -> None:
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="models, runs, folders or patterns such as 'kda-*' (default: every model there is)",
+    )
+    parser.add_argument("--tasks", help="only these, separated by commas: niah_single_1, 'niah_*@4096'")
+    parser.add_argument("--suite", help="columns of this suite or YAML file (default: of every suite of the runs)")
+    parser.add_argument(
+        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
+    )
+    if "published" in picture.options:
+        parser.add_argument(
+            "--published", action="append", metavar="ROW", help="a paper's row, or a pattern; repeatable"
+        )
+    if "length" in picture.options:
+        parser.add_argument("--length", type=whole(1), help="tokens (default: the longest that most models have)")
+    if "threshold" in picture.options:
+        parser.add_argument("--threshold", type=positive, metavar="PERCENT", help="draw a line at this score")
+    parser.add_argument(
+        "--output", type=Path, help="a file that ends in .png, .svg, .pdf, or .json or .csv for the data"
+    )
+    parser.add_argument("--data", type=Path, help="write the data, too: a file that ends in .json or .csv")
+    parser.add_argument(
+        "--width", default="column", help=f"{', '.join(WIDTHS)} of a paper, or inches (default: column)"
+    )
+    parser.add_argument("--dark", action="store_true", help="light on dark")
+
+
+def _list(_args: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("picture", "shows", "needs"):
+        table.add_column(heading)
+    for name, picture in PICTURES.items():
+        table.add_row(name, picture.shows, picture.needs)
+    console().print(table)
+
+
+def _plot(args: argparse.Namespace) -> None:
+    look = Look(parse_width(args.width), args.dark)
+    output = args.output or Path(_name_of(args))
+    kind = _kind(output, "--output", (*KINDS, *DATA_KINDS))
+    data_kind = None if args.data is None else _kind(args.data, "--data", DATA_KINDS)
+    if kind in KINDS:
+        require_matplotlib()
+    data = _data(args)
+    files: list[tuple[Path, bytes | str]] = [
+        (output, render(args.picture, data, look, kind) if kind in KINDS else _text(data, kind))
+    ]
+    if data_kind is not None:
+        files.append((args.data, _text(data, data_kind)))
+    _write(files)
+    for note in data.notes:
+        _say("note", note)
+
+
+def _data(args: argparse.Namespace) -> PictureData[Any]:
+    from harness.analysis.selection import find_runs
+    from harness.analysis.shown import models_of, spots_of
+
+    runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), _left_out)
+    models = models_of(args.names, runs)
+    spots = spots_of(models, args.suite, _split(args.tasks), _left_out)
+    extra = {name: getattr(args, name) for name in PICTURES[args.picture].options if getattr(args, name) is not None}
+    return PICTURES[args.picture].prepare(Subject(models, spots, **extra))
+
+
+def _split(tasks: str | None) -> list[str]:
+    return [part.strip() for part in (tasks or "").split(",") if part.strip()]
+
+
+def _name_of(args: argparse.Namespace) -> str:
+    """A name for the file: the picture's, and the model's where one was named."""
+    name = args.names[0] if len(args.names) == 1 else ""
+    safe = re.sub(r"[^\w.@-]+", "-", Path(name).name).strip("-.")[:60]
+    return f"{args.picture}-{safe}.png" if safe else f"{args.picture}.png"
+
+
+def _kind(path: Path, flag: str, kinds: tuple[str, ...]) -> str:
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in kinds:
+        endings = ", ".join(f".{known}" for known in kinds)
+        raise UserError(f"{flag} {path}: must end in one of {endings}")
+    return kind
+
+
+def _text(data: PictureData[Any], kind: str) -> str:
+    return data.to_json() if kind == "json" else data.to_csv()
+
+
+def _write(files: Sequence[tuple[Path, bytes | str]]) -> None:
+    from basis.files import write_atomically
+    from harness.show.plain import plain
+
+    for path, content in files:
+        write_atomically(path, content)
+        print(plain(str(path)))
+
+
+def _left_out(problem: str) -> None:
+    _say("left out", problem)
+
+
+def _say(what: str, text: str) -> None:
+    from harness.show.plain import plain
+
+    print(f"{what}: {plain(text)}", file=sys.stderr)

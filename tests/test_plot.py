@@ -1,0 +1,212 @@
+"""Pictures as files: of the right kind, the same for the same data, no text outside or over another."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import HOSTILE, faults, texts
+
+from harness.analysis.depths import DepthRow
+from harness.analysis.picture_data import PictureData
+from harness.analysis.score_rows import LengthRow, PositionRow, StateRow, StepRow
+from harness.cli import main as cli
+from harness.show.plots.look import Look, parse_width
+from harness.show.plots.registry import PICTURES, inline_svg, render
+from harness.show.plots.sheet import drawn_as
+
+ROOT = Path(__file__).resolve().parent.parent
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+MARKS = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
+
+
+def score(model: str, number: int, **changes: Any) -> dict[str, Any]:
+    value = (7 * number % 11) / 10
+    fields = {"model": model, "task": "niah_single_1", "metric": "acc", "unit": "share", "n": 20, "source": "s"}
+    return {**fields, "value": value, "low": max(value - 0.1, 0), "high": min(value + 0.1, 1), **changes}
+
+
+def data_of(name: str, models: tuple[str, ...], lengths: tuple[int, ...] = LENGTHS, tasks: int = 1) -> PictureData[Any]:
+    """Data of a picture, with many models and lengths, or few."""
+    rows: list[Any] = []
+    for number, model in enumerate(models):
+        for task in range(tasks):
+            for place, length in enumerate(lengths):
+                said = score(model, number + place + task, task=f"niah_single_{task + 1}")
+                if name == "length":
+                    rows.append(LengthRow(**said, length=length, published=number == 1))
+                elif name == "state":
+                    rows += [StateRow(**said, length=64, state_bytes=10 ** (number + 2), bytes_a_token=number % 2)][
+                        : 1 - place
+                    ]
+                elif name == "position":
+                    said |= {"unit": "bits", "metric": f"bits_{length}"}
+                    rows.append(
+                        PositionRow(**said, length=lengths[-1], begin=lengths[place - 1] * (place > 0), end=length)
+                    )
+                elif name == "trajectory":
+                    rows.append(StepRow(**said, training=model, step=100 * (place + 1), length=1024))
+                else:
+                    rows += [
+                        DepthRow(**said, length=length, begin=part / 10, end=part / 10 + 0.1) for part in (0, 3, 9)
+                    ]
+    return PictureData(name, tuple(rows), trained={models[0]: 2048})
+
+
+def drawn(name: str, data: PictureData[Any], look: Look) -> Any:
+    with drawn_as(look):
+        sheet = PICTURES[name].draw(data, look)
+        sheet.settle()
+    return sheet
+
+
+SHAPES = {
+    "one": (("gdn2-tiny",), (1024,), 1),
+    "two": (("gdn2-tiny", "smollm2-135m"), LENGTHS[1:5], 1),
+    "many": (HOSTILE, LENGTHS, 2),
+}
+WIDTHS = {"one": "column", "two": "page", "many": "column"}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_text_is_cut_off_or_over_another(name: str, shape: str) -> None:
+    models, lengths, tasks = SHAPES[shape]
+    sheet = drawn(
+        name, data_of(name, models[:3] if name == "depth" else models, lengths, tasks), Look(parse_width(WIDTHS[shape]))
+    )
+    assert list(faults(sheet)) == []
+    assert all(float(text.get_fontsize()) >= 5.5 for text in texts(sheet))
+
+
+def test_faults_are_found() -> None:
+    sheet = drawn("length", data_of("length", *SHAPES["two"]), Look())
+    sheet.panels[0].set_xlabel("length " * 40)
+    sheet.panels[0].set_title("over another", loc="center", pad=3)
+    found = list(faults(sheet))
+    assert any(fault.startswith("outside: 'length") for fault in found)
+    assert any(fault.startswith("overlap: ") and "over another" in fault for fault in found)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("depth", "png"), ("length", "pdf"), *((name, "svg") for name in PICTURES)])
+def test_the_same_data_give_the_same_bytes(name: str, kind: str) -> None:
+    data = data_of(name, *SHAPES["two"])
+    first, second = (render(name, data, Look(), kind) for _ in range(2))
+    assert first == second
+    assert first.startswith(MARKS[kind])
+    assert b"matplotlib" not in first.split(b"</metadata>")[0].lower() or kind == "svg"
+
+
+def test_names_stay_text_in_vector_files_and_do_nothing_there() -> None:
+    data = data_of("length", HOSTILE[:4], LENGTHS[:3])
+    svg = render("length", data, Look(6.9), "svg").decode()
+    ET.fromstring(svg)
+    assert "<script" not in svg
+    said = "".join(ET.fromstring(svg).itertext())
+    assert "$b^{x}$" in said
+    assert "two\\x0alines\\x1b[2J" in said
+    assert "\\u6a21" in said
+    assert len(re.findall(r"<text", svg)) > 8
+
+
+def test_dark_pictures_are_light_on_dark() -> None:
+    data = data_of("length", *SHAPES["two"])
+    assert "#15171c" in render("length", data, Look(dark=True), "svg").decode().lower()
+
+
+def test_an_inline_picture_is_an_element_whose_ids_no_other_picture_has() -> None:
+    one, other = (inline_svg(name, data_of(name, *SHAPES["two"])) for name in ("length", "position"))
+    assert one.startswith("<svg")
+    assert one.endswith("</svg>")
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    for svg, own in zip((one, other), ids, strict=True):
+        assert set(re.findall(r'(?:href="|url\()#([^")]+)', svg)) <= own
+
+
+def test_values_that_are_no_numbers_leave_gaps() -> None:
+    rows = [
+        LengthRow(**score("a", i, value=float("nan"), low=None, high=None), length=length)
+        for i, length in enumerate(LENGTHS)
+    ]
+    assert list(faults(drawn("length", PictureData("length", tuple(rows)), Look()))) == []
+
+
+def test_the_page_on_pictures_shows_python_that_runs_and_small_files_that_are_there() -> None:
+    page = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    session: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], session)
+    assert session["svg"].startswith("<svg")
+    shown = re.findall(r"\]\((pictures/[\w.]+)\)", page)
+    assert len(shown) >= 2
+    assert all((ROOT / "docs" / name).stat().st_size < 60_000 for name in shown)
+
+
+class TestCommand:
+    """`plot` as it is typed."""
+
+    def complain(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        assert cli.main(["plot", *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    def test_a_picture_and_its_data_are_written(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        picture, data = tmp_path / "a.svg", tmp_path / "a.json"
+        arguments = ["plot", "length", "gdn2-tiny", "--suite", "ruler_table3", "--output", str(picture)]
+        assert cli.main([*arguments, "--data", str(data)]) == 0
+        assert picture.read_bytes().startswith(MARKS["svg"])
+        assert {row["model"] for row in json.loads(data.read_text())["rows"]} == {"gdn2-tiny"}
+        assert capsys.readouterr().out.splitlines() == [str(picture), str(data)]
+
+    def test_the_file_is_named_after_picture_and_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert cli.main(["plot", "state", "gdn2-*", "--length", "4096"]) == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["state-gdn2.png"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (
+                ["length", "--output", "a.gif"],
+                r"--output a\.gif: must end in one of \.png, \.svg, \.pdf, \.json, \.csv",
+            ),
+            (["length", "--data", "a.png"], r"--data a\.png: must end in one of \.json, \.csv"),
+            (["length", "--width", "wide"], r"--width wide: must be column, page or a number of inches from 2 to 40"),
+            (["length", "--width", "nan"], r"--width nan: must be column"),
+            (["length", "gdn3-tiny"], r"gdn3-tiny: no run, model or folder .* did you mean gdn2-tiny"),
+            (["length", "--tasks", "nothing"], r"--tasks nothing: no column of these runs is of it"),
+            (["state", "--length", "3"], r"no score at --length 3; there are scores at 512, 1024"),
+            (["trajectory"], r"checkpoints of one training are called NAME@STEP"),
+        ],
+    )
+    def test_mistakes_are_one_line(
+        self, arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        monkeypatch.chdir(tmp_path)
+        assert re.search(line, self.complain(capsys, *arguments))
+        assert not list(tmp_path.iterdir())
+
+    def test_a_missing_matplotlib_is_named_with_its_command(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        usual = builtins.__import__
+
+        def without(name: str, *rest: Any, **named: Any) -> Any:
+            if name.partition(".")[0] == "matplotlib":
+                raise ModuleNotFoundError(name)
+            return usual(name, *rest, **named)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        assert "pip install 'gdn2[plot]'" in self.complain(capsys, "length", "--output", "a.png")
+
+    def test_every_picture_is_listed_with_what_it_needs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["plot", "list"]) == 0
+        out = capsys.readouterr().out
+        assert all(name in out for name in PICTURES)

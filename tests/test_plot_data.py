@@ -1,0 +1,195 @@
+"""The data behind pictures: the leaderboard's numbers, exact, or a line that says why there are none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import records
+from pictures import needles, run_of, save
+
+from harness.analysis.curves import beside_state, by_position, over_length, over_steps
+from harness.analysis.depths import by_depth
+from harness.analysis.picture_data import PictureData
+from harness.analysis.score_rows import LengthRow
+from harness.analysis.selection import FoundRun, find_runs
+from harness.analysis.shown import Model, models_of, spots_of, trained_lengths
+from harness.errors import UserError
+from harness.paths import LEADERBOARD
+from harness.records.leaderboard import build_table
+from harness.records.record import Score
+from tasks.registry import load_suite
+
+LENGTHS = (1024, 2048, 4096)
+SUITE = "ruler_table3"
+
+
+def needle_run(name: str, *values: float, task: str = "niah_single_1", **changes: object) -> FoundRun:
+    return run_of(name, {(task, length): value for length, value in zip(LENGTHS, values, strict=False)}, **changes)
+
+
+def test_points_over_length_are_the_numbers_of_the_leaderboard() -> None:
+    runs = find_runs([LEADERBOARD])
+    models = models_of([], runs)
+    data = over_length(models, spots_of(models, SUITE))
+    table = build_table(load_suite(SUITE), [(run.folder, run.record) for run in runs], published=False)
+    shown = {
+        (row.name, column.task, column.length): (entry.value, entry.low, entry.n)
+        for row in table.rows
+        for column, entry in zip(load_suite(SUITE).columns, row.entries, strict=True)
+        if entry is not None
+    }
+    drawn = {
+        (row.model, row.task, row.length): (row.value * 100, None if row.low is None else row.low * 100, row.n)
+        for row in data.rows
+    }
+    assert drawn == shown
+
+
+def test_of_several_runs_the_one_that_the_leaderboard_chooses_is_drawn_unless_one_is_named() -> None:
+    few = records.record("a", (records.cell(value=0.9, samples=10, scores={"acc": score(0.9, 10)}),), run_id="a/few")
+    many = records.record("a", (records.cell(value=0.4),), run_id="a/many")
+    runs = [FoundRun(Path("few"), few), FoundRun(Path("many"), many)]
+    assert [row.value for row in rows_over_length(models_of([], runs))] == [0.4]
+    assert [row.value for row in rows_over_length(models_of(["few"], runs))] == [0.9]
+    both = models_of(["few", "many"], runs)
+    assert [model.title for model in both] == ["a few", "a many"]
+    assert [row.value for row in rows_over_length(both)] == [0.9, 0.4]
+    assert len(models_of(["a", "a"], runs)) == 1
+
+
+def score(value: float, n: int) -> Score:
+    return Score(value=value, unit="share", n=n, low=0.0, high=1.0)
+
+
+def rows_over_length(models: list[Model]) -> list[LengthRow]:
+    return list(over_length(models, spots_of(models, None)).rows)
+
+
+def test_checkpoints_of_one_name_are_told_apart() -> None:
+    runs = [needle_run("a", 0.5, model=records.model(sha), run_id=f"a/{sha}") for sha in ("123456789", "abcdefghi")]
+    assert [model.title for model in models_of([], runs)] == ["a (123456)", "a (abcdef)"]
+
+
+def test_published_rows_have_the_binomial_interval_of_their_suites_samples() -> None:
+    models = models_of([], [needle_run("a", 0.5, 0.5)])
+    data = over_length(models, spots_of(models, SUITE), ["Gated DeltaNet-2"])
+    printed = [row for row in data.rows if row.published]
+    assert {row.model for row in printed} == {"Gated DeltaNet-2 (recurrent)", "Gated DeltaNet-2 (hybrid)"}
+    first = printed[0]
+    assert (first.value, first.n, first.high) == (1.0, 500, 1.0)
+    assert first.low == pytest.approx(1 / (1 + 1.959963984540054**2 / 500))
+    assert {row.length for row in printed} == {1024, 2048}  # where ours are
+    assert "500 samples" in data.notes[0]
+    with pytest.raises(UserError, match="--published Mambo: no published row has this name; there are Mamba-2"):
+        over_length(models, spots_of(models, SUITE), ["Mambo"])
+
+
+def test_depths_are_tenths_of_the_context_and_sum_to_the_cell(tmp_path: Path) -> None:
+    cell = records.cell(value=0.5, scores={"acc": score(0.5, 6)}, samples=6)
+    samples = needles(cell, [(0.0, True), (0.09, False), (0.1, True), (0.3, False), (0.99, True), (1.0, False)])
+    run = save(tmp_path / "run", records.record("a", (cell,)), samples)
+    models = models_of([], [run])
+    rows = by_depth(models, spots_of(models, None)).rows
+    assert [(row.begin, row.end, row.n, row.value) for row in rows] == [
+        (0.0, 0.1, 2, 0.5),
+        (0.1, 0.2, 1, 1.0),
+        (0.3, 0.4, 1, 0.0),
+        (0.9, 1.0, 2, 0.5),
+    ]
+    assert sum(row.n * row.value for row in rows) / sum(row.n for row in rows) == 0.5
+
+
+def test_a_run_with_samples_stands_in_for_one_without_and_a_note_says_so(tmp_path: Path) -> None:
+    cell = records.cell(value=1.0, scores={"acc": score(1.0, 1)}, samples=1)
+    old = save(tmp_path / "old", records.record("a", (records.cell(),), run_id="a/old"))
+    new = save(tmp_path / "new", records.record("a", (cell,), run_id="a/new"), needles(cell, [(0.5, True)]))
+    models = models_of([], [old, new])
+    data = by_depth(models, spots_of(models, None))
+    assert [row.source for row in data.rows] == ["a/new"]
+    assert data.notes == ("a/old: no samples beside the record; shown is a/new",)
+    with pytest.raises(UserError, match=r"a: no run has samples\.jsonl\.gz with depths"):
+        by_depth(models_of([], [old]), spots_of(models, None))
+
+
+def test_the_state_of_attention_is_that_of_the_length() -> None:
+    growing = records.model("b", state_bytes=8, state_bytes_a_token=100)
+    runs = [needle_run("a", 0.5, 0.5), needle_run("b", 0.9, 0.9, 0.9, model=growing)]
+    models = models_of([], runs)
+    data = beside_state(models, spots_of(models, None), None)
+    assert [(row.model, row.length, row.state_bytes) for row in data.rows] == [("a", 2048, 5), ("b", 2048, 204_808)]
+    assert any("b: its state grows with every token" in note for note in data.notes)
+    longest = beside_state(models, spots_of(models, None), 4096)
+    assert [row.state_bytes for row in longest.rows] == [409_608]
+    assert "a: not run at 4,096 tokens" in longest.notes
+    with pytest.raises(UserError, match="no score at --length 512; there are scores at 1024, 2048, 4096"):
+        beside_state(models, spots_of(models, None), 512)
+
+
+def test_positions_are_buckets_from_where_the_one_before_ends() -> None:
+    bits = {f"bits_{end}": Score(value=end / 1000, unit="bits", n=3) for end in (256, 512, 1024)}
+    cell = records.cell("essay_positions", 1024, scores={"bits_per_byte": Score(value=1, unit="bits", n=3), **bits})
+    models = models_of([], [FoundRun(Path("a"), records.record("a", (cell,), suite="tasks"))])
+    rows = by_position(models, spots_of(models, None)).rows
+    assert [(row.begin, row.end, row.value) for row in rows] == [(0, 256, 0.256), (256, 512, 0.512), (512, 1024, 1.024)]
+    with pytest.raises(UserError, match="no run has bits per byte by position"):
+        by_position(models_of([], [needle_run("a", 0.5)]), spots_of(models, None))
+
+
+@pytest.mark.parametrize(("name", "step"), [("m@20", 20), ("m@step20", 20), ("m@step-20", 20), ("m@2k", 2000)])
+def test_checkpoints_of_a_training_are_known_by_their_names(name: str, step: int) -> None:
+    models = models_of([], [needle_run(name, 0.5), needle_run("m", 0.5)])
+    data = over_steps(models, spots_of(models, None))
+    assert [(row.training, row.step) for row in data.rows] == [("m", step)]
+    assert data.notes == ("left out, not called NAME@STEP: m",)
+
+
+def test_steps_are_in_order_whatever_the_order_of_names() -> None:
+    models = models_of([], [needle_run(f"m@{step}", 0.5) for step in (1000, 200, 30)])
+    assert [row.step for row in over_steps(models, spots_of(models, None)).rows] == [30, 200, 1000]
+    with pytest.raises(UserError, match="checkpoints of one training are called NAME@STEP"):
+        over_steps(models_of([], [needle_run("m", 0.5)]), spots_of(models, None))
+
+
+def test_the_length_in_training_is_not_that_of_the_command() -> None:
+    runs = [needle_run("a", 0.5), needle_run("b", 0.5, command=("run", "--max-length", "1024"))]
+    assert trained_lengths(models_of([], runs)) == {"a": 1024}
+
+
+def test_tasks_are_chosen_by_name_length_and_pattern() -> None:
+    models = models_of([], [needle_run("a", 0.5, 0.5), needle_run("b", 0.1, 0.2, task="niah_single_2")])
+    keys = [spot.key[:2] for spot in spots_of(models, SUITE, ["niah_single_2@2048", "niah_multi*@4096"])]
+    assert keys == [("niah_single_2", 2048), ("niah_multikey_1", 4096)]
+    with pytest.raises(UserError, match="--tasks nih: no column of ruler_table3 is of it; there are niah_single_1"):
+        spots_of(models, SUITE, ["nih"])
+
+
+def test_no_runs_and_no_lengths_are_named() -> None:
+    with pytest.raises(UserError, match="there are no runs yet"):
+        models_of([], [])
+    models = models_of([], [run_of("a", {})])
+    with pytest.raises(UserError, match="a: no task with a length was run"):
+        over_length(models, spots_of(models, None))
+
+
+def test_data_are_written_exactly_and_what_is_no_number_is_null() -> None:
+    row = LengthRow(
+        model="a,b\n",
+        task="t",
+        metric="acc",
+        unit="share",
+        value=math.nan,
+        low=None,
+        high=0.1,
+        n=1,
+        source="s",
+        length=1,
+    )
+    data = PictureData("length", (row,))
+    read = json.loads(data.to_json())["rows"][0]
+    assert (read["value"], read["low"], read["high"], read["model"]) == (None, None, 0.1, "a,b\n")
+    assert next(csv.DictReader(io.StringIO(data.to_csv())))["model"] == "a,b\n"
