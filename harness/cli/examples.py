@@ -36,6 +36,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plot state": ("plot state --tasks niah_single_2 --length 4096",),
     "plot position": ("plot position gdn2-tiny --tasks wiki_positions",),
     "plot trajectory": ("plot trajectory 'my-model@*' --suite ruler_table3",),
+    "failures": (
+        "failures gdn2-tiny --examples 2",
+        "failures model-a model-b --examples 5",
+        "failures model-a --verdict stale wrong --output failures.md",
+    ),
     "tasks list": ("tasks list", "tasks list needle", "tasks list commonsense-gdn2"),
     "tasks show": ("tasks show niah_multikey_1@1024", "tasks show door_codes.yaml"),
     "tasks new": ("tasks new door_codes",),

@@ -1,0 +1,131 @@
+"""`failures`: why a model's answers are wrong, and where one model is right and another is not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.arguments import whole
+from harness.cli.console import console
+from harness.cli.leaderboard import RUNS, existing
+from harness.errors import UserError
+from harness.paths import LEADERBOARD, require
+from tasks.verdicts import TITLES, VERDICTS
+
+if TYPE_CHECKING:
+    from harness.analysis.failures import Contrast, Failures
+    from harness.analysis.judged_runs import JudgedAnswer, JudgedModel
+
+    Pairs = Sequence[tuple[JudgedAnswer, JudgedAnswer]]
+
+ENDINGS = {"terminal": (".txt",), "markdown": (".md", ".markdown"), "json": (".json",), "csv": (".csv",)}
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    failures = commands.add_parser("failures", help="why a model's answers are wrong")
+    failures.add_argument("run", metavar="RUN", help="a model's name, a run's id or its folder")
+    failures.add_argument("other", metavar="RUN2", nargs="?", help="another one: where is one right and the other not?")
+    failures.add_argument(
+        "--examples", type=whole(0, 1000), default=0, metavar="N", help="show N answers of each verdict but right"
+    )
+    failures.add_argument(
+        "--verdict",
+        choices=VERDICTS,
+        nargs="+",
+        help=f"of these verdicts only: {', '.join(f'{name} ({TITLES[name]})' for name in VERDICTS)}",
+    )
+    failures.add_argument(
+        "--results", type=Path, nargs="+", help="folders of runs (default: results/leaderboard, runs)"
+    )
+    failures.add_argument("--format", choices=ENDINGS, help="default: by the ending of --output, else terminal")
+    failures.add_argument("--output", type=Path, help="write to a file, such as failures.md, instead of the terminal")
+    failures.set_defaults(command=_failures)
+
+
+def _failures(args: argparse.Namespace) -> None:
+    from basis.files import write_atomically
+    from harness.analysis.failures import contrast, examples, failures_of
+
+    form = _format_for(args.format, args.output)
+    models = [_model(name, args.results) for name in (args.run, args.other) if name is not None]
+    failures = [failures_of(model) for model in models]
+    found = contrast(*models) if len(models) == 2 else None
+    wanted = args.verdict or [verdict for verdict in VERDICTS if verdict != "right"]
+    count = args.examples or (3 if args.verdict else 0)
+    chosen = examples(models[0].answers, count, wanted) if found is None else []
+    sides = () if found is None else (found.won(True, wanted), found.won(False, wanted))
+    pairs = [pair for side in sides for pair in side[:count]]
+    if form == "terminal" and args.output is None:
+        _draw(failures, found, chosen, pairs)
+        return
+    text = _written(form, failures, found, chosen, pairs)
+    if args.output is None:
+        print(text, end="")
+    else:
+        write_atomically(args.output, text)
+
+
+def _model(name: str, folders: Sequence[Path] | None) -> JudgedModel:
+    from harness.analysis.judged_runs import judged_model
+    from harness.analysis.selection import find_runs, select_runs
+
+    runs = find_runs(folders or existing((require(LEADERBOARD), RUNS)), _left_out)
+    return judged_model(select_runs(name, runs))
+
+
+def _draw(failures: Sequence[Failures], found: Contrast | None, chosen: Sequence[JudgedAnswer], pairs: Pairs) -> None:
+    from harness.show.failures import print_contrast, print_examples, print_failures, print_pairs
+
+    on = console()
+    for each in failures:
+        print_failures(each, on)
+        on.print()
+    if found is not None:
+        print_contrast(found, on)
+    print_examples(chosen, on)
+    print_pairs(pairs, on)
+
+
+def _written(
+    form: str, failures: Sequence[Failures], found: Contrast | None, chosen: Sequence[JudgedAnswer], pairs: Pairs
+) -> str:
+    if form == "markdown":
+        from harness.show.failures_markdown import failures_to_markdown
+
+        return failures_to_markdown(failures, found, chosen, pairs)
+    if form == "terminal":
+        from harness.show.failures import failures_to_text
+
+        return failures_to_text(failures, found, chosen, pairs)
+    from harness.show import failures_data
+
+    if form == "csv":
+        return failures_data.failures_to_csv(failures, found)
+    return failures_data.failures_to_json(failures, found, chosen or [answer for pair in pairs for answer in pair])
+
+
+def _format_for(name: str | None, output: Path | None) -> str:
+    """The format of a name, or of a file's ending.
+
+    Raises:
+        UserError: an ending that no format has.
+    """
+    if name is not None or output is None:
+        return name or "terminal"
+    for known, endings in ENDINGS.items():
+        if output.suffix.lower() in endings:
+            return known
+    if not output.suffix:
+        return "terminal"
+    listed = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
+    raise UserError(f"--output {output}: no format for {output.suffix}; end it in {listed}, or say --format")
+
+
+def _left_out(problem: str) -> None:
+    from harness.show.plain import plain
+
+    print(f"left out: {plain(problem)}", file=sys.stderr)
