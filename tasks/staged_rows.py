@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import data
 from tasks.documents import as_dataset
 from tasks.errors import TaskError
-from tasks.subset import SubsetSpec, choose, text_hash
+from tasks.subset import SubsetSpec, choose, text_cluster, text_hash
 
 if TYPE_CHECKING:
     import datasets
@@ -20,7 +20,8 @@ def build(
 ) -> dict[str, datasets.Dataset]:
     """The documents of one task, called by lm-eval with `dataset_kwargs` and its metadata.
 
-    Each row gets `row` (its place in the data set), `index`, `seed` and `sample_hash`.
+    Each row gets `row` (its place in the data set), `index`, `seed`, `sample_hash`, and `cluster` where several rows
+    may ask about one text.
 
     Args:
         spec: the fields of SubsetSpec; `file`, the staged rows; and `examples`, the staged rows of solved examples,
@@ -40,6 +41,7 @@ def build(
     docs = [
         {**row, **examples, "row": place, "index": index, "seed": parsed.seed}
         | {"sample_hash": text_hash(json.dumps(row, sort_keys=True, ensure_ascii=False))}
+        | ({"cluster": cluster} if (cluster := text_cluster(row)) is not None else {})
         for index, (place, row) in enumerate(chosen)
     ]
     return {"test": as_dataset(docs)}

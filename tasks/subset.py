@@ -48,3 +48,21 @@ def choose(task: str, items: Sequence[Item], spec: SubsetSpec, max_samples: int 
 def text_hash(*parts: str) -> str:
     """What identifies a sample: 16 hex digits over its texts."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def text_cluster(row: Mapping[str, Any]) -> str | None:
+    """Tell the rows of a data set apart by the text that they ask about.
+
+    Args:
+        row: as data sets have it: with a passage, a context or a goal (PIQA), with the name of a source of which it is
+            a part (HellaSwag), or with a text that ends in the key that is asked.
+
+    Returns:
+        16 hex digits, equal for questions about one text, which are not independent; None where a row has no such text.
+    """
+    for name in ("passage", "context", "goal", "source_id"):
+        if isinstance(row.get(name), str) and row[name].strip():
+            return text_hash(row[name].partition("\nQuestion:")[0].strip())
+    if isinstance(row.get("text"), str) and isinstance(row.get("key"), str):
+        return text_hash(row["text"].strip().removesuffix(f"{row['key']}:").strip())
+    return None

@@ -129,11 +129,16 @@ def _paired(way: Way, of_a: Mapping[str, Term], of_b: Mapping[str, Term], common
         a=np.array([one.value for one, _ in scored], float),
         b=np.array([other.value for _, other in scored], float),
         weights=np.array([one.weight for one, _ in scored], float),
-        clusters=np.array([min(one.cluster, other.cluster) for one, other in scored], str),
+        clusters=_coarser([one.cluster for one, _ in scored], [other.cluster for _, other in scored]),
         only_a=len(of_a) - len(common),
         only_b=len(of_b) - len(common),
         unscored=len(both) - len(scored),
     )
+
+
+def _coarser(a: Sequence[str], b: Sequence[str]) -> NDArray[np.str_]:
+    """The clusters of the side that knows more samples to share text; a plain run of lm-eval knows of fewer."""
+    return np.array(min(a, b, key=lambda names: (len(set(names)), *sorted(set(names))[:1])), str)
 
 
 def _terms(samples: Sequence[Sample], metric: str, unit: Unit, way: Way) -> Iterator[Term]:

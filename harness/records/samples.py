@@ -19,6 +19,7 @@ from basis.errors import reason
 from harness.errors import UserError
 from harness.records.fields import Amount, Count, FieldError, Name, read_fields
 from harness.records.judged import NOT_JUDGED, judged
+from tasks.subset import text_cluster
 from tasks.verdicts import Verdict
 
 FILE_NAME = "samples.jsonl.gz"
@@ -147,7 +148,7 @@ def _sample(task: str, row: Mapping[str, Any], room: int | None) -> Sample:
         index=int(row["doc_id"]),
         sample=str(known)[:16],
         prompt=asked[:16],
-        cluster=str(doc["cluster"])[:64] if doc.get("cluster") is not None else str(known)[:16],
+        cluster=str(doc.get("cluster") or text_cluster(doc) or str(known)[:16])[:64],
         scores={metric: score for metric, score in scores.items() if metric.partition(",")[0] in row},
         answer=answers[0][:MOST_LETTERS] if is_text else None,
         references=_references(doc) if is_text else (),

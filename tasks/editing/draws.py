@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from tasks.editing.spec import EditSpec
+from tasks.subset import text_hash
 from tasks.text import haystack
 from tasks.text.kinds import SIMPLE, Corpus, draw_distinct
 from tasks.text.planting import Frame
@@ -108,6 +109,7 @@ class EditDraw:
             "keys": [self.keys[key] for key, _ in given],
             "query": self.keys[self.asked[-1]],
             "pair": self.index // 2,
+            "cluster": text_hash(str(self.start_unit), *self.keys, *(value for own in self.values for value in own)),
             "task": self.spec.task,
             "length": self.spec.length,
             "index": self.index,

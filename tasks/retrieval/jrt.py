@@ -130,6 +130,7 @@ def _document(row: Row, spec: JrtSpec, tokenizer: Any, context_prefix: str) -> d
         "answer_found": window.found,
         "answer_in_prompt": in_prompt,
         "sample_hash": text_hash(prompt, *row.labels),
+        "cluster": text_hash(row.parts.document),
     }
 
 

@@ -33,6 +33,14 @@ class Parts:
         """What is asked for, in words: a question or a key."""
         return self.question or self.key
 
+    @property
+    def document(self) -> str:
+        """What several questions may be about: the uncut text without what is asked at its end."""
+        text = (self.context.partition("\nQuestion:")[0] or self.text).strip()
+        for tail in (self.question, f"{self.key}:" if self.key else ""):
+            text = _without_tail(text, tail).strip() if tail else text
+        return text
+
 
 def swde(parts: Parts) -> str:
     """SWDE: the page without the attribute at its end, then the attribute."""

@@ -61,6 +61,7 @@ def build(
                 "source_rows": len(items),
                 "dropped_rows": len(items) - len(kept),
                 "sample_hash": text_hash(prompt, *item.answers),
+                "cluster": text_hash(item.context.strip()),
             }
         )
     return {"test": as_dataset(docs)}

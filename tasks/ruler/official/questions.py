@@ -28,7 +28,8 @@ class DocumentQuestions:
         `at_least_gold`: sizes below the number of gold documents ask for these alone instead of failing.
         """
         self._questions = data.questions
-        self.documents = list(data.documents)
+        self._all = data.documents
+        self.documents = list(data.documents)  # shuffled by the older form
         self._rng = rng
         self._seed = seed
         self._older = older
@@ -64,7 +65,7 @@ class DocumentQuestions:
             prefix=prefix,
             outputs=question.answers,
             evidence=tuple(text for text in gold if text in texts),
-            facts={"query": question.text},
+            facts={"query": question.text, "cluster": question.cluster(self._all)},
         )
 
     def _chosen(self, size: int) -> list[int]:
