@@ -68,6 +68,9 @@ class GDN2Config(PreTrainedConfig):
             by default what the mixer's paper has (`OUTPUT_GATES`): sigmoid for kda, none for delta_net, else silu.
         erase_range: upper end of the erase gate (KDA, Gated DeltaNet, DeltaNet: of beta): 1.0, or 2.0 to allow
             negative eigenvalues.
+        erase_gate, write_gate: GDN-2's gates: "channel", a number a channel; "mean", one a head, the sigmoid of
+            the mean over its channels, which keeps every parameter; or "head", one a head of a projection that has no
+            more.
         decay_floor: KDA's bounded decay: g = decay_floor * sigmoid(...) in (decay_floor, 0); None: unbounded.
         qk_activation, qk_norm: DeltaNet's choices for q and k: silu, relu, elu (plus 1) or identity; l2 or sum.
         gla_gate_rank, gla_gate_normalizer: g = logsigmoid(W2 W1 x + c) / normalizer, W1 of that rank.
@@ -140,6 +143,8 @@ class GDN2Config(PreTrainedConfig):
     gate_bias: bool = True
     output_gate: str | None = None
     erase_range: float = 1.0
+    erase_gate: str = "channel"
+    write_gate: str = "channel"
     decay_floor: float | None = None
     qk_activation: str = "silu"
     qk_norm: str = "l2"

@@ -54,6 +54,8 @@ LLAMA3_ROPE = {"factor", "low_freq_factor", "high_freq_factor", "original_max_po
 CHOICES: dict[str, tuple[Any, ...]] = {
     "output_gate": (None, "sigmoid", "silu", "none"),
     "erase_range": (1.0, 2.0),
+    "erase_gate": ("channel", "mean", "head"),
+    "write_gate": ("channel", "mean", "head"),
     "qk_activation": ("silu", "relu", "elu", "identity"),
     "qk_norm": ("l2", "sum"),
     "ssm_rope_fraction": (0.5, 1.0),

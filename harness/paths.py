@@ -12,6 +12,8 @@ ZOO = ROOT / "gdn2" / "zoo"
 """Checkpoints, a folder each."""
 _SHIPPED = Path(__file__).resolve().with_name("shipped")  # made by setup.py, only in wheels
 _RESULTS = _SHIPPED if _SHIPPED.is_dir() else ROOT / "results"
+STUDIES = ROOT / "tasks" / "studies"
+"""Studies, a YAML file each."""
 PUBLISHED = _RESULTS / "published"
 """Figures of papers, a YAML file a paper."""
 LEADERBOARD = _RESULTS / "leaderboard"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from import_graph import ROOT, between, circles, import_graph, top_packages
 
-ROOMS = ("cli", "show", "analysis", "runs", "staging", "checkpoints", "lm", "records", "engine")
+ROOMS = ("cli", "show", "study", "analysis", "runs", "staging", "checkpoints", "lm", "records", "engine")
 """The rooms of harness/, from the top: imports point down this list. Beside them are modules that all may import."""
 FAMILIES = ("needle", "ruler", "retrieval", "commonsense", "perplexity", "editing")
 

@@ -22,6 +22,12 @@ LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "origi
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in LAYERS},
     "gdn2 grouped": ("gdn2", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0, "output_gate": "sigmoid"}),
+    "gdn2 mean gates": (
+        "gdn2",
+        {"erase_gate": "mean", "write_gate": "mean", "num_value_heads": 4, "value_head_dim": 8},
+    ),
+    "gdn2 erase a head": ("gdn2", {"erase_gate": "head", "num_value_heads": 4, "value_head_dim": 8}),
+    "gdn2 write a head": ("gdn2", {"write_gate": "head", "num_value_heads": 4, "value_head_dim": 8}),
     "kda grouped": ("kda", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0, "decay_floor": -5.0}),
     "gated_deltanet grouped": ("gated_deltanet", {"num_value_heads": 4, "value_head_dim": 8, "erase_range": 2.0}),
     "gated_deltanet plain": ("gated_deltanet", {"output_gate": "none", "conv_size": 2}),

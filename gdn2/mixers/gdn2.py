@@ -19,6 +19,9 @@ class GatedDeltaNet2(QKVMixer):
 
     g = -exp(A_log) * softplus(f_proj(x) + dt_bias), b = erase_range * sigmoid(b_proj(x)), w = sigmoid(w_proj(x)),
     y = o_proj(RMSNorm(o) * gate(g_proj(x))), the norm per value head. State: H * K * G * V floats.
+
+    With `erase_gate` or `write_gate` "mean" or "head" that gate is one number a head, as in the paper's ablation
+    (table 5): of all channels' projections, or of a projection that has one output a head.
     """
 
     def __init__(self, config: GDN2Config) -> None:
@@ -27,8 +30,11 @@ class GatedDeltaNet2(QKVMixer):
         # Value head h * G + j belongs to head h: a group is one head whose values are G * V channels wide.
         self.state_shape = (self.num_heads, self.key_dim, values // self.num_heads)
         rank: int = config.gate_rank  # type: ignore[assignment]
-        self.b_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.w_proj = nn.Linear(config.hidden_size, values, bias=False)
+        self.gates = (config.erase_gate, config.write_gate)
+        erased = self.num_heads if config.erase_gate == "head" else keys
+        written = self.num_value_heads if config.write_gate == "head" else values
+        self.b_proj = nn.Linear(config.hidden_size, erased, bias=False)
+        self.w_proj = nn.Linear(config.hidden_size, written, bias=False)
         self.f_proj = nn.Sequential(nn.Linear(config.hidden_size, rank, bias=False), nn.Linear(rank, keys, bias=False))
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
         self.dt_bias = nn.Parameter(torch.empty(keys))
@@ -37,8 +43,9 @@ class GatedDeltaNet2(QKVMixer):
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         q, k, v, conv = self.project(x, state, padding, unit=True)
         heads = (*q.shape[:3], -1)
-        b = scaled_sigmoid(self.b_proj(x), self.erase_range).view(heads)
-        w = torch.sigmoid(self.w_proj(x)).view(heads)
+        erase, write = self.gates
+        b = scaled_sigmoid(_channels(self.b_proj(x), erase, self.key_dim), self.erase_range).reshape(heads)
+        w = torch.sigmoid(_channels(self.w_proj(x), write, self.value_dim)).reshape(heads)
         g = self.log_decay(x).view(heads)
         o, matrix = run_operator(q, k, v.reshape(heads), g, b, w, state.matrix, padding)
         return self.gate_and_project(o, x), LayerState(matrix, conv)
@@ -50,3 +57,12 @@ class GatedDeltaNet2(QKVMixer):
     def initial_values(self) -> dict[str, Tensor]:
         """Rates a head, biases a channel."""
         return {"A_log": initial_A_log(self.num_heads), "dt_bias": initial_dt_bias(self.channels[0])}
+
+
+def _channels(x: Tensor, gate: str, channels: int) -> Tensor:
+    """A gate's projection [B, T, C] a channel; where it is one number a head, that number in each of its channels."""
+    if gate == "channel":
+        return x
+    if gate == "mean":
+        x = x.unflatten(-1, (-1, channels)).mean(-1)
+    return x.repeat_interleave(channels, dim=-1)

@@ -36,8 +36,9 @@ def gdn2(mixer: Any, x: Tensor) -> Tensor:
     q, k, v = _queries_keys_values(mixer, p, x)
     f = low_rank(p, "f_proj", x) + p["dt_bias"]
     a = torch.exp(-p["A_log"].exp()[:, None] * softplus(f).view(-1, H, K))
-    b = mixer.erase_range * torch.sigmoid(x @ p["b_proj.weight"].T).view(-1, H, K)
-    w = torch.sigmoid(x @ p["w_proj.weight"].T).view(-1, mixer.num_value_heads, V)
+    erase, write = (_a_head(x @ p[f"{n}_proj.weight"].T, gate) for n, gate in zip("bw", mixer.gates, strict=True))
+    b = mixer.erase_range * torch.sigmoid(erase(H, K))
+    w = torch.sigmoid(write(mixer.num_value_heads, V))
 
     def step(S: Tensor, t: int, head: int) -> tuple[Tensor, Tensor]:
         h = head * H // mixer.num_value_heads
@@ -175,6 +176,18 @@ def _mamba3(mixer: Any, x: Tensor, p: dict[str, Tensor], *, mimo: bool) -> Tenso
                 y[t, h] += out[h, r] * o * silu(gate[h, r] * z[t, h])
             k_last, u_last = k, u[t, h]
     return linear(p, "out_proj", y.flatten(1))
+
+
+def _a_head(y: Tensor, gate: str) -> Callable[[int, int], Tensor]:
+    """What a gate of GDN-2 is the sigmoid of, [T, heads, channels]."""
+
+    def spread(heads: int, channels: int) -> Tensor:
+        if gate == "channel":
+            return y.view(-1, heads, channels)
+        one = y.view(-1, heads, channels).sum(-1) / channels if gate == "mean" else y
+        return one[..., None].expand(-1, heads, channels)
+
+    return spread
 
 
 def _queries_keys_values(mixer: Any, p: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -41,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "failures model-a model-b --examples 5",
         "failures model-a --verdict stale wrong --output failures.md",
     ),
+    "study": ("study mqar-laptop", "study mqar --devices cuda:0,cuda:1", "study my-study.yaml --plan"),
     "tasks list": ("tasks list", "tasks list needle", "tasks list commonsense-gdn2"),
     "tasks show": ("tasks show niah_multikey_1@1024", "tasks show door_codes.yaml"),
     "tasks new": ("tasks new door_codes",),

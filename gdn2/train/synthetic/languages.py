@@ -1,0 +1,96 @@
+"""Two tasks of state tracking: the parity of bits, and arithmetic modulo five.
+
+Both are asked at the end of a row only, at lengths that training did not have (Grazzi et al., arXiv:2411.12537). A
+linear recurrence whose transitions have no negative eigenvalue cannot learn parity; one whose erase gate reaches 2 can.
+
+    parity       0 1 1 0 1       -> 1
+    arithmetic   3 + 4 * 2 - 1   -> 0        (the product first)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gdn2.train.fields import number
+from gdn2.train.synthetic.rows import Rows
+
+MODULUS = 5
+PLUS, MINUS, TIMES = MODULUS, MODULUS + 1, MODULUS + 2
+KINDS = {"parity": 2, "arithmetic": MODULUS}
+"""The languages, and in each the number of answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """Rows of one language.
+
+    Attributes:
+        language: `parity` or `arithmetic`.
+        length: tokens of the longest row.
+        shortest: tokens of the shortest one; lengths in between are equally likely. 0: as long as the longest.
+        rows: how many.
+    """
+
+    language: str
+    length: int = number(1, 1 << 20)
+    shortest: int = number(0, 1 << 20, 0)
+    rows: int = number(1, 10**7)
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        lengths = f"{self.shortest}–{self.length}" if self.shortest else f"{self.length}"
+        return f"{self.language} @{lengths}"
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess."""
+        return 1 / KINDS[self.language]
+
+    def problem(self) -> str | None:
+        """What makes such rows impossible; None where nothing does."""
+        if self.language not in KINDS:
+            return f"language must be {' or '.join(KINDS)}, got {self.language!r}"
+        if self.shortest > self.length:
+            return f"shortest must be at most length ({self.length}), got {self.shortest}"
+        return None
+
+    def draw(self, rng: np.random.Generator, rows: int | None = None) -> Rows:
+        """Draw rows, each filled to `length` with token 0 behind what is asked.
+
+        Args:
+            rng: decides everything.
+            rows: how many; `rows` of the task by default.
+        """
+        count = rows or self.rows
+        lengths = rng.integers(self.shortest or self.length, self.length + 1, count)
+        if self.language == "parity":
+            bits = rng.integers(0, 2, (count, self.length))
+            answers = np.cumsum(bits, axis=1) % 2
+            tokens = 1 + bits
+        else:
+            lengths -= (lengths + 1) % 2  # a formula ends with a number
+            tokens, answers = _formulas(rng, count, self.length)
+            tokens = 1 + tokens
+        places = (lengths - 1)[:, None]
+        wanted = np.take_along_axis(answers, places, axis=1)
+        tokens = np.where(np.arange(self.length) <= places, tokens, 0)
+        return Rows(tokens, places, 1 + wanted)
+
+
+def _formulas(rng: np.random.Generator, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and signs in turn, and what each beginning that ends with a number is worth; the product binds first."""
+    tokens = rng.integers(0, MODULUS, (rows, length))
+    tokens[:, 1::2] = rng.integers(PLUS, TIMES + 1, tokens[:, 1::2].shape)
+    worth = np.zeros_like(tokens)
+    total, product = np.zeros(rows, dtype=np.int64), tokens[:, 0].copy()
+    worth[:, 0] = product
+    for place in range(2, length, 2):
+        sign, factor = tokens[:, place - 1], tokens[:, place]
+        times = sign == TIMES
+        total = np.where(times, total, (total + product) % MODULUS)
+        product = np.where(times, product * factor, np.where(sign == PLUS, factor, -factor)) % MODULUS
+        worth[:, place] = (total + product) % MODULUS
+    return tokens, worth

@@ -1,0 +1,132 @@
+"""`study`: models trained and asked under equal conditions."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.console import console
+
+if TYPE_CHECKING:
+    from harness.study.plan import Study
+    from harness.study.results import StudyResults
+
+OUTPUT = Path("results/studies")
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    study = commands.add_parser("study", help="train many small models under equal conditions and compare them")
+    study.add_argument("study", help="a study that is shipped (mqar-laptop, mqar, …), or a YAML file")
+    study.add_argument("--output", type=Path, default=OUTPUT, help="folder of results (default: results/studies)")
+    study.add_argument(
+        "--devices", help="comma-separated, such as cuda:0,cuda:1 (default: all GPUs that there are, else cpu)"
+    )
+    study.add_argument("--workers", type=int, default=1, help="runs at a time on each device (default: 1)")
+    study.add_argument("--plan", action="store_true", help="say what it asks for and what there is; train nothing")
+    study.add_argument("--table", type=Path, help="write the tables to a Markdown file as well")
+    study.add_argument("--retry", action="store_true", help="do runs that failed again")
+    study.set_defaults(command=_study)
+
+
+def _study(args: argparse.Namespace) -> int:
+    from basis.files import write_atomically
+    from gdn2.train.synthetic.spec import read_tasks
+    from harness.errors import UserError
+    from harness.show.study import print_study, study_markdown
+    from harness.study.plan import load_study
+    from harness.study.results import StudyResults, folder_of
+
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, got {args.workers}")
+    study, err = load_study(args.study), console(stderr=True)
+    results = StudyResults(study, folder_of(study, args.output), lambda text: err.print(text, markup=False))
+    if args.retry:
+        for run, _ in results.failed():
+            del results.found[run.identity]
+    if not args.plan and len(results.found) < results.total:
+        _train(study, results, _devices(args.devices) * args.workers)
+    tests = read_tasks(study.shared["tests"], study.path, "tests")
+    if args.plan:
+        _say_plan(study, results)
+    if results.found:
+        print_study(results, tests, console())
+        if args.table is not None:
+            write_atomically(args.table, study_markdown(results, tests))
+    return 1 if results.failed() and not args.plan else 0
+
+
+def _devices(named: str | None) -> list[str]:
+    """The devices to train on."""
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _say_plan(study: Study, results: StudyResults) -> None:
+    out = console()
+    out.print(f"{study.name}: {study.about}", markup=False)
+    out.print(
+        f"{len(study.models)} models x {len(study.rates)} rates x {study.seeds.choose} seeds, then "
+        f"{study.seeds.count} seeds at each model's best rate: {results.total} runs, {len(results.found)} are done",
+        markup=False,
+    )
+
+
+def _train(study: Study, results: StudyResults, devices: list[str]) -> None:
+    """Do what is left, with a bar for the study and a line for each worker."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from harness.study.workers import work
+
+    err = console(stderr=True)
+    steps = study.shared["training"]["steps"]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[said]}"), console=err, disable=not err.is_terminal) as bars:
+        whole = bars.add_task(study.name, total=results.total, completed=len(results.found), said="")
+        lines = {i: bars.add_task(device, total=steps, said="") for i, device in enumerate(devices)}
+        pace = _Pace(results.total - len(results.found), steps)
+
+        def hears(number: int, said: dict[str, Any]) -> None:
+            if (run := said.get("began")) is not None:
+                what = f"{run.model}, rate {run.rate:g}, seed {run.seed}"
+                bars.update(lines[number], completed=0, description=f"{devices[number]}  {what}", said="")
+            elif "step" in said:
+                pace.add(number, said["step"])
+                bars.update(lines[number], completed=said["step"], said=f"loss {said['validation_loss']:.3f}")
+                bars.update(whole, said=pace.left())
+            elif "run" in said:
+                pace.end(number)
+                bars.update(whole, advance=1)
+                if not err.is_terminal:
+                    how = said.get("failed") or f"{said.get('seconds', 0):.0f} s"
+                    err.print(f"{len(results.found) + 1} of {results.total}: {said['run']} {how}", markup=False)
+
+        work(results, devices, hears, lambda text: err.print(text, markup=False))
+
+
+class _Pace:
+    """How long the rest will take, by the steps of the last minutes."""
+
+    def __init__(self, runs: int, steps: int) -> None:
+        self.total, self.steps, self.done, self.started = runs * steps, steps, 0, time.monotonic()
+        self.current: dict[int, int] = {}
+
+    def add(self, number: int, step: int) -> None:
+        """A worker is at this step."""
+        self.current[number] = step
+
+    def end(self, number: int) -> None:
+        """A worker's run is done, by all its steps or by failing."""
+        self.current.pop(number, None)
+        self.done += self.steps
+
+    def left(self) -> str:
+        """Time left in words."""
+        done = self.done + sum(self.current.values())
+        seconds = (time.monotonic() - self.started) / max(done, 1) * (self.total - done)
+        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{max(seconds, 0):.0f} s left"

@@ -1,0 +1,173 @@
+"""Studies: a file becomes a grid, runs are shared out once, and what is concluded is over seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scipy.stats import t, ttest_ind
+
+from gdn2.train.synthetic.recall import Recall
+from harness.cli.main import main
+from harness.errors import UserError
+from harness.study.plan import load_study, shipped_studies
+from harness.study.results import StudyResults, Wanted
+from harness.study.summary import capacity, spread, summarise
+
+ROWS = {"length": 16, "keys": 2, "rows": 32, "vocab_size": 32}
+STUDY: dict[str, Any] = {
+    "name": "mini",
+    "base": {
+        "vocab_size": 32,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_heads": 1,
+        "head_dim": 8,
+        "intermediate_size": 0,
+    },
+    "models": {"GDN-2": {"layers": "gdn2"}, "KDA": {"layers": "kda"}},
+    "train": [ROWS],
+    "tests": [ROWS, {**ROWS, "keys": 4}],
+    "training": {"steps": 4, "batch_rows": 16, "validate_every": 2, "validation_rows": 8},
+    "rates": [0.01, 0.001],
+    "seeds": {"count": 3, "choose": 1},
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def finished(run: Wanted, loss: float, accuracies: tuple[float, float] = (0.5, 0.25)) -> dict[str, Any]:
+    labels = ("2 pairs @16", "4 pairs @16")
+    tests = [{"label": label, "accuracy": share} for label, share in zip(labels, accuracies, strict=True)]
+    sizes = {"parameters": 10, "parameters_without_embedding": 5, "state_floats": [64], "seconds": 1.0}
+    return {"identity": run.identity, "curve": [{"validation_loss": loss}], "tests": tests, "converged": True, **sizes}
+
+
+def results_of(folder: Path, **changes: Any) -> StudyResults:
+    return StudyResults(load_study(str(write(folder, **changes))), folder / "out", print)
+
+
+def test_rates_are_chosen_by_the_first_seed_and_further_seeds_wait_for_that(tmp_path: Path) -> None:
+    results = results_of(tmp_path)
+    assert results.total == 8
+    assert [(run.model, run.rate, run.seed) for run in results.to_do()] == [
+        ("GDN-2", 0.01, 1), ("KDA", 0.01, 1), ("GDN-2", 0.001, 1), ("KDA", 0.001, 1),
+    ]  # fmt: skip
+    for run, loss in zip(results.to_do(), (2.0, 1.0, 1.0, 3.0), strict=True):
+        results.found[run.identity] = finished(run, loss)
+    assert (results.best_rate("GDN-2"), results.best_rate("KDA")) == (0.001, 0.01)
+    assert [(run.model, run.rate, run.seed) for run in results.to_do()] == [
+        ("GDN-2", 0.001, 2), ("KDA", 0.01, 2), ("GDN-2", 0.001, 3), ("KDA", 0.01, 3),
+    ]  # fmt: skip
+
+
+def test_a_rate_that_failed_is_not_chosen_and_is_counted(tmp_path: Path) -> None:
+    results = results_of(tmp_path)
+    for run in results.to_do():
+        result = finished(run, 1.0)
+        failed = {"identity": run.identity, "failed": "the loss is not finite"}
+        results.found[run.identity] = failed if run.rate == 0.01 else result
+    assert results.best_rate("KDA") == 0.001
+    assert [words for _, words in results.failed()] == ["the loss is not finite"] * 2
+    assert len(results.to_do()) == 4
+
+
+def test_conclusions_are_over_seeds_and_corrected(tmp_path: Path) -> None:
+    results = results_of(tmp_path, rates=[0.01])
+    own, other = [(0.99, 0.5), (0.995, 0.6), (1.0, 0.4)], [(0.5, 0.5), (0.51, 0.55), (0.52, 0.45)]
+    for seed in (1, 2, 3):
+        for model, values in (("GDN-2", own), ("KDA", other)):
+            run = results.grid[model, 0.01, seed]
+            results.found[run.identity] = finished(run, 1.0, values[seed - 1])
+    reference, kda = summarise(results)
+    assert not reference.differences
+    easy, hard = kda.differences["2 pairs @16"], kda.differences["4 pairs @16"]
+    p = float(ttest_ind([0.5, 0.51, 0.52], [0.99, 0.995, 1.0], equal_var=False).pvalue)
+    assert easy.p == pytest.approx(p)
+    assert easy.corrected == pytest.approx(2 * p)
+    assert easy.is_real
+    assert easy.value == pytest.approx(-0.485)
+    assert not hard.is_real
+    tests = [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})]
+    assert (capacity(reference, tests), capacity(kda, tests)) == (2, 0)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    found = spread([0.4, 0.5, 0.6])
+    reach = float(t.ppf(0.975, 2)) * 0.1 / 3**0.5
+    assert found.low == pytest.approx(0.5 - reach)
+    assert found.high == pytest.approx(0.5 + reach)
+    assert spread([0.5]).low is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rates": []}, "rates must be a list"),
+        ({"rates": [0.1, "x"]}, r"rates\[1\] must be a number"),
+        ({"rates": [0.1, 0.1]}, "a rate twice"),
+        ({"models": {}}, "at least one model"),
+        ({"models": {"a": {"layers": "gdn3"}}}, "there is no mixer 'gdn3'.*model a"),
+        ({"models": {"a": {"layers": "kda"}, "b": {"layers": "kda"}}}, "models.b and models.a are the same"),
+        ({"reference": "Mamba"}, "reference must be one of GDN-2, KDA"),
+        ({"name": "../x"}, "name must be letters"),
+        ({"seeds": {"count": 1, "choose": 2}}, "seeds.choose must be at most"),
+        ({"tests": [{**ROWS, "keys": 9}]}, r"tests\[0\]: length must be at least"),
+        ({"more": 1}, "a study has no field 'more'"),
+        ({"training": {"steps": 1, "precision": "float8"}}, "training.precision must be float32 or bfloat16"),
+    ],
+)
+def test_what_a_study_cannot_be_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        load_study(str(write(tmp_path, **changes)))
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_shipped_studies_can_be_trained_at_equal_state(name: str, tmp_path: Path) -> None:
+    from gdn2 import GDN2Config
+    from gdn2.matching import state_floats
+
+    study = load_study(name)
+    assert study.name == name
+    sizes = {sum(state_floats(GDN2Config(**study.models[model]))) for model in study.models}  # type: ignore[arg-type]
+    assert len(sizes) == 1
+    assert StudyResults(study, tmp_path, print).total == len(study.models) * (len(study.rates) + 2)
+
+
+def test_a_study_is_trained_told_and_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, rates=[0.01], seeds={"count": 1}, models={"GDN-2": {"layers": "gdn2"}})
+    command = ["study", str(path), "--output", str(tmp_path / "out"), "--devices", "cpu"]
+    assert main([*command, "--table", str(tmp_path / "table.md")]) == 0
+    assert "GDN-2" in capsys.readouterr().out
+    assert "| GDN-2 |" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    (file,) = (tmp_path / "out" / "mini" / "runs").iterdir()
+    before = file.read_bytes()
+    assert main(command) == 0
+    assert file.read_bytes() == before
+    file.write_text("{", encoding="utf-8")
+    assert main([*command, "--plan"]) == 0
+    assert "the run is done again" in capsys.readouterr().err
+
+
+def test_a_worker_that_cannot_begin_stops_the_study_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, rates=[0.01], seeds={"count": 1})
+    assert main(["study", str(path), "--output", str(tmp_path / "out"), "--devices", "nonsense"]) == 2
+    assert "a worker on nonsense ended" in capsys.readouterr().err
+    assert not list((tmp_path / "out" / "mini" / "runs").iterdir())
+
+
+def test_a_result_of_another_run_is_not_taken(tmp_path: Path) -> None:
+    results = results_of(tmp_path)
+    run = results.to_do()[0]
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / f"{run.identity}.json").write_text(json.dumps({"identity": "x", "tests": [1]}))
+    said: list[str] = []
+    assert not results.take_up(run, said.append)
+    assert "another run" in said[0]

@@ -1,0 +1,168 @@
+"""Synthetic tasks: every row is what its description says, and the answers are right by another way of counting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gdn2.train.fields import RecipeError
+from gdn2.train.synthetic.data import batches, draw
+from gdn2.train.synthetic.fit import fit, has_converged
+from gdn2.train.synthetic.languages import MINUS, MODULUS, PLUS, TIMES, Language
+from gdn2.train.synthetic.recall import Recall
+from gdn2.train.synthetic.spec import Run, read_run
+from gdn2.train.synthetic.trainee import Trainee, share_of_rate
+
+RECALL = {"length": 16, "keys": 2, "rows": 40, "vocab_size": 32}
+RUN: dict[str, Any] = {
+    "model": "ours",
+    "config": {
+        "vocab_size": 32,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_heads": 1,
+        "head_dim": 8,
+        "intermediate_size": 0,
+        "layers": "gdn2",
+    },
+    "train": [RECALL, {**RECALL, "writes": 4}],
+    "tests": [RECALL],
+    "training": {"steps": 6, "batch_rows": 16, "validate_every": 2, "validation_rows": 8},
+    "learning_rate": 0.01,
+    "seed": 1,
+}
+
+
+def run(**changes: Any) -> Run:
+    return read_run({**json.loads(json.dumps(RUN)), **changes}, Path("runs.json"))
+
+
+@pytest.mark.parametrize("writes", [0, 5, 12])
+def test_every_key_is_written_and_asked_once_and_its_last_value_is_the_answer(writes: int) -> None:
+    task = Recall(length=40, keys=5, writes=writes, rows=50, vocab_size=64)
+    rows = task.draw(np.random.default_rng(0))
+    for tokens, places, answers in zip(rows.tokens, rows.places, rows.answers, strict=True):
+        written = tokens[: 2 * task.pairs].reshape(-1, 2)
+        last = dict(written.tolist())
+        assert len(last) == 5
+        assert len(set(written[:, 1].tolist())) == task.pairs
+        assert all(1 <= key < 32 <= value < 64 for key, value in written.tolist())
+        assert (np.diff(places) > 0).all()
+        assert sorted(tokens[places].tolist()) == sorted(last)
+        assert [last[key] for key in tokens[places].tolist()] == answers.tolist()
+        assert tokens[2 * task.pairs :].astype(bool).sum() == 5
+        assert (places >= 2 * task.pairs).all()
+
+
+def test_values_belong_to_no_key_and_near_questions_are_more_frequent() -> None:
+    rows = Recall(length=512, keys=4, rows=2000).draw(np.random.default_rng(1))
+    slots = (rows.places - 8) // 2
+    halves = [int((slots < 16).sum()), int(((slots >= 16) & (slots < 32)).sum())]
+    assert halves[0] > 4 * halves[1]
+    assert len(np.unique(rows.answers)) > 2500
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"keys": 5}, "length must be at least"),
+        ({"writes": 1}, "writes must be at least keys"),
+        ({"vocab_size": 31}, "even"),
+        ({"keys": 20, "length": 200}, "do not fit into a vocabulary"),
+        ({"rows": 4}, "fewer than training.batch_rows"),
+        ({"language": "latin"}, "has no field 'keys'"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused_by_name(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        run(train=[{**RECALL, **fields}])
+
+
+def value_of(formula: list[int]) -> int:
+    signs = {PLUS: "+", MINUS: "-", TIMES: "*"}
+    return int(eval("".join(signs.get(token, str(token)) for token in formula))) % MODULUS
+
+
+def test_formulas_are_worth_what_python_says_and_parity_is_the_sum_of_bits() -> None:
+    rows = Language(language="arithmetic", length=15, shortest=3, rows=200).draw(np.random.default_rng(0))
+    for tokens, (place,), (answer,) in zip(rows.tokens, rows.places, rows.answers, strict=True):
+        assert value_of((tokens[: place + 1] - 1).tolist()) == answer - 1
+        assert not tokens[place + 1 :].any()
+    rows = Language(language="parity", length=12, shortest=3, rows=200).draw(np.random.default_rng(0))
+    bits = np.where(rows.tokens > 0, rows.tokens - 1, 0)
+    assert ((bits.sum(1) % 2) == rows.answers[:, 0] - 1).all()
+    assert set(rows.places[:, 0].tolist()) == set(range(2, 12))
+
+
+def test_rows_are_the_same_for_every_run_and_others_for_each_role() -> None:
+    task = Recall(**RECALL)
+    assert (draw(task, "train", 0).tokens == draw(task, "train", 0).tokens).all()
+    assert (draw(task, "train", 0).tokens != draw(task, "test", 0).tokens).any()
+    assert (draw(task, "train", 0).tokens != draw(task, "train", 1).tokens).any()
+
+
+def test_a_pass_takes_every_whole_batch_once_in_an_order_of_the_seed() -> None:
+    sizes = [40, 33]
+    order = batches(run(), sizes)
+    first = [next(order) for _ in range(4)]
+    assert sorted(kind for kind, _ in first) == [0, 0, 1, 1]
+    for kind in (0, 1):
+        taken = np.concatenate([rows for which, rows in first if which == kind])
+        assert len(set(taken.tolist())) == 32
+    again = batches(run(seed=2), sizes)
+    assert any((a[1] != b[1]).any() for a, b in zip(first, [next(again) for _ in range(4)], strict=True))
+
+
+def test_an_identity_has_what_changes_a_result_and_no_name() -> None:
+    assert run().identity == run(model="theirs").identity
+    changes: tuple[dict[str, Any], ...] = (
+        {"seed": 2},
+        {"learning_rate": 0.02},
+        {"tests": [{**RECALL, "rows": 41}]},
+        {"config": {}},
+    )
+    assert len({run().identity, *(run(**change).identity for change in changes)}) == 5
+
+
+def test_the_rate_goes_up_in_a_line_and_down_to_nothing() -> None:
+    spec = run(training={"steps": 100, "batch_rows": 16, "warmup": 0.1})
+    shares = [share_of_rate(step, spec) for step in range(100)]
+    assert shares[4] == pytest.approx(0.5)
+    assert max(shares) == shares[9] == 1
+    assert shares[-1] < 0.001
+
+
+def test_a_run_leaves_its_curve_its_tests_and_the_same_result_again(tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
+    results = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        fit([run()], tmp_path / folder, "cpu", said.append)
+        results.append(json.loads((tmp_path / folder / f"{run().identity}.json").read_text()))
+    first, second = results
+    assert [entry["step"] for entry in first["curve"]] == [2, 4, 6]
+    assert first["curve"] == second["curve"]
+    assert first["tests"][0]["right"] == second["tests"][0]["right"]
+    assert first["tests"][0]["accuracy"] == sum(first["tests"][0]["right"]) / (40 * 2)
+    assert first["state_floats"] == [64]
+
+
+def test_a_loss_that_is_no_number_is_a_failed_run_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, good = run(seed=7), run()
+    mean_loss = Trainee.mean_loss
+    monkeypatch.setattr(Trainee, "mean_loss", lambda self: float("nan") if self.run is broken else mean_loss(self))
+    fit([broken, good], tmp_path, "cpu", print)
+    assert "not finite" in json.loads((tmp_path / f"{broken.identity}.json").read_text())["failed"]
+    assert "tests" in json.loads((tmp_path / f"{good.identity}.json").read_text())
+
+
+def test_convergence_is_a_flat_end() -> None:
+    assert has_converged([5.0, 2.0, 1.0, 0.5, 0.499])
+    assert not has_converged([5.0, 4.0, 3.0, 2.0, 1.0])
+    assert not has_converged([0.1, 0.1])
