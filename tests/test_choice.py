@@ -101,8 +101,7 @@ def test_a_run_that_is_not_the_tables_has_its_own_row_and_the_reason() -> None:
     smoke = record(cells=(scored(0.1, 2),), started=LATER, run_id="ours/smoke")
     table = table_of(long, smoke, run=smoke)
     assert [(row.section, entry_of(row, 0).value) for row in table.rows] == [("this harness", 90.0), (THIS_RUN, 10.0)]
-    number = table.rows[1].section_note
-    assert number is not None
+    (number,) = table.rows[1].notes
     why = table.notes[number - 1]
     assert why == "not in the row above: 2 samples, shown are 100"
     assert len(table_of(long, smoke, run=long).rows) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +13,26 @@ from typing import cast
 import pytest
 from records import cell, place, record
 from rich.console import Console
+from table_checks import check_latex, check_markdown, compiled
 
 from harness.cli import main as cli
 from harness.errors import UserError
 from harness.records.leaderboard import build_table
 from harness.records.named_tasks import suite_of
+from harness.records.record import RunRecord, Score
+from harness.records.table import Table
 from harness.show.formats import FORMATS, format_for
 from harness.show.plain import markdown, plain
 from harness.show.summary import print_summary
 from tasks.registry import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
-HOSTILE = ("a\x1b]0;title\x07", "b|c\n| d", "<script>alert(1)</script>", "[red]x[/red]", "\u202eevil", "`c` **b** _i_")
+HOSTILE = (
+    "a\x1b]0;title\x07", "b|c\n| d", "<script>alert(1)</script>", "[red]x[/red]", "\u202eevil", "`c` **b** _i_",
+    "\\input{x} $x$ 50% #1 a_b ~ ^ {} & \\\\ [1ex] *", "=1+1", "+cmd|' /C calc'!A0", "-1", "@SUM(A1)", "\tx", " =2*3",
+    "\"><img src=x onerror=alert(1)>", "{{ 7 * 7 }}{% raw %}", "</script><b>x", "[1ex] x", "*x", "a--b ?` ''q''",
+    "Ünï Łódź ő ç 中文 ε é\u0301 🙂", "x" * 300,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -63,7 +73,8 @@ def test_an_ending_that_no_format_has_is_refused_with_those_that_there_are() -> 
 
 def test_the_command_writes_a_file_by_its_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "record.json").write_text(record(cells=(cell(),)).to_json())
-    for name, start in (("t.md", "| model |"), ("t.txt", "ruler_table3")):
+    starts = {"t.md": "| model |", "t.txt": "ruler_table3", "t.tex": "% In the preamble", "t.html": "<!DOCTYPE html>"}
+    for name, start in {**starts, "t.csv": "suite,section,", "t.json": "{"}.items():
         assert cli.main(["leaderboard", "--results", str(tmp_path), "--output", str(tmp_path / name)]) == 0
         assert (tmp_path / name).read_text().startswith(start)
     assert cli.main(["leaderboard", "--results", str(tmp_path), "--output", str(tmp_path / "no" / "t.md")]) == 2
@@ -72,20 +83,89 @@ def test_the_command_writes_a_file_by_its_ending(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_does_nothing_in_any_format(name: str) -> None:
-    odd = record(name=name, cells=(cell(context_prefix=name, spec=name),))
-    table = build_table(load_suite("ruler_table3"), [place(odd)], published=False)
-    for form in FORMATS.values():
-        text = form.write(table)
-        assert not {"\x1b", "\x07", "\u202e"} & set(text)
-    lines = [line for line in FORMATS["markdown"].write(table).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} == {16}
-    assert not any(mark in lines[-1] for mark in ("<script", "[red]", "`", "**b**"))
+    table = hostile_table(name)
+    texts = {form: FORMATS[form].write(table, intervals=True) for form in FORMATS}
+    for text in texts.values():
+        assert not {"\x1b", "\x07", "\u202e", "\r"} & set(text)
+    check_markdown(texts["markdown"])
+    assert not any(mark in texts["markdown"] for mark in ("<script", "[red]", "`", "**b**", "<img"))
+    check_latex(texts["latex"])
+    assert not any(mark in texts["html"] for mark in ("<script>alert", "<img", "<b>x"))
+    assert json.loads(texts["json"])["rows"][0]["name"] == name
+    cells = [field for line in csv.DictReader(io.StringIO(texts["csv"])) for field in line.values()]
+    assert plain(name) in {field.removeprefix("'") for field in cells}
+    assert not [field for field in cells if field.startswith(("=", "+", "-", "@"))]
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
-    print_summary(odd, Path(name), console)
+    print_summary(hostile_record(name), Path(name), console)
     shown = cast(io.StringIO, console.file).getvalue()
     assert "\x1b]" not in shown
     assert "\x07" not in shown
     assert plain(name)[:12] in shown
+
+
+def test_latex_prints_every_hostile_name(tmp_path: Path) -> None:
+    """All in one table, which pdfLaTeX or Tectonic compiles where one is here."""
+    records = [place(hostile_record(name)) for name in HOSTILE]
+    text = FORMATS["latex"].write(build_table(load_suite("ruler_table3"), records, published=False), intervals=True)
+    log = compiled(text, tmp_path)
+    if log is not None:
+        assert "Missing character" not in log
+
+
+def hostile_record(name: str) -> RunRecord:
+    return record(name=name, cells=(cell(context_prefix=name, spec=name), cell(length=2048)))
+
+
+def hostile_table(name: str) -> Table:
+    return build_table(load_suite("ruler_table3"), [place(hostile_record(name))], published=False)
+
+
+def test_numbers_for_programs_are_as_the_records_have_them() -> None:
+    third = {"acc": Score(value=1 / 3, unit="share", n=3, low=0.1, high=0.7)}
+    runs = [record("a", (cell(scores=third),)), record("b", (cell(value=0.29),)), record("c", (cell(value=0.1),))]
+    table = build_table(load_suite("ruler_table3"), [place(run) for run in runs])
+    whole = json.loads(FORMATS["json"].write(table))
+    rows = {(row["section"], row["name"]): row for row in whole["rows"]}
+    first = rows["this harness", "a"]["cells"]["niah_single_1@1024"]
+    assert (first["value"], first["low"], first["high"], first["n"]) == (1 / 3, 0.1, 0.7, 3)
+    assert (first["mark"], first["run_id"], first["protocol_hash"]) == ("best", "a/x", "0" * 64)
+    second = rows["this harness", "b"]["cells"]["niah_single_1@1024"]
+    assert (second["value"], second["mark"], second["overlaps_best"]) == (0.29, "second", True)
+    assert rows["this harness", "a"]["cells"]["niah_single_1@2048"] is None
+    paper = rows["papers, recurrent", "Mamba-2"]
+    assert paper["cells"]["niah_single_1@8192"]["value"] == 0.558
+    assert paper["source"] == "arXiv:2605.22791v1, table 3"
+    assert paper["cells"]["niah_single_1@8192"]["run_id"] is None
+    lines = list(csv.DictReader(io.StringIO(FORMATS["csv"].write(table))))
+    assert len(lines) == len(table.rows) * len(table.headers)
+    (same,) = [line for line in lines if (line["name"], line["column"]) == ("a", "niah_single_1@1024")]
+    assert (float(same["value"]), same["mark"], same["overlaps_best"]) == (1 / 3, "best", "false")
+    (absent,) = [line for line in lines if (line["name"], line["column"]) == ("a", "niah_single_1@2048")]
+    assert absent["value"] == absent["mark"] == ""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_empty_table_is_valid_in_every_format(form: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "suite: own\ncolumns:\n  - {task: squad_retrieval, metric: contains, label: c, group: g}\n"
+    )
+    text = FORMATS[form].write(build_table(load_suite(tmp_path / "own.yaml"), []), intervals=True)
+    if form == "json":
+        assert json.loads(text)["rows"] == []
+    elif form == "csv":
+        assert len(text.splitlines()) == 1
+    else:
+        assert "no results yet" in text.lower()
+
+
+def test_a_wide_table_comes_in_parts_that_fit() -> None:
+    """A page of GitHub is about 830 pixels; a digit has about nine."""
+    suite = load_suite("commonsense-gdn2")
+    text = FORMATS["markdown"].write(build_table(suite, []))
+    check_markdown(text)
+    heads = [line for line in text.splitlines() if line.startswith("| model |")]
+    assert len(heads) == 2
+    assert "".join(heads).count("<br>") == 11  # each column once, the two of LAMBADA in one cell
 
 
 def test_ordinary_names_stay_as_they_are() -> None:

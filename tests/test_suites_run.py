@@ -90,7 +90,7 @@ def test_a_suite_runs_on_what_a_package_holds_and_says_what_is_missing_and_marke
     assert [entry is None for entry in ours.entries] == [True] * 3 + [False] * 8 + [True]
     assert all("other rows" in [table.notes[note - 1] for note in entry.notes] for entry in ours.entries if entry)
     assert table.missing == [f"{record.name}: wikitext, lambada_openai"]
-    assert "not run, no package has the rows" in to_text(table)
+    assert "Not run, no package has the rows" in to_text(table)
     assert "Not run, no package has the rows" in to_markdown(table)
     with pytest.raises(DataNotStaged, match=r"piqa_train.* which only the hub has; --shots 0 needs none"):
         execute("commonsense-gdn2", tmp_path, shots=1)

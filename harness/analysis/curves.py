@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from harness.analysis.picture_data import PictureData
@@ -10,11 +9,9 @@ from harness.analysis.printed import printed_rows
 from harness.analysis.score_rows import LengthRow, PositionRow, StateRow, StepRow, said_of, titles, with_length
 from harness.analysis.shown import Model, Number, Spot, number_of, numbers_of, trained_lengths
 from harness.errors import UserError
+from harness.records.steps import step_of
 from tasks.perplexity.buckets import FIRST, bucket_ends, metric_of
 from tasks.perplexity.buckets import METRIC as BUCKET
-
-STEP = re.compile(r"(?P<training>.+)@(?:step)?[-_]?(?P<step>\d+)(?P<thousands>[kK]?)(?P<rest>( .*)?)")
-"""The title of a checkpoint of one training, such as `gdn2-small@2000`, `gdn2-small@step-2000` or `gdn2-small@2k`."""
 
 
 def over_length(
@@ -120,10 +117,9 @@ def over_steps(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[St
     spots = [spot for spot in spots if not BUCKET.matches(spot.column.metric)]
     rows = []
     for model in models:
-        if (found := STEP.fullmatch(model.title)) is None:
+        if (found := step_of(model.title)) is None:
             continue
-        step = int(found["step"]) * (1000 if found["thousands"] else 1)
-        training = found["training"] + found["rest"]
+        training, step = found[0], round(found[1])
         rows += [
             StepRow(**said_of(number), training=training, step=step, length=number.spot.column.length)
             for number in numbers_of([model], spots)
@@ -133,7 +129,7 @@ def over_steps(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[St
             f"{titles(models)}: no checkpoint of a training has scores; checkpoints of one training are called "
             "NAME@STEP, such as gdn2-small@2000"
         )
-    left = [model.title for model in models if STEP.fullmatch(model.title) is None]
+    left = [model.title for model in models if step_of(model.title) is None]
     notes = [f"left out, not called NAME@STEP: {', '.join(left)}"] if left else []
     order = {training: number for number, training in enumerate(dict.fromkeys(row.training for row in rows))}
     rows.sort(key=lambda row: (order[row.training], row.step))

@@ -20,7 +20,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "leaderboard": (
         "leaderboard",
         "leaderboard --suite retrieval-2k --results my-runs",
-        "leaderboard --format markdown --output table.md",
+        "leaderboard --output table.tex --intervals --no-published",
+        "leaderboard --models 'gdn2-*' 'Gated*' --columns 'S-NIAH-*' --sort niah_single_1@8192",
     ),
     "compare": (
         "compare gdn2-tiny smollm2-135m",

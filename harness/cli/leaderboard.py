@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.records.record import RunRecord
     from harness.records.table import Table
+    from harness.records.view import View
 
 RUNS = Path("results/runs")
 
@@ -34,20 +35,43 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     board.add_argument("--format", choices=FORMATS, help="default: by the ending of --output, else terminal")
     board.add_argument("--output", type=Path, help="write to a file, such as table.md, instead of the terminal")
+    board.add_argument("--intervals", action="store_true", help="Markdown and LaTeX: a second table, with intervals")
+    _add_view(board)
     board.set_defaults(command=_leaderboard)
+
+
+def _add_view(board: argparse.ArgumentParser) -> None:
+    """What of the table is shown, and in which order."""
+    about = board.add_argument_group("what is shown")
+    about.add_argument("--sort", metavar="COLUMN", help="the best first, in each group: a column, `average`, or `name`")
+    about.add_argument("--models", nargs="+", default=(), metavar="GLOB", help="rows by name, such as 'gdn2-*'")
+    about.add_argument(
+        "--columns", nargs="+", default=(), metavar="GLOB", help="columns by name, group, task or length: '*NIAH-1' 4K"
+    )
+    about.add_argument("--no-published", action="store_true", help="without the rows of papers")
+    about.add_argument("--names", type=Path, metavar="FILE", help="a YAML file with `rename` and `groups` of rows")
 
 
 def _leaderboard(args: argparse.Namespace) -> None:
     from basis.files import write_atomically
 
     name = format_for(args.format, args.output)
-    table = table_of(args.suite, args.results or existing((require(LEADERBOARD), RUNS)))
+    folders = args.results or existing((require(LEADERBOARD), RUNS))
+    table = table_of(args.suite, folders, published=not args.no_published, view=_view(args))
     if args.output is not None:
-        write_atomically(args.output, FORMATS[name].write(table))
+        write_atomically(args.output, FORMATS[name].write(table, args.intervals))
     elif name == DEFAULT:
         _draw(table, console())
     else:
-        print(FORMATS[name].write(table), end="")
+        print(FORMATS[name].write(table, args.intervals), end="")
+
+
+def _view(args: argparse.Namespace) -> View:
+    from harness.records.row_names import read_row_names
+    from harness.records.view import View
+
+    names = None if args.names is None else read_row_names(args.names)
+    return View(models=tuple(args.models), columns=tuple(args.columns), sort=args.sort, names=names)
 
 
 def print_leaderboard(suite: str, folders: Sequence[Path], on: Console, run: RunRecord | None = None) -> None:
@@ -62,29 +86,38 @@ def print_leaderboard(suite: str, folders: Sequence[Path], on: Console, run: Run
     _draw(table_of(suite, folders, run), on)
 
 
-def table_of(suite: str, folders: Sequence[Path], run: RunRecord | None = None) -> Table:
+def table_of(
+    suite: str,
+    folders: Sequence[Path],
+    run: RunRecord | None = None,
+    *,
+    published: bool = True,
+    view: View | None = None,
+) -> Table:
     """Build the table of a suite from the records below folders.
 
-    A record that cannot be read is named on stderr and left out.
+    A record that cannot be read, or is a copy of another, is named on stderr and left out.
 
     Args:
         suite: its name or file; `tasks` for tasks that were named, of all runs or of `run`.
         folders: where records are.
         run: as for `print_leaderboard`.
+        published: whether the papers' rows are added.
+        view: which rows and columns are shown, and in which order; None: all as they come.
 
     Raises:
-        UserError: an unknown suite, or a folder that does not exist.
+        UserError: an unknown suite, a folder that does not exist, or a model or column of the view that is not there.
     """
+    from harness.analysis.selection import find_runs
     from harness.records.leaderboard import build_table
     from harness.records.named_tasks import NAME, suite_of
-    from harness.records.store import find_records
     from tasks.registry import load_suite
 
     wanted = None if suite == NAME else load_suite(suite)
-    records = find_records(folders, _left_out)
+    records = [(found.folder, found.record) for found in find_runs(folders, _left_out)]
     if wanted is None:
         wanted = suite_of([record for _, record in records] if run is None else [run], _left_out)
-    return build_table(wanted, records, run=run)
+    return build_table(wanted, records, published, run, view)
 
 
 def _draw(table: Table, on: Console) -> None:

@@ -13,11 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 from harness.records.cells import task_protocol
+from harness.records.columns import TableColumn, resolved_column
 from harness.records.protocol import Protocol, TaskProtocol, package_versions
 from harness.records.record import Cell, RunRecord, Score
-from tasks import data as staged
-from tasks.generators import own_data_hashes
-from tasks.registry import Column, Suite, resolve_column
+from tasks.registry import Column, Suite
 
 DTYPE = "float32"  # of a column: a run in another, which a GPU may have chosen by itself, is marked
 KEYS = ("name", "length", "samples", "data", "max_length")  # of a task's protocol: compared below, or not at all
@@ -67,7 +66,12 @@ class Choice:
 
 def choose(suite: Suite, column: Column, runs: Sequence[RunRecord]) -> Choice | None:
     """Choose among the runs of one model; None where none has this column."""
-    found = [(run, cell, score) for run in runs for cell in run.cells if (score := _score(cell, column)) is not None]
+    return choose_resolved(suite, resolved_column(suite, column), runs)
+
+
+def choose_resolved(suite: Suite, column: TableColumn, runs: Sequence[RunRecord]) -> Choice | None:
+    """Choose for a column whose task is known already, as where many models have it."""
+    found = [(run, cell, score) for run in runs for cell in run.cells if (score := score_of(cell, column)) is not None]
     if not found:
         return None
     wanted = _Wanted.of(suite, column, [(run, cell) for run, cell, _ in found])
@@ -102,9 +106,10 @@ def difference_in_words(name: str, have: Any, want: Any, task: str) -> str | Non
     return SAID.get(name, "{field} {have} instead of {want}").format(field=name, have=have, want=want, name=task)
 
 
-def _score(cell: Cell, column: Column) -> Score | None:
-    score = cell.scores.get(column.metric)
-    fits = (cell.protocol.name, cell.protocol.length) == (column.task, column.length)
+def score_of(cell: Cell, column: TableColumn) -> Score | None:
+    """The number of a cell that belongs to a column; None where it is of another, or of no document."""
+    score = cell.scores.get(column.column.metric)
+    fits = (cell.protocol.name, cell.protocol.length) == column.cell
     return score if fits and score is not None and score.n else None
 
 
@@ -119,13 +124,12 @@ class _Wanted:
     has_window: bool
 
     @staticmethod
-    def of(suite: Suite, column: Column, found: Sequence[tuple[RunRecord, Cell]]) -> _Wanted:
-        task = resolve_column(column, suite.protocol)
+    def of(suite: Suite, column: TableColumn, found: Sequence[tuple[RunRecord, Cell]]) -> _Wanted:
+        task, known = column.task, column.known_data
         found = sorted(found, key=lambda pair: pair[0].started)
         window = suite.protocol.max_length or task.max_length
         if not window:  # a text without a length, in the window of the model's configuration
             window = _most_common(cell.protocol.max_length for run, cell in found if not _given(run, "--max-l")) or 1
-        known = {**staged_hashes(task.data), **own_data_hashes(task.config)}
         names = dict.fromkeys(name for _, cell in found for name in cell.protocol.data)
         data = {
             name: known.get(name) or _most_common(cell.protocol.data.get(name) for _, cell in found) for name in names
@@ -176,13 +180,6 @@ class _Wanted:
         names = sorted({*cell.protocol.data, *self.task.data})
         other = [name for name in names if cell.protocol.data.get(name) != self.task.data.get(name)]
         return f"other data ({', '.join(other)})" if other else None
-
-
-def staged_hashes(names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files as they were staged, of those that are."""
-    manifest = staged.read_manifest()
-    found = {name: manifest[name].get("sha256") for name in names if isinstance(manifest.get(name), dict)}
-    return {name: sha for name, sha in found.items() if isinstance(sha, str)}
 
 
 def _most_common(values: Iterable[Any]) -> Any:

@@ -7,24 +7,30 @@ not as the suite says is a numbered note at the cell; what is passed over for it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.records.choice import Candidate, Choice, choose, reason_against
-from harness.records.published import PublishedRow, table_rows
+from harness.records.choice import Candidate, Choice, choose_resolved, reason_against, score_of
+from harness.records.columns import TableColumn, average_headers, resolved_column, table_columns
+from harness.records.marks import mark, names_of
+from harness.records.published import PublishedRow, published_names, table_rows
 from harness.records.record import RunRecord
-from harness.records.table import Entry, Header, Row, Table
-from tasks import data as staged
-from tasks.families import unit_of
-from tasks.metrics import Unit
-from tasks.registry import Average, Column, Published, Suite, resolve_column
+from harness.records.remarks import number_notes, passed_over, remarks_on, sources_of
+from harness.records.steps import step_of
+from harness.records.table import Entry, Row, Table
+from harness.records.view import View, arrange
+from tasks.registry import Average, Column, Suite
 
-DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
-OURS, THIS_RUN = "this harness", "this run"
+OURS, THIS_RUN, PAPERS = "this harness", "this run", "papers, "
+"""Sections; that of a paper's models has their family behind it."""
 
 
 def build_table(
-    suite: Suite, records: Sequence[tuple[Path, RunRecord]], published: bool = True, run: RunRecord | None = None
+    suite: Suite,
+    records: Sequence[tuple[Path, RunRecord]],
+    published: bool = True,
+    run: RunRecord | None = None,
+    view: View | None = None,
 ) -> Table:
     """Build the table of a suite.
 
@@ -34,181 +40,211 @@ def build_table(
             `harness.records.choice` chooses.
         published: whether the papers' rows are added below ours.
         run: one that gets a row of its own where the table's row has other numbers, with the reason.
+        view: which rows and columns are shown, and in which order; None: all as they come.
+
+    Raises:
+        UserError: the view names a model or a column that is not there.
     """
-    averages = tuple(Header(average.group, average.label, 1, True) for average in suite.averages)
-    headers = (*(_header(suite, column) for column in suite.columns), *averages)
-    table = Table(suite.name, suite.description, headers)
-    passed_over: list[tuple[str, Choice]] = []
-    for title, runs in _models([record for _, record in records]):
-        choices = [choose(suite, column, runs) for column in suite.columns]
-        shown = [None if choice is None else choice.shown for choice in choices]
-        if any(shown):
-            table.rows.append(_row(table, suite, title, OURS, shown))
-            if (missing := _missing(suite, shown)) is not None:
-                table.missing.append(f"{title}: {missing}")
-            passed_over += [(title, choice) for choice in choices if choice is not None]
-    if run is not None:
-        _add_run(table, suite, run, passed_over)
-    table.passed = _passed(passed_over)
-    if published and suite.published is not None:
-        _add_published(table, suite, suite.published)
-    _mark_best(table)
-    return table
+    return _Builder(suite, records, view or View()).table(published, run)
 
 
-def _models(records: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
-    """Each model's title with its runs: checkpoints of one name and different weights are several."""
-    for name in sorted({record.name for record in records}):
-        named = [record for record in records if record.name == name]
-        checkpoints = sorted({record.model.checkpoint_sha256 for record in named})
-        for checkpoint in checkpoints:
-            title = f"{name} ({checkpoint[:6]})" if len(checkpoints) > 1 else name
-            yield title, [record for record in named if record.model.checkpoint_sha256 == checkpoint]
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint with its runs: `title` is its name, and what tells it from another of that name."""
+
+    name: str
+    title: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called by: as shown, as recorded, and the training that it is a checkpoint of."""
+        training = step_of(self.name)
+        return (self.title, self.name, *([training[0]] if training else []))
 
 
-def _header(suite: Suite, column: Column) -> Header:
-    config = resolve_column(column, suite.protocol).config
-    entry = next(entry for entry in config["metric_list"] if entry["metric"] == column.metric)
-    return Header(column.group, column.label, DECIMALS[unit_of(column.metric)], bool(entry["higher_is_better"]))
+class _Builder:
+    """One table being built."""
+
+    def __init__(self, suite: Suite, records: Sequence[tuple[Path, RunRecord]], view: View) -> None:
+        self._suite, self._view = suite, view
+        self._columns = table_columns(suite)
+        headers = (*(column.header for column in self._columns), *average_headers(suite, self._columns))
+        self._table = Table(suite.name, suite.description, headers)
+        shown = set(view.positions(headers))
+        self._shown = [position in shown for position in range(len(headers))]
+        self._models = list(_models([record for _, record in records]))
+        self._choices: list[tuple[str, Choice]] = []
+
+    def table(self, published: bool, run: RunRecord | None) -> Table:
+        """All of it."""
+        papers = self._papers() if published else []
+        ours = [name for model in self._models for name in model.names]
+        self._view.check([*ours, *(name for row, _ in papers for name in _paper_names(row))], ours, published_names())
+        for model in self._models:
+            if self._view.wants(*model.names):
+                self._add_model(model)
+        if run is not None:
+            self._add_run(run)
+        for row, note in papers:
+            if self._view.wants(*_paper_names(row)):
+                self._add_published(row, note)
+        self._table.passed = passed_over(self._choices)
+        arrange(self._table, self._view, OURS)
+        mark(self._table)
+        number_notes(self._table)
+        return self._table
+
+    def _add_model(self, model: _Model) -> None:
+        """Its row, and what is to be said below the table."""
+        table, title = self._table, self._view.shown(*model.names)
+        choices = [choose_resolved(self._suite, column, model.runs) for column in self._columns]
+        visible = [choice for choice, shown in zip(choices, self._shown, strict=False) if shown]
+        if any(choices):
+            row = self._row(model.name, title, OURS, choices)
+            table.rows.append(row)
+            table.incomplete += [f"{title}: {text}" for text in self._incomplete(row)]
+            self._choices += [(title, choice) for choice in visible if choice is not None]
+        if any(visible) and (missing := self._missing(choices)) is not None:
+            table.missing.append(f"{title}: {missing}")
+        if unplaced := self._unplaced(model.runs):
+            table.unplaced.append(f"{title}: {unplaced}")
+
+    def _row(self, model: str, title: str, section: str, choices: Sequence[Choice | None]) -> Row:
+        """The row of these numbers, with the averages that they give."""
+        entries = [
+            None if choice is None else self._entry(column, choice.shown)
+            for column, choice in zip(self._columns, choices, strict=True)
+        ]
+        averages = (self._mean(average, entries) for average in self._suite.averages)
+        training, step = step_of(model) or (None, None)
+        return Row(title, section, (*entries, *averages), model=model, training=training, step=step)
+
+    def _entry(self, column: TableColumn, candidate: Candidate) -> Entry:
+        score = candidate.score
+        scale = 100.0 if score.unit == "share" else 1.0
+        return Entry(
+            value=score.value * scale,
+            low=None if score.low is None else score.low * scale,
+            high=None if score.high is None else score.high * scale,
+            n=score.n,
+            notes=tuple(self._table.note(text) for text in remarks_on(column, candidate)),
+            score=score,
+            run_id=candidate.run.run_id,
+            protocol_hash=candidate.run.protocol_hash,
+        )
+
+    def _parts(self, average: Average, entries: Sequence[Entry | None]) -> dict[str, Entry | None]:
+        """The numbers of a row that an average is made of, by the columns' names."""
+        named = zip(self._columns, entries, strict=False)
+        return {column.column.name: entry for column, entry in named if column.column.name in average.of}
+
+    def _mean(self, average: Average, entries: Sequence[Entry | None]) -> Entry | None:
+        """The average of named columns; None for a row that lacks one of them."""
+        parts = [entry for entry in self._parts(average, entries).values() if entry is not None]
+        if len(parts) != len(set(average.of)):
+            return None
+        notes = tuple(sorted({note for part in parts for note in part.notes}))
+        return Entry(value=sum(part.value for part in parts) / len(parts), notes=notes)
+
+    def _incomplete(self, row: Row) -> Iterator[str]:
+        """What a row lacks for an average that is shown."""
+        first = len(self._columns)
+        headers = {column.column.name: column.header for column in self._columns}
+        for position, average in enumerate(self._suite.averages, start=first):
+            if row.entries[position] is None and self._shown[position]:
+                lacking = [name for name, entry in self._parts(average, row.entries).items() if entry is None]
+                yield f"{self._table.headers[position].name}, without {names_of([headers[name] for name in lacking])}"
+
+    def _missing(self, choices: Sequence[Choice | None]) -> str | None:
+        """The tasks that a model was not asked where a package has no rows of them; None where that is not so."""
+        pairs = [
+            (column, choice)
+            for column, choice, shown in zip(self._columns, choices, self._shown, strict=False)
+            if shown
+        ]
+        absent = [column.column.task for column, choice in pairs if choice is None]
+        replaced = any(choice is not None and sources_of(choice.shown) for _, choice in pairs)
+        return ", ".join(dict.fromkeys(absent)) if absent and replaced else None
+
+    def _unplaced(self, runs: Sequence[RunRecord]) -> str:
+        """Cells of runs of this suite that are no column of it as it is now."""
+        cells = [cell for run in runs if run.suite == self._suite.name for cell in run.cells]
+        return ", ".join(
+            dict.fromkeys(
+                cell.protocol.label
+                for cell in cells
+                if any(score.n for score in cell.scores.values())
+                and not any(score_of(cell, column) for column in self._columns)
+            )
+        )
+
+    def _add_run(self, run: RunRecord) -> None:
+        """The row of one run, if the table shows other numbers in a column that it has; a note says why."""
+        reasons = [
+            reason_against(candidate, choice.shown)
+            for _, choice in self._choices
+            for candidate in choice.passed
+            if candidate.run.run_id == run.run_id
+        ]
+        if not reasons:
+            return
+        own = [choose_resolved(self._suite, column, [run]) for column in self._columns]
+        row = self._row(run.name, self._view.shown(run.name), THIS_RUN, own)
+        why = self._table.note(f"not in the row above: {' / '.join(dict.fromkeys(reasons))}")
+        self._table.rows.append(replace(row, notes=(why,)))
+
+    def _papers(self) -> list[tuple[PublishedRow, str]]:
+        """Rows of the papers' tables that the suite names, each with what is to be known of it."""
+        said = self._suite.published
+        if said is None:
+            return []
+        return [
+            (row, f"published figures, as printed in {row.source}: {said.note}")
+            for reference in said.tables
+            for row in table_rows(reference)
+        ]
+
+    def _add_published(self, row: PublishedRow, note: str) -> None:
+        """A published row.
+
+        Figures are matched by the names of columns and averages, or by task and length where a paper's table has
+        those.
+        """
+        values = [
+            *(_figure(row, column) for column in self._columns),
+            *(None if average.name is None else row.scores.get(average.name) for average in self._suite.averages),
+        ]
+        entries = tuple(None if value is None else Entry(float(value)) for value in values)
+        name, number = self._view.shown(row.name), self._table.note(note)
+        self._table.rows.append(
+            Row(name, PAPERS + row.family, entries, notes=(number,), model=row.name, source=row.source)
+        )
 
 
-def _row(table: Table, suite: Suite, title: str, section: str, shown: Sequence[Candidate | None]) -> Row:
-    """The row of these numbers, with the averages that they give."""
-    entries = [
-        None if candidate is None else _entry(table, suite, column, candidate)
-        for column, candidate in zip(suite.columns, shown, strict=True)
-    ]
-    return Row(title, section, (*entries, *(_mean(suite, average, entries) for average in suite.averages)))
+def _models(records: Sequence[RunRecord]) -> Iterator[_Model]:
+    """Each model with its runs: checkpoints of one name and different weights are several."""
+    by_name: dict[str, dict[str, list[RunRecord]]] = {}
+    for record in records:
+        by_name.setdefault(record.name, {}).setdefault(record.model.checkpoint_sha256, []).append(record)
+    for name in sorted(by_name):
+        for checkpoint, runs in sorted(by_name[name].items()):
+            yield _Model(name, f"{name} ({checkpoint[:6]})" if len(by_name[name]) > 1 else name, tuple(runs))
 
 
-def _entry(table: Table, suite: Suite, column: Column, candidate: Candidate) -> Entry:
-    score = candidate.score
-    scale = 100.0 if score.unit == "share" else 1.0
-    return Entry(
-        value=score.value * scale,
-        low=None if score.low is None else score.low * scale,
-        high=None if score.high is None else score.high * scale,
-        n=score.n,
-        notes=tuple(table.note(text) for text in _remarks(suite, column, candidate)),
-    )
-
-
-def _remarks(suite: Suite, column: Column, candidate: Candidate) -> list[str]:
-    """What is to be known of a number: samples, what its protocol has otherwise, and what was lost."""
-    cell, score, found = candidate.cell, candidate.score, []
-    wanted = resolve_column(column, suite.protocol).samples
-    if cell.protocol.samples != wanted:
-        found.append(f"{cell.protocol.samples or 'all'} samples instead of {wanted or 'all'}")
-    if score.unscored:
-        found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
-    if candidate.run.model.quantised:
-        found.append(f"weights quantised: {candidate.run.model.quantised}")
-    found += candidate.differences
-    found += _sources(candidate)
-    if empty := cell.documents.get("empty_answers"):
-        found.append(f"{empty} answers were empty")
-    if cell.truncated:
-        found.append(f"{cell.truncated} requests lost their beginning (max_length {cell.protocol.max_length})")
-    return found
-
-
-def _sources(candidate: Candidate) -> list[str]:
-    """What its rows are, by the hashes of its protocol, where a package's stand in for those that lm-eval reads."""
-    notes = [staged.source_note(name, sha256) for name, sha256 in candidate.cell.protocol.data.items()]
-    return [note for note in notes if note is not None]
-
-
-def _missing(suite: Suite, shown: Sequence[Candidate | None]) -> str | None:
-    """The tasks that a model was not asked where a package has no rows of them; None where that is not so."""
-    absent = [column.task for column, candidate in zip(suite.columns, shown, strict=True) if candidate is None]
-    replaced = any(candidate is not None and _sources(candidate) for candidate in shown)
-    return ", ".join(dict.fromkeys(absent)) if absent and replaced else None
-
-
-def _mean(suite: Suite, average: Average, entries: Sequence[Entry | None]) -> Entry | None:
-    """The average of named columns; None for a row that lacks one of them."""
-    parts = [entry for column, entry in zip(suite.columns, entries, strict=True) if column.name in average.of and entry]
-    if len(parts) != len(average.of):
-        return None
-    notes = tuple(sorted({note for part in parts for note in part.notes}))
-    return Entry(value=sum(part.value for part in parts) / len(parts), notes=notes)
-
-
-def _add_run(table: Table, suite: Suite, run: RunRecord, choices: Sequence[tuple[str, Choice]]) -> None:
-    """The row of one run, if the table shows other numbers in a column that it has; a note says why."""
-    reasons = [
-        reason_against(candidate, choice.shown)
-        for _, choice in choices
-        for candidate in choice.passed
-        if candidate.run.run_id == run.run_id
-    ]
-    if not reasons:
-        return
-    own = [choose(suite, column, [run]) for column in suite.columns]
-    row = _row(table, suite, run.name, THIS_RUN, [None if choice is None else choice.shown for choice in own])
-    why = table.note(f"not in the row above: {' / '.join(dict.fromkeys(reasons))}")
-    table.rows.append(replace(row, section_note=why))
-
-
-def _passed(choices: Sequence[tuple[str, Choice]]) -> list[str]:
-    """What was passed over, a sentence for each model and reason."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for title, choice in choices:
-        for candidate in choice.passed:
-            reason = reason_against(candidate, choice.shown)
-            found.setdefault((title, reason), []).append(candidate.run.run_id)
-    sentences = []
-    for (title, reason), runs in found.items():
-        ids = list(dict.fromkeys(runs))
-        of = f"the run {ids[0]}" if len(ids) == 1 else f"{len(ids)} runs"
-        cells = "one cell" if len(runs) == 1 else f"{len(runs)} cells"
-        sentences.append(f"{title}: {cells} of {of} ({reason})")
-    return sentences
-
-
-def _add_published(table: Table, suite: Suite, published: Published) -> None:
-    """Rows of the papers' tables that the suite names.
-
-    Figures are matched by the names of columns and averages, or by task and length where a paper's table has those.
-    """
-    for reference in published.tables:
-        for row in table_rows(reference):
-            note = table.note(f"published figures, as printed in {row.source}: {published.note}")
-            values = [
-                *(published_figure(row, suite, column) for column in suite.columns),
-                *(None if average.name is None else row.scores.get(average.name) for average in suite.averages),
-            ]
-            entries = tuple(None if value is None else Entry(value) for value in values)
-            table.rows.append(Row(row.name, f"papers, {row.family}", entries, section_note=note))
+def _paper_names(row: PublishedRow) -> tuple[str, str]:
+    """What a published row may be called by."""
+    return row.name, f"{PAPERS}{row.family}/{row.name}"
 
 
 def published_figure(row: PublishedRow, suite: Suite, column: Column) -> float | None:
     """The figure of a paper for a column; None where it has none."""
-    if column.name is not None and column.name in row.scores:
-        return row.scores[column.name]
-    main = resolve_column(column, suite.protocol).info.metric  # figures by task and length are of the task's metric
-    return row.scores.get((column.task, column.length or 0)) if column.metric == main else None
+    return _figure(row, resolved_column(suite, column))
 
 
-def _mark_best(table: Table) -> None:
-    """Mark the best of each column, among our rows and within each section of published ones."""
-    for section in dict.fromkeys(row.section for row in table.rows):
-        positions = [i for i, row in enumerate(table.rows) if row.section == section]
-        if len(positions) < 2:
-            continue
-        for index, header in enumerate(table.headers):
-            shown = {i: entry.value for i in positions if (entry := table.rows[i].entries[index]) is not None}
-            if not shown:
-                continue
-            best = max(shown.values()) if header.higher_is_better else min(shown.values())
-            for i, value in shown.items():
-                if value == best:
-                    table.rows[i] = _with_best(table.rows[i], index)
-
-
-def _with_best(row: Row, index: int) -> Row:
-    entries = [
-        replace(entry, is_best=True) if i == index and entry is not None else entry
-        for i, entry in enumerate(row.entries)
-    ]
-    return replace(row, entries=tuple(entries))
+def _figure(row: PublishedRow, column: TableColumn) -> float | None:
+    name = column.column.name
+    if name is not None and name in row.scores:
+        return row.scores[name]
+    main = column.task.info.metric  # figures by task and length are of the task's metric
+    return row.scores.get((column.column.task, column.column.length or 0)) if column.column.metric == main else None

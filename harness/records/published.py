@@ -61,6 +61,20 @@ def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
     ]
 
 
+def published_names(folder: Path = PUBLISHED) -> list[str]:
+    """The names of the models of all tables, each once.
+
+    Args:
+        folder: where the files are.
+    """
+    found: dict[str, None] = {}
+    for file in sorted(require(folder).glob("*.yaml")):
+        for table in load_yaml(file).values():
+            if isinstance(table, Mapping) and "columns" in table:
+                found |= dict.fromkeys(name for family in FAMILIES for name in table.get(family, {}))
+    return list(found)
+
+
 def _scores(where: str, columns: Any, figures: Any) -> dict[Key, float]:
     """The figures of a row by column."""
     if not isinstance(columns, Mapping):

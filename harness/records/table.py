@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.records.record import Score
+    from tasks.metrics import Unit
 
 LARGE = 1e6  # from here on a number is written with its power of ten
 
@@ -17,7 +22,12 @@ class Entry:
         high: upper end.
         n: documents that were scored; None for a published figure.
         notes: numbers of notes.
-        is_best: whether it is the best of its column and section.
+        is_best: whether it is the best of its column and section; numbers that read the same share it.
+        is_second: whether it is the next best of at least three.
+        overlaps_best: whether its interval overlaps with that of the best, which it is not.
+        score: as the record has it, in its own unit; None for a published figure and for an average.
+        run_id: the run that it comes from; None likewise.
+        protocol_hash: that run's.
     """
 
     value: float
@@ -26,6 +36,16 @@ class Entry:
     n: int | None = None
     notes: tuple[int, ...] = ()
     is_best: bool = False
+    is_second: bool = False
+    overlaps_best: bool = False
+    score: Score | None = None
+    run_id: str | None = None
+    protocol_hash: str | None = None
+
+    @property
+    def mark(self) -> str | None:
+        """`best`, `second` or None."""
+        return "best" if self.is_best else "second" if self.is_second else None
 
 
 @dataclass(frozen=True)
@@ -33,26 +53,71 @@ class Row:
     """One model.
 
     Attributes:
-        name: of the model.
+        name: of the model, as it is shown.
         section: the heading above it and its neighbours.
         entries: in the order of the columns, None where a cell was not run.
-        section_note: the number of a note about the section.
+        notes: numbers of notes about the row as a whole.
+        model: the name by which it was recorded or published.
+        source: the paper and table of a published row; None for ours.
+        training: the name of the training whose checkpoint it is; None where the name says no step.
+        step: of that training.
     """
 
     name: str
     section: str
     entries: tuple[Entry | None, ...]
-    section_note: int | None = None
+    notes: tuple[int, ...] = ()
+    model: str = ""
+    source: str | None = None
+    training: str | None = None
+    step: float | None = None
+
+    @property
+    def shared_notes(self) -> tuple[int, ...]:
+        """Numbers of notes about the row, or about each of its numbers."""
+        of_numbers = [entry.notes for entry in self.entries if entry is not None]
+        shared = set.intersection(*map(set, of_numbers)) if of_numbers else set()
+        return tuple(sorted(shared | set(self.notes)))
+
+    def notes_at(self, entry: Entry) -> tuple[int, ...]:
+        """Numbers of notes that stand at a number of this row, because they are not about the whole row."""
+        return tuple(number for number in entry.notes if number not in self.shared_notes)
 
 
 @dataclass(frozen=True)
 class Header:
-    """A column: `group` is the heading above `label`; `decimals` and `higher_is_better` say how its numbers read."""
+    """A column.
+
+    Attributes:
+        group: the heading above `label`.
+        label: what the column is called below it.
+        decimals: of its numbers.
+        higher_is_better: which way is better.
+        key: its name for programs, such as `niah_single_1@1024`; no two columns have one.
+        also: further names by which a person can mean it.
+        unit: of its numbers as records have them; a share is shown in percent.
+        task: whose numbers they are; None for an average.
+        length: the task's, in tokens.
+        metric: by which it is scored.
+        average_of: the names of the columns that it is the mean of.
+    """
 
     group: str
     label: str
     decimals: int
     higher_is_better: bool
+    key: str = ""
+    also: tuple[str, ...] = ()
+    unit: Unit = "share"
+    task: str | None = None
+    length: int | None = None
+    metric: str | None = None
+    average_of: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The heading and the label in one line."""
+        return f"{self.group} {self.label}"
 
     def number(self, value: float) -> str:
         """A value of this column as text; perplexities above ten lose decimals that nobody compares."""
@@ -69,6 +134,25 @@ class Header:
         return f"{self.number(low)}–{self.number(high)}"
 
 
+@dataclass(frozen=True)
+class Section:
+    """Rows below one heading.
+
+    Attributes:
+        title: the heading.
+        notes: numbers of notes about each of its rows.
+        rows: at least one.
+    """
+
+    title: str
+    notes: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    def notes_at(self, row: Row) -> tuple[int, ...]:
+        """Numbers of notes that stand at a row, because they are not about the whole section."""
+        return tuple(number for number in row.shared_notes if number not in self.notes)
+
+
 @dataclass
 class Table:
     """A leaderboard, ready to be drawn.
@@ -79,8 +163,11 @@ class Table:
         headers: the columns.
         rows: the models, those of one section one after the other.
         notes: numbered from 1.
+        overlaps: of each section, in how many columns the best is not apart from others by its interval.
+        incomplete: a model and the columns for want of which it has no average.
         passed: what was passed over, one sentence each.
         missing: a model and the tasks that it was not asked, for want of their rows in a package.
+        unplaced: a model and what it was asked for this suite that is no column of it now.
     """
 
     title: str
@@ -88,11 +175,45 @@ class Table:
     headers: tuple[Header, ...]
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> int:
         """The number of a note; the same text is written once."""
         if text not in self.notes:
             self.notes.append(text)
         return self.notes.index(text) + 1
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any number has an interval."""
+        return any(entry is not None and entry.low is not None for row in self.rows for entry in row.entries)
+
+    def sections(self) -> list[Section]:
+        """The rows below their headings; a note about each of several rows is one of the section."""
+        found: list[Section] = []
+        for title in dict.fromkeys(row.section for row in self.rows):
+            rows = tuple(row for row in self.rows if row.section == title)
+            shared = set.intersection(*(set(row.shared_notes) for row in rows)) if len(rows) > 1 else set()
+            found.append(Section(title, tuple(sorted(shared)), rows))
+        return found
+
+    def remarks(self) -> list[str]:
+        """What is said below the numbered notes, one sentence each."""
+        return [
+            *self.overlaps,
+            *(f"No average: {sentence}" for sentence in self.incomplete),
+            *(f"Not run, no package has the rows: {sentence}" for sentence in self.missing),
+            *(f"No column of this table: {sentence}" for sentence in self.unplaced),
+            *(f"Passed over: {sentence}" for sentence in self.passed),
+        ]
+
+    def legend(self) -> list[str]:
+        """What marks and dashes mean, of those that the table has."""
+        marks = {entry.mark for row in self.rows for entry in row.entries if entry is not None}
+        best = "bold is the best of its group" + (", underlined the second" if "second" in marks else "")
+        dash = any(entry is None for row in self.rows for entry in row.entries)
+        return [*([f"{best} (ties share)"] if "best" in marks else []), *(["— was not run"] if dash else [])]

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from harness.errors import UserError
 from harness.records.table import Table
+
+
+class Writer(Protocol):
+    """What makes the text of a table."""
+
+    def __call__(self, table: Table, intervals: bool = False) -> str:
+        """Make the text.
+
+        Args:
+            table: the leaderboard.
+            intervals: whether a table of intervals follows, in a format that has none beside its numbers.
+        """
 
 
 @dataclass(frozen=True)
@@ -20,25 +33,53 @@ class Format:
     """
 
     endings: tuple[str, ...]
-    write: Callable[[Table], str]
+    write: Writer
 
 
-def _terminal(table: Table) -> str:
+def _terminal(table: Table, intervals: bool = False) -> str:  # noqa: ARG001
     from harness.show.terminal import to_text
 
     return to_text(table)
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: Table, intervals: bool = False) -> str:
     from harness.show.markdown import to_markdown
 
-    return to_markdown(table)
+    return to_markdown(table, intervals)
+
+
+def _latex(table: Table, intervals: bool = False) -> str:
+    from harness.show.latex import to_latex
+
+    return to_latex(table, intervals)
+
+
+def _html(table: Table, intervals: bool = False) -> str:  # noqa: ARG001
+    from harness.show.html import to_html
+
+    return to_html(table)
+
+
+def _csv(table: Table, intervals: bool = False) -> str:  # noqa: ARG001
+    from harness.show.data import to_csv
+
+    return to_csv(table)
+
+
+def _json(table: Table, intervals: bool = False) -> str:  # noqa: ARG001
+    from harness.show.data import to_json
+
+    return to_json(table)
 
 
 DEFAULT = "terminal"
 FORMATS = {
     "terminal": Format((".txt",), _terminal),
     "markdown": Format((".md", ".markdown"), _markdown),
+    "latex": Format((".tex",), _latex),
+    "html": Format((".html", ".htm"), _html),
+    "csv": Format((".csv",), _csv),
+    "json": Format((".json",), _json),
 }
 
 

@@ -1,43 +1,154 @@
-"""A leaderboard as GitHub Markdown."""
+"""A leaderboard as GitHub Markdown: narrow enough to be read there without scrolling.
+
+The columns of one group (a task at several lengths) share a cell, so that a number takes no border and no padding of
+its own; figure spaces, as wide as a digit, keep such numbers below each other. Intervals are a second table.
+"""
 
 from __future__ import annotations
 
-from harness.records.table import Entry, Header, Table
+import re
+from collections.abc import Sequence
+
+from harness.records.table import Entry, Header, Row, Table
+from harness.show.intervals import Intervals, interval_parts, name_of
+from harness.show.parts import groups_of, parts_of
 from harness.show.plain import markdown
 
+ROOM = 830.0  # pixels of a page on GitHub, beside its side bar
+PADDING = 26.0  # of a cell
+LONGEST = 250.0  # of a name; a longer one makes a line of its table scroll, not all parts narrow
+DIGIT, NARROW, LETTER = 9.0, 4.8, 9.0  # pixels of a digit, of a point or space, of any other letter
+FIGURE, POINT, APART = "\u2007", "\u2008", "\u00a0\u00a0"
+"""Spaces as wide as a digit and as a point, and what stands between two numbers."""
+MODELS = 4
+"""Models beside each other in a table of intervals."""
 
-def to_markdown(table: Table) -> str:
-    """One table with its notes below; the best of a section is bold, a cell that was not run is —."""
-    if not table.headers:
+
+def to_markdown(table: Table, intervals: bool = False) -> str:
+    """One table, in parts where it is too wide, with its notes below.
+
+    Args:
+        table: the leaderboard.
+        intervals: whether a table of intervals follows.
+    """
+    if not table.headers or not table.rows:
         return "No results yet.\n"
-    titles = [f"{markdown(header.group)}<br>{_label(header)}" for header in table.headers]
+    names = [row.name for row in table.rows] + [section.title for section in table.sections()]
+    room = ROOM - PADDING - min(max(map(_pixels, names)), LONGEST)
+    parts = [_part(table, indices) for indices in parts_of(table.headers, _widths(table), room)]
+    legend = "; ".join(table.legend())
+    lines = [f"{legend[0].upper()}{legend[1:]}."] if legend else []
+    lines += [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
+    lines += [markdown(sentence) for sentence in table.remarks()]
+    blocks = [*parts, *(["  \n".join(lines)] if lines else [])]
+    if intervals and (found := interval_parts(table, MODELS)):
+        blocks += [f"{found[0].caption()}:", *map(_intervals, found)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _part(table: Table, indices: Sequence[int]) -> str:
+    """The lines of one part of the table."""
+    groups = groups_of(table.headers, indices)
+    titles = [_title(table, group, below) for group, below in groups.items()]
     lines = [f"| model | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
-    section = None
-    for row in table.rows:
-        if row.section != section:
-            section = row.section
-            mark = f" [{row.section_note}]" if row.section_note else ""
-            lines.append(f"| *{markdown(section)}*{mark} |" + " |" * len(titles))
-        cells = [_cell(header, entry) for header, entry in zip(table.headers, row.entries, strict=True)]
-        lines.append(f"| {markdown(row.name)} | {' | '.join(cells)} |")
-    notes = [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
-    notes += [f"Not run, no package has the rows: {markdown(sentence)}" for sentence in table.missing]
-    notes += [f"Passed over: {markdown(sentence)}" for sentence in table.passed]
-    legend = "Our cells: score, 95 % interval, number of documents; — was not run."
-    return "\n".join([*lines, "", "  \n".join([legend, *notes])]) + "\n"
+    for section in table.sections():
+        shown = [row for row in section.rows if any(row.entries[i] is not None for i in indices)]
+        if not shown:
+            continue
+        lines.append(f"| *{markdown(section.title)}*{_numbers(section.notes)} |" + " |" * len(titles))
+        for row in shown:
+            cells = [_cell(table, row, below) for below in groups.values()]
+            name = f"{markdown(row.name)}{_numbers(section.notes_at(row))}"
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _title(table: Table, group: str, below: Sequence[int]) -> str:
+    """The heading of a group, with the labels of its columns where its numbers stand."""
+    labels = []
+    for index in below:
+        label = _label(table.headers[index])
+        digits, _ = _digits(table, index)
+        labels.append(FIGURE * (digits - len(label) if len(below) > 1 else 0) + markdown(label))
+    return f"{markdown(group)}<br>{APART.join(labels)}"
 
 
 def _label(header: Header) -> str:
-    return markdown(header.label) + ("" if header.higher_is_better else " ↓")
+    return header.label + ("" if header.higher_is_better else " ↓")
 
 
-def _cell(header: Header, entry: Entry | None) -> str:
+def _cell(table: Table, row: Row, below: Sequence[int]) -> str:
+    return APART.join(_number(table, row, index, is_alone=len(below) == 1) for index in below)
+
+
+def _number(table: Table, row: Row, index: int, is_alone: bool) -> str:
+    """One number with its marks, as wide as the others of its column where it shares its cell."""
+    entry = row.entries[index]
+    text = _text(table.headers[index], entry, is_alone)
+    digits, points = (0, 0) if is_alone else _digits(table, index)
+    before = FIGURE * (digits - _count(text)) + POINT * (points - text.count("."))
+    if entry is None:
+        return before + text
+    return before + _marked(entry, text) + _numbers(row.notes_at(entry))
+
+
+def _text(header: Header, entry: Entry | None, is_alone: bool) -> str:
+    """A number as text; 100.0 % among others is 100, which no other number reads as."""
     if entry is None:
         return "—"
-    value = header.number(entry.value)
-    text = f"**{value}**" if entry.is_best else value
-    text += "".join(f"[{number}]" for number in entry.notes)
-    if entry.n is None:
-        return text
-    interval = "" if entry.low is None or entry.high is None else f"{header.interval(entry.low, entry.high)}, "
-    return f"{text} <sub>{interval}n={entry.n}</sub>"
+    text = header.number(entry.value)
+    return "100" if text == "100.0" and header.unit == "share" and not is_alone else text
+
+
+def _marked(entry: Entry, text: str) -> str:
+    return f"**{text}**" if entry.is_best else f"<ins>{text}</ins>" if entry.is_second else text
+
+
+def _numbers(notes: Sequence[int]) -> str:
+    return " " + "".join(f"[{number}]" for number in notes) if notes else ""
+
+
+def _digits(table: Table, index: int) -> tuple[int, int]:
+    """The most digits and points that a number of a column has."""
+    texts = [_text(table.headers[index], row.entries[index], is_alone=False) for row in table.rows]
+    return max(map(_count, texts)), max(text.count(".") for text in texts)
+
+
+def _count(text: str) -> int:
+    """The digits of a number; a dash is as wide as two."""
+    return 2 if text == "—" else sum(letter.isdigit() for letter in text)
+
+
+def _widths(table: Table) -> list[float]:
+    """The pixels of each column, the first of a group with the padding and its share of the heading."""
+    widths = []
+    groups = groups_of(table.headers, range(len(table.headers)))
+    for index, header in enumerate(table.headers):
+        below = groups[header.group]
+        digits, points = _digits(table, index)
+        notes = max(len(_numbers(row.notes_at(e))) if (e := row.entries[index]) else 0 for row in table.rows)
+        number = digits * DIGIT + points * NARROW + notes * LETTER
+        widths.append(
+            max(number, _pixels(_label(header)), _pixels(header.group) / len(below))
+            + (PADDING if index == below[0] else _pixels(APART))
+        )
+    return widths
+
+
+def _pixels(text: str) -> float:
+    """About the width of a text in the letters of a browser."""
+    return sum(NARROW if re.match(r"[\s.,:;|il'()\[\]]", letter) else LETTER for letter in text)
+
+
+def _intervals(part: Intervals) -> str:
+    """The lines of a part of the table of intervals."""
+    lines = [f"| | {' | '.join(markdown(name_of(row)) for row in part.rows)} |", "| --- |" + " ---: |" * len(part.rows)]
+    for header, entries in part.lines():
+        cells = [
+            "—"
+            if entry is None
+            else f"{_marked(entry, header.number(entry.value))} {part.behind(header, entry)}".rstrip()
+            for entry in entries
+        ]
+        lines.append(f"| {markdown(header.group)} {markdown(_label(header))} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ MARKUP = re.compile(r"[\\`*\[\]<>|&~#!]|(?<!\w)_|_(?!\w)")
 
 def plain(text: str) -> str:
     r"""Write what moves a cursor, ends a line, reorders or hides text as its code, such as `\x1b`."""
-    return "".join(_code(letter) if unicodedata.category(letter) in UNSEEN else letter for letter in text)
+    return "".join(code(letter) if category(letter) in UNSEEN else letter for letter in text)
 
 
 def markdown(text: str) -> str:
@@ -19,7 +19,13 @@ def markdown(text: str) -> str:
     return MARKUP.sub(_as_entity, plain(text))
 
 
-def _code(letter: str) -> str:
+def category(letter: str) -> str:
+    """The category of a character in Unicode, such as `Cc` of control characters."""
+    return unicodedata.category(letter)
+
+
+def code(letter: str) -> str:
+    r"""A character as its number in Unicode, such as `\x1b`."""
     number = ord(letter)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,7 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from basis.program import as_called
-from harness.records.table import Entry, Header, Table
+from harness.records.table import Entry, Header, Row, Table
+from harness.show.parts import parts_of
 from harness.show.plain import plain
 
 NAME_WIDTH = 20
@@ -26,18 +27,18 @@ def print_table(table: Table, console: Console) -> None:
     if not table.rows:
         console.print(as_called("no results yet; make some with `python run_eval.py run CHECKPOINT`"))
         return
-    for indices in _pages(table.headers, console.width):
+    for indices in parts_of(table.headers, _widths(table.headers), console.width - NAME_WIDTH - 1):
         console.print()
         console.print(_group_line(table, indices))
         console.print(_page(table, indices))
     console.print()
-    console.print("our cells: score, 95 % interval, number of documents; — was not run", style="dim")
+    legend = [*(["score, 95 % interval, number of documents"] if table.has_intervals else []), *table.legend()]
+    if legend:
+        console.print("; ".join(legend), style="dim")
     for number, note in enumerate(table.notes, start=1):
         console.print(Text(f"{_marks((number,))} {plain(note)}", style="dim"))
-    for sentence in table.missing:
-        console.print(Text(f"not run, no package has the rows: {plain(sentence)}", style="dim"))
-    for sentence in table.passed:
-        console.print(Text(f"passed over: {plain(sentence)}", style="dim"))
+    for sentence in table.remarks():
+        console.print(Text(plain(sentence), style="dim"))
 
 
 def to_text(table: Table, width: int = 160) -> str:
@@ -45,29 +46,6 @@ def to_text(table: Table, width: int = 160) -> str:
     console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
     print_table(table, console)
     return console.export_text()
-
-
-def _pages(headers: tuple[Header, ...], width: int) -> Iterator[list[int]]:
-    """Indices of columns for each part of the table; a group is only cut when it alone does not fit."""
-    room = width - NAME_WIDTH - 1
-    widths = _widths(headers)
-    groups: dict[str, list[int]] = {}
-    for index, header in enumerate(headers):
-        groups.setdefault(header.group, []).append(index)
-    page: list[int] = []
-    used = 0
-    for indices in groups.values():
-        if page and used + sum(widths[i] for i in indices) > room:
-            yield page
-            page, used = [], 0
-        for index in indices:
-            if page and used + widths[index] > room:
-                yield page
-                page, used = [], 0
-            page = [*page, index]
-            used += widths[index]
-    if page:
-        yield page
 
 
 def _widths(headers: tuple[Header, ...]) -> list[int]:
@@ -107,29 +85,39 @@ def _page(table: Table, indices: list[int]) -> RichTable:
     widths = _widths(table.headers)
     for index in indices:
         drawn.add_column(Text(_label(table.headers[index])), justify="right", no_wrap=True, width=widths[index] - 1)
-    section = None
-    for row in table.rows:
-        if all(row.entries[i] is None for i in indices):
+    for position, section in enumerate(table.sections()):
+        rows = [row for row in section.rows if any(row.entries[i] is not None for i in indices)]
+        if not rows:
             continue  # nothing of it in this part of the table
-        if row.section != section:
-            if section is not None:
-                drawn.add_section()
-            title = plain(row.section) + (f" {_marks((row.section_note,))}" if row.section_note else "")
-            drawn.add_row(Text(title, style="italic dim"))
-            section = row.section
-        drawn.add_row(Text(plain(row.name)), *(_cell(table.headers[i], row.entries[i]) for i in indices))
-        if any((entry := row.entries[i]) is not None and entry.n is not None for i in indices):
-            drawn.add_row("", *(_interval(table.headers[i], row.entries[i]) for i in indices))
-            drawn.add_row("", *(_count(row.entries[i]) for i in indices))
+        if position:
+            drawn.add_section()
+        drawn.add_row(_named(section.title, section.notes, "italic dim"))
+        for row in rows:
+            _add_row(drawn, table, row, indices, section.notes_at(row))
     return drawn
 
 
-def _cell(header: Header, entry: Entry | None) -> Text:
+def _add_row(drawn: RichTable, table: Table, row: Row, indices: list[int], notes: Sequence[int]) -> None:
+    """A model's numbers, and below them intervals and documents where there are any."""
+    pairs = [(table.headers[i], row.entries[i]) for i in indices]
+    marks = [() if entry is None else row.notes_at(entry) for _, entry in pairs]
+    cells = [_cell(header, entry, notes) for (header, entry), notes in zip(pairs, marks, strict=True)]
+    drawn.add_row(_named(row.name, notes), *cells)
+    if any(entry is not None and entry.n is not None for _, entry in pairs):
+        drawn.add_row("", *(_interval(header, entry) for header, entry in pairs))
+        drawn.add_row("", *(_count(entry) for _, entry in pairs))
+
+
+def _named(name: str, notes: Sequence[int], style: str = "") -> Text:
+    text = Text(plain(name), style=style)
+    return text.append(f" {_marks(notes)}", style="dim") if notes else text
+
+
+def _cell(header: Header, entry: Entry | None, notes: Sequence[int]) -> Text:
     if entry is None:
         return Text("—", style="dim")
-    text = Text(header.number(entry.value), style="bold" if entry.is_best else "")
-    text.append(_marks(entry.notes), style="dim")
-    return text
+    text = Text(header.number(entry.value), style="bold" if entry.is_best else "underline" if entry.is_second else "")
+    return text.append(_marks(notes), style="dim not underline")
 
 
 def _interval(header: Header, entry: Entry | None) -> Text:
@@ -142,6 +130,6 @@ def _count(entry: Entry | None) -> Text:
     return Text("" if entry is None or entry.n is None else f"n={entry.n}", style="dim")
 
 
-def _marks(notes: tuple[int, ...]) -> str:
+def _marks(notes: Sequence[int]) -> str:
     """Superscripts: ¹ for note 1, ¹ ² for two notes."""
     return " ".join(str(number).translate(SUPERSCRIPTS) for number in notes)

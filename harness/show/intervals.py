@@ -1,0 +1,64 @@
+"""The intervals of a table's numbers as a second table: a line a column, a column a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.records.table import Entry, Header, Row, Table
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """A part of such a table.
+
+    Attributes:
+        rows: the models of this part.
+        headers: the columns in which any of all models has an interval.
+        indices: their positions in the entries of a row.
+        same_n: the number of documents, where it is the same for all numbers of all parts.
+    """
+
+    rows: tuple[Row, ...]
+    headers: tuple[Header, ...]
+    indices: tuple[int, ...]
+    same_n: int | None
+
+    def lines(self) -> Iterator[tuple[Header, tuple[Entry | None, ...]]]:
+        """Each column with the numbers of the models."""
+        for header, index in zip(self.headers, self.indices, strict=True):
+            yield header, tuple(row.entries[index] for row in self.rows)
+
+    def behind(self, header: Header, entry: Entry) -> str:
+        """What stands behind a number: its interval, and how many documents unless that is said once."""
+        said = []
+        if entry.low is not None and entry.high is not None:
+            said.append(f"{header.number(entry.low)}–{header.number(entry.high)}")
+        if self.same_n is None and entry.n is not None:
+            said.append(f"n={entry.n:,}")
+        return f"({', '.join(said)})" if said else ""
+
+    def caption(self) -> str:
+        """What the numbers are, in one sentence."""
+        return "95 % intervals" + (f", {self.same_n:,} documents in every cell" if self.same_n is not None else "")
+
+
+def name_of(row: Row) -> str:
+    """What a model is called apart from its section."""
+    return row.name if row.step is None else row.model
+
+
+def interval_parts(table: Table, models: int) -> list[Intervals]:
+    """The intervals of a table in parts of at most so many models; none where no number has an interval."""
+    indices = tuple(
+        index
+        for index in range(len(table.headers))
+        if any((entry := row.entries[index]) is not None and entry.low is not None for row in table.rows)
+    )
+    rows = [row for row in table.rows if any((entry := row.entries[i]) is not None and entry.n for i in indices)]
+    counts = {entry.n for row in rows for i in indices if (entry := row.entries[i]) is not None}
+    same = counts.pop() if len(counts) == 1 else None
+    headers = tuple(table.headers[i] for i in indices)
+    return [
+        Intervals(tuple(rows[first : first + models]), headers, indices, same) for first in range(0, len(rows), models)
+    ]
