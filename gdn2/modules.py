@@ -164,6 +164,10 @@ def rotate_halves(x: Tensor, angle: Tensor) -> Tensor:
 
     Channel i is paired with channel i + d/2.
     """
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    return turn_halves(x, angle.cos().to(x.dtype), angle.sin().to(x.dtype))
+
+
+def turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `rotate_halves`, by the cosines and sines of the angles, in the dtype of x."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

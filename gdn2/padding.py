@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +78,7 @@ class Positions:
     count: Tensor
     start: Tensor
     padded: bool
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def after(lengths: Tensor, num_tokens: int, padding: Padding | None) -> Positions:
@@ -87,10 +90,31 @@ class Positions:
         index = (lengths[:, None] + offsets).clamp(min=0)
         return Positions(index, lengths, padding.lengths, padding.ends - padding.lengths, True)
 
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once a forward: layers that ask with the same key share it."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    @property
+    def is_step(self) -> bool:
+        """Whether each row has one new token."""
+        return self.index.shape[1] == 1 and not self.padded
+
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest row after this forward. Waits for the device."""
-        return int((self.before + self.count).max())
+        return int((self.before + self.count).max()) if len(self.before) else 0
+
+    @cached_property
+    def shortest(self) -> int:
+        """Tokens of the shortest row after this forward. Waits for the device."""
+        return int((self.before + self.count).min()) if len(self.before) else 0
+
+    @cached_property
+    def first(self) -> bool:
+        """Whether all texts begin with this forward. Waits for the device."""
+        return not bool(self.before.any())
 
     @cached_property
     def aligned(self) -> bool:

@@ -7,7 +7,7 @@ R rank, A angles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -15,6 +15,11 @@ from torch import Tensor
 
 LENGTHS = "lengths"
 GROWING = ("keys", "values", "latents")  # the fields of a layer that have a slot for every token
+RINGS = ("window_keys", "window_values")  # those that have one for each of the last tokens
+SLOTTED = (*GROWING, *RINGS)  # where a new token changes its slot and nothing else
+
+Place = tuple["RecurrentState", int]
+"""A state and one of its rows."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class LayerState:
         matrix: the operator's state [B, H, K, V], at least float32.
         conv: the last inputs of the convolution [B, W - 1, C], zeros where a text is shorter.
         keys, values: of full attention [B, S, H, d]: the token at position p is in slot p, and S is the length of the
-            longest row. Slots behind a row's end are 0.
+            longest row, or more where there is room for tokens to come. Slots behind a row's end are 0.
         latents: of latent attention [B, S, C]: what keys and values are made of, in slots as those of `keys`.
         window_keys, window_values: of attention to a window of S tokens, a ring buffer [B, S, H, d]: the token at
             position p is in slot p modulo S. Slots that no token has taken yet are 0.
@@ -48,26 +53,6 @@ class LayerState:
         """The tensors that are there, by field name."""
         found = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: tensor for name, tensor in found if tensor is not None}
-
-    def select(self, rows: Tensor, slots: int | None = None) -> LayerState:
-        """The given rows; of full attention the first `slots` slots, which is what the longest of them needs."""
-        tensors = {name: tensor[:, :slots] if name in GROWING else tensor for name, tensor in self.tensors().items()}
-        return LayerState(**{name: tensor.index_select(0, rows) for name, tensor in tensors.items()})
-
-    @staticmethod
-    def concat(parts: Sequence[LayerState]) -> LayerState:
-        """The rows of all parts; rows of full attention get as many slots as the longest has."""
-        names = [tuple(part.tensors()) for part in parts]
-        if len(set(names)) != 1:
-            raise ValueError(f"states of different models cannot be joined: a layer holds {names[0]} and {names[-1]}")
-        joined = {}
-        for name in names[0]:
-            tensors = [part.tensors()[name] for part in parts]
-            if name in GROWING:
-                slots = max(tensor.shape[1] for tensor in tensors)
-                tensors = [_with_slots(tensor, slots) for tensor in tensors]
-            joined[name] = torch.cat(tensors)
-        return LayerState(**joined)
 
 
 class RecurrentState:
@@ -110,7 +95,7 @@ class RecurrentState:
 
     def tensors(self) -> list[Tensor]:
         """Every tensor of the state."""
-        return list(self.to_tensors().values())
+        return [self.lengths, *(tensor for layer in self.layers for tensor in layer.tensors().values())]
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The state as named tensors, "lengths" and "layers.N.FIELD", as a safetensors file takes them."""
@@ -146,16 +131,20 @@ class RecurrentState:
 
     def select(self, rows: Tensor | Sequence[int]) -> RecurrentState:
         """The given rows, in the given order; a row may be taken more than once."""
-        rows = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
-        lengths = self.lengths.index_select(0, rows)
-        slots = int(lengths.max()) if self.grows and len(lengths) else None
-        return RecurrentState([layer.select(rows, slots) for layer in self.layers], lengths)
+        chosen = torch.as_tensor(rows, dtype=torch.long).tolist()
+        return RecurrentState.gather([(self, row) for row in chosen]) if chosen else self.rows(0, 0)
+
+    def rows(self, start: int, end: int) -> RecurrentState:
+        """A view of the rows from `start` to before `end`, not a copy."""
+        part = slice(start, end)
+        layers = [LayerState(**{name: x[part] for name, x in layer.tensors().items()}) for layer in self.layers]
+        return RecurrentState(layers, self.lengths[part])
 
     def fork(self, copies: int) -> RecurrentState:
         """Each row `copies` times, copies of a row next to each other: one context, many continuations."""
         if copies < 1:
             raise ValueError(f"copies must be at least 1, got {copies}")
-        return self.select(torch.arange(self.batch_size, device=self.lengths.device).repeat_interleave(copies))
+        return self.select([row for row in range(self.batch_size) for _ in range(copies)])
 
     @staticmethod
     def concat(states: Sequence[RecurrentState]) -> RecurrentState:
@@ -164,12 +153,44 @@ class RecurrentState:
         Raises:
             ValueError: no state, or states of different models.
         """
-        if not states:
-            raise ValueError("concat needs at least one state")
-        if len({len(state.layers) for state in states}) != 1:
-            raise ValueError("states of different models cannot be joined: their numbers of layers differ")
-        layers = [LayerState.concat(parts) for parts in zip(*(state.layers for state in states), strict=True)]
-        return RecurrentState(layers, torch.cat([state.lengths for state in states]))
+        return RecurrentState.gather([(state, row) for state in states for row in range(state.batch_size)])
+
+    @staticmethod
+    def gather(
+        places: Sequence[Place], *, slots: int = 0, device: torch.device | None = None, leave: Container[str] = ()
+    ) -> RecurrentState:
+        """Copy rows of states of one model, which may be of different lengths, into one.
+
+        Args:
+            places: the rows, in their order.
+            slots: full attention gets at least so many; as many as the longest row needs in any case.
+            device: where they come to lie; where the first state is by default.
+            leave: fields of layers that are not copied.
+
+        Raises:
+            ValueError: no rows, or states of different models.
+        """
+        parts = parts_of(places)
+        device = device or places[0][0].lengths.device
+        lengths = torch.empty(len(places), dtype=torch.long, device=device)
+        for part in parts:
+            part.copy(part.state.lengths, lengths)
+        first = places[0][0]
+        if first.grows:
+            slots = max(slots, int(lengths.max()))
+        layers = []
+        for index, layer in enumerate(first.layers):
+            tensors = {}
+            for name, tensor in layer.tensors().items():
+                if name in leave:
+                    continue
+                grows = name in GROWING
+                shape = (len(places), *((slots, *tensor.shape[2:]) if grows else tensor.shape[1:]))
+                tensors[name] = (tensor.new_zeros if grows else tensor.new_empty)(shape, device=device)
+                for part in parts:
+                    part.copy(part.state.layers[index].tensors()[name], tensors[name], grows=grows)
+            layers.append(LayerState(**tensors))
+        return RecurrentState(layers, lengths)
 
     def to(self, device: torch.device | str) -> RecurrentState:
         """Copy the state to a device."""
@@ -183,8 +204,57 @@ class RecurrentState:
         return int(self.lengths.max()) if self.batch_size else 0
 
 
-def _with_slots(tensor: Tensor, slots: int) -> Tensor:
-    missing = slots - tensor.shape[1]
-    if not missing:
-        return tensor
-    return torch.cat([tensor, tensor.new_zeros(tensor.shape[0], missing, *tensor.shape[2:])], dim=1)
+@dataclass
+class StateRows:
+    """Rows of one state on their way into other memory.
+
+    Attributes:
+        state: where they come from.
+        rows: their numbers in it.
+        targets: the rows that they become.
+    """
+
+    state: RecurrentState
+    rows: list[int]
+    targets: list[int]
+
+    def copy(self, source: Tensor, memory: Tensor, *, grows: bool = False) -> None:
+        """Copy the rows of one of the state's tensors into memory; as many slots as both have, if it `grows`."""
+        if grows:
+            slots = min(source.shape[1], memory.shape[1])
+            source, memory = source[:, :slots], memory[:, :slots]
+        rows, targets = _span(self.rows), _span(self.targets)
+        taken = source[torch.tensor(self.rows, device=source.device) if rows is None else rows]
+        if targets is None:
+            memory.index_copy_(0, torch.tensor(self.targets, device=memory.device), taken.to(memory.device))
+        else:
+            memory[targets].copy_(taken)
+
+
+def parts_of(places: Sequence[Place]) -> list[StateRows]:
+    """Rows by the states that they come from.
+
+    Raises:
+        ValueError: no rows, or states of different models.
+    """
+    if not places:
+        raise ValueError("a state needs at least one row")
+    parts: dict[int, StateRows] = {}
+    for target, (state, row) in enumerate(places):
+        part = parts.setdefault(id(state), StateRows(state, [], []))
+        part.rows.append(row)
+        part.targets.append(target)
+    first = places[0][0]
+    for part in parts.values():
+        if len(part.state.layers) != len(first.layers):
+            raise ValueError("states of different models cannot be joined: their numbers of layers differ")
+        for ours, others in zip(first.layers, part.state.layers, strict=True):
+            if ours.tensors().keys() != others.tensors().keys():
+                names = f"{tuple(ours.tensors())} and {tuple(others.tensors())}"
+                raise ValueError(f"states of different models cannot be joined: a layer holds {names}")
+    return list(parts.values())
+
+
+def _span(rows: list[int]) -> slice | None:
+    """Rows that follow one another, as a slice."""
+    return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else None

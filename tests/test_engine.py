@@ -13,7 +13,8 @@ import pytest
 import torch
 from fakes import mixer_config, small_model, small_tokenizer
 
-from gdn2 import GDN2ForCausalLM, RecurrentState
+from gdn2 import GDN2ForCausalLM
+from gdn2.decoding import Decoding
 from harness.engine import scorer as scoring
 from harness.engine import snapshot
 from harness.engine import units as planning
@@ -244,10 +245,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 def test_memory_that_fails_beside_a_step_is_an_error_with_the_way_out(
     model: GDN2ForCausalLM, stop_rule: StopRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: Any) -> object:
+    def failing(*_: Any, **__: Any) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 284.00 MiB")
 
-    monkeypatch.setattr(RecurrentState, "select", failing)
+    monkeypatch.setattr(Decoding, "arrange", failing)
     with pytest.raises(UserError, match=r"out of memory with 64 rows of 8192 .* smaller --batch-size \(say 32\)"):
         engine(model, stop_rule, LIMITS[0]).generate(generate_requests(2, model), lambda *_: None)
 
@@ -312,7 +313,7 @@ def test_what_is_under_way_of_another_model_or_damaged_is_not_taken_up(
     model: GDN2ForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.safetensors"
-    ready = Ready([0], torch.zeros(1, 32), model.model.empty_state(1))
+    ready = Ready.of([0], torch.zeros(1, 32), model.model.empty_state(1))
     monkeypatch.setattr(snapshot, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(snapshot, "SHARE", 1e9)
     mine = snapshot.Snapshots(path, "me", {0: "key", 1: "done"})
@@ -344,7 +345,7 @@ def test_each_prompt_is_kept_once_before_it_goes_on(
 
     def rows(*numbers: int) -> Ready:
         hidden = torch.tensor(numbers, dtype=torch.float64)[:, None].expand(-1, 32)
-        return Ready(list(numbers), hidden, model.model.empty_state(len(numbers)))
+        return Ready.of(list(numbers), hidden, model.model.empty_state(len(numbers)))
 
     def kept(parts: list[Ready], ids: dict[int, list[int]]) -> tuple[int, dict[int, float]]:
         mine.save_if_due(parts, ids)

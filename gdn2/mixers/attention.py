@@ -13,11 +13,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer
-from gdn2.modules import RMSNorm, rotate_halves, wide
+from gdn2.mixers.slots import attend_newest, with_newest, with_tokens
+from gdn2.modules import RMSNorm, turn_halves, wide
 from gdn2.padding import Padding, Positions
 from gdn2.state import LayerState
 
 MASK_ELEMENTS = 1 << 24  # queries are taken in pieces, so that a mask has at most that many elements
+LEAST_PIECE = 64  # queries of a piece in front of a smaller window
 
 
 class Attention(Mixer):
@@ -38,6 +40,7 @@ class Attention(Mixer):
         self.head_dim: int = config.attention_head_dim  # type: ignore[assignment]
         self.theta, self.llama3, self.condense = config.rope_theta, config.rope_llama3, config.condense_ratio
         self.rotated = int(self.head_dim * config.rope_fraction)
+        self.rotation = (self.theta, self.condense, self.rotated, *sorted((self.llama3 or {}).items()))
         self.q_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
@@ -65,19 +68,18 @@ class Attention(Mixer):
         assert state.keys is not None
         assert state.values is not None
         q, k, v = self.project(x, positions)
-        if positions.aligned:
-            keys, values = torch.cat([state.keys, k], dim=1), torch.cat([state.values, v], dim=1)
+        keys, values = with_tokens(state.keys, k, positions), with_tokens(state.values, v, positions)
+        if positions.is_step:
+            o = attend_newest(q, keys, values, positions, self.scale)
+        elif positions.first and positions.aligned:
+            o = _attend(q, k, v, None, self.scale)
         else:
-            taken = newest_tokens(positions, positions.longest, state.keys.shape[1])
-            keys, values = fill(state.keys, k, taken), fill(state.values, v, taken)
-        if positions.aligned and not state.keys.shape[1]:
-            o = _attend(q, keys, values, None, self.scale)
-        else:
-            slots = torch.arange(keys.shape[1], device=x.device)
+            S = positions.longest
+            slots = torch.arange(S, device=x.device)
             parts = []
-            for piece in pieces(q.shape[0], q.shape[1], keys.shape[1]):
+            for piece in pieces(q.shape[0], q.shape[1], S):
                 visible = slots <= positions.index[:, piece, None]
-                parts.append(_attend(q[:, piece], keys, values, visible, self.scale))
+                parts.append(_attend(q[:, piece], keys[:, :S], values[:, :S], visible, self.scale))
             o = torch.cat(parts, dim=1)
         return self.gate_and_project(o, x), LayerState(keys=keys, values=values)
 
@@ -92,8 +94,13 @@ class Attention(Mixer):
             q, k = self.q_norm(q), self.k_norm(k)  # type: ignore[misc]
         if self.theta is None:
             return q, k, v
-        angle = positions.index[..., None, None] * self.frequencies(self.theta, wide(x[:0]))
-        return self.rotate(q, angle), self.rotate(k, angle), v
+        cos, sin = positions.once(("turns", self.rotation, x.dtype), lambda: self.turns(positions.index, x))
+        return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
+
+    def turns(self, index: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the angles at positions [B, T], in the dtype of x, [B, T, 1, n / 2] each."""
+        angle = index[..., None, None] * self.frequencies(wide(x[:0]))
+        return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
 
     def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
         """Gate o [B, T, H, d] by x, if there is a gate, and bring it back to width D."""
@@ -101,16 +108,17 @@ class Attention(Mixer):
         y: Tensor = self.o_proj(o if self.g_proj is None else o * torch.sigmoid(self.g_proj(x)))
         return y
 
-    def rotate(self, x: Tensor, angle: Tensor) -> Tensor:
-        """Queries or keys [B, T, H, d] with their first `rotated` channels turned by the angles [B, T, 1, n / 2]."""
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Queries or keys [B, T, H, d] with their first n channels turned."""
         if self.rotated == self.head_dim:
-            return rotate_halves(x, angle)
-        return torch.cat([rotate_halves(x[..., : self.rotated], angle), x[..., self.rotated :]], dim=-1)
+            return turn_halves(x, cos, sin)
+        return torch.cat([turn_halves(x[..., : self.rotated], cos, sin), x[..., self.rotated :]], dim=-1)
 
-    def frequencies(self, theta: float, like: Tensor) -> Tensor:
+    def frequencies(self, like: Tensor) -> Tensor:
         """Radians a token of each pair of the n channels that rotate [n / 2]."""
+        assert self.theta is not None
         channels = torch.arange(0, self.rotated, 2, dtype=like.dtype, device=like.device)
-        frequency = theta ** (-channels / self.rotated)
+        frequency = self.theta ** (-channels / self.rotated)
         if self.llama3 is None:
             return frequency / self.condense
         turns = frequency * self.llama3["original_max_position_embeddings"] / (2 * math.pi)
@@ -139,27 +147,38 @@ class SlidingWindowAttention(Attention):
         assert state.window_keys is not None
         assert state.window_values is not None
         q, k, v = self.project(x, positions)
+        # A step finds all that it sees in the ring; a longer run of tokens would overwrite what its first ones see.
+        o = None if positions.is_step else self._attend_run(q, k, v, state, padding, positions)
+        keys = with_newest(state.window_keys, k, positions)
+        values = with_newest(state.window_values, v, positions)
+        o = attend_newest(q, keys, values, positions, self.scale) if o is None else o
+        return self.gate_and_project(o, x), LayerState(window_keys=keys, window_values=values)
+
+    def _attend_run(
+        self, q: Tensor, k: Tensor, v: Tensor, state: LayerState, padding: Padding | None, positions: Positions
+    ) -> Tensor:
+        """Attend with the queries of a run of tokens to the ring before it and to its own keys: [B, T, H, d]."""
+        assert state.window_keys is not None
+        assert state.window_values is not None
         T, W = q.shape[1], self.window
-        ring = _ring_positions(positions.before, W)
         new = positions.index if padding is None else positions.index.masked_fill(padding.is_pad[..., 0], -1)
-        parts = []
-        for start in range(0, T, W):
-            stop, first = min(start + W, T), max(start - W + 1, 0)
+        parts, size = [], max(W, LEAST_PIECE)
+        for start in range(0, T, size):
+            stop, first = min(start + size, T), max(start - W + 1, 0)
             keys, values, at = k[:, first:stop], v[:, first:stop], new[:, first:stop]
-            if start == 0:  # later pieces are a whole window behind what the ring holds
+            if start == 0 and stop <= W and positions.first and positions.aligned:
+                parts.append(_attend(q[:, :stop], keys, values, None, self.scale))
+                continue
+            if start == 0 and not positions.first:  # later pieces are a whole window behind what the ring holds
                 keys = torch.cat([state.window_keys, keys], dim=1)
                 values = torch.cat([state.window_values, values], dim=1)
-                at = torch.cat([ring, at], dim=1)
+                at = torch.cat([_ring_positions(positions.before, W), at], dim=1)
             query = positions.index[:, start:stop, None]
             visible = (at[:, None] <= query) & (at[:, None] > query - W) & (at[:, None] >= 0)
-            itself = torch.arange(stop - start, device=x.device)[:, None] + keys.shape[1] - (stop - start)
-            visible = visible | (torch.arange(keys.shape[1], device=x.device) == itself)  # also padding sees something
+            itself = torch.arange(stop - start, device=q.device)[:, None] + keys.shape[1] - (stop - start)
+            visible = visible | (torch.arange(keys.shape[1], device=q.device) == itself)  # also padding sees something
             parts.append(_attend(q[:, start:stop], keys, values, visible, self.scale))
-        taken = newest_tokens(positions, W, W, ring=True)
-        state = LayerState(
-            window_keys=fill(state.window_keys, k, taken), window_values=fill(state.window_values, v, taken)
-        )
-        return self.gate_and_project(torch.cat(parts, dim=1), x), state
+        return torch.cat(parts, dim=1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float | None) -> Tensor:
@@ -182,29 +201,3 @@ def _ring_positions(lengths: Tensor, window: int) -> Tensor:
     """The position of the token in each slot of rows with that many tokens, [B, W]; negative in empty slots."""
     newest = lengths[:, None] - 1
     return newest - (newest - torch.arange(window, device=lengths.device)).remainder(window)
-
-
-def newest_tokens(positions: Positions, slots: int, old_slots: int, *, ring: bool = False) -> tuple[Tensor, Tensor]:
-    """Find where the tokens of each slot come from after a forward.
-
-    Returns:
-        An index into the old slots followed by the new columns, int64 [B, slots], and whether the slot holds a token at
-        all, bool [B, slots].
-    """
-    T, before, after = positions.index.shape[1], positions.before, positions.before + positions.count
-    slot = torch.arange(slots, device=before.device)
-    at = _ring_positions(after, slots) if ring else slot.expand(len(before), -1)
-    source = torch.where(
-        at < before[:, None],
-        slot.clamp(max=max(old_slots - 1, 0)),
-        old_slots + (positions.start - before)[:, None] + at,
-    )
-    return source.clamp(min=0, max=old_slots + T - 1), (at >= 0) & (at < after[:, None])
-
-
-def fill(old: Tensor, new: Tensor, taken: tuple[Tensor, Tensor]) -> Tensor:
-    """Slots [B, S, G, d] filled from the old ones and the new tokens [B, T, G, d]."""
-    source, is_token = taken
-    both = torch.cat([old, new], dim=1)
-    filled = both.gather(1, source[..., None, None].expand(-1, -1, *both.shape[2:]))
-    return filled.masked_fill(~is_token[..., None, None], 0.0)

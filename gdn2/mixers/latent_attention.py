@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.config import GDN2Config
-from gdn2.mixers.attention import fill, newest_tokens, pieces
+from gdn2.mixers.attention import pieces
 from gdn2.mixers.base import Mixer
+from gdn2.mixers.slots import seen_slots, with_tokens
 from gdn2.modules import RMSNorm, wide
 from gdn2.padding import Padding, Positions
 from gdn2.state import LayerState
@@ -57,12 +58,9 @@ class LatentAttention(Mixer):
         assert state.latents is not None
         latent, shared = self.kv_down(x).split([self.latent, self.shared_dim], dim=-1)
         new = torch.cat([self.kv_norm(latent), shared], dim=-1)
-        if positions.aligned:
-            latents = torch.cat([state.latents, new], dim=1)
-        else:
-            taken = newest_tokens(positions, positions.longest, state.latents.shape[1])
-            latents = fill(state.latents[:, :, None], new[:, :, None], taken)[:, :, 0]
-        o = self.attend(self.queries(x), latents, positions)
+        latents = with_tokens(state.latents, new, positions)
+        S = seen_slots(latents.shape[1], x, positions)
+        o = self.attend(self.queries(x), latents[:, :S], positions)
         return self.o_proj(o.flatten(2)), LayerState(latents=latents)
 
     def queries(self, x: Tensor) -> Tensor:

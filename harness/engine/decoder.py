@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gdn2 import GDN2ForCausalLM, RecurrentState
 from gdn2.decoding import decoding_of
+from gdn2.state import Place
 from harness.engine.memory import is_out_of_memory, out_of_memory, release
 from harness.engine.requests import GenerateRequest
 from harness.engine.stops import StopRule
@@ -32,12 +33,17 @@ class Ready:
     Attributes:
         requests: their numbers; -1 for a row that is finished and still there.
         hidden: the model's output [R, D] at their last tokens.
-        state: behind them.
+        places: the states behind them.
     """
 
     requests: list[int]
     hidden: Tensor
-    state: RecurrentState
+    places: list[Place]
+
+    @staticmethod
+    def of(requests: list[int], hidden: Tensor, state: RecurrentState) -> Ready:
+        """All rows of a state."""
+        return Ready(requests, hidden, [(state, row) for row in range(len(requests))])
 
     @property
     def alive(self) -> list[int]:
@@ -45,9 +51,13 @@ class Ready:
         return [row for row, number in enumerate(self.requests) if number >= 0]
 
     def select(self, rows: Sequence[int]) -> Ready:
-        """The given rows, in the given order."""
+        """The given rows, in the given order; their states stay where they are."""
         rows = list(rows)
-        return Ready([self.requests[row] for row in rows], self.hidden[rows], self.state.select(rows))
+        return Ready([self.requests[row] for row in rows], self.hidden[rows], [self.places[row] for row in rows])
+
+    def copied(self, device: torch.device) -> Ready:
+        """The same in memory of its own."""
+        return Ready.of(self.requests, self.hidden, RecurrentState.gather(self.places, device=device))
 
     @staticmethod
     def join(parts: list[Ready]) -> Ready:
@@ -55,8 +65,7 @@ class Ready:
         if len(parts) == 1:
             return parts[0]
         requests = [request for part in parts for request in part.requests]
-        hidden = torch.cat([part.hidden for part in parts])
-        return Ready(requests, hidden, RecurrentState.concat([part.state for part in parts]))
+        return Ready(requests, torch.cat([part.hidden for part in parts]), [x for part in parts for x in part.places])
 
 
 def _nobody(*_: object) -> None:
@@ -77,6 +86,8 @@ class Decoder:
         """
         self.model, self.stop_rule, self.watch, self.places = model, stop_rule, watch, places
         self._waiting: list[Ready] = []  # read, and without a place yet
+        self._decoding = decoding_of(model.model)
+        self._rows = self._most_slots = 0  # of all that is asked for
 
     @torch.inference_mode()
     def run(
@@ -100,6 +111,8 @@ class Decoder:
         """
         tell = under_way or _nobody
         texts = _Texts(requests, self.stop_rule, done, begun or {})
+        self._rows = len(requests)
+        self._most_slots = max((len(asked.context_ids) + asked.max_tokens for asked in requests.values()), default=0)
         pool: Ready | None = None
         steps = 0
         while True:
@@ -122,23 +135,38 @@ class Decoder:
         `under_way` is told what has been read so far.
         """
         alive = pool.alive if pool is not None else []
-        if pool is not None and len(alive) > self.places * (1 - FREE):
-            return pool if len(alive) > len(pool.requests) * (1 - FREE) else pool.select(alive)
-        parts = [pool.select(alive)] if pool is not None and alive else []
-        free = self.places - len(alive)
-        while free > 0 and (waiting := self._next(prompts)) is not None:
-            taken = min(free, len(waiting.requests))
-            parts.append(waiting.select(range(taken)))
-            free -= taken
-            if taken < len(waiting.requests):
-                self._waiting.append(waiting.select(range(taken, len(waiting.requests))))
-            under_way([*parts, *self._waiting])
-        if pool is not None and len(parts) == 1 and len(alive) > len(pool.requests) * (1 - FREE):
-            return pool  # nothing came, and little is empty
-        return Ready.join(parts) if parts else None
+        if len(alive) <= self.places * (1 - FREE):
+            while (new := self._next(prompts, self.places - len(alive))) is not None:
+                pool, new = self._arranged(pool, new), None
+                alive = pool.alive
+                under_way([pool, *self._waiting])
+        if pool is None or not alive:
+            return None
+        return pool if len(alive) > len(pool.requests) * (1 - FREE) else self._arranged(pool, None)
 
-    def _next(self, prompts: Iterator[Ready]) -> Ready | None:
-        return self._waiting.pop() if self._waiting else next(prompts, None)
+    def _next(self, prompts: Iterator[Ready], most: int) -> Ready | None:
+        """Prompts for at most so many places."""
+        found = None
+        if most > 0:
+            found = self._waiting.pop() if self._waiting else next(prompts, None)
+        if found is not None and len(found.requests) > most:
+            self._waiting.append(found.select(range(most, len(found.requests))))
+            return found.select(range(most))
+        return found
+
+    def _arranged(self, pool: Ready | None, new: Ready | None) -> Ready:
+        """The rows of the pool that are not finished, and new ones in the places of those that are."""
+        alive = [] if pool is None else [(pool, row) for row in pool.alive]
+        coming = [] if new is None else [(new, row) for row in range(len(new.requests))]
+        count = len(alive) + len(coming)
+        staying = {row: (part, row) for part, row in alive if row < count}
+        moving = iter([*((part, row) for part, row in alive if row >= count), *coming])
+        rows = [staying.get(at) or next(moving) for at in range(count)]
+        places = [part.places[row] for part, row in rows]
+        most = max(min(self.places, self._rows), count)
+        state = self._decoding.arrange(places, rows=most, most_slots=self._most_slots)
+        hidden = torch.stack([part.hidden[row].to(self.model.device) for part, row in rows])
+        return Ready.of([part.requests[row] for part, row in rows], hidden, state)
 
     def _choose(self, pool: Ready, texts: _Texts) -> tuple[Tensor, Ready]:
         """The next token of each row [R], and the pool in which the number of a finished row is -1."""
@@ -150,7 +178,7 @@ class Decoder:
                 raise texts.not_finite(numbers[row])
             if texts.add(numbers[row], chosen[row]):
                 numbers[row] = -1
-        return tokens, Ready(numbers, pool.hidden, pool.state)
+        return tokens, Ready(numbers, pool.hidden, pool.places)
 
     def _advance(self, pool: Ready, tokens: Tensor, *, look: bool) -> Ready:
         """The pool after its rows have read their tokens.
@@ -158,24 +186,27 @@ class Decoder:
         If memory does not suffice, one half of the rows waits until the other half is finished.
         """
         try:
-            hidden, state = decoding_of(self.model.model).step(tokens, pool.state)
+            hidden, state = self._decoding.step(tokens, pool.places[0][0])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         else:
             if look:
                 self.watch.check(state, lambda _: state, 1)
-            return Ready(list(pool.requests), hidden, state)
-        release()
+            return Ready.of(list(pool.requests), hidden, state)
         alive = pool.alive
         if len(alive) == 1:
             raise out_of_memory(self.model.device, "one row and one token")
         self.places = max(1, len(alive) // 2)
         log.warning("out of memory: going on with %d rows generating at a time", self.places)
-        first, second = alive[: self.places], alive[self.places :]
-        later = self._advance(pool.select(second), tokens[second], look=look)
-        self._waiting.append(later)
-        return self._advance(pool.select(first), tokens[first], look=look)
+        parts = [(pool.select(rows), tokens[rows]) for rows in (alive[: self.places], alive[self.places :])]
+        (first, to_first), (second, to_second) = [(part.copied(torch.device("cpu")), ids) for part, ids in parts]
+        del pool, parts
+        self._decoding.forget()
+        release()
+        later = self._advance(self._arranged(None, second), to_second, look=look)
+        self._waiting.append(later.copied(torch.device("cpu")))
+        return self._advance(self._arranged(None, first), to_first, look=look)
 
 
 class _Texts:

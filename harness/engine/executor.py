@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gdn2 import GDN2ForCausalLM, RecurrentState
+from gdn2.state import Place
 from harness.engine.decoder import Decoder, Ready
 from harness.engine.reader import Reader
 from harness.engine.requests import GenerateRequest, ScoreRequest
@@ -25,10 +26,6 @@ from harness.engine.watch import StateWatch
 Score = tuple[float, bool]
 Visit = Callable[[Sequence[int], int, Sequence[int], Tensor], None]
 """As `harness.engine.reader.Visitor`, with the unit's nodes in place of a batch's rows."""
-
-
-Place = tuple[RecurrentState, int]
-"""A state and one of its rows."""
 
 
 class LocalExecutor:
@@ -129,8 +126,9 @@ class LocalExecutor:
             if pairs and state is not None:
                 with torch.inference_mode():
                     hidden = torch.stack([last[node] for _, node, _ in pairs])
-                    ready = Ready([i for _, _, i in pairs], hidden, state.select([row for row, _, _ in pairs]))
-                yield ready
+                given = [Ready([i for _, _, i in pairs], hidden, [(state, row) for row, _, _ in pairs])]
+                state = None  # whoever takes it decides how long it lives
+                yield given.pop()
             for node in batch:
                 last.pop(node, None)
 
@@ -156,16 +154,17 @@ class LocalExecutor:
             nodes = [unit.nodes[node] for node in batch]
             with torch.inference_mode():
                 places = [self._trunk(node, trunks) if node.parent is None else states[node.parent] for node in nodes]
-                behind = _gathered(places) if any(place[0].lengths.any() for place in places) else None
                 keep = any(node.keeps_state for node in nodes)
-                state = self.reader.read([node.tokens for node in nodes], behind, visit_batch, keep=keep)
+                state = self.reader.read([node.tokens for node in nodes], places, visit_batch, keep=keep)
+            del places
             for row, (node, index) in enumerate(zip(nodes, batch, strict=True)):
                 to_come[node.parent] -= 1
                 if node.parent is not None and not to_come[node.parent]:
                     del states[node.parent]
                 if state is not None and to_come[index]:
                     states[index] = (state, row)
-            yield batch, state
+            given, state = [state], None  # whoever takes it decides how long it lives
+            yield batch, given.pop()
 
     def _trunk(self, node: UnitNode, trunks: dict[Trunk, Place]) -> Place:
         """The state behind which a node without a parent is read."""
@@ -175,11 +174,3 @@ class LocalExecutor:
             self.on_tokens(self.reader.tokens_read - before)
             trunks[node.trunk] = (self.model.model.empty_state(1) if state is None else state, 0)
         return trunks[node.trunk]
-
-
-def _gathered(places: Sequence[Place]) -> RecurrentState:
-    """One state with these rows of others."""
-    parts = list({id(state): state for state, _ in places}.values())
-    starts = dict(zip(map(id, parts), accumulate([part.batch_size for part in parts], initial=0), strict=False))
-    whole = parts[0] if len(parts) == 1 else RecurrentState.concat(parts)
-    return whole.select([starts[id(state)] + row for state, row in places])

@@ -1,8 +1,9 @@
 """Reads runs of tokens behind states: the one place where prompts go through the model.
 
 A batch is a rectangle whose rows are filled up, a little, with steps that change nothing. It is read in steps that
-carry the state, so memory does not grow with the context; rows that have ended leave it. An allocation that fails
-halves the limits, and the rows of the step that failed are read in two parts.
+carry the state, so memory does not grow with the context; rows that have ended leave it. Steps overwrite what attention
+remembers, in memory that has room for all tokens. An allocation that fails halves the limits, and the rows of the batch
+are read again in parts.
 
 Letters: B rows, T tokens of a step, D width.
 """
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor
 
 from gdn2 import GDN2ForCausalLM, RecurrentState
+from gdn2.ops.overwriting import overwriting_slots
+from gdn2.state import SLOTTED, LayerState, Place
 from harness.engine.memory import is_out_of_memory, out_of_memory, release
-from harness.engine.units import CHUNK, Limits, pack, step_width
+from harness.engine.units import CHUNK, SEGMENT, Limits, pack, step_width
 from harness.engine.watch import StateWatch
 
 log = logging.getLogger(__name__)
@@ -41,14 +44,9 @@ class Reader:
         self.tokens_read = 0
 
     def read(
-        self,
-        rows: Sequence[Sequence[int]],
-        state: RecurrentState | None,
-        visit: Visitor,
-        *,
-        keep: bool,
+        self, rows: Sequence[Sequence[int]], behind: Sequence[Place] | None, visit: Visitor, *, keep: bool
     ) -> RecurrentState | None:
-        """Read each row's tokens, at least one, behind its row of `state` (None: at the beginning of a text).
+        """Read each row's tokens, at least one, behind its place in a state (None: at the beginning of a text).
 
         Returns:
             The state behind each row, if `keep`.
@@ -57,92 +55,80 @@ class Reader:
             UserError: memory does not suffice for a single row of CHUNK tokens.
             harness.engine.watch.StateError: a state that is not finite.
         """
-        if state is None:
-            state = self.model.model.empty_state(len(rows))
-        parts = pack([len(row) for row in rows], self.limits)
+        if behind is None:
+            behind = [(self.model.model.empty_state(1), 0)] * len(rows)
+        return self._read(_Batch(rows, behind, visit), list(range(len(rows))), keep=keep)
+
+    def _read(self, batch: _Batch, chosen: Sequence[int], *, keep: bool) -> RecurrentState | None:
+        """Read some rows of a batch; in smaller parts, from their beginning, if memory does not suffice."""
+        parts = pack([len(batch.rows[row]) for row in chosen], self.limits)
         if len(parts) > 1:  # planned with limits that have shrunk since
-            return self._read_parts(parts, rows, state, visit, keep=keep)
-        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
-        if order != list(range(len(rows))):
-            state = state.select(order)
-        active, offset, ended = list(order), 0, []
-        while active:
-            remaining = [len(rows[i]) - offset for i in active]
-            width = step_width(remaining, self.limits)
-            ids = [list(rows[i][offset : offset + width]) for i in active]
-            state = self._step(ids, state, active, offset, visit)
-            left = sum(length > width for length in remaining)
-            if keep and left < len(active):
-                ended.append((active[left:], state if not left else state.select(range(left, len(active)))))
-            if left < len(active) and left:
-                state = state.select(range(left))
-            active, offset = active[:left], offset + width
-        if not keep:
-            return None
-        places = [row for rows_ended, _ in ended for row in rows_ended]
-        whole = ended[0][1] if len(ended) == 1 else RecurrentState.concat([part for _, part in ended])
-        if places == list(range(len(rows))):
-            return whole
-        position = {row: at for at, row in enumerate(places)}
-        return whole.select([position[row] for row in range(len(rows))])
-
-    def _read_parts(
-        self,
-        parts: Sequence[Sequence[int]],
-        rows: Sequence[Sequence[int]],
-        state: RecurrentState,
-        visit: Visitor,
-        *,
-        keep: bool,
-    ) -> RecurrentState | None:
-        ends = []
-        for part in parts:
-
-            def visit_part(
-                at: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor, part: Sequence[int] = part
-            ) -> None:
-                visit([part[row] for row in at], offset, lengths, hidden)
-
-            ends.append(self.read([rows[i] for i in part], state.select(list(part)), visit_part, keep=keep))
-        if not keep:
-            return None
-        place = {row: at for at, row in enumerate(i for part in parts for i in part)}
-        whole = RecurrentState.concat([end for end in ends if end is not None])
-        return whole.select([place[row] for row in range(len(rows))])
-
-    def _step(
-        self, ids: list[list[int]], state: RecurrentState, rows: Sequence[int], offset: int, visit: Visitor
-    ) -> RecurrentState:
-        """One step of some rows; in two parts if memory does not suffice."""
+            ends = [self._read(batch, [chosen[i] for i in part], keep=keep) for part in parts]
+            places = {
+                i: (end, at)
+                for part, end in zip(parts, ends, strict=True)
+                if end is not None
+                for at, i in enumerate(part)
+            }
+            return RecurrentState.gather([places[i] for i in range(len(chosen))]) if keep else None
         try:
-            hidden, after = self._forward(ids, state)
-            visit(rows, offset, [len(row) for row in ids], hidden)
+            return self._read_together(batch, [chosen[i] for i in parts[0]], chosen, keep=keep)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        else:
-            self.watch.check(after, lambda n: self._forward([row[:n] for row in ids], state)[1], len(ids[0]))
-            self.tokens_read += len(ids) * max(map(len, ids))
-            return after
-        return self._in_two(ids, state, rows, offset, visit)  # outside the handler, which holds the failed tensors
-
-    def _in_two(
-        self, ids: list[list[int]], state: RecurrentState, rows: Sequence[int], offset: int, visit: Visitor
-    ) -> RecurrentState:
-        release()
-        width = max(map(len, ids))
-        if len(ids) == 1 and width <= CHUNK:
+        release()  # outside the handler, which holds the failed tensors
+        width = min(self.limits.tokens, max(len(batch.rows[row]) for row in chosen))
+        if len(chosen) == 1 and width <= CHUNK:
             raise out_of_memory(self.model.device, f"one row of {width} tokens")
         self.limits = self.limits.halved()
         log.warning("out of memory: going on with %d tokens and %d rows a step", self.limits.tokens, self.limits.rows)
-        if len(ids) > 1:
-            half = len(ids) // 2
-            first = self._step(ids[:half], state.select(range(half)), rows[:half], offset, visit)
-            second = self._step(ids[half:], state.select(range(half, len(ids))), rows[half:], offset, visit)
-            return RecurrentState.concat([first, second])
-        half = max(CHUNK, width // 2 // CHUNK * CHUNK)
-        state = self._step([ids[0][:half]], state, rows, offset, visit)
-        return self._step([ids[0][half:]], state, rows, offset + half, visit)
+        return self._read(batch, chosen, keep=keep)
+
+    def _read_together(
+        self, batch: _Batch, order: Sequence[int], wanted: Sequence[int], *, keep: bool
+    ) -> RecurrentState | None:
+        """Read rows step by step, the longest first, in memory that has room for all their tokens from the beginning.
+
+        A row that has ended stays in it, so that nothing is copied when the rest goes on.
+        """
+        whole = batch.memory(order)
+        state, active, offset, ended = whole, list(order), 0, []
+        while active:
+            remaining = [len(batch.rows[row]) - offset for row in active]
+            width = step_width(remaining, self.limits)
+            ids = [list(batch.rows[row][offset : offset + width]) for row in active]
+            with overwriting_slots():
+                hidden, state = self._forward(ids, state)
+            batch.tell(active, offset, [len(row) for row in ids], hidden)
+            self.watch.check(state, self._replay(batch, active, offset), len(ids[0]))
+            self.tokens_read += len(ids) * len(ids[0])
+            left = sum(length > width for length in remaining)
+            if keep and left < len(active):
+                ended.append(state.rows(left, len(active)))
+            active, offset, state = active[:left], offset + width, state.rows(0, left)
+        if not keep:
+            return None
+        whole = _joined(whole, ended[::-1])
+        if list(order) == list(wanted):
+            return whole
+        return whole.select([order.index(row) for row in wanted])
+
+    def _replay(self, batch: _Batch, rows: Sequence[int], offset: int) -> Callable[[int], RecurrentState]:
+        """What gives the state behind n tokens of a step, read once more from the beginning into other memory."""
+        before: list[RecurrentState] = []
+
+        def read(state: RecurrentState, start: int, end: int) -> RecurrentState:
+            return self._forward([list(batch.rows[row][start:end]) for row in rows], state)[1]
+
+        def replay(tokens: int) -> RecurrentState:
+            if not before:
+                state = batch.memory(rows)
+                for start in range(0, offset, SEGMENT):
+                    state = read(state, start, min(start + SEGMENT, offset))
+                before.append(state)
+            return read(before[0], offset, offset + tokens)
+
+        return replay
 
     def _forward(self, ids: list[list[int]], state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         tokens, mask = self._rectangle(ids)
@@ -157,3 +143,40 @@ class Reader:
             return ids, None
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+class _Batch:
+    """Rows to read, behind which places, and who is told."""
+
+    def __init__(self, rows: Sequence[Sequence[int]], behind: Sequence[Place], visit: Visitor) -> None:
+        self.rows, self._behind, self._visit = rows, behind, visit
+        self._told = [0] * len(rows)  # tokens of each row
+
+    def memory(self, rows: Sequence[int]) -> RecurrentState:
+        """The states that some rows begin with, copied, with room for all their tokens."""
+        lengths = {id(state): state.lengths.tolist() for state, _ in self._behind}
+        places = [self._behind[row] for row in rows]
+        slots = max(lengths[id(state)][at] + len(self.rows[row]) for row, (state, at) in zip(rows, places, strict=True))
+        return RecurrentState.gather(places, slots=slots)
+
+    def tell(self, rows: Sequence[int], offset: int, lengths: Sequence[int], hidden: Tensor) -> None:
+        """Call the visitor with what a step gave, without what it was told before memory did not suffice."""
+        known = max(max(self._told[row] for row in rows) - offset, 0)
+        new = [(row, length) for row, length in zip(rows, lengths, strict=True) if length > known]
+        if new:
+            kept = [length - known for _, length in new]
+            self._visit([row for row, _ in new], offset + known, kept, hidden[: len(new), known:])
+        for row, length in new:
+            self._told[row] = offset + length
+
+
+def _joined(memory: RecurrentState, parts: Sequence[RecurrentState]) -> RecurrentState:
+    """One state of parts that follow one another in the same memory, as far as they lie in it."""
+    layers = []
+    for index, whole in enumerate(memory.layers):
+        slots = {name: tensor for name, tensor in whole.tensors().items() if name in SLOTTED}
+        rest = [part.layers[index].tensors() for part in parts]
+        layers.append(
+            LayerState(**slots, **{name: torch.cat([x[name] for x in rest]) for name in rest[0].keys() - slots})
+        )
+    return RecurrentState(layers, torch.cat([part.lengths for part in parts]))

@@ -15,6 +15,7 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,7 @@ class Snapshots:
         found.ids = {number: ids for number, (_, ids) in zip(numbers, rows, strict=True) if number >= 0}
         if found.ids:
             hidden = tensors.pop(HIDDEN)
-            ready = Ready(numbers, hidden, RecurrentState.from_tensors(tensors))
+            ready = Ready.of(numbers, hidden, RecurrentState.from_tensors(tensors))
             found.ready = ready.select(ready.alive)
         return found
 
@@ -156,7 +157,9 @@ class Snapshots:
             self._save(new, ids, self.path.with_name(f"{self.path.stem}-{time.time_ns()}.safetensors"), [])
 
     def _is_due(self, chosen: list[tuple[Ready, list[int]]], passed: float) -> bool:
-        size = sum(part.state.num_bytes * len(rows) // max(len(part.requests), 1) for part, rows in chosen)
+        states = Counter(id(part.places[row][0]) for part, rows in chosen for row in rows)
+        found = {id(part.places[row][0]): part.places[row][0] for part, rows in chosen for row in rows}
+        size = sum(state.num_bytes * states[key] // state.batch_size for key, state in found.items())
         return size <= MOST_BYTES and passed >= size * self._seconds_a_byte / self.pace[0]
 
     def _save(
@@ -166,9 +169,9 @@ class Snapshots:
         tensors: dict[str, Tensor] = {}
         numbers = [part.requests[row] for part, rows in chosen for row in rows]
         if chosen:
-            joined = Ready.join([part.select(rows) for part, rows in chosen])  # copies: states may be written to later
-            tensors = {HIDDEN: joined.hidden, **joined.state.to_tensors()}
-            tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+            joined = Ready.join([part.select(rows) for part, rows in chosen])
+            state = RecurrentState.gather(joined.places, device=torch.device("cpu"))  # copies: steps overwrite states
+            tensors = {HIDDEN: joined.hidden.contiguous().cpu(), **state.to_tensors()}
         self._kept.update(numbers)
         about = {
             IDENTITY: self.identity,

@@ -53,7 +53,8 @@ class Trunks:
         if state is None:
             before = self.state(trunk[:-1], reader)
             with torch.inference_mode():
-                state = reader.read([list(trunk[-1])], before, _nothing, keep=True)
+                behind = None if before is None else [(before, 0)]
+                state = reader.read([list(trunk[-1])], behind, _nothing, keep=True)
             assert state is not None
             if sum(map(len, trunk)) >= ON_DISK_TOKENS:
                 self._save(key, state)
