@@ -47,10 +47,12 @@ def test_the_census_is_what_the_run_then_does(checkpoint: Path, tmp_path: Path) 
     (cell,) = done.cells
     assert census.requests == cell.protocol.samples == 4
     assert census.prompt_tokens == 4 * (512 - 128)
-    assert census.shared_tokens == cell.shared_tokens > 0
+    assert census.shared_tokens == (cell.shared_tokens or 0) > 0
     assert census.generated_tokens == 4 * 128
     assert census.longest == 512
     assert census.truncated == cell.truncated == 0
+    assert cell.tokens is not None
+    assert cell.seconds is not None
     assert cell.tokens <= census.tokens
     assert cell.peak_memory_mib is None or cell.peak_memory_mib > 50
     rate = newest_rate([tmp_path], fingerprint(checkpoint), "cpu")

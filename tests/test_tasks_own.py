@@ -157,7 +157,7 @@ def test_a_run_of_a_file_leaves_a_record_that_knows_its_definition(tmp_path: Pat
         ("mine", 200, 2),
         ("mine", 260, 2),
     ]
-    assert [list(cell.protocol.data) for cell in record.cells] == [["notes.txt"]] * 2
+    assert [list(cell.protocol.data or ()) for cell in record.cells] == [["notes.txt"]] * 2
     assert len({cell.protocol.spec for cell in record.cells}) == 1
     assert record.protocol.tasks[0] == record.cells[0].protocol
 

@@ -98,10 +98,10 @@ def test_tasks_that_are_run_together_give_what_each_gives_alone(
     for record, census in ((alone, before), (grouped, after)):
         assert [task.shared_tokens for task in census] == [cell.shared_tokens for cell in record.cells]
         for task, cell in zip(census, record.cells, strict=True):
-            assert 0 < cell.tokens <= task.tokens
-            assert cell.seconds > 0
-    a, b = (sum(cell.tokens for cell in record.cells) for record in (alone, grouped))
-    c, d = (sum(cell.shared_tokens for cell in record.cells) for record in (alone, grouped))
+            assert 0 < (cell.tokens or 0) <= task.tokens
+            assert (cell.seconds or 0) > 0
+    a, b = (sum(cell.tokens or 0 for cell in record.cells) for record in (alone, grouped))
+    c, d = (sum(cell.shared_tokens or 0 for cell in record.cells) for record in (alone, grouped))
     assert a - b == d - c > 100
 
 

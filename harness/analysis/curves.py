@@ -66,12 +66,13 @@ def beside_state(models: Sequence[Model], spots: Sequence[Spot], length: int | N
         StateRow(
             **said_of(number),
             length=length,
-            state_bytes=info.state_bytes + info.state_bytes_a_token * length,
-            bytes_a_token=info.state_bytes_a_token,
+            state_bytes=info.state_bytes + (info.state_bytes_a_token or 0) * length,
+            bytes_a_token=info.state_bytes_a_token or 0,
         )
         for number in numbers
         if length is not None and number.spot.column.length == length
         for info in (number.run.record.model,)
+        if info.state_bytes is not None
     ]
     if length is None or not rows:
         known = ", ".join(map(str, sorted(having))) or "none"

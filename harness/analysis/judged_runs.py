@@ -75,7 +75,7 @@ def judged_model(runs: Sequence[FoundRun]) -> JudgedModel:
     chosen: dict[str, tuple[FoundRun, list[Sample]]] = {}
     notes, lacking = list[str](), list[str]()
     for run in runs:
-        if run.record.model.checkpoint_sha256 != runs[-1].record.model.checkpoint_sha256:
+        if run.record.identity != runs[-1].record.identity:
             notes.append(f"passed over: {run.record.run_id}, of other weights than the newest run")
             continue
         try:

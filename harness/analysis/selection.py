@@ -48,13 +48,17 @@ def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None 
     Raises:
         UserError: a folder that does not exist, or without `on_problem` a record that cannot be read.
     """
-    found: dict[tuple[str, str], FoundRun] = {}
+    found: dict[str, list[FoundRun]] = {}
     for path, record in find_records(folders, on_problem):
-        run = FoundRun(path.parent, record)
-        first = found.setdefault((record.run_id, record.to_json()), run)
-        if first is not run and on_problem is not None:
+        same_id = found.setdefault(record.run_id, [])
+        first = next((run for run in same_id if run.record == record), None)
+        if first is None:
+            same_id.append(FoundRun(path.parent, record))
+        elif on_problem is not None:
             on_problem(f"{path}: a copy of {first.folder / FILE_NAME}")
-    return sorted(found.values(), key=lambda run: (run.record.started, run.record.run_id))
+    return sorted(
+        (run for runs in found.values() for run in runs), key=lambda run: (run.record.started, run.record.run_id)
+    )
 
 
 def select_runs(name: str, runs: Sequence[FoundRun]) -> list[FoundRun]:

@@ -81,7 +81,7 @@ def models_of(names: Sequence[str], runs: Sequence[FoundRun]) -> list[Model]:
     for group in groups:
         parts: dict[tuple[str, str], list[FoundRun]] = {}
         for run in group:
-            parts.setdefault((run.record.name, run.record.model.checkpoint_sha256), []).append(run)
+            parts.setdefault((run.record.name, run.record.identity), []).append(run)
         found += [(*key, tuple(part)) for key, part in parts.items()]
     distinct = [one for position, one in enumerate(found) if one not in found[:position]]
     known = [run.record for run in runs] + [run.record for *_, part in distinct for run in part]
@@ -96,7 +96,7 @@ def _title(
     known: Sequence[RunRecord],
 ) -> str:
     """As the leaderboard names it, with what tells it from others of the picture."""
-    others = {record.model.checkpoint_sha256 for record in known if record.name == name}
+    others = {record.identity for record in known if record.name == name}
     title = f"{name} ({checkpoint[:6]})" if len(others) > 1 else name
     if sum((other, sha) == (name, checkpoint) for other, sha, _ in found) == 1:
         return title
@@ -194,6 +194,6 @@ def trained_lengths(models: Sequence[Model]) -> dict[str, int]:
             for run in model.runs
             if not any(argument.startswith("--max-l") for argument in run.record.command)
         }
-        if len(said) == 1:
-            found[model.title] = said.pop()
+        if len(said) == 1 and (length := said.pop()) is not None:
+            found[model.title] = length
     return found

@@ -107,7 +107,7 @@ def sides_of_runs(runs: Sequence[FoundRun]) -> list[Side]:
     """
     models: dict[tuple[str, str], list[FoundRun]] = {}
     for run in runs:
-        models.setdefault((run.record.name, run.record.model.checkpoint_sha256), []).append(run)
+        models.setdefault((run.record.name, run.record.identity), []).append(run)
     return [Side(name, tuple(found)) for (name, _), found in models.items()]
 
 
@@ -126,7 +126,7 @@ def _longer(side: Side, place: int) -> Side:
     if len(side.runs) == 1:
         behind = side.runs[0].record.run_id.rpartition("/")[2]
     elif side.runs:
-        behind = side.runs[0].record.model.checkpoint_sha256[:6]
+        behind = side.runs[0].record.identity[:6]
     else:
         behind = str(place)
     return Side(f"{side.label} ({behind})", side.runs, side.seeds, side.figures, side.source)

@@ -173,7 +173,7 @@ def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapp
     aggregation = entry["aggregation"]
     if units := getattr(aggregation, "units", None):  # documents that are scored together
         values, aggregation = units(values), "mean"
-    interval = _interval(values, str(aggregation), unit_of(metric))
+    interval = interval_of(values, str(aggregation), unit_of(metric))
     return Score(
         value=float(result["results"][task.lm_eval_name][f"{metric},none"]),
         unit=unit_of(metric),
@@ -185,7 +185,7 @@ def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapp
     )
 
 
-def _interval(values: Sequence[Any], aggregation: str, unit: Unit) -> tuple[float, float] | None:
+def interval_of(values: Sequence[Any], aggregation: str, unit: Unit) -> tuple[float, float] | None:
     """95 %; of (log-likelihood, weight) pairs in the unit of lm-eval's aggregation. None where none is known."""
     if aggregation == "mean":
         is_share = unit == "share" or all(0 <= value <= 1 for value in values)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+from harness.records.added import UNKNOWN, Added
 from harness.records.cells import task_protocol
 from harness.records.columns import TableColumn, resolved_column
 from harness.records.protocol import Protocol, TaskProtocol, package_versions
@@ -130,9 +131,10 @@ class _Wanted:
         window = suite.protocol.max_length or task.max_length
         if not window:  # a text without a length, in the window of the model's configuration
             window = _most_common(cell.protocol.max_length for run, cell in found if not _given(run, "--max-l")) or 1
-        names = dict.fromkeys(name for _, cell in found for name in cell.protocol.data)
+        read = [cell.protocol.data or {} for _, cell in found]
         data = {
-            name: known.get(name) or _most_common(cell.protocol.data.get(name) for _, cell in found) for name in names
+            name: known.get(name) or _most_common(data.get(name) for data in read)
+            for name in dict.fromkeys(name for data in read for name in data)
         }
         own = [run for run, _ in found if _has_own_tokenizer(run)]
         return _Wanted(
@@ -145,6 +147,8 @@ class _Wanted:
 
     def differences(self, run: RunRecord, cell: Cell) -> list[str]:
         """What a cell's protocol says otherwise, field by field."""
+        if run.added is not None:
+            return self._of_added(run.added, run, cell)
         said = [
             difference_in_words(
                 item.name, getattr(cell.protocol, item.name), getattr(self.task, item.name), self.task.name
@@ -162,10 +166,18 @@ class _Wanted:
         said += [self._window(cell), self._tokenizer(run), self._ends(run), self._data(cell)]
         return [text for text in said if text is not None]
 
+    def _of_added(self, added: Added, run: RunRecord, cell: Cell) -> list[str]:
+        """Where a number comes from that was added, and what little its file says otherwise."""
+        have = {"generator": cell.protocol.generator, "shots": cell.protocol.shots, "dtype": run.protocol.dtype}
+        want = {"generator": self.task.generator, "shots": self.task.shots, "dtype": self.run["dtype"]}
+        known = [name for name in have if have[name] not in (None, UNKNOWN)]
+        said = [difference_in_words(name, have[name], want[name], self.task.name) for name in known]
+        return [added.remark, *(text for text in said if text is not None)]
+
     def _window(self, cell: Cell) -> str | None:
         """A window that the suite or a text fixes is compared; a task with a length only needs room for it."""
         have, want = cell.protocol.max_length, self.task.max_length
-        is_free = self.task.length is not None and have >= want and not self.has_window
+        is_free = self.task.length is not None and (have or 0) >= (want or 0) and not self.has_window
         return None if have == want or is_free else f"window of {have} tokens instead of {want}"
 
     def _tokenizer(self, run: RunRecord) -> str | None:
@@ -177,8 +189,8 @@ class _Wanted:
         return None if have == self.end_ids else f"other ends of text ({', '.join(map(str, have)) or 'none'})"
 
     def _data(self, cell: Cell) -> str | None:
-        names = sorted({*cell.protocol.data, *self.task.data})
-        other = [name for name in names if cell.protocol.data.get(name) != self.task.data.get(name)]
+        have, want = cell.protocol.data or {}, self.task.data or {}
+        other = [name for name in sorted({*have, *want}) if have.get(name) != want.get(name)]
         return f"other data ({', '.join(other)})" if other else None
 
 

@@ -82,9 +82,9 @@ def read_value(kind: Any, raw: Any, trail: str) -> Any:
     Raises:
         FieldError: another type, or out of bounds.
     """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if kind is Any or (type(raw) is kind and kind in (str, int, bool)):
         return raw
+    origin, arguments = _parts(kind)
     if origin is Annotated:
         return _bounded(read_value(arguments[0], raw, trail), arguments[1:], trail)
     if origin in (Union, types.UnionType):
@@ -129,6 +129,12 @@ def _bounded(value: Any, bounds: tuple[Any, ...], trail: str) -> Any:
         if isinstance(bound, NotEmpty) and not value:
             raise FieldError(trail, "must not be empty")
     return value
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a type is made of; records have the same few types a million times."""
+    return get_origin(kind), get_args(kind)
 
 
 @cache

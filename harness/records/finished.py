@@ -15,7 +15,7 @@ from basis.errors import FileError
 from basis.files import load_json, write_atomically
 from harness.errors import UserError
 from harness.records.fields import FieldError
-from harness.records.former import lift_cell
+from harness.records.former import PRESENT_FORM, lift_cell
 from harness.records.protocol import TaskProtocol
 from harness.records.record import SCHEMA_VERSION, Cell, read_cell
 from harness.records.store import ensure_folder
@@ -104,7 +104,7 @@ def _read(saved: Any, task: str, protocol: TaskProtocol) -> FinishedTask:
     schema, cell = saved.get("schema", 3), saved.get("cell")  # until schema 3 it was not said
     if type(schema) is not int or not 1 <= schema <= SCHEMA_VERSION:
         raise FieldError("schema", f"not one that this version reads ({SCHEMA_VERSION})")
-    if schema < SCHEMA_VERSION:
+    if schema < PRESENT_FORM:
         plain = protocol.as_dict()
         cell = lift_cell(cell, "cell", {(protocol.name, repr(protocol.length)): plain})
     try:

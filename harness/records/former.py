@@ -1,7 +1,8 @@
 """Records of earlier schemas (1 to 3) in the form of the present one.
 
 Until schema 3 a cell repeated the fields of its task's protocol, a score had no unit, the machine's memory was called
-GB, and peaks of memory were called MB: a run's was in units of 2**20 bytes, a cell's of 10**6.
+GB, and peaks of memory were called MB: a run's was in units of 2**20 bytes, a cell's of 10**6. Schema 5 only added
+`added` and let null stand where records that were added do not say something, so one of schema 4 is read as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from harness.records.fields import FieldError
 from tasks.families import unit_of
 
 IN_PROTOCOL = ("length", "version", "samples", "seed", "max_length", "generator", "shots", "spec", "data")
+PRESENT_FORM = 4
+"""The first schema that is read as it is."""
 REQUIRED = ("task", "length", "version", "samples", "seed", "max_length", "data", "scores")
 
 

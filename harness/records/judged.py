@@ -31,9 +31,9 @@ def prompt_rooms(cells: Iterable[Cell]) -> dict[str, int]:
     """The tokens that a prompt may have, by lm-eval's name of each task of which requests were cut."""
     found = {}
     for cell in cells:
-        tokens = cell.protocol.generation.get("max_gen_toks")
-        if cell.truncated and isinstance(tokens, int):
-            found[cell.lm_eval_name] = cell.protocol.max_length - tokens
+        tokens, window = cell.protocol.generation.get("max_gen_toks"), cell.protocol.max_length
+        if cell.truncated and isinstance(tokens, int) and window is not None:
+            found[cell.lm_eval_name] = window - tokens
     return found
 
 

@@ -226,7 +226,7 @@ def _models(records: Sequence[RunRecord]) -> Iterator[_Model]:
     """Each model with its runs: checkpoints of one name and different weights are several."""
     by_name: dict[str, dict[str, list[RunRecord]]] = {}
     for record in records:
-        by_name.setdefault(record.name, {}).setdefault(record.model.checkpoint_sha256, []).append(record)
+        by_name.setdefault(record.name, {}).setdefault(record.identity, []).append(record)
     for name in sorted(by_name):
         for checkpoint, runs in sorted(by_name[name].items()):
             yield _Model(name, f"{name} ({checkpoint[:6]})" if len(by_name[name]) > 1 else name, tuple(runs))

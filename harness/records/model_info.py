@@ -77,7 +77,8 @@ class ModelInfo:
     Attributes:
         name: of its folder.
         architecture: the mixers of its layers, each once.
-        parameters: how many numbers its weights have.
+        parameters: how many numbers its weights have; None, as other numbers below, in records that were added and do
+            not say. A text that nobody said is `unknown` there.
         layers: how many blocks.
         state_bytes: of the state of one row without tokens.
         state_bytes_a_token: what that state grows by with each token.
@@ -105,10 +106,10 @@ class ModelInfo:
 
     name: str
     architecture: str
-    parameters: Count
-    layers: Count
-    state_bytes: Count
-    state_bytes_a_token: Count = 0
+    parameters: Count | None
+    layers: Count | None
+    state_bytes: Count | None
+    state_bytes_a_token: Count | None = 0
     checkpoint_sha256: Name
     tokenizer_sha256: Name
     own_tokenizer: bool | None = None
@@ -123,7 +124,7 @@ class ModelInfo:
     operator_backend: str | None = None
     self_test: SelfTest | None = None
     context_prefix: str
-    max_length: Positive
+    max_length: Positive | None
     batch_tokens: Count | None = None
     batch_rows: Count | None = None
     largest_state: StatePeak | None = None
@@ -140,7 +141,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where a run took place.
+    """Where a run took place; None and `unknown` where a record that was added does not say.
 
     Attributes:
         cpu: the processor's name.
@@ -154,8 +155,8 @@ class Machine:
 
     cpu: str
     cores: Count | None
-    threads: Count
-    memory_gib: Amount
+    threads: Count | None
+    memory_gib: Amount | None
     system: str
     python: str
     gpu: str | None = None

@@ -53,7 +53,7 @@ def _protocol(cells: Sequence[Cell]) -> SuiteProtocol:
     first = cells[0]
     return SuiteProtocol(
         context_prefix=first.context_prefix,
-        seed=first.protocol.seed,
+        seed=SuiteProtocol().seed if first.protocol.seed is None else first.protocol.seed,
         generator=made[0] if made and made[0] != "exact" else None,
     )
 

@@ -29,29 +29,30 @@ class TaskProtocol:
     Attributes:
         name: without length, such as `niah_single_1`.
         length: tokens of prompt and generation together; None for tasks without a length.
-        version: the task's, of its YAML.
+        version: the task's, of its YAML; None, here and where this is said below, in records that were added and do not
+            say.
         samples: documents asked for, None for all.
-        seed: of the documents.
-        max_length: tokens beyond which a request loses its beginning.
+        seed: of the documents; None where unknown.
+        max_length: tokens beyond which a request loses its beginning; None where unknown.
         generator: how documents are made; None where they are read from a data set.
         generation: lm-eval's settings of generation.
-        data: SHA-256 of the files that it reads.
+        data: SHA-256 of the files that it reads; None where unknown.
         spec: what identifies the definition of a task of the user's own; None for ours.
-        shots: solved examples in front of a question, as lm-eval draws them (seed 1234).
+        shots: solved examples in front of a question, as lm-eval draws them (seed 1234); None where unknown.
         stops_at_references: whether a generation may end when every reference has appeared.
     """
 
     name: Name
     length: Positive | None
-    version: float
+    version: float | None
     samples: Positive | None
-    seed: int
-    max_length: Positive
+    seed: int | None
+    max_length: Positive | None
     generator: str | None
     generation: Mapping[str, Any]
-    data: Mapping[str, str]
+    data: Mapping[str, str] | None
     spec: str | None = None
-    shots: Count = 0
+    shots: Count | None = 0
     stops_at_references: bool = False
 
     @property

@@ -11,14 +11,15 @@ from typing import Any
 
 from basis.files import load_json
 from harness.errors import UserError
+from harness.records.added import Added
 from harness.records.fields import Amount, Count, FieldError, Name, read_fields
-from harness.records.former import lift_record
+from harness.records.former import PRESENT_FORM, lift_record
 from harness.records.model_info import Machine, ModelInfo
-from harness.records.protocol import Protocol, TaskProtocol
+from harness.records.protocol import Protocol, TaskProtocol, digest
 from tasks.families import unit_of
 from tasks.metrics import Unit
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 FILE_NAME = "record.json"
 
 
@@ -60,7 +61,7 @@ class Cell:
             a task with generated answers: `empty_answers`, and questions that are answered without reading
             (`given_away`), where any one reference scores; of any task: continuations that were encoded apart from
             their context (`encoded_apart`).
-        truncated: requests that lost their beginning.
+        truncated: requests that lost their beginning; None, here and below, in records that were added and do not say.
         tokens: that the model read and generated, before interruptions too.
         shared_tokens: that requests had in common with others and that were not read again.
         seconds: that it took, before interruptions too.
@@ -76,10 +77,10 @@ class Cell:
     mean_fill: Amount | None = None
     min_fill: Amount | None = None
     documents: Mapping[str, Count] = field(default_factory=dict)
-    truncated: Count = 0
-    tokens: Count = 0
-    shared_tokens: Count = 0
-    seconds: Amount = 0.0
+    truncated: Count | None = 0
+    tokens: Count | None = 0
+    shared_tokens: Count | None = 0
+    seconds: Amount | None = 0.0
     peak_memory_mib: Amount | None = None
     together: tuple[str, ...] = ()
 
@@ -103,12 +104,13 @@ class RunRecord:
         command: the arguments as typed, without --output: where results went says nothing about them.
         started: UTC, ISO 8601.
         finished: likewise.
-        seconds: from start to finish of the process that finished it.
-        peak_memory_mib: the largest resident size of that process.
+        seconds: from start to finish of the process that finished it; None where a record that was added does not say.
+        peak_memory_mib: the largest resident size of that process; None likewise.
         machine: where it ran.
         packages: versions.
         git_commit: of the code that ran, where that is known.
         git_dirty: whether files differed from it.
+        added: where it comes from, if no run of ours made it.
         schema: version of this format.
     """
 
@@ -122,12 +124,13 @@ class RunRecord:
     command: tuple[str, ...]
     started: str
     finished: str
-    seconds: Amount
-    peak_memory_mib: Amount
+    seconds: Amount | None
+    peak_memory_mib: Amount | None
     machine: Machine
     packages: Mapping[str, str]
     git_commit: str | None
     git_dirty: bool | None
+    added: Added | None = None
     schema: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -137,7 +140,16 @@ class RunRecord:
             "model": self.model.as_dict(),
             "cells": [cell.as_dict() for cell in self.cells],
         }
+        if self.added is None:
+            del plain["added"]
         return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def identity(self) -> str:
+        """What tells models of one name apart: the checkpoint's fingerprint, or what lm-eval was given."""
+        if self.added is None:
+            return self.model.checkpoint_sha256
+        return digest([self.added.model, self.added.model_args, self.model.source])
 
 
 def read_record(path: Path) -> RunRecord:
@@ -170,7 +182,7 @@ def _in_this_schema(raw: Any) -> Any:
         raise FieldError("schema", f"must be a whole number from 1, got {json.dumps(schema)[:60]}")
     if schema > SCHEMA_VERSION:
         raise NewerSchema("", f"schema {schema} is newer than this version reads ({SCHEMA_VERSION})")
-    return raw if schema == SCHEMA_VERSION else lift_record(raw, SCHEMA_VERSION)
+    return lift_record(raw, SCHEMA_VERSION) if schema < PRESENT_FORM else raw | {"schema": SCHEMA_VERSION}
 
 
 def read_cell(raw: Any) -> Cell:

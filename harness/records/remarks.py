@@ -33,7 +33,7 @@ def remarks_on(column: TableColumn, candidate: Candidate) -> list[str]:
 
 def sources_of(candidate: Candidate) -> list[str]:
     """What its rows are, by the hashes of its protocol, where a package's stand in for those that lm-eval reads."""
-    notes = [staged.source_note(name, sha256) for name, sha256 in candidate.cell.protocol.data.items()]
+    notes = [staged.source_note(name, sha256) for name, sha256 in (candidate.cell.protocol.data or {}).items()]
     return [note for note in notes if note is not None]
 
 

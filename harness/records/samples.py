@@ -139,7 +139,7 @@ def _sample(task: str, row: Mapping[str, Any], room: int | None) -> Sample:
     known = doc.get("sample_hash") or row["doc_hash"]
     asked = hashlib.sha256(f"{row['prompt_hash']}|{row['target_hash']}".encode()).hexdigest()
     answers = row["filtered_resps"]
-    is_text = bool(answers) and isinstance(answers[0], str)
+    is_text = bool(answers) and isinstance(answers[0], str) and _is_generated(row.get("arguments"))
     name = row.get("filter", "none")
     scores = {metric if name == "none" else f"{metric},{name}": _score(row.get(metric)) for metric in row["metrics"]}
     found = judged(row, room) if is_text and name == "none" else NOT_JUDGED
@@ -186,6 +186,13 @@ def _score(value: Any) -> float | tuple[float, float] | None:
     return (float(value[0]), float(value[1])) if isinstance(value, (list, tuple)) else float(value)
 
 
+def _is_generated(arguments: Any) -> bool:
+    """Whether a request was one for text: it has settings. lm-eval's files write log-likelihoods as text, too."""
+    first = next(iter(arguments.values() if isinstance(arguments, dict) else arguments or ()), None)
+    second = first.get("arg_1") if isinstance(first, dict) else first[1] if first is not None and first[1:] else None
+    return arguments is None or isinstance(second, Mapping)
+
+
 def _references(doc: Mapping[str, Any]) -> tuple[str, ...]:
     outputs = doc.get("outputs")
     return tuple(str(output)[:MOST_LETTERS] for output in outputs) if isinstance(outputs, (list, tuple)) else ()
@@ -204,14 +211,14 @@ def _depth(doc: Mapping[str, Any]) -> float | None:
 
 
 def _own(path: Path) -> Iterator[Sample]:
-    for number, raw in _lines(path):
+    for number, raw in lines_of(path):
         try:
             sample = read_fields(Sample, {"cluster": raw.get("sample"), **raw} if isinstance(raw, dict) else raw)
             if sample.excerpt is not None and len(sample.excerpt) != 3:
                 raise FieldError("excerpt", "must be three texts: before the needle, the needle, behind it")
             yield replace(sample, scores={name: _checked(name, score) for name, score in sample.scores.items()})
         except FieldError as error:
-            raise _broken(path, number, str(error)) from error
+            raise broken_line(path, number, str(error)) from error
 
 
 def _checked(name: str, score: Any) -> float | tuple[float, float] | None:
@@ -225,16 +232,20 @@ def _checked(name: str, score: Any) -> float | tuple[float, float] | None:
 def _lm_evals(path: Path, rooms: Mapping[str, int]) -> Iterator[Sample]:
     task = path.name.removeprefix("samples_").rpartition("_")[0]
     read: list[Sample] = []
-    for number, raw in _lines(path):
+    for number, raw in lines_of(path):
         try:
             read.append(_sample(task, raw, rooms.get(task)))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise _broken(path, number, f"not a sample of lm-eval ({error!r})") from error
+            raise broken_line(path, number, f"not a sample of lm-eval ({error!r})") from error
     yield from _joined(read)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The JSON of each line, with its number; split at line feeds only, since texts hold other ends of lines."""
+def lines_of(path: Path) -> Iterator[tuple[int, Any]]:
+    """The JSON of each line, with its number; split at line feeds only, since texts hold other ends of lines.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not JSON.
+    """
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", "surrogatepass")
@@ -245,8 +256,9 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except ValueError as error:
-                raise _broken(path, number, f"not JSON ({error})") from error
+                raise broken_line(path, number, f"not JSON ({error})") from error
 
 
-def _broken(path: Path, number: int, problem: str) -> UserError:
+def broken_line(path: Path, number: int, problem: str) -> UserError:
+    """The error of a line."""
     return UserError(f"{path}, line {number}: {problem}; restore the file or run it again")

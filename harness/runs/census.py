@@ -140,8 +140,8 @@ def newest_rate(results: Sequence[Path], checkpoint_sha256: str, device: str) ->
         if record.model.checkpoint_sha256 == checkpoint_sha256 and record.model.device == device
     ]
     for record in sorted(fitting, key=lambda record: record.started, reverse=True):
-        seconds = sum(cell.seconds for cell in record.cells)
-        tokens = sum(cell.tokens for cell in record.cells)
+        seconds = sum(cell.seconds or 0 for cell in record.cells)
+        tokens = sum(cell.tokens or 0 for cell in record.cells)
         if seconds > 0 and tokens > 0:
             return tokens / seconds, record.run_id
     return None

@@ -19,7 +19,7 @@ from harness.records.choice import DTYPE as COLUMNS_DTYPE
 from harness.records.finished import FinishedTask, FinishedTasks
 from harness.records.judged import prompt_rooms
 from harness.records.model_info import ModelInfo
-from harness.records.protocol import Protocol, digest, package_versions
+from harness.records.protocol import Protocol, TaskProtocol, digest, package_versions
 from harness.records.record import FILE_NAME, RunRecord
 from harness.records.samples import samples_of, write_samples
 from harness.records.store import new_run_folder
@@ -96,6 +96,7 @@ def protocol_of(run: ResolvedRun, model: ModelInfo) -> Protocol:
         run: what is asked for.
         model: as it was loaded.
     """
+    assert model.max_length is not None  # of a model that was loaded
     tasks = [
         cells.task_protocol(
             task,
@@ -201,10 +202,7 @@ def _run_group(
 ) -> dict[int, FinishedTask]:
     """Cell and result of each of some tasks that are run in one call, by the task's place in the run."""
     said = {run.tasks[i].lm_eval_name: protocol.tasks[i] for i in members}
-    terms = {
-        name: Terms(max_length=task.max_length, stop_at_references=task.stops_at_references)
-        for name, task in said.items()
-    }
+    terms = {name: _terms(task) for name, task in said.items()}
     measured = measure(model, loaded.take(members), terms, journal)
     accounts = measured.measures.accounts
     portions = accounts.portions(list(said))
@@ -226,6 +224,11 @@ def _run_group(
         )
         found[i] = FinishedTask(cell, measured.results[name])
     return found
+
+
+def _terms(task: TaskProtocol) -> Terms:
+    assert task.max_length is not None  # of a task that is run
+    return Terms(max_length=task.max_length, stop_at_references=task.stops_at_references)
 
 
 def _default(value: Any) -> Any:

@@ -122,7 +122,7 @@ def summary_line(cell: Cell) -> str:
     """One finished task in a line."""
     metric, score = next(iter(cell.scores.items()), ("", None))
     scores = "no score" if score is None else f"{metric} {score.value:.4g} (n={score.n}"
-    rate = f"{cell.tokens / cell.seconds:,.0f} tokens/s" if cell.seconds else ""
+    rate = f"{cell.tokens / cell.seconds:,.0f} tokens/s" if cell.seconds and cell.tokens else ""
     cut = f", {cell.truncated} requests cut" if cell.truncated else ""
     return f"{cell.protocol.label:<22} {scores}{cut}{'' if score is None else ')'}  {cell.seconds:.0f} s, {rate}"
 
