@@ -9,3 +9,8 @@ def short(number: float) -> str:
         if number >= size and number >= 10_000:
             return f"{number / size:.1f}{unit}" if number < 100 * size else f"{number / size:.0f}{unit}"
     return f"{int(number):,}"
+
+
+def short_length(length: int) -> str:
+    """Tokens as papers write them: `4K` for 4096; a number that is no multiple of 1,024 as it is."""
+    return f"{length // 1024}K" if length >= 1024 and length % 1024 == 0 else f"{length:,}"

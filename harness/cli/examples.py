@@ -37,6 +37,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plot state": ("plot state --tasks niah_single_2 --length 4096",),
     "plot position": ("plot position gdn2-tiny --tasks wiki_positions",),
     "plot trajectory": ("plot trajectory 'my-model@*' --suite ruler_table3",),
+    "lengths": (
+        "lengths",
+        "lengths gdn2-tiny --suite ruler_table3 --published 'Mamba-3*'",
+        "lengths --output lengths.md",
+    ),
     "failures": (
         "failures gdn2-tiny --examples 2",
         "failures model-a model-b --examples 5",

@@ -46,11 +46,28 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     failures.set_defaults(command=_failures)
 
 
+def text_format(name: str | None, output: Path | None) -> str:
+    """The format of a name, or of a file's ending.
+
+    Raises:
+        UserError: an ending that no format has.
+    """
+    if name is not None or output is None:
+        return name or "terminal"
+    for known, endings in ENDINGS.items():
+        if output.suffix.lower() in endings:
+            return known
+    if not output.suffix:
+        return "terminal"
+    listed = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
+    raise UserError(f"--output {output}: no format for {output.suffix}; end it in {listed}, or say --format")
+
+
 def _failures(args: argparse.Namespace) -> None:
     from basis.files import write_atomically
     from harness.analysis.failures import contrast, examples, failures_of
 
-    form = _format_for(args.format, args.output)
+    form = text_format(args.format, args.output)
     models = [_model(name, args.results) for name in (args.run, args.other) if name is not None]
     failures = [failures_of(model) for model in models]
     found = contrast(*models) if len(models) == 2 else None
@@ -106,23 +123,6 @@ def _written(
     if form == "csv":
         return failures_data.failures_to_csv(failures, found)
     return failures_data.failures_to_json(failures, found, chosen or [answer for pair in pairs for answer in pair])
-
-
-def _format_for(name: str | None, output: Path | None) -> str:
-    """The format of a name, or of a file's ending.
-
-    Raises:
-        UserError: an ending that no format has.
-    """
-    if name is not None or output is None:
-        return name or "terminal"
-    for known, endings in ENDINGS.items():
-        if output.suffix.lower() in endings:
-            return known
-    if not output.suffix:
-        return "terminal"
-    listed = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
-    raise UserError(f"--output {output}: no format for {output.suffix}; end it in {listed}, or say --format")
 
 
 def _left_out(problem: str) -> None:
