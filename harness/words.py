@@ -14,3 +14,8 @@ def short(number: float) -> str:
 def short_length(length: int) -> str:
     """Tokens as papers write them: `4K` for 4096; a number that is no multiple of 1,024 as it is."""
     return f"{length // 1024}K" if length >= 1024 and length % 1024 == 0 else f"{length:,}"
+
+
+def counted(number: int, word: str) -> str:
+    """`1 model`, `2,000 models`."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")

@@ -56,6 +56,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "results export gdn2-tiny --rows samples --output samples.parquet",
     ),
     "results remove": ("results remove my-model/2026-11-26T02-32-32_4078a74c",),
+    "report": (
+        "report",
+        "report gdn2-tiny smollm2-135m --output report.html",
+        "report --suite quick --results my-runs",
+    ),
     "tasks list": ("tasks list", "tasks list needle", "tasks list commonsense-gdn2"),
     "tasks show": ("tasks show niah_multikey_1@1024", "tasks show door_codes.yaml"),
     "tasks new": ("tasks new door_codes",),

@@ -114,9 +114,9 @@ def table_of(
     from tasks.registry import load_suite
 
     wanted = None if suite == NAME else load_suite(suite)
-    records = [(found.folder, found.record) for found in find_runs(folders, _left_out)]
+    records = [(found.folder, found.record) for found in find_runs(folders, left_out)]
     if wanted is None:
-        wanted = suite_of([record for _, record in records] if run is None else [run], _left_out)
+        wanted = suite_of([record for _, record in records] if run is None else [run], left_out)
     return build_table(wanted, records, published, run, view)
 
 
@@ -126,7 +126,8 @@ def _draw(table: Table, on: Console) -> None:
     print_table(table, on)
 
 
-def _left_out(problem: str) -> None:
+def left_out(problem: str) -> None:
+    """Say on standard error what a table or page goes without."""
     from harness.show.plain import plain
 
     print(f"left out: {plain(problem)}", file=sys.stderr)

@@ -17,7 +17,20 @@ from typing import TextIO, cast
 from basis.errors import reason
 from basis.program import as_called, program
 from basis.version import VERSION
-from harness.cli import checkpoints, compare, failures, leaderboard, lengths, plot, results, run, staging, study, tasks
+from harness.cli import (
+    checkpoints,
+    compare,
+    failures,
+    leaderboard,
+    lengths,
+    plot,
+    report,
+    results,
+    run,
+    staging,
+    study,
+    tasks,
+)
 from harness.cli.arguments import Parser, check_texts
 from harness.cli.console import Forgiving, drop
 from harness.cli.examples import add_examples
@@ -96,7 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog=program(), description="Evaluate checkpoints of recurrent language models.")
     parser.add_argument("--version", action="version", version=f"gdn2 {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (staging, run, leaderboard, compare, failures, lengths, plot, results, study, tasks, checkpoints):
+    for group in (
+        staging,
+        run,
+        leaderboard,
+        compare,
+        failures,
+        lengths,
+        plot,
+        report,
+        results,
+        study,
+        tasks,
+        checkpoints,
+    ):
         group.add_commands(commands)
     add_examples(parser)
     return parser

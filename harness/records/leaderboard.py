@@ -49,7 +49,7 @@ def build_table(
 
 
 @dataclass(frozen=True)
-class _Model:
+class TableModel:
     """A checkpoint with its runs: `title` is its name, and what tells it from another of that name."""
 
     name: str
@@ -73,7 +73,7 @@ class _Builder:
         self._table = Table(suite.name, suite.description, headers)
         shown = set(view.positions(headers))
         self._shown = [position in shown for position in range(len(headers))]
-        self._models = list(_models([record for _, record in records]))
+        self._models = list(table_models([record for _, record in records]))
         self._choices: list[tuple[str, Choice]] = []
 
     def table(self, published: bool, run: RunRecord | None) -> Table:
@@ -95,7 +95,7 @@ class _Builder:
         number_notes(self._table)
         return self._table
 
-    def _add_model(self, model: _Model) -> None:
+    def _add_model(self, model: TableModel) -> None:
         """Its row, and what is to be said below the table."""
         table, title = self._table, self._view.shown(*model.names)
         choices = [choose_resolved(self._suite, column, model.runs) for column in self._columns]
@@ -222,14 +222,14 @@ class _Builder:
         )
 
 
-def _models(records: Sequence[RunRecord]) -> Iterator[_Model]:
+def table_models(records: Sequence[RunRecord]) -> Iterator[TableModel]:
     """Each model with its runs: checkpoints of one name and different weights are several."""
     by_name: dict[str, dict[str, list[RunRecord]]] = {}
     for record in records:
         by_name.setdefault(record.name, {}).setdefault(record.identity, []).append(record)
     for name in sorted(by_name):
         for checkpoint, runs in sorted(by_name[name].items()):
-            yield _Model(name, f"{name} ({checkpoint[:6]})" if len(by_name[name]) > 1 else name, tuple(runs))
+            yield TableModel(name, f"{name} ({checkpoint[:6]})" if len(by_name[name]) > 1 else name, tuple(runs))
 
 
 def _paper_names(row: PublishedRow) -> tuple[str, str]:

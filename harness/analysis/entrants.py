@@ -1,0 +1,147 @@
+"""The models of a table with the cells that it shows of them, and the samples behind these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.analysis.selection import FoundRun, select_runs
+from harness.errors import UserError
+from harness.records.choice import Candidate, choose_resolved
+from harness.records.columns import table_columns
+from harness.records.leaderboard import table_models
+from harness.records.record import RunRecord
+from harness.records.samples import Sample
+from tasks.registry import Column, Suite
+
+
+@dataclass(frozen=True)
+class ShownCell:
+    """A cell that a table shows of a model.
+
+    Attributes:
+        place: of its column.
+        column: where it stands.
+        candidate: the run, cell and score.
+        samples: in their order; empty where the run has kept none.
+    """
+
+    place: int
+    column: Column
+    candidate: Candidate
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """lm-eval's name of the task."""
+        return self.candidate.cell.lm_eval_name
+
+    @property
+    def label(self) -> str:
+        """`niah_single_1@1024`."""
+        return self.candidate.cell.protocol.label
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model with what a table shows of it.
+
+    Attributes:
+        title: as in the table.
+        cells: by the place of their columns.
+    """
+
+    title: str
+    cells: dict[int, ShownCell] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """The runs that the cells come from, each once."""
+        return list({cell.candidate.run.run_id: cell.candidate.run for cell in self.cells.values()}.values())
+
+    @property
+    def shares(self) -> dict[str, ShownCell]:
+        """By lm-eval's names of tasks: of each the first cell whose score is a share."""
+        found: dict[str, ShownCell] = {}
+        for cell in self.cells.values():
+            if cell.candidate.score.unit == "share":
+                found.setdefault(cell.task, cell)
+        return found
+
+
+def named_runs(names: Sequence[str], runs: Sequence[FoundRun]) -> list[FoundRun]:
+    """The runs that names mean; two runs of one model that were asked for one by one are told apart.
+
+    Args:
+        names: as `select_runs` takes them; none of them: all runs.
+        runs: where to look.
+
+    Raises:
+        UserError: as `select_runs`.
+    """
+    if not names:
+        return list(runs)
+    groups: dict[str, list[FoundRun]] = {name: select_runs(name, runs) for name in names}
+    models = [(run.record.name, run.record.model.checkpoint_sha256) for group in groups.values() for run in group[:1]]
+    found: dict[str, FoundRun] = {}
+    for group in groups.values():
+        first = group[0].record
+        is_shared = models.count((first.name, first.model.checkpoint_sha256)) > 1 and len(group) == 1
+        for run in group:
+            name = f"{run.record.name} {run.record.run_id.rpartition('/')[2]}" if is_shared else run.record.name
+            found.setdefault(run.record.run_id, FoundRun(run.folder, replace(run.record, name=name)))
+    return list(found.values())
+
+
+def entrants_of(
+    suite: Suite, runs: Sequence[FoundRun], most: int, on_problem: Callable[[str], None]
+) -> tuple[list[Entrant], int]:
+    """The models of a suite's table, with their samples.
+
+    Args:
+        suite: whose columns they are.
+        runs: of any models.
+        most: of them, those with the most cells first; samples of others are not read.
+        on_problem: is told of samples that cannot be read; the cells are there without them.
+
+    Returns:
+        The models in the order of the table, and how many there are beyond `most`.
+    """
+    folders = {id(run.record): run for run in runs}
+    found = []
+    columns = table_columns(suite)
+    for model in table_models([run.record for run in runs]):
+        cells = {}
+        for place, column in enumerate(columns):
+            if (choice := choose_resolved(suite, column, model.runs)) is not None:
+                cells[place] = ShownCell(place, column.column, choice.shown)
+        if cells:
+            found.append(Entrant(model.title, cells))
+    chosen = sorted(range(len(found)), key=lambda place: -len(found[place].cells))[:most]
+    read = _Reader(folders, on_problem)
+    return [read.samples_of(found[place]) for place in sorted(chosen)], len(found) - len(chosen)
+
+
+class _Reader:
+    """Reads each run's samples once; a run without them is said once."""
+
+    def __init__(self, folders: dict[int, FoundRun], on_problem: Callable[[str], None]) -> None:
+        self._folders, self._on_problem = folders, on_problem
+        self._known: dict[int, dict[str, list[Sample]]] = {}
+
+    def samples_of(self, entrant: Entrant) -> Entrant:
+        cells = {
+            place: replace(cell, samples=tuple(self._samples(cell.candidate.run).get(cell.task, ())))
+            for place, cell in entrant.cells.items()
+        }
+        return replace(entrant, cells=cells)
+
+    def _samples(self, record: RunRecord) -> dict[str, list[Sample]]:
+        key = id(record)
+        if key not in self._known:
+            try:
+                self._known[key] = self._folders[key].samples
+            except UserError as error:
+                self._on_problem(str(error))
+                self._known[key] = {}
+        return self._known[key]

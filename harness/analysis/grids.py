@@ -1,0 +1,80 @@
+"""Accuracy by length and by where the answer lies, with the number of samples and an interval for each field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analysis.asked import score_of
+from harness.analysis.entrants import Entrant, ShownCell
+from harness.records.stats import mean_interval
+
+FINE, COARSE = 10, 5
+FEW = 5
+"""Samples of a field: with fewer, on average, depths are put into wider bins."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """The samples of one length and one range of depths.
+
+    Attributes:
+        n: how many were scored.
+        mean: of their scores.
+        low: lower end of the 95 % interval; None where there is none.
+        high: upper end.
+    """
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class DepthGrid:
+    """A task by length and depth, as one model answered it.
+
+    Attributes:
+        task: without length.
+        lengths: ascending.
+        fields: a row for each range of depths, from the beginning of the context; None where there are no samples.
+    """
+
+    task: str
+    lengths: tuple[int, ...]
+    fields: tuple[tuple[Field | None, ...], ...]
+
+
+def depth_grids(entrant: Entrant) -> list[DepthGrid]:
+    """The grids of a model, a task each; those whose samples say no depths are left out."""
+    tasks: dict[str, dict[int, ShownCell]] = {}
+    for cell in entrant.shares.values():
+        said = cell.candidate.cell.protocol
+        if said.length is not None and any(sample.depth is not None for sample in cell.samples):
+            tasks.setdefault(said.name, {})[said.length] = cell
+    return [_grid(task, dict(sorted(lengths.items()))) for task, lengths in tasks.items()]
+
+
+def _grid(task: str, cells: dict[int, ShownCell]) -> DepthGrid:
+    scored = [
+        [
+            (sample.depth, score)
+            for sample in cell.samples
+            if sample.depth is not None and (score := score_of(cell, sample)) is not None
+        ]
+        for cell in cells.values()
+    ]
+    bins = FINE if sum(map(len, scored)) >= FEW * FINE * len(scored) else COARSE
+    fields = tuple(
+        tuple(_field([score for depth, score in pairs if min(int(depth * bins), bins - 1) == row]) for pairs in scored)
+        for row in range(bins)
+    )
+    return DepthGrid(task, tuple(cells), fields)
+
+
+def _field(scores: Sequence[float]) -> Field | None:
+    if not scores:
+        return None
+    low, high = mean_interval(scores) or (None, None)
+    return Field(len(scores), sum(scores) / len(scores), low, high)

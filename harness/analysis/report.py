@@ -1,0 +1,109 @@
+"""What a report shows of a suite, as a value: its table, the models in detail, and what they were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.asked import AskedSamples, questions_of
+from harness.analysis.entrants import Entrant, entrants_of, named_runs
+from harness.analysis.selection import FoundRun
+from harness.errors import UserError
+from harness.records.leaderboard import build_table, table_models
+from harness.records.model_info import ModelInfo
+from harness.records.table import Table
+from tasks.registry import Suite
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page shows.
+
+    Attributes:
+        suite: whose table it is.
+        table: every model, ours and published.
+        entrants: the models that are shown in detail, in the order of the table.
+        others: how many more the table has.
+        models: each run's model by the run's id: its title, and what is known of it.
+        asked: their samples.
+        command: what was typed to make it.
+        problems: what could not be read, one sentence each.
+    """
+
+    suite: Suite
+    table: Table
+    entrants: tuple[Entrant, ...]
+    others: int
+    models: Mapping[str, tuple[str, ModelInfo]]
+    asked: AskedSamples
+    command: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a page holds.
+
+    Attributes:
+        models: that are shown in detail.
+        answers: that can be browsed.
+    """
+
+    models: int = 12
+    answers: int = 20_000
+
+
+def make_report(
+    suite: Suite,
+    runs: Sequence[FoundRun],
+    names: Sequence[str] = (),
+    bounds: Bounds | None = None,
+    *,
+    command: Sequence[str] = (),
+    on_problem: Callable[[str], None],
+) -> Report:
+    """Gather what a report shows.
+
+    Args:
+        suite: whose table it is.
+        runs: where to look.
+        names: of runs and models, as `select_runs` takes them; none of them: all.
+        bounds: how much it may be.
+        command: what was typed.
+        on_problem: is told of runs without samples; the report says it, too.
+
+    Raises:
+        UserError: a name that nothing has, or no cell that the suite's table would show.
+    """
+    problems: list[str] = []
+
+    def tell(problem: str) -> None:
+        problems.append(problem)
+        on_problem(problem)
+
+    bounds = bounds or Bounds()
+    chosen = named_runs(names, runs)
+    entrants, others = entrants_of(suite, chosen, bounds.models, tell)
+    if not entrants:
+        raise UserError(_nothing(suite, chosen))
+    return Report(
+        suite=suite,
+        table=build_table(suite, [(run.folder, run.record) for run in chosen]),
+        entrants=tuple(entrants),
+        others=others,
+        models={
+            run.run_id: (model.title, run.model)
+            for model in table_models([run.record for run in chosen])
+            for run in model.runs
+        },
+        asked=questions_of(entrants, bounds.answers),
+        command=tuple(command),
+        problems=tuple(problems),
+    )
+
+
+def _nothing(suite: Suite, runs: Sequence[FoundRun]) -> str:
+    if not runs:
+        return "there are no runs yet; make one with `python run_eval.py run CHECKPOINT`, or name folders by --results"
+    suites = ", ".join(sorted({run.record.suite for run in runs}))
+    return f"--suite {suite.name}: none of {len(runs):,} runs has a cell of it; they are of {suites}"

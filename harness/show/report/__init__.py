@@ -1,0 +1,1 @@
+"""A report as one HTML file that needs no network: templates, style and scripts beside the modules that fill them."""
