@@ -90,6 +90,8 @@ class Suite:
     file: Path
     averages: tuple[Average, ...] = ()
     published: Published | None = None
+    effective_length: float | None = None
+    """Percent that the mean of the tasks must exceed; then the table has the length up to which it does."""
 
     def resolve(self, samples: int | None = None) -> list[ResolvedTask]:
         """The tasks to run, each once, in column order; `samples` overrides every column's number."""
@@ -101,7 +103,7 @@ class Suite:
 
 
 Record = TypeVar("Record", SuiteProtocol, Column, Average, Published)
-FIELDS = ("suite", "description", "protocol", "columns", "averages", "published")
+FIELDS = ("suite", "description", "protocol", "columns", "averages", "published", "effective_length")
 
 
 def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> ResolvedTask:
@@ -182,6 +184,9 @@ def _read(file: Path) -> Suite:
         value = getattr(protocol, field)
         if value is not None and (problem := number_problem(field, value)):
             raise TaskError(f"{file}: protocol: {field} {problem}")
+    threshold = raw.get("effective_length")
+    if threshold is not None and (type(threshold) not in (int, float) or not 0 < threshold < 100):
+        raise TaskError(f"{file}: field 'effective_length' must be percent above 0 and below 100, got {threshold!r}")
     places, columns = [], []
     for index, listed in enumerate(_list(raw, "columns", file)):
         place = f"{file}: columns[{index}]"
@@ -201,6 +206,7 @@ def _read(file: Path) -> Suite:
         file=file,
         averages=averages,
         published=_record(Published, raw["published"], f"{file}: published") if "published" in raw else None,
+        effective_length=threshold,
     )
 
 

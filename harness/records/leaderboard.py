@@ -14,6 +14,7 @@ from harness.records.choice import Candidate, Choice, choose_resolved, reason_ag
 from harness.records.columns import TableColumn, average_headers, resolved_column, table_columns
 from harness.records.marks import mark, names_of
 from harness.records.published import PublishedRow, published_names, table_rows
+from harness.records.reach import reach_column
 from harness.records.record import RunRecord
 from harness.records.remarks import number_notes, passed_over, remarks_on, sources_of
 from harness.records.steps import step_of
@@ -69,7 +70,9 @@ class _Builder:
     def __init__(self, suite: Suite, records: Sequence[tuple[Path, RunRecord]], view: View) -> None:
         self._suite, self._view = suite, view
         self._columns = table_columns(suite)
+        self._reach = reach_column(suite, self._columns)
         headers = (*(column.header for column in self._columns), *average_headers(suite, self._columns))
+        headers += (self._reach.header,) if self._reach else ()
         self._table = Table(suite.name, suite.description, headers)
         shown = set(view.positions(headers))
         self._shown = [position in shown for position in range(len(headers))]
@@ -90,6 +93,8 @@ class _Builder:
             if self._view.wants(*_paper_names(row)):
                 self._add_published(row, note)
         self._table.passed = passed_over(self._choices)
+        if self._reach and self._shown[-1]:
+            self._table.explained.append(self._reach.meaning)
         arrange(self._table, self._view, OURS)
         mark(self._table)
         number_notes(self._table)
@@ -117,8 +122,9 @@ class _Builder:
             for column, choice in zip(self._columns, choices, strict=True)
         ]
         averages = (self._mean(average, entries) for average in self._suite.averages)
+        reach = (self._reach.entry(entries, self._table.note),) if self._reach else ()
         training, step = step_of(model) or (None, None)
-        return Row(title, section, (*entries, *averages), model=model, training=training, step=step)
+        return Row(title, section, (*entries, *averages, *reach), model=model, training=training, step=step)
 
     def _entry(self, column: TableColumn, candidate: Candidate) -> Entry:
         score = candidate.score
@@ -216,6 +222,7 @@ class _Builder:
             *(None if average.name is None else row.scores.get(average.name) for average in self._suite.averages),
         ]
         entries = tuple(None if value is None else Entry(float(value)) for value in values)
+        entries += (self._reach.entry(entries, self._table.note),) if self._reach else ()
         name, number = self._view.shown(row.name), self._table.note(note)
         self._table.rows.append(
             Row(name, PAPERS + row.family, entries, notes=(number,), model=row.name, source=row.source)

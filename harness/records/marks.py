@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,9 +35,10 @@ def mark(table: Table) -> None:
 
 def _marked(header: Header, entries: Sequence[Entry | None]) -> list[Entry | None]:
     """The numbers of one column and section with their marks."""
-    values = {header.number(entry.value): entry.value for entry in entries if entry is not None}
+    least = header.tested[0] if header.tested else -math.inf  # no length is no best one
+    values = {header.number(e.value): e.value for e in entries if e is not None and e.value >= least}
     count = sum(entry is not None for entry in entries)
-    if count < 2:
+    if count < 2 or not values:
         return list(entries)
     ranked = sorted(values, key=lambda text: values[text], reverse=header.higher_is_better)
     best, second = ranked[0], ranked[1] if len(ranked) > 1 and count >= LEAST_FOR_SECOND else None

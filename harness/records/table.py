@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.words import short_length
+
 if TYPE_CHECKING:
     from harness.records.record import Score
     from tasks.metrics import Unit
@@ -100,6 +102,7 @@ class Header:
         length: the task's, in tokens.
         metric: by which it is scored.
         average_of: the names of the columns that it is the mean of.
+        tested: of a column of lengths, those that there are, ascending; a number below them is none.
     """
 
     group: str
@@ -113,6 +116,7 @@ class Header:
     length: int | None = None
     metric: str | None = None
     average_of: tuple[str, ...] = ()
+    tested: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -121,6 +125,10 @@ class Header:
 
     def number(self, value: float) -> str:
         """A value of this column as text; perplexities above ten lose decimals that nobody compares."""
+        if self.tested:
+            if value < self.tested[0]:
+                return f"<{short_length(self.tested[0])}"
+            return ("≥" if value >= self.tested[-1] else "") + short_length(int(value))
         if abs(value) >= LARGE:
             return f"{value:.2g}"
         if self.decimals == 2 and abs(value) >= 10:
@@ -129,6 +137,8 @@ class Header:
 
     def interval(self, low: float, high: float) -> str:
         """An interval as text; percentages without decimals."""
+        if self.tested and low == high:
+            return self.number(low)
         if self.decimals == 1:
             return f"{low:.0f}–{high:.0f}"
         return f"{self.number(low)}–{self.number(high)}"
@@ -165,6 +175,7 @@ class Table:
         notes: numbered from 1.
         overlaps: of each section, in how many columns the best is not apart from others by its interval.
         incomplete: a model and the columns for want of which it has no average.
+        explained: what columns say that no name of theirs says, one sentence each.
         passed: what was passed over, one sentence each.
         missing: a model and the tasks that it was not asked, for want of their rows in a package.
         unplaced: a model and what it was asked for this suite that is no column of it now.
@@ -177,6 +188,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    explained: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
@@ -205,6 +217,7 @@ class Table:
         """What is said below the numbered notes, one sentence each."""
         return [
             *self.overlaps,
+            *self.explained,
             *(f"No average: {sentence}" for sentence in self.incomplete),
             *(f"Not run, no package has the rows: {sentence}" for sentence in self.missing),
             *(f"No column of this table: {sentence}" for sentence in self.unplaced),

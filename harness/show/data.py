@@ -90,8 +90,8 @@ def _cell(table: Table, row: Row, header: Header, entry: Entry | None) -> dict[s
     score = entry.score
     values = (
         _raw(header, entry.value) if score is None else score.value,
-        None if score is None else score.low,
-        None if score is None else score.high,
+        (entry.low if header.tested else None) if score is None else score.low,
+        (entry.high if header.tested else None) if score is None else score.high,
         entry.n,
         entry.mark,
         entry.overlaps_best,

@@ -95,7 +95,8 @@ def _cell(header: Header, row: Row, entry: Entry | None) -> str:
 
 
 def _number(header: Header, entry: Entry) -> str:
-    text = header.number(entry.value).replace("-", "$-$")
+    text = header.number(entry.value)
+    text = latex(text) if header.tested else text.replace("-", "$-$")
     return rf"\textbf{{{text}}}" if entry.is_best else rf"\underline{{{text}}}" if entry.is_second else text
 
 
