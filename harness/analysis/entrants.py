@@ -82,11 +82,11 @@ def named_runs(names: Sequence[str], runs: Sequence[FoundRun]) -> list[FoundRun]
     if not names:
         return list(runs)
     groups: dict[str, list[FoundRun]] = {name: select_runs(name, runs) for name in names}
-    models = [(run.record.name, run.record.model.checkpoint_sha256) for group in groups.values() for run in group[:1]]
+    models = [(run.record.name, run.record.identity) for group in groups.values() for run in group[:1]]
     found: dict[str, FoundRun] = {}
     for group in groups.values():
         first = group[0].record
-        is_shared = models.count((first.name, first.model.checkpoint_sha256)) > 1 and len(group) == 1
+        is_shared = models.count((first.name, first.identity)) > 1 and len(group) == 1
         for run in group:
             name = f"{run.record.name} {run.record.run_id.rpartition('/')[2]}" if is_shared else run.record.name
             found.setdefault(run.record.run_id, FoundRun(run.folder, replace(run.record, name=name)))

@@ -15,6 +15,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "run path/to/checkpoint --suite ruler_table3 --samples 100",
         "run path/to/checkpoint --tasks niah_single_2@4096,squad_retrieval --device cuda --dtype bfloat16",
         "run path/to/checkpoint --workers 8",
+        "run model-a model-b model-c --suite ruler_table3 --name '{}-bf16' --dtype bfloat16",
     ),
     "plan": ("plan path/to/checkpoint --suite ruler_table3", "plan gdn2-tiny --tokens-per-second 20000"),
     "leaderboard": (

@@ -37,6 +37,14 @@ def peak_bytes_since_reset() -> int | None:
     return int(peak.split()[1]) * 1024 if peak else None
 
 
+def begin_anew() -> None:
+    """Count `peak_bytes` from now on, as if the program began; from before, where the system does not let us."""
+    global _before_resets
+    reset()
+    own = peak_bytes_since_reset()
+    _before_resets = 0 if own is not None else _before_resets
+
+
 def reset() -> None:
     """Measure `peak_bytes_since_reset` from now on; from before, where the system does not let us."""
     global _before_resets

@@ -20,6 +20,8 @@ from tasks.text.tokenizers import CONTEXT_PREFIXES
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 LONGEST_FOLDER = 150
 """Bytes of a model's name, which folders are called by; with what is put beside it, file systems take 255."""
+OWN_NAME = "{}"
+"""Stands for the checkpoint's own name in --name."""
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
@@ -120,7 +122,9 @@ class RunOptions:
         ),
     )
     output: Path = field(default=Path("results/runs"), metadata=about("where results go (default: results/runs)"))
-    name: str | None = field(default=None, metadata=about("the model's name in tables (default: the folder's)"))
+    name: str | None = field(
+        default=None, metadata=about("the model's name in tables; {} stands for its own (default: the folder's)")
+    )
     command: tuple[str, ...] = ()
     """The arguments as typed, for the record."""
 
@@ -143,6 +147,25 @@ class RunOptions:
                 f"--name: is a folder's name, at most {LONGEST_FOLDER} bytes, got {len(self.name.encode())}"
             )
         check_device(self.device)
+
+
+def check_several(all_options: Sequence[RunOptions]) -> None:
+    """Refuse what cannot be meant for several checkpoints.
+
+    Raises:
+        UserError: one is given twice, or all would have the same name.
+    """
+    if len(all_options) < 2:
+        return
+    places = [_place(options.checkpoint) for options in all_options]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise UserError(f"{flag('checkpoint')} {twice}: given twice")
+    name = all_options[0].name
+    if name is not None and OWN_NAME not in name:
+        raise UserError(
+            f"--name {name}: {len(all_options)} checkpoints cannot have one name; say it with {OWN_NAME}, which stands "
+            f"for each one's own, such as --name '{name}-{OWN_NAME}'"
+        )
 
 
 def check_device(name: str) -> None:
@@ -180,3 +203,8 @@ def _checked_text(name: str, text: str) -> str:
     if any(0xD800 <= ord(character) < 0xE000 or character == "\0" for character in text):
         raise UserError(f"{flag(name)}: {text!r} is no valid UTF-8 text")
     return text
+
+
+def _place(checkpoint: str) -> str:
+    path = Path(checkpoint).expanduser()
+    return str(path.resolve()) if path.exists() else checkpoint

@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.records.cells import data_hashes
 from harness.records.store import ensure_folder
 from harness.runs.listener import Listener
-from harness.runs.options import RunOptions
+from harness.runs.options import LONGEST_FOLDER, OWN_NAME, RunOptions
 from tasks import data
 from tasks.registry import ResolvedTask, Suite, load_suite, resolve, spellings
 
@@ -109,7 +109,7 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         options=options,
         checkpoint=checkpoint,
         tokenizer=tokenizer,
-        name=options.name or checkpoint_name(checkpoint),
+        name=_name(options, checkpoint),
         suite=suite.name if suite else "tasks",
         tasks=tuple(unique.values()),
         context_prefix=options.context_prefix or (suite.protocol.context_prefix if suite else "tokenizer"),
@@ -118,6 +118,18 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         source=where_from(checkpoint),
         tokenizer_source=where_from(Path(tokenizer)) if options.tokenizer else None,
     )
+
+
+def _name(options: RunOptions, checkpoint: Path) -> str:
+    """The model's name in tables and folders; in --name, `{}` is the checkpoint's own.
+
+    Raises:
+        UserError: the name that this gives is too long for a folder.
+    """
+    name = (options.name or OWN_NAME).replace(OWN_NAME, checkpoint_name(checkpoint))
+    if options.name is not None and len(name.encode()) > LONGEST_FOLDER:
+        raise UserError(f"--name {options.name}: gives {name}, more than {LONGEST_FOLDER} bytes; make it shorter")
+    return name
 
 
 def with_native_checkpoint(run: ResolvedRun, listener: Listener) -> ResolvedRun:

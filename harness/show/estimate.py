@@ -44,6 +44,22 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
         console.print("Requests that are cut lose their beginning; leave --max-length out or raise it.", style="red")
 
 
+def print_sum(estimates: Sequence[Estimate], console: Console) -> None:
+    """What several checkpoints ask for, one after the other."""
+    tokens = [sum(task.tokens for task in estimate.tasks) for estimate in estimates]
+    rates = [estimate.rate for estimate in estimates]
+    times = [count / rate for count, rate in zip(tokens, rates, strict=True) if rate]
+    unknown = len(estimates) - len(times)
+    time = _duration(sum(times)) if times else "unknown time"
+    without = f" (without {unknown} of unknown speed)" if times and unknown else ""
+    most = max(estimate.weight_bytes + estimate.state_bytes + estimate.step_bytes for estimate in estimates)
+    console.print(
+        f"all {len(estimates)} checkpoints, one after the other: at most {short(sum(tokens))} tokens, {time}{without}, "
+        f"about {most / 1e9:.2f} GB at a time",
+        highlight=False,
+    )
+
+
 def _share(tasks: Sequence[TaskCensus]) -> str:
     total, shared = sum(task.prompt_tokens for task in tasks), sum(task.shared_tokens for task in tasks)
     return f"{shared / total:.0%}" if shared else "0"
@@ -52,7 +68,10 @@ def _share(tasks: Sequence[TaskCensus]) -> str:
 def _time(tokens: int, rate: float | None) -> str:
     if not rate:
         return "—"
-    seconds = tokens / rate
+    return _duration(tokens / rate)
+
+
+def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

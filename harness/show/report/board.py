@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+from harness.records.added import UNKNOWN
 from harness.records.model_info import ModelInfo
 from harness.records.stats import wilson_interval
 from harness.records.table import Entry, Header, Row, Section, Table
@@ -113,9 +114,12 @@ def _row(
 def facts_of(model: ModelInfo) -> str:
     """Mixers, parameters and state of a model in a line."""
     state = f"{_bytes(model.state_bytes)} state" if model.state_bytes else "no state"
+    if model.state_bytes is None:
+        state = "unknown state"
     if model.state_bytes_a_token:
         state = f"{_bytes(model.state_bytes_a_token)} a token"
-    return f"{model.architecture} · {short(model.parameters)} parameters · {state}"
+    parameters = UNKNOWN if model.parameters is None else short(model.parameters)
+    return f"{model.architecture} · {parameters} parameters · {state}"
 
 
 def _bytes(number: int) -> str:

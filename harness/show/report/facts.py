@@ -11,6 +11,7 @@ from typing import Any
 from basis.program import IN_A_CHECKOUT, as_called
 from harness.analysis.entrants import Entrant, ShownCell
 from harness.analysis.report import Report
+from harness.records.added import UNKNOWN
 from harness.records.model_info import SelfTest
 from harness.records.protocol import TaskProtocol
 from harness.records.record import RunRecord
@@ -37,15 +38,15 @@ def protocol_facts(report: Report) -> FactTable:
     """A row a task, a value where all models have one, else each model's."""
     columns: dict[str, Callable[[ShownCell], Any]] = {
         "samples": lambda cell: cell.candidate.score.n,
-        "seed": lambda cell: cell.candidate.cell.protocol.seed,
-        "generator": lambda cell: cell.candidate.cell.protocol.generator or "data set",
-        "version": lambda cell: f"{cell.candidate.cell.protocol.version:g}",
-        "shots": lambda cell: cell.candidate.cell.protocol.shots,
-        "window": lambda cell: f"{cell.candidate.cell.protocol.max_length:,}",
+        "seed": lambda cell: _said(cell.candidate.cell.protocol.seed),
+        "generator": lambda cell: cell.candidate.cell.protocol.generator or _made(cell.candidate.cell.protocol),
+        "version": lambda cell: _said(cell.candidate.cell.protocol.version, "g"),
+        "shots": lambda cell: _said(cell.candidate.cell.protocol.shots),
+        "window": lambda cell: _said(cell.candidate.cell.protocol.max_length, ","),
         "filled": lambda cell: _percent(cell.candidate.cell.mean_fill),
-        "cut": lambda cell: cell.candidate.cell.truncated,
+        "cut": lambda cell: _said(cell.candidate.cell.truncated),
         "generation": lambda cell: _generation(cell.candidate.cell.protocol),
-        "data": lambda cell: ", ".join(sorted(cell.candidate.cell.protocol.data)) or "—",
+        "data": lambda cell: _data(cell.candidate.cell.protocol),
     }
     places = sorted({place for entrant in report.entrants for place in entrant.cells})
     rows, seen = [], set()
@@ -70,7 +71,7 @@ def run_facts(runs: Sequence[RunRecord]) -> FactTable:
             run.protocol.dtype,
             run.protocol.lm_eval,
             f"{run.started[:19].replace('T', ' ')} UTC",
-            f"{run.seconds:,.0f} s",
+            UNKNOWN if run.seconds is None else f"{run.seconds:,.0f} s",
         )
         for run in runs
     )
@@ -92,7 +93,7 @@ def machine_facts(runs: Sequence[RunRecord]) -> FactTable:
         changed = " with changes" if run.git_dirty else ""
         found = (
             machine.gpu or machine.cpu,
-            f"{machine.threads} of {machine.cores or '?'} cores, {machine.memory_gib:.0f} GiB",
+            f"{_said(machine.threads)} of {_said(machine.cores)} cores, {_said(machine.memory_gib, '.0f')} GiB",
             machine.system,
             machine.python,
             ", ".join(f"{name} {version}" for name, version in run.packages.items()),
@@ -105,7 +106,7 @@ def machine_facts(runs: Sequence[RunRecord]) -> FactTable:
 
 def commands_of(report: Report, runs: Sequence[RunRecord]) -> list[str]:
     """What was typed: each run, then the report."""
-    lines = [shlex.join(run.command) for run in runs]
+    lines = [shlex.join(run.command) for run in runs if run.command]
     if report.command:
         lines.append(shlex.join(report.command))
     return [as_called(f"{IN_A_CHECKOUT} {line}") for line in dict.fromkeys(lines)]
@@ -124,6 +125,20 @@ def _generation(protocol: TaskProtocol) -> str:
     if not protocol.generation:
         return "—"
     return ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(protocol.generation.items()))
+
+
+def _made(protocol: TaskProtocol) -> str:
+    """Where documents without a generator come from; a record that was added does not say."""
+    return UNKNOWN if protocol.data is None else "data set"
+
+
+def _data(protocol: TaskProtocol) -> str:
+    return UNKNOWN if protocol.data is None else ", ".join(sorted(protocol.data)) or "—"
+
+
+def _said(value: float | None, form: str = "") -> str:
+    """A number; a record that was added may not say it."""
+    return UNKNOWN if value is None else format(value, form)
 
 
 def _percent(share: float | None) -> str:
