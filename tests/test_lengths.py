@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.records.effective import CurvePoint
 from harness.records.record import FILE_NAME, Cell, Score
 from harness.records.stats import wilson_interval
-from harness.show.lengths import length_text
+from harness.show.lengths import length_text, lengths_to_csv
 
 SCORES = {
     "niah_single_1": {1024: 1.0, 2048: 0.99, 4096: 0.5, 8192: 0.9},
@@ -107,3 +107,8 @@ def test_the_command_writes_every_format(tmp_path: Path, capsys: pytest.CaptureF
     assert (first["own"]["length"], first["above"]["again"], len(first["curve"])) == (2048, [8192], 4)
     assert main([*where, "--threshold", "100"]) == 2
     assert "--threshold 100: must be below 100" in capsys.readouterr().err
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text() -> None:
+    rows = list(csv.DictReader(io.StringIO(lengths_to_csv(list(found(run("=1+1")).values())))))
+    assert {row["model"] for row in rows} == {"'=1+1"}

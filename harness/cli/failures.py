@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from harness.cli.arguments import whole
 from harness.cli.console import console
 from harness.cli.leaderboard import RUNS, existing
-from harness.errors import UserError
 from harness.paths import LEADERBOARD, require
+from harness.show.formats import FORMATS, format_for
 from tasks.verdicts import TITLES, VERDICTS
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[JudgedAnswer, JudgedAnswer]]
 
-ENDINGS = {"terminal": (".txt",), "markdown": (".md", ".markdown"), "json": (".json",), "csv": (".csv",)}
+FORMS = {name: FORMATS[name].endings for name in ("terminal", "markdown", "json", "csv")}
+"""The formats of failures and of lengths, with the endings of their files."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,33 +42,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     failures.add_argument(
         "--results", type=Path, nargs="+", help="folders of runs (default: results/leaderboard, runs)"
     )
-    failures.add_argument("--format", choices=ENDINGS, help="default: by the ending of --output, else terminal")
+    failures.add_argument("--format", choices=FORMS, help="default: by the ending of --output, else terminal")
     failures.add_argument("--output", type=Path, help="write to a file, such as failures.md, instead of the terminal")
     failures.set_defaults(command=_failures)
-
-
-def text_format(name: str | None, output: Path | None) -> str:
-    """The format of a name, or of a file's ending.
-
-    Raises:
-        UserError: an ending that no format has.
-    """
-    if name is not None or output is None:
-        return name or "terminal"
-    for known, endings in ENDINGS.items():
-        if output.suffix.lower() in endings:
-            return known
-    if not output.suffix:
-        return "terminal"
-    listed = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
-    raise UserError(f"--output {output}: no format for {output.suffix}; end it in {listed}, or say --format")
 
 
 def _failures(args: argparse.Namespace) -> None:
     from basis.files import write_atomically
     from harness.analysis.failures import contrast, examples, failures_of
 
-    form = text_format(args.format, args.output)
+    form = format_for(args.format, args.output, FORMS)
     models = [_model(name, args.results) for name in (args.run, args.other) if name is not None]
     failures = [failures_of(model) for model in models]
     found = contrast(*models) if len(models) == 2 else None

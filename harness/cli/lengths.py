@@ -8,10 +8,11 @@ from pathlib import Path
 
 from harness.cli.arguments import positive
 from harness.cli.console import console
-from harness.cli.failures import ENDINGS, text_format
+from harness.cli.failures import FORMS
 from harness.cli.leaderboard import RUNS, existing
 from harness.errors import UserError
 from harness.paths import LEADERBOARD, require
+from harness.show.formats import format_for
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     lengths.add_argument("--published", action="append", metavar="ROW", help="a paper's row, or a pattern; repeatable")
     lengths.add_argument("--results", type=Path, nargs="+", help="folders of runs (default: results/leaderboard, runs)")
-    lengths.add_argument("--format", choices=ENDINGS, help="default: by the ending of --output, else terminal")
+    lengths.add_argument("--format", choices=FORMS, help="default: by the ending of --output, else terminal")
     lengths.add_argument("--output", type=Path, help="write to a file, such as lengths.md, instead of the terminal")
     lengths.set_defaults(command=_lengths)
 
@@ -39,7 +40,7 @@ def _lengths(args: argparse.Namespace) -> None:
     from harness.analysis.shown import models_of, spots_of
     from harness.show import lengths as shown
 
-    form = text_format(args.format, args.output)
+    form = format_for(args.format, args.output, FORMS)
     if args.threshold >= 100:
         raise UserError(f"--threshold {args.threshold:g}: must be below 100, nothing exceeds it")
     runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), _left_out)

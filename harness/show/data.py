@@ -52,7 +52,7 @@ def to_csv(table: Table) -> str:
         for header, entry in zip(table.headers, row.entries, strict=True):
             cell = _cell(table, row, header, entry)
             fields = [table.title, *_of_row(row).values(), *_column(header).values(), *cell.values()]
-            writer.writerow([_in_csv(field) for field in fields])
+            writer.writerow([in_csv(field) for field in fields])
     return out.getvalue()
 
 
@@ -116,7 +116,7 @@ def _escaped(letter: str) -> str:
     return json.dumps(letter)[1:-1] if category(letter) in UNSEEN else letter
 
 
-def _in_csv(value: Any) -> Any:
+def in_csv(value: Any) -> Any:
     """A field: numbers as they are, text that no spreadsheet computes."""
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()

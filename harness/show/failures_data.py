@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.analysis.failures import Contrast, Failures, Tally
 from harness.analysis.judged_runs import JudgedAnswer
-from harness.show.plain import plain
+from harness.show.data import in_csv
 from tasks.verdicts import VERDICTS
 
 PAIR = ("task", "length", "index", "sample", "verdict_a", "verdict_b", "score_a", "score_b", "answered_a", "answered_b")
@@ -40,7 +40,7 @@ def failures_to_csv(failures: Sequence[Failures], found: Contrast | None) -> str
     writer = csv.writer(text, lineterminator="\n")
     if found is not None:
         writer.writerow(PAIR)
-        writer.writerows([plain(str("" if value is None else value)) for value in _pair(*pair)] for pair in found.pairs)
+        writer.writerows([in_csv(value) for value in _pair(*pair)] for pair in found.pairs)
         return text.getvalue()
     writer.writerow(["model", "by", "label", "n", "score", "answered", "score_when_answered", *VERDICTS])
     for each in failures:
@@ -50,8 +50,7 @@ def failures_to_csv(failures: Sequence[Failures], found: Contrast | None) -> str
                 found_here = _tally(tally)
                 numbers = [found_here[key] for key in ("n", "score", "answered", "score_when_answered")]
                 numbers += [tally.counts[verdict] for verdict in VERDICTS]
-                shown = ["" if number is None else number for number in numbers]
-                writer.writerow([plain(each.model.label), name, plain(tally.label), *shown])
+                writer.writerow([in_csv(cell) for cell in (each.model.label, name, tally.label, *numbers)])
     return text.getvalue()
 
 

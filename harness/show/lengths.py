@@ -16,6 +16,7 @@ from rich.text import Text
 
 from harness.analysis.lengths import LengthReach
 from harness.records.effective import BASE_SHARE, EffectiveLength
+from harness.show.data import in_csv
 from harness.show.plain import markdown, plain
 from harness.words import short_length
 
@@ -72,11 +73,11 @@ def lengths_to_csv(reaches: Sequence[LengthReach]) -> str:
     titles = [f"{rule}_{end}" for rule in ("above", "own") for end in ends]
     writer.writerow(["model", "label", "metric", "shortest", "longest", "base", *titles, "trained", "published"])
     for reach in reaches:
-        row: list[Any] = [plain(reach.model), plain(reach.label), plain(reach.metric)]
+        row: list[Any] = [reach.model, reach.label, reach.metric]
         row += [reach.curve[0].length, reach.curve[-1].length, round(reach.base, 6)]
         for found in (reach.above, reach.own):
             row += [None] * len(ends) if found is None else _ends(found)
-        writer.writerow(["" if cell is None else cell for cell in (*row, reach.trained, reach.published)])
+        writer.writerow([in_csv(cell) for cell in (*row, reach.trained, reach.published)])
     return text.getvalue()
 
 
