@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,35 @@ def test_the_command_writes_a_file_by_its_ending(tmp_path: Path, capsys: pytest.
         assert (tmp_path / name).read_text().startswith(start)
     assert cli.main(["leaderboard", "--results", str(tmp_path), "--output", str(tmp_path / "no" / "t.md")]) == 2
     assert "t.md: cannot be written" in capsys.readouterr().err
+
+
+def test_the_command_shows_what_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        made = record(name, (cell(value=ord(name) / 200), cell(length=2048)), run_id=f"{name}/x")
+        (tmp_path / name / "record.json").write_text(made.to_json())
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "record.json").write_text((tmp_path / "b" / "record.json").read_text())
+    (tmp_path / "nan").mkdir()
+    text = (tmp_path / "c" / "record.json").read_text().replace('"value": 0.5', '"value": NaN')
+    (tmp_path / "nan" / "record.json").write_text(text)
+    (tmp_path / "names.yaml").write_text("rename: {a: Ours}\n")
+    command = ["leaderboard", "--results", str(tmp_path), "--format", "csv", "--no-published"]
+    shown = ["--models", "a", "b", "--columns", "1K", "--sort", "average"]
+    assert cli.main([*command, *shown]) == 2
+    assert "--sort 'average': no column is called so" in capsys.readouterr().err
+    assert cli.main([*command, *shown[:-1], "S-NIAH-1 1K", "--names", str(tmp_path / "names.yaml")]) == 0
+    out, err = capsys.readouterr()
+    lines = list(csv.DictReader(io.StringIO(out)))
+    assert [(line["name"], line["model"], line["value"]) for line in lines if line["value"]] == [
+        ("b", "b", "0.49"),
+        ("Ours", "a", "0.485"),
+    ]
+    assert {line["column"] for line in lines} >= {"niah_single_1@1024", "niah_multikey_1@1024"}
+    assert f"copy{os.sep}record.json: a copy of" in err or f"b{os.sep}record.json: a copy of" in err
+    assert "scores.acc.value: must be a finite number" in err
+    assert cli.main([*command, "--models", "zz"]) == 2
+    assert "--models 'zz': no row is called so; there are a, b, c" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.records.choice import Candidate, Choice, choose_resolved, reason_against, score_of
 from harness.records.columns import TableColumn, average_headers, resolved_column, table_columns
 from harness.records.marks import mark, names_of
-from harness.records.published import PublishedRow, published_names, table_rows
+from harness.records.published import PublishedRow, published_models, table_rows
 from harness.records.reach import reach_column
 from harness.records.record import RunRecord
 from harness.records.remarks import number_notes, passed_over, remarks_on, sources_of
@@ -58,10 +58,15 @@ class TableModel:
     runs: tuple[RunRecord, ...]
 
     @property
+    def training(self) -> str | None:
+        """The training that it is a checkpoint of."""
+        found = step_of(self.name)
+        return None if found is None else found[0]
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """What it may be called by: as shown, as recorded, and the training that it is a checkpoint of."""
-        training = step_of(self.name)
-        return (self.title, self.name, *([training[0]] if training else []))
+        """What it may be called by: as shown, as recorded, and its training."""
+        return (self.title, self.name, *([] if self.training is None else [self.training]))
 
 
 class _Builder:
@@ -83,14 +88,16 @@ class _Builder:
         """All of it."""
         papers = self._papers() if published else []
         ours = [name for model in self._models for name in model.names]
-        self._view.check([*ours, *(name for row, _ in papers for name in _paper_names(row))], ours, published_names())
+        in_table = [*ours, *(name for row, _ in papers for name in _paper_names(row.family, row.name))]
+        known = [name for family, model in published_models() for name in _paper_names(family, model)]
+        self._view.check(in_table, ours, known)
         for model in self._models:
             if self._view.wants(*model.names):
                 self._add_model(model)
         if run is not None:
             self._add_run(run)
         for row, note in papers:
-            if self._view.wants(*_paper_names(row)):
+            if self._view.wants(*_paper_names(row.family, row.name)):
                 self._add_published(row, note)
         self._table.passed = passed_over(self._choices)
         if self._reach and self._shown[-1]:
@@ -102,7 +109,7 @@ class _Builder:
 
     def _add_model(self, model: TableModel) -> None:
         """Its row, and what is to be said below the table."""
-        table, title = self._table, self._view.shown(*model.names)
+        table, title = self._table, self._view.shown(model.title, model.name, training=model.training)
         choices = [choose_resolved(self._suite, column, model.runs) for column in self._columns]
         visible = [choice for choice, shown in zip(choices, self._shown, strict=False) if shown]
         if any(choices):
@@ -239,9 +246,9 @@ def table_models(records: Sequence[RunRecord]) -> Iterator[TableModel]:
             yield TableModel(name, f"{name} ({checkpoint[:6]})" if len(by_name[name]) > 1 else name, tuple(runs))
 
 
-def _paper_names(row: PublishedRow) -> tuple[str, str]:
+def _paper_names(family: str, model: str) -> tuple[str, str]:
     """What a published row may be called by."""
-    return row.name, f"{PAPERS}{row.family}/{row.name}"
+    return model, f"{PAPERS}{family}/{model}"
 
 
 def published_figure(row: PublishedRow, suite: Suite, column: Column) -> float | None:

@@ -61,17 +61,17 @@ def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
     ]
 
 
-def published_names(folder: Path = PUBLISHED) -> list[str]:
-    """The names of the models of all tables, each once.
+def published_models(folder: Path = PUBLISHED) -> list[tuple[str, str]]:
+    """The family and the name of each model of all tables, each once.
 
     Args:
         folder: where the files are.
     """
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], None] = {}
     for file in sorted(require(folder).glob("*.yaml")):
         for table in load_yaml(file).values():
             if isinstance(table, Mapping) and "columns" in table:
-                found |= dict.fromkeys(name for family in FAMILIES for name in table.get(family, {}))
+                found |= {(family, name): None for family in FAMILIES for name in table.get(family, {})}
     return list(found)
 
 

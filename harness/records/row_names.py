@@ -63,13 +63,18 @@ class RowNames:
                     place = f"groups[{position}].models"
                     raise UserError(f"{self.file}: {place}: no model is called {pattern!r}; {_there_are(known)}")
 
-    def shown(self, *names: str) -> str:
+    def shown(self, *names: str, training: str | None = None) -> str:
         """What a model is called in the table.
 
         Args:
             names: what it is called now, then further names by which the file may mean it.
+            training: whose checkpoint it is; a new name of that keeps the step behind it.
         """
-        return next((self.rename[name] for name in names if name in self.rename), names[0])
+        if (old := next((name for name in names if name in self.rename), None)) is not None:
+            return self.rename[old]
+        if training is not None and training in self.rename:
+            return self.rename[training] + names[0].removeprefix(training)
+        return names[0]
 
     def place(self, names: Sequence[str]) -> tuple[int, int] | None:
         """The first group whose patterns mean a model of these names, and the place of the pattern in it."""

@@ -27,19 +27,20 @@ def in_sections(rows: Sequence[Row], section: str) -> list[Row]:
     """Give each training of several checkpoints a section of its own, its rows in the order of steps.
 
     Args:
-        rows: any.
+        rows: any, those of one section one after the other.
         section: the one whose rows are looked at.
 
     Returns:
-        The rows of that section first, then those of each training, then all others.
+        All rows; those of trainings come behind the others of that section.
     """
     counted = Counter(row.training for row in rows if row.section == section and row.training is not None)
     several = {training for training, count in counted.items() if count > 1}
     moved = [row for row in rows if row.section == section and row.training in several]
     steps = sorted(moved, key=lambda row: (row.training or "", row.step or 0.0))
-    rest = [row for row in rows if row.section == section and row.training not in several]
-    others = [row for row in rows if row.section != section]
-    return [*rest, *map(_below_its_training, steps), *others]
+    rest = [row for row in rows if row.section != section or row.training not in several]
+    first = next((place for place, row in enumerate(rows) if row.section == section), 0)
+    end = first + sum(row.section == section for row in rest)
+    return [*rest[:end], *map(_below_its_training, steps), *rest[end:]]
 
 
 def _below_its_training(row: Row) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.words import short_length
@@ -74,7 +75,7 @@ class Row:
     training: str | None = None
     step: float | None = None
 
-    @property
+    @cached_property
     def shared_notes(self) -> tuple[int, ...]:
         """Numbers of notes about the row, or about each of its numbers."""
         of_numbers = [entry.notes for entry in self.entries if entry is not None]

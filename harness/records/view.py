@@ -46,9 +46,9 @@ class View:
         """
         return columns_named(headers, self.columns, "--columns") if self.columns else list(range(len(headers)))
 
-    def shown(self, *names: str) -> str:
-        """What the model of these names is called."""
-        return self.names.shown(*names) if self.names is not None else names[0]
+    def shown(self, *names: str, training: str | None = None) -> str:
+        """What the model of these names is called, which may be a checkpoint of a training."""
+        return self.names.shown(*names, training=training) if self.names is not None else names[0]
 
     def check(self, in_table: Sequence[str], ours: Sequence[str], published: Sequence[str]) -> None:
         """See that every name that was asked for is one that there is.
@@ -117,7 +117,7 @@ def _sorted(rows: Sequence[Row], headers: Sequence[Header], by: str) -> list[Row
     index = None if by == NAME else column_to_sort_by(headers, by)
     sections = list(dict.fromkeys(row.section for row in rows))
 
-    def key(row: Row) -> tuple[int, bool, float, tuple[tuple[int, str], ...]]:
+    def key(row: Row) -> tuple[int, bool, float, tuple[tuple[int, int, str], ...]]:
         place = sections.index(row.section)
         if index is None:
             return place, False, 0.0, natural(row.name)
@@ -128,7 +128,8 @@ def _sorted(rows: Sequence[Row], headers: Sequence[Header], by: str) -> list[Row
     return sorted(rows, key=key)
 
 
-def natural(text: str) -> tuple[tuple[int, str], ...]:
-    """A key that sorts numbers within names by their size."""
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts numbers within names by their size, and before letters."""
     parts = re.findall(r"[0-9]+|[^0-9]+", text.casefold())
-    return tuple((len(part.lstrip("0")), part.lstrip("0")) if part[0] in "0123456789" else (0, part) for part in parts)
+    digits = [part.lstrip("0") if part[0] in "0123456789" else None for part in parts]
+    return tuple((1, 0, part) if d is None else (0, len(d), d) for part, d in zip(parts, digits, strict=True))

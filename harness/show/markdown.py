@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness.records.table import Entry, Header, Row, Table
 from harness.show.intervals import Intervals, interval_parts, name_of
@@ -35,7 +36,8 @@ def to_markdown(table: Table, intervals: bool = False) -> str:
         return "No results yet.\n"
     names = [row.name for row in table.rows] + [section.title for section in table.sections()]
     room = ROOM - PADDING - min(max(map(_pixels, names)), LONGEST)
-    parts = [_part(table, indices) for indices in parts_of(table.headers, _widths(table), room)]
+    columns = [_column(table, index) for index in range(len(table.headers))]
+    parts = [_part(table, columns, indices) for indices in parts_of(table.headers, _widths(table, columns), room)]
     legend = "; ".join(table.legend())
     lines = [f"{legend[0].upper()}{legend[1:]}."] if legend else []
     lines += [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
@@ -46,10 +48,26 @@ def to_markdown(table: Table, intervals: bool = False) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _part(table: Table, indices: Sequence[int]) -> str:
+@dataclass(frozen=True)
+class _Column:
+    """A column with the most digits and points that a number of it has."""
+
+    index: int
+    header: Header
+    digits: int
+    points: int
+
+
+def _column(table: Table, index: int) -> _Column:
+    header = table.headers[index]
+    texts = {_text(header, row.entries[index], is_alone=False) for row in table.rows}
+    return _Column(index, header, max(map(_count, texts)), max(text.count(".") for text in texts))
+
+
+def _part(table: Table, columns: Sequence[_Column], indices: Sequence[int]) -> str:
     """The lines of one part of the table."""
-    groups = groups_of(table.headers, indices)
-    titles = [_title(table, group, below) for group, below in groups.items()]
+    groups = {group: [columns[i] for i in below] for group, below in groups_of(table.headers, indices).items()}
+    titles = [_title(group, below) for group, below in groups.items()]
     lines = [f"| model | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
     for section in table.sections():
         shown = [row for row in section.rows if any(row.entries[i] is not None for i in indices)]
@@ -57,19 +75,18 @@ def _part(table: Table, indices: Sequence[int]) -> str:
             continue
         lines.append(f"| *{markdown(section.title)}*{_numbers(section.notes)} |" + " |" * len(titles))
         for row in shown:
-            cells = [_cell(table, row, below) for below in groups.values()]
+            cells = [APART.join(_number(row, column, len(below) == 1) for column in below) for below in groups.values()]
             name = f"{markdown(row.name)}{_numbers(section.notes_at(row))}"
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _title(table: Table, group: str, below: Sequence[int]) -> str:
+def _title(group: str, below: Sequence[_Column]) -> str:
     """The heading of a group, with the labels of its columns where its numbers stand."""
     labels = []
-    for index in below:
-        label = _label(table.headers[index])
-        digits, _ = _digits(table, index)
-        labels.append(FIGURE * (digits - len(label) if len(below) > 1 else 0) + markdown(label))
+    for column in below:
+        label = _label(column.header)
+        labels.append(FIGURE * (column.digits - len(label) if len(below) > 1 else 0) + markdown(label))
     return f"{markdown(group)}<br>{APART.join(labels)}"
 
 
@@ -77,16 +94,12 @@ def _label(header: Header) -> str:
     return header.label + ("" if header.higher_is_better else " ↓")
 
 
-def _cell(table: Table, row: Row, below: Sequence[int]) -> str:
-    return APART.join(_number(table, row, index, is_alone=len(below) == 1) for index in below)
-
-
-def _number(table: Table, row: Row, index: int, is_alone: bool) -> str:
+def _number(row: Row, column: _Column, is_alone: bool) -> str:
     """One number with its marks, as wide as the others of its column where it shares its cell."""
-    entry = row.entries[index]
-    text = _text(table.headers[index], entry, is_alone)
-    digits, points = (0, 0) if is_alone else _digits(table, index)
-    before = FIGURE * (digits - _count(text)) + POINT * (points - text.count("."))
+    entry = row.entries[column.index]
+    text = _text(column.header, entry, is_alone)
+    missing = (0, 0) if is_alone else (column.digits - _count(text), column.points - text.count("."))
+    before = FIGURE * missing[0] + POINT * missing[1]
     if entry is None:
         return before + text
     return before + _marked(entry, text) + _numbers(row.notes_at(entry))
@@ -108,29 +121,23 @@ def _numbers(notes: Sequence[int]) -> str:
     return " " + "".join(f"[{number}]" for number in notes) if notes else ""
 
 
-def _digits(table: Table, index: int) -> tuple[int, int]:
-    """The most digits and points that a number of a column has."""
-    texts = [_text(table.headers[index], row.entries[index], is_alone=False) for row in table.rows]
-    return max(map(_count, texts)), max(text.count(".") for text in texts)
-
-
 def _count(text: str) -> int:
     """The digits of a number; a dash is as wide as two."""
     return 2 if text == "—" else sum(letter.isdigit() for letter in text)
 
 
-def _widths(table: Table) -> list[float]:
+def _widths(table: Table, columns: Sequence[_Column]) -> list[float]:
     """The pixels of each column, the first of a group with the padding and its share of the heading."""
     widths = []
     groups = groups_of(table.headers, range(len(table.headers)))
-    for index, header in enumerate(table.headers):
-        below = groups[header.group]
-        digits, points = _digits(table, index)
-        notes = max(len(_numbers(row.notes_at(e))) if (e := row.entries[index]) else 0 for row in table.rows)
-        number = digits * DIGIT + points * NARROW + notes * LETTER
+    for column in columns:
+        header, below = column.header, groups[column.header.group]
+        entries = [(row, entry) for row in table.rows if (entry := row.entries[column.index]) is not None]
+        notes = max((len(_numbers(row.notes_at(entry))) for row, entry in entries), default=0)
+        number = column.digits * DIGIT + column.points * NARROW + notes * LETTER
         widths.append(
             max(number, _pixels(_label(header)), _pixels(header.group) / len(below))
-            + (PADDING if index == below[0] else _pixels(APART))
+            + (PADDING if column.index == below[0] else _pixels(APART))
         )
     return widths
 
