@@ -4,6 +4,7 @@ from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint, hash_files, tokenizer_fingerprint
 from gdn2.checkpoints.loading import SHOWN, load_checkpoint, read_config
 from gdn2.checkpoints.precision import DTYPES, choose_dtype, quantised, saved_dtype
+from gdn2.checkpoints.training import training_of
 
 __all__ = [
     "DTYPES",
@@ -18,4 +19,5 @@ __all__ = [
     "read_config",
     "saved_dtype",
     "tokenizer_fingerprint",
+    "training_of",
 ]

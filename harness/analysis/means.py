@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from harness.analysis.comparison import MeanComparison, TaskComparison
 from harness.analysis.intervals import Floats, quantile_for
@@ -20,6 +21,7 @@ from tasks.metrics import Unit
 from tasks.registry import Average, Suite
 
 ALL = "all cells"
+NORMAL = "normal, places independent"
 ADDED: tuple[Unit, ...] = ("share", "bits")
 """Units whose differences can be added; of several the first is taken."""
 
@@ -60,22 +62,13 @@ def _mean(label: str, compared: Sequence[Compared], unit: Unit, alpha: float) ->
     value = sum(_advantage(task, task.difference) for task in tasks) / len(tasks)
     if all(task.pairing == "seeds" for task in tasks):
         return compare_means_of_seeds(label, tasks, value, unit, alpha)
-    parts, errors, paired = _by_group(compared)
-    if parts is None or errors is None:
-        return MeanComparison(
-            label=label,
-            places=len(tasks),
-            difference=value,
-            low=None,
-            high=None,
-            unit=unit,
-            test="none: samples are missing",
-            p=None,
-        )
+    known = _by_group(compared)
+    if known is None:
+        return _of_intervals(label, tasks, value, unit, alpha)
+    parts, errors, paired = known
     count = len(errors)
     error = math.sqrt(float((errors**2).sum()) * count / max(count - 1, 1))
     low, high = _interval(tasks, value, error, count)
-    p = sign_flip(parts) if paired else _p_of(value, error, count)
     return MeanComparison(
         label=label,
         places=len(tasks),
@@ -84,9 +77,32 @@ def _mean(label: str, compared: Sequence[Compared], unit: Unit, alpha: float) ->
         high=high,
         unit=unit,
         test=FLIPS_BY_TEXT if paired else WELCH,
-        p=p,
+        p=sign_flip(parts) if paired else _p_of(value, error, count),
         detectable=detectable(error, alpha),
     )
+
+
+def _of_intervals(
+    label: str, tasks: Sequence[TaskComparison], value: float, unit: Unit, alpha: float
+) -> MeanComparison:
+    """The mean where the samples of a place are not known: of the places' own intervals, as independent numbers."""
+    ends = [(task.low, task.high) for task in tasks]
+    found = MeanComparison(
+        label=label,
+        places=len(tasks),
+        difference=value,
+        low=None,
+        high=None,
+        unit=unit,
+        test="none: a place has no interval",
+        p=None,
+    )
+    if any(low is None or high is None for low, high in ends):
+        return found
+    low, high = _interval(tasks, value, 0.0, 2)
+    error = sum(((high or 0) - (low or 0)) ** 2 for low, high in ends) ** 0.5 / len(tasks) / 2 / quantile_for(None)
+    p = float(2 * norm.sf(abs(value) / error)) if error else float(value == 0)
+    return replace(found, low=low, high=high, test=NORMAL, p=p, detectable=detectable(error, alpha))
 
 
 def _p_of(value: float, error: float, groups: int) -> float:
@@ -94,14 +110,14 @@ def _p_of(value: float, error: float, groups: int) -> float:
     return float(2 * t.sf(abs(value) / error, groups - 1)) if error else float(value == 0)
 
 
-def _by_group(compared: Sequence[Compared]) -> tuple[Floats | None, Floats | None, bool]:
-    """What each group of samples adds to the mean, and to its error; nothing where one place does not say."""
+def _by_group(compared: Sequence[Compared]) -> tuple[Floats, Floats, bool] | None:
+    """What each group of samples adds to the mean, and to its error; None where one place does not say."""
     parts: dict[str, float] = defaultdict(float)
     errors: dict[str, float] = defaultdict(float)
     paired = True
     for each in compared:
         if each.parts is None:
-            return None, None, False
+            return None
         for part in each.parts:
             paired = paired and part.is_paired
             for name, of_difference, of_error in zip(part.groups, part.parts, part.errors, strict=True):

@@ -91,6 +91,9 @@ def compare_pairs(
         interval, smallest = _of_right(pairs, differences, errors, alpha, sums[:, 2])
     else:
         interval = bootstrap(sums, lambda drawn: _difference(drawn, unit), seed_from(names.tolist()))
+        if unit == "share" and not differences.any():  # nothing varies, which n groups do not prove
+            most = 1 - 0.025 ** (1 / len(names))
+            interval = -most, most
         smallest = detectable(_error(_curved(sums, unit)), alpha) if len(names) > 1 else None
     better = np.sign(pairs.a - pairs.b) * (1 if higher_is_better else -1)
     wins, losses = int((better > 0).sum()), int((better < 0).sum())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from harness.analysis.comparison import Place
@@ -12,7 +13,7 @@ from harness.errors import UserError
 from harness.paths import PUBLISHED, require
 from harness.records.published import PublishedRow, table_rows
 from tasks.families import unit_of
-from tasks.registry import Column, Suite, list_suites, resolve_column
+from tasks.registry import Column, list_suites, resolve_column
 
 PREFIX = "paper:"
 
@@ -43,16 +44,19 @@ def paper_side(name: str, folder: Path = PUBLISHED) -> Side:
     raise UserError(f"{name}: no such row of a paper; {'did you mean' if close else 'there are'} {known}")
 
 
+@lru_cache(maxsize=2)
 def _rows(folder: Path) -> dict[str, Side]:
     """Every row by its full name, with the figures of all its tables."""
     require(folder)
     figures: dict[str, dict[Place, Figure]] = {}
     sources: dict[str, list[str]] = {}
     for suite in list_suites():
-        for table in () if suite.published is None else suite.published.tables:
+        tables = () if suite.published is None else suite.published.tables
+        metrics = {column: resolve_column(column, suite.protocol).info.metric for column in suite.columns if tables}
+        for table in tables:
             for row in table_rows(table, folder):
                 full = f"{table.partition('.')[0]}/{row.family}/{row.name}"
-                figures.setdefault(full, {}).update(_figures(suite, row))
+                figures.setdefault(full, {}).update(_figures(metrics, row))
                 sources.setdefault(full, []).append(row.source)
     return {
         full: Side(PREFIX + full, figures=found, source="; ".join(dict.fromkeys(sources[full])))
@@ -66,19 +70,16 @@ def _short(full: str) -> str:
     return f"{file}/{row}"
 
 
-def _figures(suite: Suite, row: PublishedRow) -> Iterator[tuple[Place, Figure]]:
-    for column in suite.columns:
-        value = _value(suite, column, row)
+def _figures(metrics: Mapping[Column, str], row: PublishedRow) -> Iterator[tuple[Place, Figure]]:
+    for column, metric in metrics.items():
+        value = _value(column, metric, row)
         if value is not None:
             scale = 0.01 if unit_of(column.metric) == "share" else 1.0
             yield Place(column.task, column.length, column.metric), Figure(value * scale, column.samples)
 
 
-def _value(suite: Suite, column: Column, row: PublishedRow) -> float | None:
+def _value(column: Column, metric: str, row: PublishedRow) -> float | None:
     """The figure of a column by its name, or by task and length, which are of the task's own metric."""
     if column.name is not None and column.name in row.scores:
         return row.scores[column.name]
-    figure = row.scores.get((column.task, column.length or 0))
-    return (
-        figure if figure is not None and column.metric == resolve_column(column, suite.protocol).info.metric else None
-    )
+    return row.scores.get((column.task, column.length or 0)) if column.metric == metric else None

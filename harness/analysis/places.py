@@ -98,10 +98,10 @@ def _samples(shown: Shown, place: Place) -> Sequence[Sample] | str:
     try:
         found = shown.run.samples.get(shown.cell.lm_eval_name, [])
     except UserError as error:
-        return str(error)
+        return str(error).replace(str(shown.run.folder), shown.run.record.run_id)
     if any(place.metric in sample.scores for sample in found):
         return found
-    return f"{shown.run.folder}: no samples of {place.label} with {place.metric}"
+    return f"{shown.run.record.run_id}: no samples of {place.label} with {place.metric}"
 
 
 def _nothing_in_common(pairs: Pairs | None) -> str:

@@ -42,7 +42,7 @@ def compare_seeds(a: Side, b: Side, at: GridPlace, alpha: float) -> TaskComparis
         pairing="seeds",
         seeds_a=of_a,
         seeds_b=of_b,
-        **_over_seeds(of_a, of_b, alpha),
+        **compare_values(of_a, of_b, alpha),
     )
 
 
@@ -58,7 +58,7 @@ def compare_means_of_seeds(
         )
         for columns in ([task.seeds_a for task in tasks], [task.seeds_b for task in tasks])
     )
-    found = _over_seeds(of_a, of_b, alpha)
+    found = compare_values(of_a, of_b, alpha)
     return MeanComparison(
         label=label,
         places=len(tasks),
@@ -70,6 +70,29 @@ def compare_means_of_seeds(
         p=found.get("p"),
         detectable=found.get("detectable"),
     )
+
+
+def compare_values(a: Sequence[float], b: Sequence[float], alpha: float) -> dict[str, Any]:
+    """Compare the values of seeds.
+
+    Args:
+        a: a value for each seed of A.
+        b: of B.
+        alpha: the level of the smallest difference that could have been found.
+
+    Returns:
+        Fields of a `TaskComparison`, without a test where there are fewer than three seeds on a side.
+    """
+    found: dict[str, Any] = {"a": float(np.mean(a)), "b": float(np.mean(b)), "test": TOO_FEW}
+    if min(len(a), len(b)) < LEAST_SEEDS:
+        return found
+    variances = float(np.var(a, ddof=1)) / len(a), float(np.var(b, ddof=1)) / len(b)
+    p, low, high = welch(found["a"] - found["b"], variances, (len(a), len(b)))
+    if not any(variances):  # all seeds alike on both sides: only how they can be dealt says how sure that is
+        return found | {"test": "permutation of seeds, exact", "p": permutation(a, b), "low": low, "high": high}
+    degrees = len(a) + len(b) - 2
+    smallest = float(t.isf(alpha / 2, degrees) + t.ppf(POWER, degrees)) * math.sqrt(sum(variances))
+    return found | {"test": OVER_SEEDS, "p": p, "low": low, "high": high, "detectable": smallest}
 
 
 def seed_values(side: Side, at: GridPlace) -> tuple[float, ...]:
@@ -87,17 +110,3 @@ def permutation(a: Sequence[float], b: Sequence[float]) -> float:
     total = values.sum()
     sums = np.array([values[list(way)].sum() for way in ways])
     return float((np.abs(sums / len(a) - (total - sums) / len(b)) >= observed).mean())
-
-
-def _over_seeds(a: Sequence[float], b: Sequence[float], alpha: float) -> dict[str, Any]:
-    """Fields of a comparison, without a test where there are too few seeds."""
-    found: dict[str, Any] = {"a": float(np.mean(a)), "b": float(np.mean(b)), "test": TOO_FEW}
-    if min(len(a), len(b)) < LEAST_SEEDS:
-        return found
-    variances = float(np.var(a, ddof=1)) / len(a), float(np.var(b, ddof=1)) / len(b)
-    p, low, high = welch(found["a"] - found["b"], variances, (len(a), len(b)))
-    if not any(variances):  # all seeds alike on both sides: only how they can be dealt says how sure that is
-        return found | {"test": "permutation of seeds, exact", "p": permutation(a, b), "low": low, "high": high}
-    degrees = len(a) + len(b) - 2
-    smallest = float(t.isf(alpha / 2, degrees) + t.ppf(POWER, degrees)) * math.sqrt(sum(variances))
-    return found | {"test": OVER_SEEDS, "p": p, "low": low, "high": high, "detectable": smallest}

@@ -116,6 +116,13 @@ def training(label: str, models: Sequence[Side]) -> Side:
     return Side(label, seeds=tuple(models))
 
 
+def are_seeds(models: Sequence[Side]) -> bool:
+    """Whether models are the seeds of one training, as their records say: one recipe, and no seed twice."""
+    said = [(run.record.model.training, run.record.model.training_seed) for model in models for run in model.runs[:1]]
+    recipes, seeds = {recipe for recipe, _ in said}, {seed for _, seed in said}
+    return len(models) > 1 and len(recipes) == 1 and None not in recipes and len(seeds) == len(models)
+
+
 def told_apart(sides: Sequence[Side]) -> list[Side]:
     """Give sides of one label longer ones: with the run's own name, or with digits of the checkpoint."""
     counts = Counter(side.label for side in sides)

@@ -31,7 +31,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.add_argument(
         "--seeds",
         action="store_true",
-        help="each name is one training: the models that it finds are its seeds, and the test is over them",
+        help="each name is one training: the models that it finds are its seeds, and the test is over them (so it is "
+        "by itself where records say that a pattern's models are seeds of one recipe)",
     )
     compare.add_argument("--anyway", action="store_true", help="compare numbers of different protocols too, marked")
     compare.add_argument("--details", action="store_true", help="every pair task by task, also of more than 3 models")
@@ -69,7 +70,7 @@ def _sides(names: Sequence[str], folders: Sequence[Path], seeds: bool) -> list[S
     """What the names mean, in their order; records that cannot be read are named on standard error."""
     from harness.analysis.papers import PREFIX, paper_side
     from harness.analysis.selection import find_runs, select_runs
-    from harness.analysis.sides import sides_of_runs, training
+    from harness.analysis.sides import are_seeds, sides_of_runs, training
 
     runs = find_runs(folders, _left_out)
     sides: list[Side] = []
@@ -78,7 +79,7 @@ def _sides(names: Sequence[str], folders: Sequence[Path], seeds: bool) -> list[S
             sides.append(paper_side(name))
             continue
         found = sides_of_runs(select_runs(name, runs))
-        sides += [training(name, found)] if seeds else found
+        sides += [training(name, found)] if seeds or are_seeds(found) else found
     return sides
 
 

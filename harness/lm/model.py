@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 
-from gdn2.checkpoints import choose_dtype, fingerprint, load_checkpoint, quantised, read_config, saved_dtype
+from gdn2.checkpoints import (
+    choose_dtype,
+    fingerprint,
+    load_checkpoint,
+    quantised,
+    read_config,
+    saved_dtype,
+    training_of,
+)
 from gdn2.ops import resolve_backend
 from harness.engine.engine import Engine, Executor
 from harness.engine.executor import LocalExecutor
@@ -166,10 +174,12 @@ class GDN2LM(TextModel):
         return read_fields(ModelInfo, {**said, **self.engine.executor.describe()})
 
     def _said(self) -> dict[str, Any]:
-        """What is worth a word only where it is not as usual: how the tokenizer was loaded, further ends of text."""
+        """What is worth a word only where it is not as usual: how the tokenizer was loaded, further ends, training."""
         said = {"tokenizer_note": tokenizer_note(self.tokenizer), "further_end_ids": self.further_end_ids}
         said["quantised"] = quantised(self.path)
-        return {name: value for name, value in said.items() if value}
+        found = {name: value for name, value in said.items() if value}
+        training = training_of(self.path)
+        return found if training is None else {**found, "training": training.recipe, "training_seed": training.seed}
 
     def _operator_backend(self) -> str | None:
         heads = self.model.model.operator_heads()

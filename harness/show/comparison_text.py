@@ -45,11 +45,11 @@ def number(value: float, unit: Unit, signed: bool = False) -> str:
     return text.replace("-", "−") if float(text) else f"{0:.{DECIMALS[unit]}f}"
 
 
-def interval(low: float | None, high: float | None, unit: Unit) -> str:
+def interval(low: float | None, high: float | None, unit: Unit, wide: bool = True) -> str:
     """An interval of a difference; nothing where there is none."""
     if low is None or high is None:
         return ""
-    return f"{number(low, unit, True)} … {number(high, unit, True)}"
+    return f"{number(low, unit, True)} … {number(high, unit, True)}".replace(" ", " " if wide else "")
 
 
 def p_value(value: float | None) -> str:
@@ -63,7 +63,7 @@ def counts(task: TaskComparison) -> str:
     """Wins, losses and ties; the numbers of samples or seeds where none are paired."""
     if task.wins is not None:
         return f"{task.wins}/{task.losses}/{task.ties}"
-    return f"{task.n_a} and {task.n_b}" + (" seeds" if task.pairing == "seeds" else "")
+    return f"{'seeds' if task.pairing == 'seeds' else 'n'} {task.n_a}, {task.n_b}"
 
 
 def found(row: TaskComparison | MeanComparison) -> str:
@@ -95,6 +95,12 @@ def remarks(task: TaskComparison) -> list[str]:
     if task.p is None:
         said.append(f"not tested ({task.test.removeprefix('none: ')})")
     return [*said, *task.notes]
+
+
+def common_remarks(pair: PairComparison) -> list[str]:
+    """What is to be known of every task of a pair, said once above its table; nothing for a single task."""
+    each = [remarks(task) for task in pair.tasks]
+    return [text for text in each[0] if all(text in other for other in each)] if len(each) > 1 else []
 
 
 def seeds(values: Sequence[float], unit: Unit) -> str:

@@ -1,0 +1,163 @@
+"""`compare` as typed: every format, hostile names, records that are broken, partial, newer or twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from compared import cell_of, run_of, samples_of, simple_run
+
+from harness.analysis.compare import compare_runs
+from harness.analysis.selection import FoundRun
+from harness.cli import main as cli
+from harness.records.record import FILE_NAME
+from harness.records.samples import FILE_NAME as SAMPLES
+from harness.show.comparison_formats import COMPARISON_FORMATS
+
+GOOD = [1.0] * 36 + [0.0] * 4
+BAD = [1.0] * 20 + [0.0] * 20
+HOSTILE = (
+    "a\x1b]0;title\x07",
+    "b|c\n| d",
+    "<script>alert(1)</script>",
+    "[red]x[/red]",
+    "\u202eevil",
+    "=1+1",
+    "`c` **b** _i_",
+)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name, scores in (("good", GOOD), ("bad", BAD), ("fair", GOOD[::-1])):
+        simple_run(tmp_path, name, scores)
+    return tmp_path
+
+
+def compare(results: Path, *arguments: str) -> int:
+    return cli.main(["compare", *arguments, "--results", str(results)])
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_two_models_in_a_terminal(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert compare(results, "good", "bad") == 0
+    out = capsys.readouterr().out
+    assert "A = good   B = bad" in out
+    assert "16/0/24" in out
+    assert "A better" in out
+    assert max(map(len, out.splitlines())) <= int(columns)
+
+
+def test_more_than_two_models_are_a_matrix_and_four_have_their_pairs_only_when_asked(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(results, "*") == 0
+    out = capsys.readouterr().out
+    assert "Row against column" in out
+    assert out.count("A = ") == 3
+    simple_run(results, "poor", [0.0] * 40)
+    assert compare(results, "*") == 0
+    assert "A = " not in capsys.readouterr().out
+    assert compare(results, "*", "--details") == 0
+    assert capsys.readouterr().out.count("A = ") == 6
+
+
+def test_json_has_every_field_and_csv_a_row_a_task(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(results, "good", "bad", "--format", "json") == 0
+    (pair,) = json.loads(capsys.readouterr().out)["pairs"]
+    (task,) = pair["tasks"]
+    assert (task["task"], task["length"], task["metric"], task["wins"]) == ("niah_single_1", 1024, "acc", 16)
+    assert (task["verdict"], round(task["difference"], 6)) == ("A better", 0.4)
+    assert compare(results, "good", "bad", "fair", "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["model_a"], row["model_b"]) for row in rows] == [("good", "bad"), ("good", "fair"), ("bad", "fair")]
+
+
+def test_a_file_gets_the_format_of_its_ending(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, start in (
+        ("c.md", "**ruler_table3**"),
+        ("c.json", "{"),
+        ("c.csv", "model_a,"),
+        ("c.txt", "ruler_table3"),
+    ):
+        assert compare(results, "good", "bad", "--output", str(results / name)) == 0
+        assert (results / name).read_text().startswith(start)
+    assert compare(results, "good", "bad", "--output", str(results / "c.docx")) == 2
+    assert "no format for .docx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_does_nothing_in_any_format(tmp_path: Path, name: str) -> None:
+    runs = []
+    for place, (each, scores) in enumerate(((name, GOOD), ("b", BAD), ("c", BAD))):
+        cell = cell_of("niah_single_1", scores)
+        run = run_of(tmp_path / f"{place}", "plain", [cell], samples_of(cell.lm_eval_name, scores))
+        runs.append(FoundRun(run.folder, replace(run.record, name=each)))
+    comparison = compare_runs(runs)
+    for form in COMPARISON_FORMATS.values():
+        assert not {"\x1b", "\x07", "\u202e"} & set(form.write(comparison))
+    lines = [line for line in COMPARISON_FORMATS["markdown"].write(comparison).splitlines() if line.startswith("| ")]
+    assert {line.count("|") for line in lines} == {5, 10}
+    assert not any(mark in line for line in lines for mark in ("<script", "[red]", "`"))
+    rows = list(csv.reader(io.StringIO(COMPARISON_FORMATS["csv"].write(comparison))))
+    assert not any(field[:1] == "=" for row in rows for field in row)
+
+
+def test_one_broken_record_never_hides_the_others(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("broken", "{"), ("newer", '{"schema": 99}'), ("partial", '{"schema": 4}')):
+        (results / name).mkdir()
+        (results / name / FILE_NAME).write_text(text)
+    shutil.copytree(next((results / "good").iterdir()), results / "copy")
+    assert compare(results, "good", "bad") == 0
+    shown = capsys.readouterr()
+    assert "A better" in shown.out
+    for said in ("broken", "newer than this version reads", "partial", "a copy of"):
+        assert said in shown.err
+
+
+def test_a_broken_samples_file_is_said_and_the_record_compared(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (next((results / "bad").iterdir()) / SAMPLES).write_bytes(b"no gzip")
+    assert compare(results, "good", "bad") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "unpaired, by the record alone: bad/" in out
+    assert "cannot be read" in out
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("good",), "nothing to compare good with"),
+        (("good", "gud"), "did you mean good"),
+        (("good", "paper:gdn2_paper/recurrent/KDA"), None),
+        (("good", "bad", "--suite", "editing"), "no task and length in common"),
+        (("good", "bad", "--suite", "nope"), "unknown suite"),
+        (("--seeds", "good"), "nothing to compare good with"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    results: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, ...], said: str | None
+) -> None:
+    assert compare(results, *names) == (0 if said is None else 2)
+    err = capsys.readouterr().err
+    assert err.count("\n") == (0 if said is None else 1)
+    assert said is None or said in err
+
+
+def test_trainings_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, right in (("a-s1", 34), ("a-s2", 36), ("a-s3", 35), ("b-s1", 20), ("b-s2", 22), ("b-s3", 21)):
+        simple_run(tmp_path, name, [1.0] * right + [0.0] * (40 - right))
+    assert compare(tmp_path, "--seeds", "a-s*", "b-s*") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "A = a-s* B = b-s*" in out
+    assert "seeds of A: 85.0, 90.0, 87.5" in out
+    assert "A better" in out
