@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_pages import HOSTILE, TASKS, data_in, page_of, report_of, write_hostile_runs, write_run
+from report_pages import HOSTILE, LENGTHS, TASKS, data_in, page_of, report_of, write_hostile_runs, write_run
 
 from harness.analysis.asked import INCORRECT, KINDS, UNSCORED
 from harness.analysis.report import Bounds
@@ -42,7 +42,7 @@ def page(folder: Path) -> str:
 def test_every_section_is_there_and_the_bar_leads_to_each(page: str) -> None:
     sections = re.findall(r'<section id="([\w-]+)" aria-labelledby="([\w-]+)"', page)
     assert [name for name, _ in sections] == [
-        *("leaderboard", "length", "depth", "failures", "samples"),
+        *("leaderboard", "comparison", "length", "depth", "failures", "samples"),
         *("protocol", "self-test", "environment", "commands"),
     ]
     assert re.findall(r'<li><a href="#([\w-]+)">', page) == [name for name, _ in sections]
@@ -114,11 +114,65 @@ def test_the_browser_has_each_question_once_with_every_models_answer(page: str) 
     data = data_in(page)["samples"]
     assert data["models"] == ["alpha", "beta"]
     assert len(data["questions"]) == 10 * len(data["tasks"]) == 90
-    task, index, _, depth, query, references, excerpts, tail, answers = data["questions"][0]
+    task, index, _, depth, query, references, excerpts, tail, answers, alike = data["questions"][0]
     assert (data["tasks"][task], index, depth, query) == (["niah_single_1", 1024], 0, 0.0, "key-niah_single_1-0")
+    assert alike == 1
     assert references == ["1001024"]
     assert (excerpts, tail) == ([["the key is ", "1001024", ". More text"]], "What is the key?")
     assert answers == [[model, list(KINDS).index("wrong"), 0.0, " 1001025.", 0] for model in (0, 1)]
+
+
+def test_what_is_asked_in_contexts_of_other_tokenizers_is_one_question_that_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "alpha", 2, every=2)
+    write_run(tmp_path / "b", "beta", 2, change=lambda _, length, index: {"sample": f"other{length}{index}"})
+    data = data_in(to_html(report_of(tmp_path)))["samples"]
+    assert len(data["questions"]) == 2 * len(data["tasks"])
+    assert [question[9] for question in data["questions"]] == [0] * len(data["questions"])
+    write_run(tmp_path / "c", "gamma", 2, change=lambda _, length, index: {"sample": f"{length}{index}", "query": None})
+    assert len(report_of(tmp_path).asked.questions) == 4 * len(data["tasks"]), (
+        "without a query only equal content pairs"
+    )
+
+
+def test_the_matrix_has_each_pair_from_both_sides_and_every_task_of_it(page: str) -> None:
+    matrix = page.split('class="grid matrix"')[1].split("</table>")[0]
+    values = re.findall(r'<span class="value">([^<]*)</span><span class="interval">([^<]*)</span>', matrix)
+    assert values == [("+20.0", "0–0–9"), ("−20.0", "0–0–9")]
+    view = page.split('class="pair-view"')[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]*)</th>', view) == [
+        *(f"{task}@{length}" for task in TASKS for length in LENGTHS),
+        "mean of 9",
+    ]
+    assert view.count("3/1/6") == 9, "samples won, lost and tied"
+    assert view.count('<circle cx="') == 10
+
+
+def test_models_with_nothing_in_common_are_said_to_have_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "alpha", tasks=TASKS[:1])
+    assert "There is one model here" in to_html(report_of(tmp_path))
+    write_run(tmp_path / "b", "beta", tasks=TASKS[1:2])
+    page = to_html(report_of(tmp_path))
+    assert "Nothing can be compared: alpha and beta: no task and length in common" in page
+    assert 'class="grid matrix"' not in page
+
+
+def test_numbers_that_nobody_said_are_unknown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", "alpha", 4)
+    raw = json.loads((tmp_path / "a" / "record.json").read_text())
+    for name in ("parameters", "layers", "state_bytes", "state_bytes_a_token", "max_length"):
+        raw["model"][name] = None
+    for name in ("threads", "memory_gib", "cores"):
+        raw["machine"][name] = None
+    for cell in raw["cells"]:
+        cell |= {"truncated": None, "tokens": None, "shared_tokens": None, "seconds": None}
+        cell["protocol"] |= {"version": None, "seed": None, "max_length": None, "data": None, "shots": None}
+    raw["added"] = {"lm_eval": None, "model": "hf", "model_args": "", "file": "results.json", "sha256": "0"}
+    raw |= {"seconds": None, "peak_memory_mib": None}
+    (tmp_path / "a" / "record.json").write_text(json.dumps(raw))
+    page = to_html(report_of(tmp_path))
+    assert run.run_id in page
+    assert page.count("<td>unknown</td>") >= 6 * 9
+    assert "None" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
 
 
 def test_excerpts_that_differ_by_model_are_each_kept(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_a_field_of_a_heatmap_says_its_samples_and_interval_by_pointer_and_by_fo
     assert visit.texts("#tip")[0] == "alpha, niah_single_1@1024: right 16 of 20 (80.0%)"
 
 
+def test_a_pair_of_the_matrix_is_shown_task_by_task(visit: Visit) -> None:
+    shown = "return [...document.querySelectorAll('.pair-view')].filter(e => !e.hidden).map(e => e.innerText)"
+    assert visit.js(shown)[0].startswith("alpha against beta")
+    visit.js("document.querySelectorAll('.matrix tbody tr')[2].querySelector('button').focus()")
+    visit.keys(RIGHT, ENTER)
+    (text,) = visit.js(shown)
+    assert text.startswith("beta against gamma")
+    assert "mean of 9" in text
+    pressed = "return [...document.querySelectorAll('button.pair[aria-pressed=true]')].map(e => e.dataset.pair)"
+    assert visit.js(pressed) == ["2", "2"]
+
+
 def test_points_of_a_chart_are_walked_by_arrows(visit: Visit) -> None:
     visit.js("document.querySelector('.chart [tabindex=\"0\"]').focus()")
     assert visit.texts("#tip")[0].startswith("alpha, 1,024 tokens: 80.0 %")

@@ -42,11 +42,14 @@ class Question:
     Attributes:
         shown: a cell that it belongs to, for its task and length.
         sample: as the first model was asked it.
+        is_alike: whether all were asked the same text; else the same is asked in contexts that the models' own
+            tokenizers have filled.
         answers: by the place of the model.
     """
 
     shown: ShownCell
     sample: Sample
+    is_alike: bool = True
     answers: dict[int, Answered] = field(default_factory=dict)
 
 
@@ -66,7 +69,7 @@ class AskedSamples:
 
 
 def questions_of(entrants: Sequence[Entrant], most: int) -> AskedSamples:
-    """Put the samples of models together: those of equal content are one question.
+    """Put the samples of models together: those of equal content are one question, and those of equal wording.
 
     Args:
         entrants: the models.
@@ -74,12 +77,30 @@ def questions_of(entrants: Sequence[Entrant], most: int) -> AskedSamples:
     """
     cells = [(place, cell) for place, entrant in enumerate(entrants) for cell in entrant.shares.values()]
     bound = _each(sorted(len(cell.samples) for _, cell in cells), most)
-    found: dict[tuple[str, str], Question] = {}
+    found: list[Question] = []
+    by_content: dict[tuple[str, str], Question] = {}
+    by_wording: dict[tuple[str, int, str | None, tuple[str, ...]], Question] = {}
     for place, cell in cells:
         for sample in cell.samples[:bound]:
-            question = found.setdefault((cell.task, sample.sample), Question(cell, sample))
+            content = (cell.task, sample.sample)
+            wording = (cell.task, sample.index, sample.query, sample.references)
+            question = by_content.get(content) or (by_wording.get(wording) if sample.query else None)
+            if question is None or place in question.answers:
+                question = Question(cell, sample)
+                found.append(question)
+            by_content.setdefault(content, question)
+            by_wording.setdefault(wording, question)
+            question.is_alike &= sample.sample == question.sample.sample
             question.answers[place] = answered(cell, sample)
-    ordered = sorted(found.values(), key=lambda question: (question.shown.place, question.sample.index))
+    first: dict[str, int] = {}
+    for _, cell in cells:
+        first[cell.column.task] = min(cell.place, first.get(cell.column.task, cell.place))
+
+    def order(question: Question) -> tuple[int, int, int]:
+        column = question.shown.column
+        return first[column.task], column.length or 0, question.sample.index
+
+    ordered = sorted(found, key=order)
     number = sum(len(question.answers) for question in ordered)
     return AskedSamples(tuple(ordered), number, sum(len(cell.samples) for _, cell in cells))
 

@@ -48,10 +48,12 @@ class Entrant:
 
     Attributes:
         title: as in the table.
+        found: all its runs.
         cells: by the place of their columns.
     """
 
     title: str
+    found: tuple[FoundRun, ...] = ()
     cells: dict[int, ShownCell] = field(default_factory=dict)
 
     @property
@@ -61,9 +63,12 @@ class Entrant:
 
     @property
     def shares(self) -> dict[str, ShownCell]:
-        """By lm-eval's names of tasks: of each the first cell whose score is a share."""
+        """By lm-eval's names of tasks, each task from its shortest length: the first cell whose score is a share."""
         found: dict[str, ShownCell] = {}
+        first: dict[str, int] = {}
         for cell in self.cells.values():
+            first.setdefault(cell.column.task, cell.place)
+        for cell in sorted(self.cells.values(), key=lambda one: (first[one.column.task], one.column.length or 0)):
             if cell.candidate.score.unit == "share":
                 found.setdefault(cell.task, cell)
         return found
@@ -116,7 +121,7 @@ def entrants_of(
             if (choice := choose_resolved(suite, column, model.runs)) is not None:
                 cells[place] = ShownCell(place, column.column, choice.shown)
         if cells:
-            found.append(Entrant(model.title, cells))
+            found.append(Entrant(model.title, tuple(folders[id(record)] for record in model.runs), cells))
     chosen = sorted(range(len(found)), key=lambda place: -len(found[place].cells))[:most]
     read = _Reader(folders, on_problem)
     return [read.samples_of(found[place]) for place in sorted(chosen)], len(found) - len(chosen)

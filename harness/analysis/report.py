@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.asked import AskedSamples, questions_of
+from harness.analysis.compare import compare_sides
+from harness.analysis.comparison import ModelComparison
 from harness.analysis.entrants import Entrant, entrants_of, named_runs
 from harness.analysis.selection import FoundRun
+from harness.analysis.sides import Side
 from harness.errors import UserError
 from harness.records.leaderboard import build_table, table_models
 from harness.records.model_info import ModelInfo
@@ -26,6 +29,8 @@ class Report:
         others: how many more the table has.
         models: each run's model by the run's id: its title, and what is known of it.
         asked: their samples.
+        comparison: of these models, task by task; None where there is nothing to compare.
+        uncompared: why that is so; None where there is a comparison.
         command: what was typed to make it.
         problems: what could not be read, one sentence each.
     """
@@ -36,6 +41,8 @@ class Report:
     others: int
     models: Mapping[str, tuple[str, ModelInfo]]
     asked: AskedSamples
+    comparison: ModelComparison | None
+    uncompared: str | None
     command: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -69,6 +76,8 @@ def make_report(
         runs: where to look.
         names: of runs and models, as `select_runs` takes them; none of them: all.
         bounds: how much it may be.
+        comparison: of these models, task by task; None where there is nothing to compare.
+        uncompared: why that is so; None where there is a comparison.
         command: what was typed.
         on_problem: is told of runs without samples; the report says it, too.
 
@@ -86,6 +95,7 @@ def make_report(
     entrants, others = entrants_of(suite, chosen, bounds.models, tell)
     if not entrants:
         raise UserError(_nothing(suite, chosen))
+    comparison, uncompared = _compared(entrants, suite)
     return Report(
         suite=suite,
         table=build_table(suite, [(run.folder, run.record) for run in chosen]),
@@ -97,9 +107,21 @@ def make_report(
             for run in model.runs
         },
         asked=questions_of(entrants, bounds.answers),
+        comparison=comparison,
+        uncompared=uncompared,
         command=tuple(command),
         problems=tuple(problems),
     )
+
+
+def _compared(entrants: Sequence[Entrant], suite: Suite) -> tuple[ModelComparison | None, str | None]:
+    """The models with one another, or why there is nothing to compare."""
+    if len(entrants) < 2:
+        return None, "There is one model here; a comparison needs two."
+    try:
+        return compare_sides([Side(entrant.title, entrant.found) for entrant in entrants], suite), None
+    except UserError as error:
+        return None, f"Nothing can be compared: {error}."
 
 
 def _nothing(suite: Suite, runs: Sequence[FoundRun]) -> str:

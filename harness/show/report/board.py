@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
-from harness.records.added import UNKNOWN
 from harness.records.model_info import ModelInfo
 from harness.records.stats import wilson_interval
 from harness.records.table import Entry, Header, Row, Section, Table
+from harness.show.parts import groups_of
 from harness.words import short
 from tasks.registry import Suite, resolve_column
 
@@ -38,12 +37,23 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class BoardColumn:
-    """A column with what its name is when it stands alone."""
+    """A column.
 
+    Attributes:
+        place: in the table.
+        label: below its group.
+        full: what its name is when it stands alone.
+        higher_is_better: which way is better.
+        starts_group: whether it is the first of its group.
+        samples: that the suite asks for; None for an average.
+    """
+
+    place: int
     label: str
     full: str
     higher_is_better: bool
     starts_group: bool
+    samples: int | None
 
 
 @dataclass(frozen=True)
@@ -74,24 +84,28 @@ def make_board(suite: Suite, table: Table, models: Mapping[str, tuple[str, Model
         table: ours and the papers'.
         models: by the id of a run: its title, and what is known of it.
     """
-    groups = [(name, len(list(found))) for name, found in groupby(header.group for header in table.headers)]
-    starts = {sum(size for _, size in groups[:place]) for place in range(len(groups))}
-    columns = tuple(
-        BoardColumn(header.label, header.name.strip(), header.higher_is_better, place in starts)
-        for place, header in enumerate(table.headers)
-    )
+    groups = groups_of(table.headers, range(len(table.headers)))
     asked = [resolve_column(column, suite.protocol).samples for column in suite.columns]
     assumed = [*asked, *[None] * (len(table.headers) - len(asked))]
+    columns = []
+    for places in groups.values():
+        for place in places:
+            head = table.headers[place]
+            is_first = place == places[0]
+            columns.append(
+                BoardColumn(place, head.label, head.name.strip(), head.higher_is_better, is_first, assumed[place])
+            )
     sections = tuple(
         BoardSection(
             section.title,
             section.notes,
             all(row.source is not None for row in section.rows),
-            tuple(_row(table, section, row, models, assumed) for row in section.rows),
+            tuple(_row(table, section, row, models, columns) for row in section.rows),
         )
         for section in table.sections()
     )
-    return Board(tuple(groups), columns, sections, any(section.is_published for section in sections))
+    sizes = tuple((name, len(places)) for name, places in groups.items())
+    return Board(sizes, tuple(columns), sections, any(section.is_published for section in sections))
 
 
 def model_of(row: Row, models: Mapping[str, tuple[str, ModelInfo]]) -> tuple[str, ModelInfo] | None:
@@ -101,11 +115,16 @@ def model_of(row: Row, models: Mapping[str, tuple[str, ModelInfo]]) -> tuple[str
 
 
 def _row(
-    table: Table, section: Section, row: Row, models: Mapping[str, tuple[str, ModelInfo]], assumed: list[int | None]
+    table: Table,
+    section: Section,
+    row: Row,
+    models: Mapping[str, tuple[str, ModelInfo]],
+    columns: Sequence[BoardColumn],
 ) -> BoardRow:
     cells = tuple(
-        None if entry is None else _cell(row, header, entry, samples)
-        for header, entry, samples in zip(table.headers, row.entries, assumed, strict=True)
+        None if entry is None else _cell(row, table.headers[column.place], entry, column.samples)
+        for column in columns
+        for entry in (row.entries[column.place],)
     )
     model = model_of(row, models)
     return BoardRow(row.name, "" if model is None else facts_of(model[1]), section.notes_at(row), cells)
@@ -113,13 +132,14 @@ def _row(
 
 def facts_of(model: ModelInfo) -> str:
     """Mixers, parameters and state of a model in a line."""
-    state = f"{_bytes(model.state_bytes)} state" if model.state_bytes else "no state"
-    if model.state_bytes is None:
-        state = "unknown state"
+    said = [model.architecture]
+    if model.parameters is not None:
+        said.append(f"{short(model.parameters)} parameters")
     if model.state_bytes_a_token:
-        state = f"{_bytes(model.state_bytes_a_token)} a token"
-    parameters = UNKNOWN if model.parameters is None else short(model.parameters)
-    return f"{model.architecture} · {parameters} parameters · {state}"
+        said.append(f"{_bytes(model.state_bytes_a_token)} a token")
+    elif model.state_bytes is not None:
+        said.append(f"{_bytes(model.state_bytes)} state")
+    return " · ".join(said)
 
 
 def _bytes(number: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.analysis.asked import KINDS, answered
 from harness.analysis.entrants import Entrant, ShownCell
 from harness.analysis.grids import DepthGrid, Field, depth_grids
-from tasks.suite import short_length
+from harness.words import short_length
 from tasks.verdicts import MEANINGS
 
 LEVELS = 20

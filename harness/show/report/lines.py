@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.records.table import Entry, Row, Table
-from harness.words import short
+from harness.words import short, short_length
 from tasks.registry import Suite
-from tasks.suite import short_length
 
 WIDTH, HEIGHT = 380, 236
 LEFT, RIGHT, TOP, BOTTOM = 30, 104, 12, 28

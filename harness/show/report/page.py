@@ -12,15 +12,16 @@ from markupsafe import Markup
 from harness.analysis.report import Report
 from harness.records.table import Row
 from harness.show.plain import plain
-from harness.show.report import facts
+from harness.show.report import facts, pairs
 from harness.show.report.board import make_board, model_of
 from harness.show.report.embed import policy, to_script_json
 from harness.show.report.fields import LEVELS, kinds_in, make_bars, make_heatmaps
 from harness.show.report.lines import HEIGHT, LEFT, RIGHT, WIDTH, make_charts
+from harness.show.report.pairs import make_matrix
 from harness.show.report.samples import browser_data
 
 FOLDER = Path(__file__).resolve().parent
-SCRIPTS = ("page.js", "tables.js", "tips.js", "samples.js")
+SCRIPTS = ("page.js", "tables.js", "pairs.js", "tips.js", "samples.js")
 """In the order in which they are put together into one script."""
 
 
@@ -57,6 +58,8 @@ def _views(report: Report) -> dict[str, Any]:
         "chart_size": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
         "heatmaps": make_heatmaps(report.entrants),
         "levels": LEVELS,
+        "matrix": None if report.comparison is None else make_matrix(report.comparison),
+        "whisker_width": pairs.WIDTH,
         "bars": bars,
         "kinds": kinds_in(bars),
         "protocol": facts.protocol_facts(report),

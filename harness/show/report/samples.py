@@ -17,8 +17,8 @@ def browser_data(report: Report) -> dict[str, Any]:
 
     Returns:
         `models` and `verdicts` by their places; `tasks` as `[name, length]`; and for each question a list: task,
-        index, hash, depth, query, references, excerpts (each as `[before, needle, behind]`), the prompt's end, and the
-        answers, each as `[model, verdict, score, text, excerpt]`.
+        index, hash, depth, query, references, excerpts (each as `[before, needle, behind]`), the prompt's end, the
+        answers, each as `[model, verdict, score, text, excerpt]`, and 0 where the contexts differ.
     """
     tasks: dict[tuple[str, int | None], int] = {}
     questions = []
@@ -59,7 +59,18 @@ def _question(task: int, question: Question) -> list[Any]:
     query = None if sample.query is None else clip(sample.query)
     shown = [[clip(text) for text in excerpt] for excerpt in excerpts]
     tail = None if sample.tail is None else clip(sample.tail)
-    return [task, sample.index, sample.sample, _rounded(sample.depth), query, references, shown, tail, answers]
+    return [
+        task,
+        sample.index,
+        sample.sample,
+        _rounded(sample.depth),
+        query,
+        references,
+        shown,
+        tail,
+        answers,
+        int(question.is_alike),
+    ]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,7 +4,7 @@
   const browser = byId("browser");
   if (!browser) return;
   const data = JSON.parse(byId("data").textContent).samples;
-  const [TASK, INDEX, HASH, DEPTH, QUERY, REFERENCES, EXCERPTS, TAIL, ANSWERS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+  const [TASK, INDEX, HASH, DEPTH, QUERY, REFERENCES, EXCERPTS, TAIL, ANSWERS, ALIKE] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
   const [MODEL, VERDICT, SCORE, TEXT, EXCERPT] = [0, 1, 2, 3, 4];
   const HEIGHT = 52;
   const SPARE = 6;
@@ -213,6 +213,9 @@
     const head = make("p", "where", `${labelOf(question)} · sample ${question[INDEX]}${depth} · `);
     head.append(make("code", "", question[HASH]));
     pane.append(head);
+    if (!question[ALIKE]) {
+      pane.append(make("p", "where", "Asked the same, in contexts that each model's own tokenizer has filled."));
+    }
     if (question[QUERY] !== null) pane.append(part("Asked for", write(make("p", "text"), question[QUERY])));
     if (question[REFERENCES].length) {
       const references = make("ul", "references");
