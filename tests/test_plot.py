@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -13,12 +14,16 @@ import pytest
 from pictures import HOSTILE, faults, texts
 
 from harness.analysis.depths import DepthRow
+from harness.analysis.matrix import DifferenceRow
+from harness.analysis.norm_grid import NormRow
 from harness.analysis.picture_data import PictureData
 from harness.analysis.score_rows import LengthRow, PositionRow, StateRow, StepRow
+from harness.analysis.verdict_shares import VerdictRow
 from harness.cli import main as cli
 from harness.show.plots.look import Look, parse_width
 from harness.show.plots.registry import PICTURES, inline_svg, render
 from harness.show.plots.sheet import drawn_as
+from tasks.verdicts import VERDICTS
 
 ROOT = Path(__file__).resolve().parent.parent
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
@@ -31,31 +36,54 @@ def score(model: str, number: int, **changes: Any) -> dict[str, Any]:
     return {**fields, "value": value, "low": max(value - 0.1, 0), "high": min(value + 0.1, 1), **changes}
 
 
+def rows_at(name: str, said: dict[str, Any], number: int, place: int, lengths: tuple[int, ...]) -> list[Any]:
+    """The rows of a picture for a model, the number of which this is, and one of the lengths."""
+    length, model, task = lengths[place], said["model"], said["task"]
+    if name == "length":
+        return [LengthRow(**said, length=length, published=number == 1)]
+    if name == "state":
+        state = {"length": 64, "state_bytes": 10 ** (number + 2), "bytes_a_token": number % 2}
+        return [StateRow(**said, **state)] if place == 0 else []
+    if name == "position":
+        said = {**said, "unit": "bits", "metric": f"bits_{length}"}
+        return [PositionRow(**said, length=lengths[-1], begin=lengths[place - 1] * (place > 0), end=length)]
+    if name == "trajectory":
+        return [StepRow(**said, training=model, step=100 * (place + 1), length=1024)]
+    if name == "norms":
+        return [
+            NormRow(model=model, layer=layer, position=length, norm=layer + length / 100, source="s")
+            for layer in (0, 3)
+        ]
+    if name == "failures":
+        fields = {"model": model, "task": task, "length": length, "n": 10, "source": "s"}
+        counts = zip(VERDICTS, (3, 2, 2, 1, 1, 1) if number else (1,) * 10, strict=False)
+        return [VerdictRow(**fields, verdict=verdict, count=count) for verdict, count in counts]
+    return [DepthRow(**said, length=length, begin=part / 10, end=part / 10 + 0.1) for part in (0, 3, 9)]
+
+
 def data_of(name: str, models: tuple[str, ...], lengths: tuple[int, ...] = LENGTHS, tasks: int = 1) -> PictureData[Any]:
     """Data of a picture, with many models and lengths, or few."""
-    rows: list[Any] = []
-    for number, model in enumerate(models):
-        for task in range(tasks):
-            for place, length in enumerate(lengths):
-                said = score(model, number + place + task, task=f"niah_single_{task + 1}")
-                if name == "length":
-                    rows.append(LengthRow(**said, length=length, published=number == 1))
-                elif name == "state":
-                    rows += [StateRow(**said, length=64, state_bytes=10 ** (number + 2), bytes_a_token=number % 2)][
-                        : 1 - place
-                    ]
-                elif name == "position":
-                    said |= {"unit": "bits", "metric": f"bits_{length}"}
-                    rows.append(
-                        PositionRow(**said, length=lengths[-1], begin=lengths[place - 1] * (place > 0), end=length)
-                    )
-                elif name == "trajectory":
-                    rows.append(StepRow(**said, training=model, step=100 * (place + 1), length=1024))
-                else:
-                    rows += [
-                        DepthRow(**said, length=length, begin=part / 10, end=part / 10 + 0.1) for part in (0, 3, 9)
-                    ]
+    if name == "matrix":
+        pairs = list(itertools.combinations(models if len(models) > 1 else (*models, "other"), 2))
+        return PictureData(name, tuple(difference(a, b, number) for number, (a, b) in enumerate(pairs)))
+    rows = [
+        row
+        for number, model in enumerate(models)
+        for task in range(1 if name == "norms" else tasks)
+        for place in range(len(lengths))
+        for row in rows_at(
+            name, score(model, number + place + task, task=f"niah_single_{task + 1}"), number, place, lengths
+        )
+    ]
     return PictureData(name, tuple(rows), trained={models[0]: 2048})
+
+
+def difference(a: str, b: str, number: int) -> DifferenceRow:
+    value = (number % 5 - 2) / 10
+    return DifferenceRow(
+        a=a, b=b, label="mean of 14", places=14, unit="share", difference=value, low=value - 0.1, high=value + 0.1,
+        p_corrected=0.01, told_apart=number % 2 == 0,
+    )  # fmt: skip
 
 
 def drawn(name: str, data: PictureData[Any], look: Look) -> Any:
@@ -77,9 +105,8 @@ WIDTHS = {"one": "column", "two": "page", "many": "column"}
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_text_is_cut_off_or_over_another(name: str, shape: str) -> None:
     models, lengths, tasks = SHAPES[shape]
-    sheet = drawn(
-        name, data_of(name, models[:3] if name == "depth" else models, lengths, tasks), Look(parse_width(WIDTHS[shape]))
-    )
+    several = models[:2] if name in ("depth", "failures", "norms") else models
+    sheet = drawn(name, data_of(name, several, lengths, tasks), Look(parse_width(WIDTHS[shape])))
     assert list(faults(sheet)) == []
     assert all(float(text.get_fontsize()) >= 5.5 for text in texts(sheet))
 
@@ -95,7 +122,7 @@ def test_faults_are_found() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("depth", "png"), ("length", "pdf"), *((name, "svg") for name in PICTURES)])
 def test_the_same_data_give_the_same_bytes(name: str, kind: str) -> None:
-    data = data_of(name, *SHAPES["two"])
+    data = data_of(name, SHAPES["two"][0], LENGTHS[:2])
     first, second = (render(name, data, Look(), kind) for _ in range(2))
     assert first == second
     assert first.startswith(MARKS[kind])
@@ -177,11 +204,14 @@ class TestCommand:
                 r"--output a\.gif: must end in one of \.png, \.svg, \.pdf, \.json, \.csv",
             ),
             (["length", "--data", "a.png"], r"--data a\.png: must end in one of \.json, \.csv"),
-            (["length", "--width", "wide"], r"--width wide: must be column, page or a number of inches from 2 to 40"),
+            (
+                ["length", "--width", "wide"],
+                r"--width wide: must be column, page or .* inches from 2\.5 to 40",
+            ),
             (["length", "--width", "nan"], r"--width nan: must be column"),
             (["length", "gdn3-tiny"], r"gdn3-tiny: no run, model or folder .* did you mean gdn2-tiny"),
             (["length", "--tasks", "nothing"], r"--tasks nothing: no column of these runs is of it"),
-            (["state", "--length", "3"], r"no score at --length 3; there are scores at 512, 1024"),
+            (["state", "--length", "3"], r"no score at --length 3 of .* there are scores at 512, 1024"),
             (["trajectory"], r"checkpoints of one training are called NAME@STEP"),
         ],
     )

@@ -6,23 +6,32 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import records
 from pictures import needles, run_of, save
 
+from harness.analysis.compare import compare_runs
 from harness.analysis.curves import beside_state, by_position, over_length, over_steps
 from harness.analysis.depths import by_depth
+from harness.analysis.matrix import mean_differences
+from harness.analysis.norm_grid import by_layer
 from harness.analysis.picture_data import PictureData
 from harness.analysis.score_rows import LengthRow
 from harness.analysis.selection import FoundRun, find_runs
 from harness.analysis.shown import Model, models_of, spots_of, trained_lengths
+from harness.analysis.verdict_shares import by_verdict
 from harness.errors import UserError
 from harness.paths import LEADERBOARD
 from harness.records.leaderboard import build_table
+from harness.records.model_info import StateNorms
 from harness.records.record import Score
+from harness.show.plots.values import values_csv, values_json
 from tasks.registry import load_suite
+from tasks.verdicts import Verdict
 
 LENGTHS = (1024, 2048, 4096)
 SUITE = "ruler_table3"
@@ -123,10 +132,13 @@ def test_the_state_of_attention_is_that_of_the_length() -> None:
     data = beside_state(models, spots_of(models, None), None)
     assert [(row.model, row.length, row.state_bytes) for row in data.rows] == [("a", 2048, 5), ("b", 2048, 204_808)]
     assert any("b: its state grows with every token" in note for note in data.notes)
+    unknown = needle_run("c", 0.5, model=records.model("c", state_bytes=None, state_bytes_a_token=None))
+    with pytest.raises(UserError, match="c: no score at --length any of a model whose state is known"):
+        beside_state(models_of([], [unknown]), spots_of(models, None), None)
     longest = beside_state(models, spots_of(models, None), 4096)
     assert [row.state_bytes for row in longest.rows] == [409_608]
-    assert "a: not run at 4,096 tokens" in longest.notes
-    with pytest.raises(UserError, match="no score at --length 512; there are scores at 1024, 2048, 4096"):
+    assert longest.notes[-1].startswith("a: not run at 4,096 tokens")
+    with pytest.raises(UserError, match=r"no score at --length 512 of .*; there are scores at 1024, 2048, 4096"):
         beside_state(models, spots_of(models, None), 512)
 
 
@@ -176,20 +188,68 @@ def test_no_runs_and_no_lengths_are_named() -> None:
         over_length(models, spots_of(models, None))
 
 
-def test_data_are_written_exactly_and_what_is_no_number_is_null() -> None:
-    row = LengthRow(
-        model="a,b\n",
-        task="t",
-        metric="acc",
-        unit="share",
-        value=math.nan,
-        low=None,
-        high=0.1,
-        n=1,
-        source="s",
-        length=1,
-    )
+def test_data_are_written_exactly_and_what_is_no_number_is_null_and_no_name_a_formula() -> None:
+    said: dict[str, Any] = {"task": "t", "metric": "acc", "unit": "share", "n": 1, "source": "s", "length": 1}
+    row = LengthRow(**said, model="=a,b\n", value=math.nan, low=None, high=0.1 + 0.2)
     data = PictureData("length", (row,))
-    read = json.loads(data.to_json())["rows"][0]
-    assert (read["value"], read["low"], read["high"], read["model"]) == (None, None, 0.1, "a,b\n")
-    assert next(csv.DictReader(io.StringIO(data.to_csv())))["model"] == "a,b\n"
+    read = json.loads(values_json(data))["rows"][0]
+    assert (read["value"], read["low"], read["high"], read["model"]) == (None, None, 0.1 + 0.2, "=a,b\n")
+    line = next(csv.DictReader(io.StringIO(values_csv(data))))
+    assert (line["value"], line["high"], line["model"]) == ("", "0.30000000000000004", "'=a,b\\x0a")
+
+
+def test_verdicts_are_counted_by_length_and_only_where_there_are_some(tmp_path: Path) -> None:
+    cell = records.cell(value=0.5, scores={"acc": score(0.5, 4)}, samples=4)
+    samples = needles(cell, [(0.5, True), (0.5, True), (0.5, False), (0.5, False)])
+    verdicts: list[Verdict | None] = ["right", "right", "echo", None]
+    judged = [replace(sample, verdict=verdict) for sample, verdict in zip(samples, verdicts, strict=True)]
+    models = models_of([], [save(tmp_path / "run", records.record("a", (cell,)), judged)])
+    rows = by_verdict(models, spots_of(models, None)).rows
+    assert [(row.verdict, row.count, row.n, row.length) for row in rows] == [
+        ("right", 2, 3, 1024),
+        ("echo", 1, 3, 1024),
+    ]
+    plain = models_of([], [save(tmp_path / "other", records.record("b", (cell,)), samples)])
+    with pytest.raises(UserError, match="b: no run has samples with verdicts"):
+        by_verdict(plain, spots_of(plain, None))
+
+
+def test_norms_are_the_largest_of_all_runs_and_older_records_are_named() -> None:
+    def norms(*rows: tuple[float | None, ...]) -> StateNorms:
+        return StateNorms(layers=(0, 2), positions=(64, 128), norms=rows)
+
+    made = [norms((1.0, 5.0), (3.0, None)), norms((2.0, 4.0), (None, 7.0)), None]
+    runs = [
+        needle_run(name, 0.5, run_id=f"{name}/{number}", model=records.model(name, state_norms=said))
+        for number, (name, said) in enumerate(zip(("a", "a", "old"), made, strict=True))
+    ]
+    data = by_layer(models_of([], runs))
+    assert [(row.layer, row.position, row.norm, row.source) for row in data.rows] == [
+        (0, 64, 2.0, "a/1"),
+        (0, 128, 5.0, "a/0"),
+        (2, 64, 3.0, "a/0"),
+        (2, 128, 7.0, "a/1"),
+    ]
+    assert data.notes == ("old: its records have no norms by layer",)
+    with pytest.raises(UserError, match=r"old: no record has norms of states by layer \(model\.state_norms\)"):
+        by_layer(models_of(["old"], runs))
+
+
+def test_a_matrix_has_the_means_that_compare_has(tmp_path: Path) -> None:
+    cells = [records.cell(length=length, value=0.5, samples=40) for length in LENGTHS[:2]]
+    runs = []
+    for name, right in (("a", 36), ("b", 12)):
+        samples = [sample for cell in cells for sample in needles(cell, [(0.5, place < right) for place in range(40)])]
+        scored = tuple(replace(cell, scores={"acc": score(right / 40, 40)}) for cell in cells)
+        runs.append(save(tmp_path / name, records.record(name, scored, run_id=f"{name}/x"), samples))
+    models = models_of([], runs)
+    (row,) = mean_differences(models, ()).rows
+    mean = compare_runs(runs).pairs[0].means[0]
+    assert (row.a, row.b, row.difference, row.p_corrected) == ("a", "b", mean.difference, mean.p_corrected)
+    assert row.difference == pytest.approx(0.6)
+    assert row.told_apart
+    (one,) = mean_differences(models, spots_of(models, SUITE, ["niah_single_1@1024"])).rows
+    assert one.places == 1
+    assert one.difference == pytest.approx(0.6)
+    with pytest.raises(UserError, match="nothing to compare a with"):
+        mean_differences(models[:1], ())

@@ -16,7 +16,7 @@ from harness.engine.meter import NullProgress
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.engine.stops import StopRule
 from harness.engine.units import Limits
-from harness.engine.watch import StateError, state_norms
+from harness.engine.watch import StateError, joined_norms, state_norms
 
 TEXT = [5 + i % 300 for i in range(200)]
 
@@ -69,11 +69,36 @@ def test_the_largest_state_is_found_and_kept(model: GDN2ForCausalLM) -> None:
     assert found["position"] in (29, 199)
 
 
+def test_norms_are_kept_by_layer_and_by_the_power_of_two_above_the_position(model: GDN2ForCausalLM) -> None:
+    ours = engine(model)
+    ours.score([ScoreRequest(TEXT[:20], TEXT[20:30]), ScoreRequest(TEXT[:150], TEXT[150:])], "scoring", lambda *_: None)
+    found = ours.executor.describe()["state_norms"]
+    assert found["layers"] == list(range(model.config.num_hidden_layers))
+    with torch.inference_mode():
+        for end, read in ((32, 29), (256, 199)):
+            state = model.model(torch.tensor([TEXT[:read]]), use_cache=True).past_key_values
+            norms = state_norms(state)
+            assert norms is not None
+            column = [row[found["positions"].index(end)] for row in found["norms"]]
+            assert column == pytest.approx(norms[1].amax((1, 2)).tolist(), rel=1e-3)
+    largest = ours.executor.describe()["largest_state"]["norm"]
+    assert max(norm for row in found["norms"] for norm in row if norm is not None) == largest
+
+
+def test_norms_of_several_processes_are_the_larger_ones() -> None:
+    one = {"layers": [0], "positions": [64, 128], "norms": [[1.0, 2.0]]}
+    other = {"layers": [0, 1], "positions": [128], "norms": [[3.0], [4.0]]}
+    joined = {"layers": [0, 1], "positions": [64, 128], "norms": [[1.0, 3.0], [None, 4.0]]}
+    assert joined_norms([one, None, other]) == joined
+    assert joined_norms([None]) is None
+
+
 def test_models_without_matrix_states_are_not_watched() -> None:
     model = small_model(mixer_config("attention", initializer_range=0.2))
     ours = engine(model)
     ours.score([ScoreRequest(TEXT[:20], TEXT[20:30])], "scoring", lambda *_: None)
     assert ours.executor.describe()["largest_state"] is None
+    assert ours.executor.describe()["state_norms"] is None
 
 
 def test_logits_that_are_no_numbers_are_an_error(model: GDN2ForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def beside_state(models: Sequence[Model], spots: Sequence[Spot], length: int | N
     Raises:
         UserError: no number at this length.
     """
-    numbers = numbers_of(models, with_length(spots))
+    numbers = [number for number in numbers_of(models, with_length(spots)) if _state_bytes(number) is not None]
     having: dict[int, set[str]] = {}
     for number in numbers:
         having.setdefault(number.spot.column.length or 0, set()).add(number.model.title)
@@ -66,22 +66,31 @@ def beside_state(models: Sequence[Model], spots: Sequence[Spot], length: int | N
         StateRow(
             **said_of(number),
             length=length,
-            state_bytes=info.state_bytes + (info.state_bytes_a_token or 0) * length,
-            bytes_a_token=info.state_bytes_a_token or 0,
+            state_bytes=_state_bytes(number, length) or 0,
+            bytes_a_token=number.run.record.model.state_bytes_a_token or 0,
         )
         for number in numbers
         if length is not None and number.spot.column.length == length
-        for info in (number.run.record.model,)
-        if info.state_bytes is not None
     ]
     if length is None or not rows:
         known = ", ".join(map(str, sorted(having))) or "none"
-        raise UserError(f"{titles(models)}: no score at --length {length or 'any'}; there are scores at {known}")
+        raise UserError(
+            f"{titles(models)}: no score at --length {length or 'any'} of a model whose state is known; "
+            f"there are scores at {known}"
+        )
     growing = list(dict.fromkeys(row.model for row in rows if row.bytes_a_token))
     notes = [f"{name}: its state grows with every token; shown is that of {length:,} tokens" for name in growing]
     missing = [model.title for model in models if model.title not in having.get(length, ())]
-    notes += [f"{name}: not run at {length:,} tokens" for name in missing]
+    notes += [f"{name}: not run at {length:,} tokens, or its record does not say its state" for name in missing]
     return PictureData("state", tuple(rows), tuple(notes), trained_lengths(models))
+
+
+def _state_bytes(number: Number, length: int = 0) -> int | None:
+    """Of one row after so many tokens; None where the record does not say it."""
+    info = number.run.record.model
+    if info.state_bytes is None or info.state_bytes_a_token is None:
+        return None
+    return info.state_bytes + info.state_bytes_a_token * length
 
 
 def by_position(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[PositionRow]:

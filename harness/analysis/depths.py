@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from harness.analysis.picture_data import PictureData
 from harness.analysis.score_rows import ScoreRow, said_of, titles, with_length
-from harness.analysis.shown import Model, Number, Spot, number_of, trained_lengths
+from harness.analysis.shown import Model, Number, Spot, sampled_number_of, trained_lengths
 from harness.errors import UserError
-from harness.records.samples import Sample, has_samples
+from harness.records.samples import Sample
 from harness.records.stats import mean_interval
 from tasks.families import unit_of
 
@@ -35,9 +35,6 @@ class DepthRow(ScoreRow):
 def by_depth(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[DepthRow]:
     """Scores over length and depth.
 
-    Where the run that the leaderboard shows has no samples beside its record, another run of the model that has some
-    stands in, and a note says so.
-
     Raises:
         UserError: no run has samples that say how deep their needles lie, or a file of samples is broken.
     """
@@ -56,14 +53,7 @@ def by_depth(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[Dept
 
 
 def _rows(model: Model, spot: Spot, notes: list[str]) -> list[DepthRow]:
-    shown = number_of(model, spot)
-    if shown is None:
-        return []
-    number: Number | None = shown
-    if not has_samples(shown.run.folder):
-        number = number_of(model, spot, [run for run in model.runs if has_samples(run.folder)])
-        instead = "left out" if number is None else f"shown is {number.run.record.run_id}"
-        notes.append(f"{shown.run.record.run_id}: no samples beside the record; {instead}")
+    number = sampled_number_of(model, spot, notes)
     if number is None:
         return []
     bins: dict[int, list[float]] = {}

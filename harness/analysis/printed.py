@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 from harness.analysis.score_rows import LengthRow
 from harness.analysis.shown import Spot
@@ -51,7 +52,7 @@ def _is_wanted(name: str, pattern: str) -> bool:
 def _printed_row(name: str, source: str, spot: Spot, figure: float) -> LengthRow:
     column, unit = spot.column, unit_of(spot.column.metric)
     n = column.samples or PUBLISHED_SAMPLES
-    value = figure / 100 if unit == "share" else figure
+    value = float(Decimal(repr(figure)) / 100) if unit == "share" else figure  # 55.8 % is 0.558
     low, high = wilson_interval(round(value * n), n) if unit == "share" and 0 <= value <= 1 else (None, None)
     return LengthRow(
         model=name,

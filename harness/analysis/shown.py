@@ -12,6 +12,7 @@ from harness.records.choice import choose
 from harness.records.named_tasks import NAME as NAMED_TASKS
 from harness.records.named_tasks import suite_of
 from harness.records.record import Cell, RunRecord, Score
+from harness.records.samples import has_samples
 from tasks.errors import TaskError
 from tasks.registry import Column, Suite, load_suite
 
@@ -174,6 +175,23 @@ def number_of(model: Model, spot: Spot, runs: Sequence[FoundRun] | None = None) 
     shown = choice.shown
     run = next(run for run in found if run.record is shown.run)
     return Number(model, spot, shown.score, shown.cell, run)
+
+
+def sampled_number_of(model: Model, spot: Spot, notes: list[str]) -> Number | None:
+    """The number of a run with samples beside its record.
+
+    Args:
+        model: whose number it is.
+        spot: the column.
+        notes: where it is said if the run that the leaderboard shows has none and another one stands in.
+    """
+    shown = number_of(model, spot)
+    if shown is None or has_samples(shown.run.folder):
+        return shown
+    number = number_of(model, spot, [run for run in model.runs if has_samples(run.folder)])
+    instead = "left out" if number is None else f"shown is {number.run.record.run_id}"
+    notes.append(f"{shown.run.record.run_id}: no samples beside the record; {instead}")
+    return number
 
 
 def numbers_of(models: Sequence[Model], spots: Sequence[Spot]) -> list[Number]:

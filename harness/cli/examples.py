@@ -37,6 +37,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "plot state": ("plot state --tasks niah_single_2 --length 4096",),
     "plot position": ("plot position gdn2-tiny --tasks wiki_positions",),
+    "plot matrix": (
+        "plot matrix --suite ruler_table3",
+        "plot matrix gdn2-tiny smollm2-135m 'kda-*' --output matrix.pdf",
+    ),
+    "plot norms": ("plot norms gdn2-tiny",),
+    "plot failures": ("plot failures gdn2-tiny --tasks niah_multikey_1",),
     "plot trajectory": ("plot trajectory 'my-model@*' --suite ruler_table3",),
     "lengths": (
         "lengths",

@@ -103,7 +103,7 @@ def _data(args: argparse.Namespace) -> PictureData[Any]:
     models = models_of(args.names, runs)
     spots = spots_of(models, args.suite, _split(args.tasks), _left_out)
     extra = {name: getattr(args, name) for name in PICTURES[args.picture].options if getattr(args, name) is not None}
-    return PICTURES[args.picture].prepare(Subject(models, spots, **extra))
+    return PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))
 
 
 def _split(tasks: str | None) -> list[str]:
@@ -126,7 +126,9 @@ def _kind(path: Path, flag: str, kinds: tuple[str, ...]) -> str:
 
 
 def _text(data: PictureData[Any], kind: str) -> str:
-    return data.to_json() if kind == "json" else data.to_csv()
+    from harness.show.plots.values import values_csv, values_json
+
+    return values_json(data) if kind == "json" else values_csv(data)
 
 
 def _write(files: Sequence[tuple[Path, bytes | str]]) -> None:

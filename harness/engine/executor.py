@@ -21,7 +21,7 @@ from harness.engine.snapshot import Snapshots, UnderWay
 from harness.engine.stops import StopRule
 from harness.engine.trunks import Trunks
 from harness.engine.units import Limits, Trunk, Unit, UnitNode
-from harness.engine.watch import StateWatch
+from harness.engine.watch import StateWatch, norms_of
 
 Score = tuple[float, bool]
 Visit = Callable[[Sequence[int], int, Sequence[int], Tensor], None]
@@ -55,6 +55,7 @@ class LocalExecutor:
             "batch_tokens": self.reader.limits.tokens,
             "batch_rows": self.reader.limits.rows,
             "largest_state": None if largest is None else largest.as_dict(),
+            "state_norms": norms_of(self.watch.norms),
         }
 
     def run_scores(

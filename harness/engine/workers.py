@@ -18,6 +18,7 @@ from typing import Any
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.engine.snapshot import Snapshots
 from harness.engine.units import Limits, Unit
+from harness.engine.watch import joined_norms
 from harness.errors import UserError
 from harness.paths import ROOT
 
@@ -133,6 +134,7 @@ class RayExecutor:
             "batch_tokens": self.limits.tokens,
             "batch_rows": self.limits.rows,
             "largest_state": max(found, key=lambda item: item["norm"]) if found else None,
+            "state_norms": joined_norms(item["state_norms"] for item in self._descriptions.values()),
         }
 
     def run_scores(

@@ -11,6 +11,7 @@ from harness.records.fields import Amount, Count, Name, Positive
 NOW_AND_THEN = (
     *("own_tokenizer", "tokenizer_note", "further_end_ids", "batch_tokens", "batch_rows", "largest_state"),
     *("workers", "workers_lost", "saved_dtype", "quantised", "source", "tokenizer_source", "training", "training_seed"),
+    "state_norms",
 )
 
 
@@ -71,6 +72,21 @@ class StatePeak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StateNorms:
+    """The largest norms of states that a run saw, over its texts and the heads of a layer.
+
+    Attributes:
+        layers: the layers that have a matrix state.
+        positions: powers of two; states that a segment ended with are counted at the next one from the tokens read.
+        norms: a list a layer with a norm a position; None where no segment ended.
+    """
+
+    layers: tuple[Count, ...]
+    positions: tuple[Positive, ...]
+    norms: tuple[tuple[Amount | None, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """A model as it was run.
 
@@ -102,6 +118,7 @@ class ModelInfo:
         batch_tokens: the most tokens a step had.
         batch_rows: the most rows a step had.
         largest_state: None where none was seen.
+        state_norms: norms of states by layer and position; None where none was seen, and in older records.
         workers: processes with a copy of the model each; None where there were none.
         workers_lost: how many of them died.
     """
@@ -132,6 +149,7 @@ class ModelInfo:
     batch_tokens: Count | None = None
     batch_rows: Count | None = None
     largest_state: StatePeak | None = None
+    state_norms: StateNorms | None = None
     workers: Count | None = None
     workers_lost: Count | None = None
 

@@ -39,7 +39,7 @@ def draw_depth(data: PictureData[DepthRow], look: Look) -> Sheet:
         ScalarMappable(Normalize(0, 100), colors),
         ax=sheet.panels,
         aspect=26,
-        shrink=1 / sheet.rows,
+        shrink=1 / sheet.rows**1.1,
         anchor=(0, 1),
         fraction=0.05,
         pad=0.02,

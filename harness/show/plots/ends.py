@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE = 8.2  # points from one name to the next
-WIDEST = 0.36  # of the picture, for all names
+WIDEST = 0.36  # of the picture, for the names as they are written
+LONGEST = 0.6  # of the picture, for a name that may be cut to that
 GAP = 5.0  # points between the panel and the names
 LEADER = 1.5  # points that a name is moved before a line leads to it
 
@@ -38,9 +39,7 @@ class End:
 def fit_at_ends(sheet: Sheet, names: Sequence[str], height: float) -> bool:
     """Whether names fit beside the only panel of a sheet, whose height in inches this is."""
     widest = max((width_of(name) for name in names), default=0.0)
-    return (
-        len(sheet.panels) == 1 and len(names) * LINE <= height * 72 and widest + GAP / 72 <= WIDEST * sheet.look.width
-    )
+    return len(sheet.panels) == 1 and len(names) * LINE <= height * 72 and widest <= LONGEST * sheet.look.width
 
 
 def name_ends(sheet: Sheet, axes: Axes, ends: Sequence[End]) -> None:

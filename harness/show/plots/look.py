@@ -10,7 +10,7 @@ from harness.errors import UserError
 
 WIDTHS = {"column": 3.3, "page": 6.9}
 """Inches of a column and of the page of a paper with two columns."""
-NARROWEST, WIDEST = 2.0, 40.0
+NARROWEST, WIDEST = 2.5, 40.0
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of Okabe and Ito (2008), without yellow, which white swallows."""
 ON_DARK = ("#56B4E9", "#E69F00", "#2BBF95", "#CC79A7", "#F2733C", "#F0E442", "#FFFFFF")

@@ -31,6 +31,7 @@ class Subject:
     Attributes:
         models: in their order.
         spots: where numbers are looked for.
+        is_chosen: whether they were named, by suite or tasks, instead of being all there are.
         published: names of papers' rows, or patterns.
         length: in tokens, of a picture at one length.
         threshold: a score in percent at which a line is drawn.
@@ -38,6 +39,7 @@ class Subject:
 
     models: Sequence[Model]
     spots: Sequence[Spot]
+    is_chosen: bool = False
     published: Sequence[str] = ()
     length: int | None = None
     threshold: float | None = None
@@ -122,6 +124,42 @@ def _draw_trajectory(data: Data, look: Look) -> Sheet:
     return draw_trajectory(data, look)
 
 
+def _matrix(subject: Subject) -> Data:
+    from harness.analysis.matrix import mean_differences
+
+    return mean_differences(subject.models, subject.spots if subject.is_chosen else ())
+
+
+def _draw_matrix(data: Data, look: Look) -> Sheet:
+    from harness.show.plots.matrix import draw_matrix
+
+    return draw_matrix(data, look)
+
+
+def _norms(subject: Subject) -> Data:
+    from harness.analysis.norm_grid import by_layer
+
+    return by_layer(subject.models)
+
+
+def _draw_norms(data: Data, look: Look) -> Sheet:
+    from harness.show.plots.norms import draw_norms
+
+    return draw_norms(data, look)
+
+
+def _failures(subject: Subject) -> Data:
+    from harness.analysis.verdict_shares import by_verdict
+
+    return by_verdict(subject.models, subject.spots)
+
+
+def _draw_failures(data: Data, look: Look) -> Sheet:
+    from harness.show.plots.failures import draw_failures
+
+    return draw_failures(data, look)
+
+
 PICTURES = {
     "depth": Picture(
         "accuracy over length and depth of the needle",
@@ -145,8 +183,20 @@ PICTURES = {
         _position,
         _draw_position,
     ),
+    "matrix": Picture(
+        "every model against every other, corrected by Holm", "two models or more", _matrix, _draw_matrix
+    ),
     "trajectory": Picture(
         "scores over the steps of a training", "checkpoints called NAME@STEP", _trajectory, _draw_trajectory
+    ),
+    "norms": Picture(
+        "the largest norm of each layer's state by position",
+        "records with model.state_norms: recurrent models",
+        _norms,
+        _draw_norms,
+    ),
+    "failures": Picture(
+        "how answers end, by length", "samples.jsonl.gz with verdicts: generated answers", _failures, _draw_failures
     ),
 }
 

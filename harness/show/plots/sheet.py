@@ -114,16 +114,32 @@ class Sheet:
         else:
             self.figure.supylabel(name, fontsize=7)
 
-    def legend(self, handles: Sequence[Artist], names: Sequence[str]) -> None:
-        """Put a legend above the panels, in as few lines as the width holds."""
-        spare = 2.6 * EM  # of a handle and the spaces around it
-        most = self.look.width - 0.25
-        short = list(fitted_names(list(names), most - spare).values())
-        columns = next(n for n in range(len(short), 0, -1) if n == 1 or _legend_width(short, n, spare) <= most)
+    def legend(self, handles: Sequence[Artist], names: Sequence[str], handle: float = 1.6) -> None:
+        """Put a legend above the panels, in as few lines as the width holds.
+
+        Args:
+            handles: of the names.
+            names: cut where they are too long; shorter if that lets two stand beside each other.
+            handle: how long what stands before a name is, in widths of a letter.
+        """
+        most, spare = self.look.width - 0.2, (handle + 0.65) * EM
+        for share in (1, 2) if len(names) > 2 else (1,):
+            short = list(fitted_names(list(names), (most - (share - 1) * EM) / share - spare).values())
+            columns = next(n for n in range(len(short), 0, -1) if n == 1 or _legend_width(short, n, spare) <= most)
+            if columns > 1:
+                break
         self.figure.legend(
-            handles, short, loc="outside upper left", ncols=columns, handlelength=1.6, handletextpad=0.5,
-            columnspacing=1.0, borderpad=0.1, borderaxespad=0.3, labelspacing=0.3,
-        )  # fmt: skip
+            handles,
+            short,
+            loc="outside upper left",
+            ncols=columns,
+            handlelength=handle,
+            handletextpad=0.5,
+            columnspacing=1.0,
+            borderpad=0.1,
+            borderaxespad=0.3,
+            labelspacing=0.3,
+        )
         width, height = self.figure.get_size_inches()
         self.figure.set_size_inches(width, height + 0.16 * math.ceil(len(short) / columns) + 0.05)
 

@@ -38,7 +38,7 @@ def draw_state(data: PictureData[StateRow], look: Look) -> Sheet:
     sheet.name_axes(f"state at {length} tokens", [metric_text(metric, unit) for _, metric, unit in kinds])
     growing = {row.model for row in data.rows if row.bytes_a_token}
     names = {name: f"{name} (grows)" if name in growing else name for name in strokes}
-    sheet.legend([_handle(strokes[name], name in growing, look) for name in names], list(names.values()))
+    sheet.legend([_handle(strokes[name], name in growing, look) for name in names], list(names.values()), handle=0.8)
     return sheet
 
 
