@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import yaml
 from lm_eval.api.instance import Instance
 
 from gdn2.checkpoints import fingerprint, load_checkpoint, tokenizer_fingerprint
-from harness.cli import main as cli
 from harness.lm.model import GDN2LM
 from harness.paths import ZOO
 from harness.records.store import find_records
@@ -21,8 +18,6 @@ from tasks.scoring import score_needles
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "results" / "leaderboard"
-MADE = re.compile(r"<!-- made by `python run_eval\.py (.*?)` -->\n(.*?)<!-- end -->", re.DOTALL)
-"""What a page shows as the output of a command, between two comments."""
 CHECKPOINTS = sorted(path.parent for path in ZOO.glob("*/config.json"))
 
 
@@ -70,16 +65,3 @@ def test_other_shipped_records_are_of_checkpoints_that_anyone_can_stage() -> Non
             assert record.name in declared["checkpoints"], path
             assert record.model.quantised, path
             assert record.command[:2] == ("run", record.name), path
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
-def test_the_tables_of_the_pages_are_what_their_commands_print(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("GDN2_DATA", str(tmp_path))  # what is staged here is no part of a page
-    blocks = MADE.findall((ROOT / page).read_text(encoding="utf-8"))
-    assert blocks
-    for command, text in blocks:
-        assert cli.main(shlex.split(command)) == 0
-        assert text == f"\n{capsys.readouterr().out}\n", f"{page}: {command}"

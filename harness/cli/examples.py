@@ -55,6 +55,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "failures model-a --verdict stale wrong --output failures.md",
     ),
     "study": ("study mqar-laptop", "study mqar --devices cuda:0,cuda:1", "study my-study.yaml --plan"),
+    "reproduce": ("reproduce", "reproduce --write"),
     "results list": ("results list", "results list --models 'gdn2-*' --format csv"),
     "results show": ("results show gdn2-tiny",),
     "results add": ("results add path/to/results_2026-11-26T02-32-32.899829.json --name llama-1b",),
