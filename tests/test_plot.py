@@ -20,6 +20,7 @@ from harness.analysis.picture_data import PictureData
 from harness.analysis.score_rows import LengthRow, PositionRow, StateRow, StepRow
 from harness.analysis.verdict_shares import VerdictRow
 from harness.cli import main as cli
+from harness.errors import UserError
 from harness.show.plots.look import Look, parse_width
 from harness.show.plots.registry import PICTURES, inline_svg, render
 from harness.show.plots.sheet import drawn_as
@@ -138,6 +139,7 @@ def test_names_stay_text_in_vector_files_and_do_nothing_there() -> None:
     assert "$b^{x}$" in said
     assert "two\\x0alines\\x1b[2J" in said
     assert "\\u6a21" in said
+    assert "font-family: 'DejaVu Sans', Verdana, sans-serif" in svg
     assert len(re.findall(r"<text", svg)) > 8
 
 
@@ -155,6 +157,12 @@ def test_an_inline_picture_is_an_element_whose_ids_no_other_picture_has() -> Non
     assert not ids[0] & ids[1]
     for svg, own in zip((one, other), ids, strict=True):
         assert set(re.findall(r'(?:href="|url\()#([^")]+)', svg)) <= own
+
+
+def test_more_models_than_can_be_told_apart_are_refused() -> None:
+    data = data_of("length", tuple(f"model-{number}" for number in range(41)), LENGTHS[:1])
+    with pytest.raises(UserError, match="plot length: 41 models are too many for a picture; name at most 40"):
+        render("length", data, Look(), "png")
 
 
 def test_values_that_are_no_numbers_leave_gaps() -> None:

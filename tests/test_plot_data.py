@@ -125,6 +125,21 @@ def test_a_run_with_samples_stands_in_for_one_without_and_a_note_says_so(tmp_pat
         by_depth(models_of([], [old]), spots_of(models, None))
 
 
+def test_broken_samples_of_one_run_are_named_and_hide_no_other(tmp_path: Path) -> None:
+    cell = records.cell(value=1.0, scores={"acc": score(1.0, 1)}, samples=1)
+    runs = [
+        save(tmp_path / name, records.record(name, (cell,), run_id=f"{name}/x"), needles(cell, [(0.5, True)]))
+        for name in ("good", "bad")
+    ]
+    (runs[1].folder / "samples.jsonl.gz").write_bytes(b"no gzip")
+    models = models_of([], runs)
+    data = by_depth(models, spots_of(models, None))
+    assert [row.model for row in data.rows] == ["good"]
+    assert "samples.jsonl.gz: cannot be read" in data.notes[0]
+    with pytest.raises(UserError, match=r"bad: no run has .* \(.*bad/samples\.jsonl\.gz: cannot be read"):
+        by_depth(models[:1] if models[0].title == "bad" else models[1:], spots_of(models, None))
+
+
 def test_the_state_of_attention_is_that_of_the_length() -> None:
     growing = records.model("b", state_bytes=8, state_bytes_a_token=100)
     runs = [needle_run("a", 0.5, 0.5), needle_run("b", 0.9, 0.9, 0.9, model=growing)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.picture_data import PictureData
-from harness.analysis.score_rows import ScoreRow, said_of, titles, with_length
+from harness.analysis.score_rows import ScoreRow, reasons, said_of, titles, with_length
 from harness.analysis.shown import Model, Number, Spot, sampled_number_of, trained_lengths
 from harness.errors import UserError
 from harness.records.samples import Sample
@@ -36,7 +36,7 @@ def by_depth(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[Dept
     """Scores over length and depth.
 
     Raises:
-        UserError: no run has samples that say how deep their needles lie, or a file of samples is broken.
+        UserError: no run has samples that can be read and say how deep their needles lie.
     """
     rows: list[DepthRow] = []
     notes: list[str] = []
@@ -47,7 +47,7 @@ def by_depth(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[Dept
     if not rows:
         raise UserError(
             f"{titles(models)}: no run has samples.jsonl.gz with depths of needles beside its record; run it again: "
-            "--tasks niah_single_1@1024"
+            f"--tasks niah_single_1@1024{reasons(notes)}"
         )
     return PictureData("depth", tuple(rows), tuple(dict.fromkeys(notes)), trained_lengths(models))
 

@@ -97,6 +97,11 @@ class StepRow(ScoreRow):
     length: int | None
 
 
+def reasons(notes: Sequence[str]) -> str:
+    """What was found in the way of a picture, for the end of a message."""
+    return f" ({notes[0]})" if notes else ""
+
+
 def said_of(number: Number) -> dict[str, Any]:
     """What the rows of all pictures say of a number, by field."""
     score = number.score

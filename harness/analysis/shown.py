@@ -186,12 +186,24 @@ def sampled_number_of(model: Model, spot: Spot, notes: list[str]) -> Number | No
         notes: where it is said if the run that the leaderboard shows has none and another one stands in.
     """
     shown = number_of(model, spot)
-    if shown is None or has_samples(shown.run.folder):
+    if shown is None or _is_readable(shown.run, notes):
         return shown
-    number = number_of(model, spot, [run for run in model.runs if has_samples(run.folder)])
+    number = number_of(model, spot, [run for run in model.runs if _is_readable(run, notes)])
     instead = "left out" if number is None else f"shown is {number.run.record.run_id}"
-    notes.append(f"{shown.run.record.run_id}: no samples beside the record; {instead}")
+    if not has_samples(shown.run.folder):
+        notes.append(f"{shown.run.record.run_id}: no samples beside the record; {instead}")
     return number
+
+
+def _is_readable(run: FoundRun, notes: list[str]) -> bool:
+    """Whether a run has samples; a file that is broken is named."""
+    if not has_samples(run.folder):
+        return False
+    try:
+        return bool(run.samples)
+    except UserError as error:
+        notes.append(str(error))
+        return False
 
 
 def numbers_of(models: Sequence[Model], spots: Sequence[Spot]) -> list[Number]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.picture_data import PictureData
-from harness.analysis.score_rows import titles
+from harness.analysis.score_rows import reasons, titles
 from harness.analysis.shown import Model, Spot, sampled_number_of
 from harness.errors import UserError
 from tasks.verdicts import VERDICTS
@@ -40,7 +40,7 @@ def by_verdict(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[Ve
     """The verdicts on the answers of each model, by task and length.
 
     Raises:
-        UserError: no run has samples with verdicts, or a file of samples is broken.
+        UserError: no run has samples with verdicts that can be read.
     """
     asked = {(spot.column.task, spot.column.length): spot for spot in reversed(spots)}
     rows: list[VerdictRow] = []
@@ -67,6 +67,6 @@ def by_verdict(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[Ve
     if not rows:
         raise UserError(
             f"{titles(models)}: no run has samples with verdicts beside its record; run a task with generated answers "
-            "again: --tasks niah_single_1@1024"
+            f"again: --tasks niah_single_1@1024{reasons(notes)}"
         )
     return PictureData("failures", tuple(rows), tuple(dict.fromkeys(notes)))

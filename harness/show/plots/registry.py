@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Data = PictureData[Any]
 
+MOST_MODELS = 40
+"""Of one picture; data of more can be written."""
 KINDS = ("png", "svg", "pdf")
 """Of files, which are their endings, too."""
 
@@ -214,15 +216,26 @@ def render(name: str, data: Data, look: Look, kind: str) -> bytes:
         The file; the same data give the same bytes.
 
     Raises:
-        UserError: matplotlib is not installed.
+        UserError: matplotlib is not installed, or there are more models than anybody could tell apart.
     """
     require_matplotlib()
     from harness.show.plots.sheet import drawn_as
+
+    if (count := _models_in(data)) > MOST_MODELS:
+        raise UserError(f"plot {name}: {count:,} models are too many for a picture; name at most {MOST_MODELS}")
 
     with drawn_as(look):
         sheet = PICTURES[name].draw(data, look)
         sheet.settle()
         return sheet.to_bytes(kind)  # type: ignore[arg-type]
+
+
+def _models_in(data: Data) -> int:
+    """How many lines, panels or rows a picture would need."""
+    for name in ("training", "model", "a"):
+        if hasattr(data.rows[0], name):
+            return len(data.values(name))
+    return 1
 
 
 def inline_svg(name: str, data: Data, look: Look | None = None, prefix: str | None = None) -> str:

@@ -33,6 +33,8 @@ NAMELESS: dict[Kind, dict[str, None]] = {
 }
 """Metadata that would make two equal pictures differ."""
 EM = 7 / 72  # inches
+OWN_FONT, FONTS = b"font-family: 'DejaVu Sans'", b"font-family: 'DejaVu Sans', Verdana, sans-serif"
+"""Texts of an SVG are shown in the reader's fonts: where DejaVu is not there, in one of nearly the same widths."""
 
 
 @contextmanager
@@ -158,7 +160,7 @@ class Sheet:
         out = io.BytesIO()
         metadata: dict[str, Any] = dict(NAMELESS[kind])
         self.figure.savefig(out, format=kind, metadata=metadata, dpi=DPI)
-        return out.getvalue()
+        return out.getvalue() if kind != "svg" else out.getvalue().replace(OWN_FONT, FONTS)
 
 
 def set_ticks(axes: Axes, which: Literal["x", "y"], places: Sequence[float], names: Sequence[str]) -> None:
