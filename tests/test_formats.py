@@ -27,6 +27,7 @@ from harness.show.plain import markdown, plain
 from harness.show.summary import print_summary
 from tasks.registry import load_suite
 
+SUITE = load_suite("ruler_table3")
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = (
     "a\x1b]0;title\x07", "b|c\n| d", "<script>alert(1)</script>", "[red]x[/red]", "\u202eevil", "`c` **b** _i_",
@@ -136,7 +137,7 @@ def test_a_hostile_name_does_nothing_in_any_format(name: str) -> None:
 def test_latex_prints_every_hostile_name(tmp_path: Path) -> None:
     """All in one table, which pdfLaTeX or Tectonic compiles where one is here."""
     records = [place(hostile_record(name)) for name in HOSTILE]
-    text = FORMATS["latex"].write(build_table(load_suite("ruler_table3"), records, published=False), intervals=True)
+    text = FORMATS["latex"].write(build_table(SUITE, records, published=False), intervals=True)
     log = compiled(text, tmp_path)
     if log is not None:
         assert "Missing character" not in log
@@ -147,13 +148,13 @@ def hostile_record(name: str) -> RunRecord:
 
 
 def hostile_table(name: str) -> Table:
-    return build_table(load_suite("ruler_table3"), [place(hostile_record(name))], published=False)
+    return build_table(SUITE, [place(hostile_record(name))], published=False)
 
 
 def test_numbers_for_programs_are_as_the_records_have_them() -> None:
     third = {"acc": Score(value=1 / 3, unit="share", n=3, low=0.1, high=0.7)}
     runs = [record("a", (cell(scores=third),)), record("b", (cell(value=0.29),)), record("c", (cell(value=0.1),))]
-    table = build_table(load_suite("ruler_table3"), [place(run) for run in runs])
+    table = build_table(SUITE, [place(run) for run in runs])
     whole = json.loads(FORMATS["json"].write(table))
     rows = {(row["section"], row["name"]): row for row in whole["rows"]}
     first = rows["this harness", "a"]["cells"]["niah_single_1@1024"]
@@ -186,6 +187,16 @@ def test_an_empty_table_is_valid_in_every_format(form: str, tmp_path: Path) -> N
         assert len(text.splitlines()) == 1
     else:
         assert "no results yet" in text.lower()
+
+
+@pytest.mark.parametrize("form", ["terminal", "markdown", "latex"])
+def test_columns_that_nobody_has_are_a_line_and_no_empty_part(form: str) -> None:
+    made = record(cells=(cell(length=4096), cell("niah_single_2", 8192)))
+    text = FORMATS[form].write(build_table(load_suite("ruler"), [place(made)], published=False))
+    said = " ".join(text.replace("{}", "").split())
+    assert "Nothing was run in other columns: " in said
+    assert "QA-1 4K, 8K, 16K, 32K, 64K, 128K; QA-2 4K" in said
+    assert "QA-2" not in said[: said.index("Nothing was run")]
 
 
 def test_a_wide_table_comes_in_parts_that_fit() -> None:

@@ -81,13 +81,15 @@ def write_suite(folder: Path, of: str) -> Any:
 
 def test_there_is_no_average_over_a_cell_that_is_missing_and_it_is_named(tmp_path: Path) -> None:
     suite = write_suite(tmp_path, "[one, two]")
+    wiki = cell("wiki_perplexity", None, scores={"bits_per_byte": Score(value=1.0, unit="bits", n=9)})
     whole, half = record("whole", (cell(value=0.2), cell(length=2048, value=0.4))), run("half", 0.9)
-    table = table_of(whole, half, suite=suite)
+    table = table_of(whole, half, run("other", 0.5), record("none", (wiki,)), suite=suite)
     averages = {row.name: row.entries[3] for row in table.rows}
     assert averages["half"] is None
     assert averages["whole"] is not None
     assert averages["whole"].value == pytest.approx(30)
-    assert table.incomplete == ["half: Average mean, without S 2K"]
+    assert averages["none"] is None
+    assert table.incomplete == ["half, other: Average mean, without S 2K"]
 
 
 def test_an_average_of_unlike_columns_is_refused(tmp_path: Path) -> None:

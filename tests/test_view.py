@@ -124,8 +124,8 @@ def test_checkpoints_of_one_training_are_rows_in_the_order_of_steps_below_its_na
     table = table_of(*runs, sort="name")
     assert names(table) == [
         ("this harness", ["lone@7", "t"]),
-        ("checkpoints of t", ["step 500", "step 2K", "step 10k"]),
-        ("checkpoints of u", ["step 900k", "step 1M"]),
+        ("t, by step", ["step 500", "step 2K", "step 10k"]),
+        ("u, by step", ["step 900k", "step 1M"]),
     ]
     assert [(row.model, row.training, row.step) for row in table.rows][2:4] == [
         ("t@500", "t", 500),
@@ -149,7 +149,7 @@ def test_a_file_renames_and_groups_rows(tmp_path: Path) -> None:
         ("first", ["c", "Ours"]),
         ("hybrids", ["Mamba-2 (papers, hybrid)", "Mamba-2 (papers, recurrent)"]),
         ("this harness", ["b"]),
-        ("checkpoints of Long run", ["step 1k", "step 2k"]),
+        ("Long run, by step", ["step 1k", "step 2k"]),
     ]
     assert [row.model for row in table.rows][:2] == ["c", "a-1"]
 

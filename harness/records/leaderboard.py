@@ -83,6 +83,7 @@ class _Builder:
         self._shown = [position in shown for position in range(len(headers))]
         self._models = list(table_models([record for _, record in records]))
         self._choices: list[tuple[str, Choice]] = []
+        self._lacking: dict[str, list[str]] = {}
 
     def table(self, published: bool, run: RunRecord | None) -> Table:
         """All of it."""
@@ -99,6 +100,7 @@ class _Builder:
         for row, note in papers:
             if self._view.wants(*_paper_names(row.family, row.name)):
                 self._add_published(row, note)
+        self._table.incomplete = [f"{', '.join(titles)}: {text}" for text, titles in self._lacking.items()]
         self._table.passed = passed_over(self._choices)
         if self._reach and self._shown[-1]:
             self._table.explained.append(self._reach.meaning)
@@ -115,7 +117,8 @@ class _Builder:
         if any(choices):
             row = self._row(model.name, title, OURS, choices)
             table.rows.append(row)
-            table.incomplete += [f"{title}: {text}" for text in self._incomplete(row)]
+            for text in self._incomplete(row):
+                self._lacking.setdefault(text, []).append(title)
             self._choices += [(title, choice) for choice in visible if choice is not None]
         if any(visible) and (missing := self._missing(choices)) is not None:
             table.missing.append(f"{title}: {missing}")
@@ -161,13 +164,15 @@ class _Builder:
         return Entry(value=sum(part.value for part in parts) / len(parts), notes=notes)
 
     def _incomplete(self, row: Row) -> Iterator[str]:
-        """What a row lacks for an average that is shown."""
+        """What a row lacks for an average that is shown and that it has some numbers of."""
         first = len(self._columns)
         headers = {column.column.name: column.header for column in self._columns}
         for position, average in enumerate(self._suite.averages, start=first):
             if row.entries[position] is None and self._shown[position]:
-                lacking = [name for name, entry in self._parts(average, row.entries).items() if entry is None]
-                yield f"{self._table.headers[position].name}, without {names_of([headers[name] for name in lacking])}"
+                parts = self._parts(average, row.entries)
+                lacking = [headers[name] for name, entry in parts.items() if entry is None]
+                if len(lacking) < len(parts):  # of what was not begun, the dash says enough
+                    yield f"{self._table.headers[position].name}, without {names_of(lacking)}"
 
     def _missing(self, choices: Sequence[Choice | None]) -> str | None:
         """The tasks that a model was not asked where a package has no rows of them; None where that is not so."""

@@ -175,7 +175,7 @@ class Table:
         rows: the models, those of one section one after the other.
         notes: numbered from 1.
         overlaps: of each section, in how many columns the best is not apart from others by its interval.
-        incomplete: a model and the columns for want of which it has no average.
+        incomplete: models and the columns for want of which they have no average.
         explained: what columns say that no name of theirs says, one sentence each.
         passed: what was passed over, one sentence each.
         missing: a model and the tasks that it was not asked, for want of their rows in a package.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.table import Entry, Header, Row, Table
@@ -48,8 +48,14 @@ def name_of(row: Row) -> str:
     return row.name if row.step is None else row.model
 
 
-def interval_parts(table: Table, models: int) -> list[Intervals]:
-    """The intervals of a table in parts of at most so many models; none where no number has an interval."""
+def interval_parts(table: Table, width: Callable[[str], float], room: float) -> list[Intervals]:
+    """The intervals of a table in parts; none where no number has an interval.
+
+    Args:
+        table: the leaderboard.
+        width: of the column of a model with this name, in any unit.
+        room: for the models of a part, in that unit; a part has at least one.
+    """
     indices = tuple(
         index
         for index in range(len(table.headers))
@@ -59,6 +65,19 @@ def interval_parts(table: Table, models: int) -> list[Intervals]:
     counts = {entry.n for row in rows for i in indices if (entry := row.entries[i]) is not None}
     same = counts.pop() if len(counts) == 1 else None
     headers = tuple(table.headers[i] for i in indices)
-    return [
-        Intervals(tuple(rows[first : first + models]), headers, indices, same) for first in range(0, len(rows), models)
-    ]
+    return [Intervals(part, headers, indices, same) for part in _shared(rows, width, room)]
+
+
+def _shared(rows: Sequence[Row], width: Callable[[str], float], room: float) -> Iterator[tuple[Row, ...]]:
+    """The models of each part."""
+    part: list[Row] = []
+    used = 0.0
+    for row in rows:
+        needed = width(name_of(row))
+        if part and used + needed > room:
+            yield tuple(part)
+            part, used = [], 0.0
+        part.append(row)
+        used += needed
+    if part:
+        yield tuple(part)

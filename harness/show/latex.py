@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from harness.records.table import Entry, Header, Row, Table
 from harness.show.intervals import Intervals, interval_parts, name_of
-from harness.show.latex_text import latex
-from harness.show.parts import groups_of, parts_of
+from harness.show.latex_text import latex, letters
+from harness.show.parts import groups_of, shown_parts
 
 ROOM = 112.0  # letters of a line across two columns of a paper, in the size of footnotes
 APART = 1.5  # letters between two columns
 LONGEST = 40  # letters of a name, beyond which it does not make the parts narrower
-MODELS = 5
-"""Models beside each other in a table of intervals."""
+INTERVAL = 22  # letters of a number with its interval
 
 
 def to_latex(table: Table, intervals: bool = False) -> str:
@@ -26,18 +25,18 @@ def to_latex(table: Table, intervals: bool = False) -> str:
     """
     if not table.headers or not table.rows:
         return "% No results yet.\n"
-    names = [len(row.name) for row in table.rows]
-    parts = [
-        _part(table, indices) for indices in parts_of(table.headers, _widths(table), ROOM - min(max(names), LONGEST))
-    ]
+    room = ROOM - min(max(letters(row.name) for row in table.rows), LONGEST)
+    shown, absent = shown_parts(table, _widths(table), room)
+    parts = [_part(table, indices) for indices in shown]
     legend = "; ".join(table.legend())
-    lines = [*([f"{legend[0].upper()}{legend[1:]}."] if legend else []), *table.remarks()]
+    lines = [*([f"{legend[0].upper()}{legend[1:]}."] if legend else []), *absent, *table.remarks()]
     notes = [f"{_marks((number,))} {latex(note)}" for number, note in enumerate(table.notes, start=1)]
     caption = f"{latex(table.title)}: {latex(table.description)}" if table.description else latex(table.title)
     label = "tab:" + re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
     said = [*notes, *map(latex, lines)]
     floats = [_float(caption, label, parts, said)]
-    if intervals and (found := interval_parts(table, MODELS)):
+    beside = ROOM - max(len(header.name) for header in table.headers)
+    if intervals and (found := interval_parts(table, lambda name: max(letters(name), INTERVAL) + APART, beside)):
         tabulars = [_intervals(part) for part in found]
         floats.append(_float(f"{caption}: {latex(found[0].caption())}", f"{label}-intervals", tabulars, []))
     return "% In the preamble: \\usepackage{booktabs}\n" + "\n".join(floats)

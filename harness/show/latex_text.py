@@ -89,6 +89,11 @@ def latex(text: str) -> str:
     return "".join(map(_letter, plain(text)))
 
 
+def letters(text: str) -> int:
+    """How many letters it prints of a text."""
+    return sum(1 if _letter(letter) != latex(code(letter)) else len(code(letter)) for letter in plain(text))
+
+
 def _letter(letter: str) -> str:
     if letter in SPECIAL:
         return SPECIAL[letter]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.records.table import Entry, Header, Row, Table
 from harness.show.intervals import Intervals, interval_parts, name_of
-from harness.show.parts import groups_of, parts_of
+from harness.show.parts import groups_of, shown_parts
 from harness.show.plain import markdown
 
 ROOM = 830.0  # pixels of a page on GitHub, beside its side bar
@@ -21,8 +21,7 @@ LONGEST = 250.0  # of a name; a longer one makes a line of its table scroll, not
 DIGIT, NARROW, LETTER = 9.0, 4.8, 9.0  # pixels of a digit, of a point or space, of any other letter
 FIGURE, POINT, APART = "\u2007", "\u2008", "\u00a0\u00a0"
 """Spaces as wide as a digit and as a point, and what stands between two numbers."""
-MODELS = 4
-"""Models beside each other in a table of intervals."""
+INTERVAL = 150.0  # pixels of a number with its interval
 
 
 def to_markdown(table: Table, intervals: bool = False) -> str:
@@ -37,13 +36,15 @@ def to_markdown(table: Table, intervals: bool = False) -> str:
     names = [row.name for row in table.rows] + [section.title for section in table.sections()]
     room = ROOM - PADDING - min(max(map(_pixels, names)), LONGEST)
     columns = [_column(table, index) for index in range(len(table.headers))]
-    parts = [_part(table, columns, indices) for indices in parts_of(table.headers, _widths(table, columns), room)]
+    shown, absent = shown_parts(table, _widths(table, columns), room)
+    parts = [_part(table, columns, indices) for indices in shown]
     legend = "; ".join(table.legend())
     lines = [f"{legend[0].upper()}{legend[1:]}."] if legend else []
     lines += [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
-    lines += [markdown(sentence) for sentence in table.remarks()]
+    lines += [markdown(sentence) for sentence in (*absent, *table.remarks())]
     blocks = [*parts, *(["  \n".join(lines)] if lines else [])]
-    if intervals and (found := interval_parts(table, MODELS)):
+    beside = ROOM - PADDING - max(_pixels(f"{header.name} ↓") for header in table.headers)
+    if intervals and (found := interval_parts(table, lambda name: max(_pixels(name), INTERVAL) + PADDING, beside)):
         blocks += [f"{found[0].caption()}:", *map(_intervals, found)]
     return "\n\n".join(blocks) + "\n"
 

@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from basis.program import as_called
 from harness.records.table import Entry, Header, Row, Table
-from harness.show.parts import parts_of
+from harness.show.parts import shown_parts
 from harness.show.plain import plain
 
-NAME_WIDTH = 20
+NAME_WIDTH = 20  # of the column with names; more where a quarter of the terminal is more and a name needs it
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -27,17 +28,20 @@ def print_table(table: Table, console: Console) -> None:
     if not table.rows:
         console.print(as_called("no results yet; make some with `python run_eval.py run CHECKPOINT`"))
         return
-    for indices in parts_of(table.headers, _widths(table.headers), console.width - NAME_WIDTH - 1):
+    names = [*(row.name for row in table.rows), *(row.section for row in table.rows)]
+    name_width = max(NAME_WIDTH, min(console.width // 4, max(cell_len(plain(name)) + 4 for name in names)))
+    parts, absent = shown_parts(table, _widths(table.headers), console.width - name_width - 1)
+    for indices in parts:
         console.print()
-        console.print(_group_line(table, indices))
-        console.print(_page(table, indices))
+        console.print(_group_line(table, indices, name_width))
+        console.print(_page(table, indices, name_width))
     console.print()
     legend = [*(["score, 95 % interval, number of documents"] if table.has_intervals else []), *table.legend()]
     if legend:
         console.print("; ".join(legend), style="dim")
     for number, note in enumerate(table.notes, start=1):
         console.print(Text(f"{_marks((number,))} {plain(note)}", style="dim"))
-    for sentence in table.remarks():
+    for sentence in (*absent, *table.remarks()):
         console.print(Text(plain(sentence), style="dim"))
 
 
@@ -68,10 +72,10 @@ def _label(header: Header) -> str:
     return plain(header.label) + ("" if header.higher_is_better else " ↓")
 
 
-def _group_line(table: Table, indices: list[int]) -> Text:
+def _group_line(table: Table, indices: list[int], name_width: int) -> Text:
     """The names of groups, each above its columns."""
     widths = _widths(table.headers)
-    line = " " * (NAME_WIDTH + 1)
+    line = " " * (name_width + 1)
     for group in dict.fromkeys(table.headers[i].group for i in indices):
         name = plain(group)
         width = sum(widths[i] for i in indices if table.headers[i].group == group)
@@ -79,9 +83,9 @@ def _group_line(table: Table, indices: list[int]) -> Text:
     return Text(line, style="bold")
 
 
-def _page(table: Table, indices: list[int]) -> RichTable:
+def _page(table: Table, indices: list[int], name_width: int) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    drawn.add_column("", no_wrap=True, width=NAME_WIDTH, overflow="ellipsis")
+    drawn.add_column("", no_wrap=True, width=name_width, overflow="ellipsis")
     widths = _widths(table.headers)
     for index in indices:
         drawn.add_column(Text(_label(table.headers[index])), justify="right", no_wrap=True, width=widths[index] - 1)
