@@ -13,8 +13,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer
-from gdn2.mixers.slots import attend_newest, with_newest, with_tokens
-from gdn2.modules import RMSNorm, turn_halves, wide
+from gdn2.mixers.slots import attend_newest, has_kernels, with_newest, with_tokens
+from gdn2.modules import RMSNorm, turn_halves
+from gdn2.ops.fused import fuses
+from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Padding, Positions
 from gdn2.state import LayerState
 
@@ -67,6 +69,8 @@ class Attention(Mixer):
         assert positions.padded == (padding is not None)
         assert state.keys is not None
         assert state.values is not None
+        if self.steps_by_kernels(x, state.keys, positions):
+            return self.gate_and_project(self.step(x, state.keys, state.values, positions), x), state
         q, k, v = self.project(x, positions)
         keys, values = with_tokens(state.keys, k, positions), with_tokens(state.values, v, positions)
         if positions.is_step:
@@ -85,6 +89,14 @@ class Attention(Mixer):
 
     def project(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Make q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
+        q, k, v = self.heads(x)
+        if self.theta is None:
+            return q, k, v
+        cos, sin = self.turns(positions, x.dtype)
+        return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Make q [B, T, H, d] and k [B, T, G, d], normalised but not rotated, and v [B, T, G, d]."""
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
         normed = self.q_norm is not None and self.k_norm is not None
         if normed and self.norm_whole:
@@ -92,15 +104,36 @@ class Attention(Mixer):
         q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
         if normed and not self.norm_whole:
             q, k = self.q_norm(q), self.k_norm(k)  # type: ignore[misc]
-        if self.theta is None:
-            return q, k, v
-        cos, sin = positions.once(("turns", self.rotation, x.dtype), lambda: self.turns(positions.index, x))
-        return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
+        return q, k, v
 
-    def turns(self, index: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles at positions [B, T], in the dtype of x, [B, T, 1, n / 2] each."""
-        angle = index[..., None, None] * self.frequencies(wide(x[:0]))
-        return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    def steps_by_kernels(self, x: Tensor, keys: Tensor, positions: Positions) -> bool:
+        """Whether a forward is a step in place for which there are kernels."""
+        in_place = positions.is_step and may_overwrite_slots() and fuses(x, keys)
+        return in_place and has_kernels(self.head_dim, self.num_heads // self.kv_heads)
+
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, positions: Positions) -> Tensor:
+        """Put one token x [B, 1, D] into its slots [B, S, G, d], and attend to all of them: [B, 1, H, d].
+
+        There must be room for it, as `gdn2.ops.overwriting` says.
+        """
+        from gdn2.ops.triton.attention import attend, rotate_and_store
+
+        q, k, v = (part[:, 0] for part in self.heads(x))
+        angles = None if self.theta is None else self.turns(positions, torch.float32)
+        turns = None if angles is None else (angles[0][:, 0, 0], angles[1][:, 0, 0])
+        q = rotate_and_store(q, k, v, keys, values, positions.before, turns=turns)
+        return attend(q, keys, values, positions.before, self.scale)[:, None]
+
+    def turns(self, positions: Positions, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the angles at the positions, [B, T, 1, n / 2] each; layers share them."""
+
+        def make() -> tuple[Tensor, Tensor]:
+            exact = torch.float64 if dtype == torch.float64 else torch.float32
+            angle = positions.index[..., None, None] * self.frequencies(exact, positions.index.device)
+            return angle.cos().to(dtype), angle.sin().to(dtype)
+
+        made: tuple[Tensor, Tensor] = positions.once(("turns", self.rotation, dtype), make)
+        return made
 
     def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
         """Gate o [B, T, H, d] by x, if there is a gate, and bring it back to width D."""
@@ -114,10 +147,10 @@ class Attention(Mixer):
             return turn_halves(x, cos, sin)
         return torch.cat([turn_halves(x[..., : self.rotated], cos, sin), x[..., self.rotated :]], dim=-1)
 
-    def frequencies(self, like: Tensor) -> Tensor:
+    def frequencies(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Radians a token of each pair of the n channels that rotate [n / 2]."""
         assert self.theta is not None
-        channels = torch.arange(0, self.rotated, 2, dtype=like.dtype, device=like.device)
+        channels = torch.arange(0, self.rotated, 2, dtype=dtype, device=device)
         frequency = self.theta ** (-channels / self.rotated)
         if self.llama3 is None:
             return frequency / self.condense
@@ -146,6 +179,8 @@ class SlidingWindowAttention(Attention):
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         assert state.window_keys is not None
         assert state.window_values is not None
+        if self.steps_by_kernels(x, state.window_keys, positions):
+            return self.gate_and_project(self.step(x, state.window_keys, state.window_values, positions), x), state
         q, k, v = self.project(x, positions)
         # A step finds all that it sees in the ring; a longer run of tokens would overwrite what its first ones see.
         o = None if positions.is_step else self._attend_run(q, k, v, state, padding, positions)

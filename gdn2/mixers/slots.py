@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from gdn2.ops.fused import fuses
 from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Positions
 
@@ -74,6 +75,10 @@ def attend_newest(q: Tensor, keys: Tensor, values: Tensor, positions: Positions,
     Returns:
         [B, 1, H, d].
     """
+    if fuses(q, keys, values) and has_kernels(q.shape[3], q.shape[2] // keys.shape[2]):
+        from gdn2.ops.triton.attention import attend
+
+        return attend(q[:, 0], keys, values, positions.before, scale)[:, None]
     S, G = seen_slots(keys.shape[1], q, positions), keys.shape[2]
     visible = None
     if q.is_cuda or positions.shortest < S:
@@ -83,6 +88,13 @@ def attend_newest(q: Tensor, keys: Tensor, values: Tensor, positions: Positions,
     grouped = q[:, 0].unflatten(1, (G, -1))
     k, v = keys[:, :S].transpose(1, 2), values[:, :S].transpose(1, 2)
     return scaled_dot_product_attention(grouped, k, v, attn_mask=visible, scale=scale).flatten(1, 2)[:, None]
+
+
+def has_kernels(head_dim: int, group: int) -> bool:
+    """Whether there are kernels for heads of that many channels, so many to a key; only where Triton is installed."""
+    from gdn2.ops.triton.attention import fits
+
+    return fits(head_dim, group)
 
 
 def _put(memory: Tensor, new: Tensor, positions: Positions) -> Tensor:

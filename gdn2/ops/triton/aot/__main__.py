@@ -94,14 +94,15 @@ def _as_dict(row: Row) -> dict[str, Any]:
 
 
 def _print_layers(archs: Iterable[int], precisions: Iterable[str]) -> None:
-    """Print the table of the kernels of a layer's small steps; exits with 1 if one spills."""
+    """Print the table of the kernels of a layer's small steps; exits with 1 if one is faulty."""
     print("| kernel | inputs | sm | registers | spilled bytes | shared bytes |\n|---|---|---|---|---|---|")
     wrong = []
     for name, precision, arch in itertools.product(SIZES, precisions, archs):
         binary = compile_layer_source(LayerSource(name, arch, precision))
         cells = (name, DTYPES[precision], arch, binary.registers, binary.spilled_bytes, binary.shared_bytes)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
-        wrong += [f"{name} on sm_{arch} spills"] if binary.spilled_bytes else []
+        faults = {"spills": binary.spilled_bytes, "is too large": not binary.fits}
+        wrong += [f"{name} on sm_{arch} {fault}" for fault, found in faults.items() if found]
     if wrong:
         sys.exit("\n".join(wrong))
 

@@ -1,4 +1,4 @@
-"""The kernels of a layer's small steps (norm.py, mixing.py), compiled without a GPU in the sizes that models have."""
+"""The kernels of a layer's small steps (norm.py, mixing.py, attention.py), compiled without a GPU in models' sizes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdn2.ops.triton.aot.binaries import Compiled, compile_kernel
+from gdn2.ops.triton.attention import attend_kernel, join_kernel, rotate_kernel, tile_of
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
 
 POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
-FLOAT32 = {"p_A_log", "p_dt_bias", "p_g"}
+FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_part", "p_sum", "p_cos", "p_sin"}
+INT64 = {"p_first", "p_end", "p_before"}
 NORM = {"GROUPS": 1, "HAS_GATE": False, "SILU": False}
 CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
 SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -28,6 +30,16 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
         convolution_kernel,
         {"D": 128, "DP": 128, "BT": 1, **CONVOLUTION, "BOUNDED": True, "UNIT": False, "num_warps": 4},
     ),
+    "attention to slots, a key a head of 128": (
+        attend_kernel,
+        {"D": 128, "DP": 128, "R": 1, "RP": 1},
+    ),
+    "attention to slots, 8 heads of 128 to a key": (
+        attend_kernel,
+        {"D": 128, "DP": 128, "R": 8, "RP": 16},
+    ),
+    "parts of slots joined, heads of 128": (join_kernel, {"D": 128, "DP": 128, "num_warps": 4}),
+    "a token put into its slot, heads of 128": (rotate_kernel, {"D": 128, "DP": 128, "HALF": 64, "num_warps": 4}),
     "decay, 2048 channels": (decay_kernel, {"C": 2048, "HEAD": 128, "CP": 1024, "BN": 2, "num_warps": 4}),
 }
 
@@ -51,6 +63,9 @@ def compile_layer_source(source: LayerSource) -> Compiled:
     """Compile what a call on contiguous, aligned tensors would."""
     kernel, constants = SIZES[source.name]
     fn = kernel.fn if not hasattr(kernel, "arg_names") else kernel
+    if "BS" in fn.arg_names:
+        size = 4 if source.precision == "tf32x3" else 2
+        constants = constants | tile_of(constants["DP"], size, constants["R"])
     absent = {"p_bias"} if not constants.get("HAS_BIAS", True) else set()
     absent |= {"p_first", "p_end"} if not constants.get("BOUNDED", True) else set()
     absent |= {"p_gate"} if not constants.get("HAS_GATE", True) else set()
@@ -59,10 +74,10 @@ def compile_layer_source(source: LayerSource) -> Compiled:
     for argument in fn.arg_names:
         if argument in values:
             types[argument] = "constexpr"
-        elif argument in ("p_first", "p_end"):
+        elif argument in INT64:
             types[argument] = "*i64"
         elif argument.startswith("p_"):
             types[argument] = "*fp32" if argument in FLOAT32 else POINTERS[source.precision]
         else:
-            types[argument] = "fp32" if argument == "eps" else "i32"
+            types[argument] = "fp32" if argument in ("eps", "scale") else "i32"
     return compile_kernel(source.name, fn, types, values, source.arch, {"num_warps": constants["num_warps"]})
