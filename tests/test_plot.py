@@ -20,6 +20,7 @@ from harness.analysis.picture_data import PictureData
 from harness.analysis.score_rows import LengthRow, PositionRow, StateRow, StepRow
 from harness.analysis.verdict_shares import VerdictRow
 from harness.cli import main as cli
+from harness.cli.examples import commands
 from harness.errors import UserError
 from harness.show.plots.look import Look, parse_width
 from harness.show.plots.registry import PICTURES, inline_svg, render
@@ -243,6 +244,12 @@ class TestCommand:
 
         monkeypatch.setattr(builtins, "__import__", without)
         assert "pip install 'gdn2[plot]'" in self.complain(capsys, "length", "--output", "a.png")
+
+    def test_the_help_of_every_picture_can_be_read(self) -> None:
+        parsers = {name: parser for name, parser in commands(cli._parser()) if name.partition(" ")[0] == "plot"}
+        assert {f"plot {name}" for name in (*PICTURES, "list")} == parsers.keys() - {"plot"}
+        assert "95 % bands" in parsers["plot"].format_help()
+        assert all(parser.format_help() for parser in parsers.values())
 
     def test_every_picture_is_listed_with_what_it_needs(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["plot", "list"]) == 0

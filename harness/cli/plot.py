@@ -31,7 +31,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pictures = plot.add_subparsers(title="pictures", required=True, metavar="PICTURE")
     pictures.add_parser("list", help="the pictures, and what each needs").set_defaults(command=_list)
     for name, picture in PICTURES.items():
-        parser = pictures.add_parser(name, help=picture.shows, description=f"Draw {picture.shows}.")
+        parser = pictures.add_parser(name, help=picture.shows.replace("%", "%%"), description=f"Draw {picture.shows}.")
         parser.set_defaults(command=_plot, picture=name)
         _add_options(parser, picture)
 

@@ -67,7 +67,8 @@ def _style(row: DifferenceRow, shade: Any, look: Look) -> dict[str, Any]:
 
 def _text(row: DifferenceRow, sign: int) -> str:
     value = scaled(row.difference * sign, row.unit)
-    return (f"{value:+.1f}" if row.unit == "share" else f"{value:+.3g}").replace("-", "−")
+    text = f"{value:+.1f}" if row.unit == "share" else f"{value:+.3g}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def _size(texts: list[str], cell: float) -> float | None:
