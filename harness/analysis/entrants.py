@@ -23,13 +23,17 @@ class ShownCell:
         place: of its column.
         column: where it stands.
         candidate: the run, cell and score.
-        samples: in their order; empty where the run has kept none.
+        passed: other numbers of the model for it, the best first.
+        samples: in their order; empty where no run has kept any.
+        samples_from: the run that these are of, where the one that is shown has kept none.
     """
 
     place: int
     column: Column
     candidate: Candidate
+    passed: tuple[Candidate, ...] = ()
     samples: tuple[Sample, ...] = ()
+    samples_from: str | None = None
 
     @property
     def task(self) -> str:
@@ -60,6 +64,16 @@ class Entrant:
     def runs(self) -> list[RunRecord]:
         """The runs that the cells come from, each once."""
         return list({cell.candidate.run.run_id: cell.candidate.run for cell in self.cells.values()}.values())
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """For which runs others lend their samples, a sentence each."""
+        found = [
+            f"{self.title}: {cell.candidate.run.run_id} has kept no samples, those of {cell.samples_from} stand in"
+            for cell in self.cells.values()
+            if cell.samples_from is not None
+        ]
+        return list(dict.fromkeys(found))
 
     @property
     def shares(self) -> dict[str, ShownCell]:
@@ -119,7 +133,8 @@ def entrants_of(
         cells = {}
         for place, column in enumerate(columns):
             if (choice := choose_resolved(suite, column, model.runs)) is not None:
-                cells[place] = ShownCell(place, column.column, choice.shown)
+                passed = sorted(choice.passed, key=lambda candidate: candidate.rank, reverse=True)
+                cells[place] = ShownCell(place, column.column, choice.shown, tuple(passed))
         if cells:
             found.append(Entrant(model.title, tuple(folders[id(record)] for record in model.runs), cells))
     chosen = sorted(range(len(found)), key=lambda place: -len(found[place].cells))[:most]
@@ -128,18 +143,27 @@ def entrants_of(
 
 
 class _Reader:
-    """Reads each run's samples once; a run without them is said once."""
+    """Reads each run's samples once; a run without them is said once, where no other stands in for it."""
 
     def __init__(self, folders: dict[int, FoundRun], on_problem: Callable[[str], None]) -> None:
         self._folders, self._on_problem = folders, on_problem
         self._known: dict[int, dict[str, list[Sample]]] = {}
+        self._reasons: dict[int, str] = {}
 
     def samples_of(self, entrant: Entrant) -> Entrant:
-        cells = {
-            place: replace(cell, samples=tuple(self._samples(cell.candidate.run).get(cell.task, ())))
-            for place, cell in entrant.cells.items()
-        }
-        return replace(entrant, cells=cells)
+        return replace(entrant, cells={place: self._with_samples(cell) for place, cell in entrant.cells.items()})
+
+    def _with_samples(self, cell: ShownCell) -> ShownCell:
+        """With its own samples, or those of the next best run that was asked by the same protocol."""
+        if samples := self._samples(cell.candidate.run).get(cell.task):
+            return replace(cell, samples=tuple(samples))
+        for other in cell.passed:
+            is_alike = other.differences == cell.candidate.differences
+            if is_alike and (samples := self._samples(other.run).get(other.cell.lm_eval_name)):
+                return replace(cell, samples=tuple(samples), samples_from=other.run.run_id)
+        if reason := self._reasons.pop(id(cell.candidate.run), None):
+            self._on_problem(reason)
+        return cell
 
     def _samples(self, record: RunRecord) -> dict[str, list[Sample]]:
         key = id(record)
@@ -147,6 +171,6 @@ class _Reader:
             try:
                 self._known[key] = self._folders[key].samples
             except UserError as error:
-                self._on_problem(str(error))
                 self._known[key] = {}
+                self._reasons[key] = str(error)
         return self._known[key]

@@ -12,6 +12,9 @@ from harness.show.parts import groups_of
 from harness.words import short
 from tasks.registry import Suite, resolve_column
 
+MANY = 200
+"""Rows beyond which a table is long."""
+
 
 @dataclass(frozen=True)
 class BoardCell:
@@ -68,12 +71,21 @@ class BoardSection:
 
 @dataclass(frozen=True)
 class Board:
-    """The leaderboard; `groups` are the headings above columns with the number of columns below each."""
+    """The leaderboard.
+
+    Attributes:
+        groups: the headings above columns, with the number of columns below each.
+        columns: those of one group side by side.
+        sections: the rows.
+        is_published: whether some are a paper's.
+        is_long: whether it has so many rows that columns of fixed width spare the browser a second.
+    """
 
     groups: tuple[tuple[str, int], ...]
     columns: tuple[BoardColumn, ...]
     sections: tuple[BoardSection, ...]
     is_published: bool
+    is_long: bool
 
 
 def make_board(suite: Suite, table: Table, models: Mapping[str, tuple[str, ModelInfo]]) -> Board:
@@ -105,7 +117,8 @@ def make_board(suite: Suite, table: Table, models: Mapping[str, tuple[str, Model
         for section in table.sections()
     )
     sizes = tuple((name, len(places)) for name, places in groups.items())
-    return Board(sizes, tuple(columns), sections, any(section.is_published for section in sections))
+    is_published = any(section.is_published for section in sections)
+    return Board(sizes, tuple(columns), sections, is_published, is_long=len(table.rows) > MANY)
 
 
 def model_of(row: Row, models: Mapping[str, tuple[str, ModelInfo]]) -> tuple[str, ModelInfo] | None:

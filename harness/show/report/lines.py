@@ -11,8 +11,8 @@ from harness.words import short, short_length
 from tasks.registry import Suite
 
 WIDTH, HEIGHT = 380, 236
-LEFT, RIGHT, TOP, BOTTOM = 30, 104, 12, 28
-NAME_ROOM = 16
+LEFT, RIGHT, TOP, BOTTOM = 30, 116, 12, 28
+NAME_ROOM = 17
 """Letters of a name beside its line."""
 LINE_HEIGHT = 12
 
@@ -99,8 +99,13 @@ def _line(row: Row, found: Sequence[tuple[int, Entry]], lengths: Sequence[int], 
     back = [f"{x:g},{low:g}" for x, low, _ in reversed(banded)]
     band = f"M{'L'.join([*there, *back])}Z" if len(banded) > 1 else ""
     path = "M" + "L".join(f"{point.x:g},{point.y:g}" for point in points)
-    name = row.name if len(row.name) <= NAME_ROOM else row.name[: NAME_ROOM - 1] + "…"
-    return Line(row.name, name, colour, path, band, points, points[-1].y)
+    return Line(row.name, _short_name(row.name), colour, path, band, points, points[-1].y)
+
+
+def _short_name(name: str) -> str:
+    """A name beside its line; of a long one the middle is left out, for names of one family differ at their ends."""
+    half = NAME_ROOM // 2
+    return name if len(name) <= NAME_ROOM else f"{name[:half]}…{name[-half:]}"
 
 
 def _said(entry: Entry) -> str:

@@ -12,23 +12,31 @@
   let column = null;
   let descending = true;
 
-  function key(row) {
-    const cell = row.cells[column + 1];
-    return cell && cell.dataset.key !== undefined ? Number(cell.dataset.key) : null;
+  /** What each row is sorted by: its first place, its name, or its number, which it may lack. */
+  function keys(rows) {
+    if (column === null) return new Map(rows.map((row) => [row, all.indexOf(row)]));
+    if (column < 0) return new Map(rows.map((row) => [row, name(row)]));
+    return new Map(rows.map((row) => {
+      const said = row.cells[column + 1].dataset.key;
+      return [row, said === undefined ? null : Number(said)];
+    }));
   }
 
   /** Rows without a number come last, whichever way the others go. */
-  function compare(one, other) {
-    if (column === null) return all.indexOf(one) - all.indexOf(other);
-    if (column < 0) return name(one).localeCompare(name(other), "en", { numeric: true }) * (descending ? -1 : 1);
-    const [a, b] = [key(one), key(other)];
-    if (a === null || b === null) return (a === null) - (b === null);
-    return descending ? b - a : a - b;
+  function sorted(rows) {
+    const key = keys(rows);
+    const turn = column !== null && descending ? -1 : 1;
+    return [...rows].sort((one, other) => {
+      const [a, b] = [key.get(one), key.get(other)];
+      if (a === null || b === null) return (a === null) - (b === null);
+      if (typeof a === "string") return turn * a.localeCompare(b, "en", { numeric: true });
+      return turn * (a - b);
+    });
   }
 
   function arrange() {
     const groups = together.checked ? [all] : models;
-    groups.forEach((rows, place) => bodies[place].append(...[...rows].sort(compare)));
+    groups.forEach((rows, place) => bodies[place].append(...sorted(rows)));
     table.classList.toggle("together", together.checked);
     const wanted = filter.value.trim().toLowerCase();
     let shown = 0;
