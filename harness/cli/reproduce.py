@@ -20,7 +20,7 @@ from harness.errors import UserError
 from harness.paths import ROOT
 
 if TYPE_CHECKING:
-    from harness.show.pages import Figure, Manifest, Table
+    from harness.show.pages import Manifest, ShownPicture, ShownTable
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -97,7 +97,7 @@ def _figures(manifest: Manifest, write: bool) -> Iterator[str]:
                     yield difference(old, new, str(file), f"`{figure.command}`")
 
 
-def _printed(table: Table) -> str:
+def _printed(table: ShownTable) -> str:
     """What the command of a table prints."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -105,7 +105,7 @@ def _printed(table: Table) -> str:
     return out.getvalue()
 
 
-def _drawn(figure: Figure, folder: Path, draws: bool) -> dict[Path, str]:
+def _drawn(figure: ShownPicture, folder: Path, draws: bool) -> dict[Path, str]:
     """The texts of a picture's files, made in another folder."""
     files = [figure.data, *([figure.file] if draws else [])]
     places = {file: folder / file.name for file in files}

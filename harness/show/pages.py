@@ -23,7 +23,7 @@ PAGES = ("README.md", "docs/*.md")
 
 
 @dataclass(frozen=True)
-class Table:
+class ShownTable:
     """A block of a page: the page, and the command whose output it is."""
 
     file: Path
@@ -31,7 +31,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
+class ShownPicture:
     """A picture: its file, the file of the numbers in it, and the command that makes both, without --output."""
 
     file: Path
@@ -43,8 +43,8 @@ class Figure:
 class Manifest:
     """All that pages show of our records; the version of matplotlib that drew the pictures."""
 
-    tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
+    tables: tuple[ShownTable, ...]
+    figures: tuple[ShownPicture, ...]
     matplotlib: str
 
 
@@ -61,9 +61,10 @@ def read_manifest(root: Path) -> Manifest:
     raw = load_yaml(path)
     if not isinstance(raw, dict) or raw.keys() != {"tables", "figures", "matplotlib"}:
         raise UserError(f"{path}: must have the fields tables, figures and matplotlib")
-    tables = tuple(Table(Path(entry["file"]), entry["command"]) for entry in _entries(path, raw, "tables"))
+    tables = tuple(ShownTable(Path(entry["file"]), entry["command"]) for entry in _entries(path, raw, "tables"))
     figures = tuple(
-        Figure(Path(entry["file"]), Path(entry["data"]), entry["command"]) for entry in _entries(path, raw, "figures")
+        ShownPicture(Path(entry["file"]), Path(entry["data"]), entry["command"])
+        for entry in _entries(path, raw, "figures")
     )
     named = [(str(table.file), table.command) for table in tables]
     shown = [
