@@ -118,6 +118,26 @@ def test_records_without_samples_are_compared_by_what_they_say(tmp_path: Path) -
     assert any("no samples beside the record" in note for note in task.notes)
 
 
+def test_a_mean_without_samples_goes_by_the_intervals_of_its_places(tmp_path: Path) -> None:
+    tasks = ("niah_single_1", "niah_single_2")
+    runs = [
+        run_of(tmp_path, name, [cell_of(task, scores) for task in tasks]) for name, scores in (("a", GOOD), ("b", BAD))
+    ]
+    (mean,) = compare_runs(runs).pairs[0].means
+    assert (mean.test, mean.verdict, mean.places) == ("normal, places independent", "A better", 2)
+    assert mean.low is not None
+    assert mean.high is not None
+    task = compare_runs(runs).pairs[0].tasks[0]
+    assert mean.high - mean.low < (task.high or 0) - (task.low or 0)
+
+
+def test_equal_graded_scores_of_few_samples_prove_little(tmp_path: Path) -> None:
+    scores = [0.25, 0.5, 0.75, 1.0] * 3
+    task = only(compare_runs([simple_run(tmp_path, name, scores) for name in ("a", "b")]))
+    assert (task.p, task.ties) == (1.0, 12)
+    assert (task.low, task.high) == pytest.approx((-0.265, 0.265), abs=0.001)
+
+
 def test_scores_that_are_no_numbers_are_counted_and_left_out(tmp_path: Path) -> None:
     scores: list[float | None] = [*BAD[:-2], None, float("nan")]
     cell = cell_of("niah_single_1", BAD)

@@ -56,6 +56,30 @@ def test_the_paired_interval_gives_newcombes_example() -> None:
     assert paired_difference(36, 12, 2, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    "chances", [(0.25, 0.25, 0.25, 0.25), (0.75, 0.15, 0.05, 0.05), (0.97, 0.03, 0, 0), (1, 0, 0, 0)]
+)
+def test_the_paired_interval_holds_the_truth_in_19_of_20_tables_of_few_samples(
+    chances: tuple[float, float, float, float],
+) -> None:
+    n = 14
+    held = 0.0
+    for a in range(n + 1):
+        for b in range(n + 1 - a):
+            for c in range(n + 1 - a - b):
+                table = (a, b, c, n - a - b - c)
+                low, high = paired_difference(*table)
+                if low - 1e-9 <= chances[1] - chances[2] <= high + 1e-9:
+                    held += float(stats.multinomial.pmf(table, n, chances))
+    assert held > 0.94
+
+
+@pytest.mark.parametrize("flips", [5, 6, 17, 40])
+def test_models_that_are_alike_are_told_apart_in_1_of_20_cases_at_most(flips: int) -> None:
+    found = [sign_flip(np.repeat([1.0, -1.0], [wins, flips - wins])) <= 0.05 for wins in range(flips + 1)]
+    assert stats.binom.pmf(np.arange(flips + 1), flips, 0.5)[found].sum() <= 0.05
+
+
 def test_the_unpaired_interval_gives_newcombes_example() -> None:
     assert unpaired_difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 

@@ -87,14 +87,11 @@ def compare_pairs(
     errors = (differences - change * sums[:, 2]) / total
     is_right = unit == "share" and bool((((pairs.a == 0) | (pairs.a == 1)) & ((pairs.b == 0) | (pairs.b == 1))).all())
     interval: tuple[float, float] | None
+    smallest: float | None
     if is_right:
         interval, smallest = _of_right(pairs, differences, errors, alpha, sums[:, 2])
     else:
-        interval = bootstrap(sums, lambda drawn: _difference(drawn, unit), seed_from(names.tolist()))
-        if unit == "share" and not differences.any():  # nothing varies, which n groups do not prove
-            most = 1 - 0.025 ** (1 / len(names))
-            interval = -most, most
-        smallest = detectable(_error(_curved(sums, unit)), alpha) if len(names) > 1 else None
+        interval, smallest = _of_scores(sums, names.tolist(), unit, alpha)
     better = np.sign(pairs.a - pairs.b) * (1 if higher_is_better else -1)
     wins, losses = int((better > 0).sum()), int((better < 0).sum())
     by_text = len(names) < n
@@ -190,6 +187,26 @@ def _of_right(
     z = quantile_for(len(differences) if len(differences) < n else None)
     interval = paired_difference(both / design, only_a / design, only_b / design, neither / design, z)
     return interval, detectable_share(max(1, int(n / design)), (only_a + only_b) / n, alpha)
+
+
+def _of_scores(
+    sums: Floats, names: Sequence[str], unit: Unit, alpha: float
+) -> tuple[tuple[float, float] | None, float | None]:
+    """Interval and smallest difference of graded scores and of texts: the wider one of two to each side.
+
+    The bootstrap knows how skew a difference is, Student's interval how little a few groups vary.
+    """
+    drawn = bootstrap(sums, lambda draws: _difference(draws, unit), seed_from(names))
+    if drawn is None:
+        return None, None
+    groups, error = len(names), _error(_curved(sums, unit))
+    value = float(_difference(sums.sum(axis=0)[None], unit)[0])
+    reach = quantile_for(groups) * error
+    low, high = min(drawn[0], value - reach), max(drawn[1], value + reach)
+    if unit == "share":
+        least = 1 - 0.025 ** (1 / groups) if error == 0 else 0.0  # that nothing varies in n groups proves little
+        low, high = max(-1.0, low - least), min(1.0, high + least)
+    return (low, high), detectable(error, alpha)
 
 
 def _design(errors: Floats, alone: float, sizes: Floats) -> float:

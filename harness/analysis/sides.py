@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.analysis.comparison import Place
 from harness.analysis.selection import FoundRun
@@ -63,6 +64,7 @@ class Side:
     seeds: tuple[Side, ...] = ()
     figures: Mapping[Place, Figure] = field(default_factory=dict)
     source: str | None = None
+    _chosen: dict[tuple[Place, Path | None], Shown | None] = field(default_factory=dict, compare=False, repr=False)
 
     def all_runs(self) -> list[FoundRun]:
         """Its runs and those of its seeds."""
@@ -79,7 +81,13 @@ class Side:
         return at.place in self.figures or self.shown(at) is not None
 
     def shown(self, at: GridPlace) -> Shown | None:
-        """The number at a place; of several runs the one that `harness.records.choice` chooses."""
+        """The number at a place; of several runs the one that `harness.records.choice` chooses, once for all pairs."""
+        key = at.place, None if at.suite is None else at.suite.file
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(at)
+        return self._chosen[key]
+
+    def _choose(self, at: GridPlace) -> Shown | None:
         place = at.place
         found = [
             Shown(run, cell, score)
