@@ -223,6 +223,16 @@ def summary(scores: Sequence[Line], texts: Sequence[Line]) -> Line:
     }
 
 
+def as_rows(found: Line) -> list[str]:
+    """The scores of a summary as rows of a table in Markdown."""
+    rows = []
+    for name, one in found["scores"].items():
+        counts = [f"{one[field]:,}" for field in ("documents", "requests", "prompts_equal", "token_ids_equal")]
+        differences = [f"{one[field]:.1e}" for field in ("max_difference", "median_difference")]
+        rows.append(f"| {' | '.join([name, *counts, *differences])} |")
+    return rows
+
+
 def as_json(found: Mapping[str, Any]) -> str:
     """A field a line; of the lists an entry a line."""
     fields = [

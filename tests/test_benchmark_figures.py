@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import imports
+import parity
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -19,3 +20,17 @@ def test_the_page_on_checkpoints_has_the_rows_of_the_comparison_with_transformer
         assert imports.as_row(one) in page
         assert one["greedy_tokens_equal"] == one["greedy_tokens"] == 64
         assert one["max_difference"] < 5e-5
+
+
+def test_the_page_on_results_has_the_rows_of_the_comparison_with_hflm() -> None:
+    found = json.loads((RESULTS / "parity_smollm2_cpu.json").read_text())
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert parity.summary(found["scores"], found["texts"]) == found["summary"]
+    assert all(row in page for row in parity.as_rows(found["summary"]))
+    assert list(found["summary"]["texts"]) == list(parity.GENERATED)
+    everything = found["summary"]["scores"]["all"]
+    assert (
+        everything["prompts_equal"] == everything["token_ids_equal"] == everything["requests"] == len(found["scores"])
+    )
+    assert everything["max_difference"] < 2e-4
+    assert all(line["text_equal"] for line in found["texts"])
