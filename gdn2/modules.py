@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, silu
 
+from gdn2.ops import learning
 from gdn2.ops.fused import fuses
 from gdn2.padding import Padding
 
@@ -56,6 +57,8 @@ class RMSNorm(nn.Module):
             from gdn2.ops.triton.norm import rms_norm
 
             return rms_norm(x, self.scale, self.eps, self.groups)
+        if self._learns(x):
+            return learning.rms_norm(x, self.scale, self.eps)
         exact = wide(x)
         if self.groups > 1:
             exact = exact.unflatten(-1, (self.groups, -1))
@@ -68,10 +71,15 @@ class RMSNorm(nn.Module):
             from gdn2.ops.triton.norm import rms_norm
 
             return rms_norm(x, self.scale, self.eps, self.groups, gate, activation)
+        if self._learns(x, gate):
+            return learning.rms_norm(x, self.scale, self.eps, gate, activation)
         return self.forward(x) * (silu(gate) if activation == "silu" else torch.sigmoid(gate))
 
     def _fuses(self, x: Tensor, gate: Tensor | None = None) -> bool:
         return self.weight.numel() // self.groups <= MAX_NORM and fuses(x, self.weight, gate)
+
+    def _learns(self, x: Tensor, gate: Tensor | None = None) -> bool:
+        return self.groups == 1 and self.weight.numel() <= MAX_NORM and learning.learns(x, self.weight, gate)
 
 
 class SwiGLU(nn.Module):
@@ -90,6 +98,8 @@ class SwiGLU(nn.Module):
             from gdn2.ops.triton.norm import swiglu
 
             inner = swiglu(gate, up)
+        elif learning.learns(gate, up):
+            return learning.swiglu_down(gate, up, self.down_proj.weight)
         else:
             inner = silu(gate) * up
         y: Tensor = self.down_proj(inner)
@@ -118,6 +128,10 @@ def convolve(
             x, weight, bias, tail, next_tail, head, activate=activate, unit_length=False, eps=L2_EPS, bounds=bounds
         )
         return y, next_tail
+    if padding is None and learning.convolves(x, weight, bias, tail):
+        head = math.gcd(x.shape[-1], 128)
+        y = learning.convolve(x, weight, bias, tail, head, activate=activate, unit_length=False, eps=L2_EPS)
+        return y, last_inputs(x, tail, None)
     if padding is not None:
         x = x.masked_fill(padding.is_pad, 0.0)
     next_tail = last_inputs(x, tail, None if padding is None else padding.ends)

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
-from gdn2.modules import L2_EPS, RMSNorm, ShortConvolution, convolve, unit_length, wide
+from gdn2.modules import L2_EPS, RMSNorm, ShortConvolution, convolve, last_inputs, unit_length, wide
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.fused import fuses
+from gdn2.ops.learning import convolve as learned_convolution
+from gdn2.ops.learning import convolves, learns
+from gdn2.ops.learning import decay as learned_decay
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -110,6 +113,9 @@ class QKVMixer(Mixer):
         if self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
             q, k, v, conv = self._project_by_kernels(x, state, padding, activate=activate, unit=unit)
             unit = False
+        elif self.convolution and self.fits_kernels and padding is None and self._learns(x, state.conv):
+            q, k, v, conv = self._project_and_learn(x, state, activate=activate, unit=unit)
+            unit = False
         else:
             qkv = linear(x, torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]))
             if self.convolution:
@@ -140,6 +146,25 @@ class QKVMixer(Mixer):
                 )
             )  # fmt: skip
         return parts[0], parts[1], parts[2], conv
+
+    def _learns(self, x: Tensor, tail: Tensor | None) -> bool:
+        return tail is not None and convolves(x, self.q_conv1d.weight, None, tail)
+
+    def _project_and_learn(
+        self, x: Tensor, state: LayerState, *, activate: bool, unit: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same with gradients."""
+        assert state.conv is not None
+        parts, inputs, tails = [], [], state.conv.split(self.channels, dim=-1)
+        for name, head, tail in zip("qkv", (self.key_dim, self.key_dim, self.value_dim), tails, strict=True):
+            y, taps = getattr(self, f"{name}_proj")(x), getattr(self, f"{name}_conv1d").weight
+            inputs.append(last_inputs(y, tail, None))
+            parts.append(
+                learned_convolution(
+                    y, taps, None, tail, head, activate=activate, unit_length=unit and name != "v", eps=L2_EPS
+                )
+            )
+        return parts[0], parts[1], parts[2], torch.cat(inputs, dim=-1)
 
     def to_value_heads(self, x: Tensor) -> Tensor:
         """[B, T, H, K] repeated for the value heads of each group, [B, T, H * G, K]."""
@@ -188,6 +213,8 @@ def softplus_decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
         from gdn2.ops.triton.mixing import decay
 
         return decay(f, A_log, dt_bias)
+    if learns(f, A_log, dt_bias):
+        return learned_decay(f, A_log, dt_bias)
     f = wide(f)
     rates = A_log.to(f.dtype).exp().repeat_interleave(f.shape[-1] // len(A_log))
     return -rates * softplus(f + dt_bias.to(f.dtype))

@@ -1,6 +1,7 @@
 """Whether the small steps of a layer (norms, short convolution, decay) run as Triton kernels of one pass each.
 
-They do where the operator itself runs as a Triton kernel and no gradient is asked for. Elsewhere PyTorch's operations
+They do where the operator itself runs as a Triton kernel and no gradient is asked for; where one is, those of
+gdn2/ops/learning.py do. Elsewhere PyTorch's operations
 run, which are the specification of these kernels (gdn2/modules.py).
 """
 
@@ -16,11 +17,17 @@ from gdn2.ops.backends import BACKEND_VARIABLE, TRITON_DTYPES, resolve_backend
 
 def fuses(x: Tensor, *others: Tensor | None) -> bool:
     """Whether a step on these tensors runs as a kernel; None where a step lacks a tensor."""
-    if not x.is_cuda and not _interprets():
-        return False
     tensors = [x, *(other for other in others if other is not None)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return False
+    return can_fuse(*tensors)
+
+
+def can_fuse(x: Tensor, *others: Tensor) -> bool:
+    """Whether there are kernels for tensors of this device and these dtypes."""
+    if not x.is_cuda and not _interprets():
+        return False
+    tensors = (x, *others)
     if any(tensor.dtype not in TRITON_DTYPES or tensor.device != x.device for tensor in tensors):
         return False
     return resolve_backend("auto", 1, x.device, torch.float32, 1) == "triton"

@@ -17,8 +17,9 @@ ELEMENTS = 1024  # of a program of SwiGLU
 
 
 def rms_norm(
-    x: Tensor, weight: Tensor, eps: float, groups: int = 1, gate: Tensor | None = None, activation: str = "none"
-) -> Tensor:
+    x: Tensor, weight: Tensor, eps: float, groups: int = 1, gate: Tensor | None = None, activation: str = "none",
+    *, dtype: torch.dtype | None = None,
+) -> Tensor:  # fmt: skip
     """The product x / rms(x) * weight * activation(gate), computed in float32, without gradients.
 
     Args:
@@ -28,12 +29,13 @@ def rms_norm(
         groups: the number of groups.
         gate: as many numbers as x has, in the same order; None: no gate.
         activation: of the gate, "sigmoid" or "silu".
+        dtype: of the result; that of x by default.
 
     Returns:
-        The shape and dtype of x.
+        The shape of x.
     """
     D = x.shape[-1] // groups
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    y = torch.empty_like(x, memory_format=torch.contiguous_format, dtype=dtype or x.dtype)
     if x.numel() == 0:
         return y
     DP, N = triton.next_power_of_2(D), x.numel() // D
@@ -42,7 +44,7 @@ def rms_norm(
                  "SILU": activation == "silu"}  # fmt: skip
     x, weight = launchable(x), launchable(weight)
     gate = None if gate is None else launchable(gate)
-    dtypes = (x.dtype, weight.dtype, None if gate is None else gate.dtype)
+    dtypes = (x.dtype, weight.dtype, None if gate is None else gate.dtype, y.dtype)
     launch = launcher_of(rms_norm_kernel, (*constants.items(), ("num_warps", 8 if DP > TILE else 4)), dtypes, x.device)
     with on_device_of(x):
         launch((triton.cdiv(N, BN), 1, 1), x, weight, gate, y, N, eps)

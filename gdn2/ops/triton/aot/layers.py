@@ -1,4 +1,4 @@
-"""The kernels of a layer's small steps (norm.py, mixing.py, attention.py), compiled without a GPU in models' sizes."""
+"""The kernels of a layer's small steps and of attention, compiled without a GPU in the sizes that models have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from gdn2.ops.triton.aot.binaries import Compiled, compile_kernel
 from gdn2.ops.triton.attention import attend_kernel, join_kernel, rotate_kernel, tile_of
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
+from gdn2.ops.triton.steps import (
+    convolution_inner_gradients_kernel,
+    convolution_input_gradients_kernel,
+    decay_gradients_kernel,
+    rms_norm_gradients_kernel,
+    swiglu_gradients_kernel,
+)
 
 POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
 FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_part", "p_sum", "p_cos", "p_sin"}
 INT64 = {"p_first", "p_end", "p_before"}
+FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_dg", "p_sums", "p_of_bias", "p_of_rate"}
 NORM = {"GROUPS": 1, "HAS_GATE": False, "SILU": False}
 CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
 SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -41,6 +49,37 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
     "parts of slots joined, heads of 128": (join_kernel, {"D": 128, "DP": 128, "num_warps": 4}),
     "a token put into its slot, heads of 128": (rotate_kernel, {"D": 128, "DP": 128, "HALF": 64, "num_warps": 4}),
     "decay, 2048 channels": (decay_kernel, {"C": 2048, "HEAD": 128, "CP": 1024, "BN": 2, "num_warps": 4}),
+    "rms_norm's gradients, width 2304": (
+        rms_norm_gradients_kernel,
+        {"D": 2304, "DP": 4096, "BN": 2, "TILES": 8, "HAS_GATE": False, "SILU": False, "num_warps": 4},
+    ),
+    "rms_norm's gradients, gated heads of 128": (
+        rms_norm_gradients_kernel,
+        {"D": 128, "DP": 128, "BN": 16, "TILES": 8, "HAS_GATE": True, "SILU": True, "num_warps": 2},
+    ),
+    "swiglu's gradients": (swiglu_gradients_kernel, {"SIZE": 1024, "EVEN": True, "num_warps": 4}),
+    "decay's gradients, 2048 channels": (
+        decay_gradients_kernel,
+        {"C": 2048, "HEAD": 128, "CP": 1024, "BN": 2, "TILES": 8, "num_warps": 4},
+    ),
+    "convolution's gradients, heads of 128": (
+        convolution_inner_gradients_kernel,
+        {
+            "D": 128,
+            "DP": 128,
+            "W": 4,
+            "BT": 8,
+            "TILES": 8,
+            "HAS_BIAS": False,
+            "ACTIVATE": True,
+            "UNIT": True,
+            "num_warps": 2,
+        },
+    ),
+    "convolution's gradients of inputs": (
+        convolution_input_gradients_kernel,
+        {"D": 128, "DP": 128, "W": 4, "BT": 8, "num_warps": 2},
+    ),
 }
 
 
@@ -68,7 +107,7 @@ def compile_layer_source(source: LayerSource) -> Compiled:
         constants = constants | tile_of(constants["DP"], size, constants["R"])
     absent = {"p_bias"} if not constants.get("HAS_BIAS", True) else set()
     absent |= {"p_first", "p_end"} if not constants.get("BOUNDED", True) else set()
-    absent |= {"p_gate"} if not constants.get("HAS_GATE", True) else set()
+    absent |= {"p_gate", "p_dgate"} & set(fn.arg_names) if not constants.get("HAS_GATE", True) else set()
     values = {name: value for name, value in constants.items() if name != "num_warps"} | dict.fromkeys(absent)
     types = {}
     for argument in fn.arg_names:

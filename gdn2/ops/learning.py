@@ -1,0 +1,162 @@
+"""A layer's small steps with their gradients, each a kernel forward and one or two back.
+
+`learns` says where they run: where `gdn2.ops.fused.fuses` would say yes but for a gradient that is asked for. They save
+their inputs only, and compute in float32 whatever the dtype of their tensors. Under PyTorch's autocast their results
+have its dtype, since linear layers, which would convert them, come next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from gdn2.ops.fused import can_fuse
+
+MAX_TAPS = 4  # of a convolution
+
+
+def learns(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether a step on these tensors runs as kernels with gradients; None where a step lacks a tensor."""
+    tensors = [x, *(other for other in others if other is not None)]
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors) and can_fuse(*tensors)
+
+
+def convolves(x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor) -> bool:
+    """Whether `convolve` does it: few taps, and no gradient of the tail is asked for."""
+    return weight.shape[-1] <= MAX_TAPS and not tail.requires_grad and learns(x, weight, bias, tail)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None = None, activation: str = "none") -> Tensor:
+    """`gdn2.ops.triton.norm.rms_norm` of one group, with gradients of x, weight and gate."""
+    y: Tensor = _RMSNorm.apply(x, weight, eps, gate, activation, _dtype_of(x))  # type: ignore[no-untyped-call]
+    return y
+
+
+def swiglu_down(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+    """SwiGLU's product through its last linear layer, linear(silu(gate) * up, weight); the product is not kept."""
+    y: Tensor = _SwiGLUDown.apply(gate, up, weight)  # type: ignore[no-untyped-call]
+    return y
+
+
+def decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+    """`gdn2.ops.triton.mixing.decay`, with gradients."""
+    g: Tensor = _Decay.apply(f, A_log, dt_bias)  # type: ignore[no-untyped-call]
+    return g
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, head_size: int,
+    *, activate: bool, unit_length: bool, eps: float,
+) -> Tensor:  # fmt: skip
+    """`gdn2.ops.triton.mixing.convolve` without padding, with gradients of all but the tail [B, W - 1, C]."""
+    options = {"activate": activate, "unit_length": unit_length, "eps": eps}
+    y: Tensor = _Convolution.apply(x, weight, bias, tail, head_size, options)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _dtype_of(x: Tensor) -> torch.dtype:
+    """The dtype in which linear layers will take a tensor."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, activation: str, dtype: torch.dtype
+    ) -> Tensor:
+        from gdn2.ops.triton.launch import launchable
+        from gdn2.ops.triton.norm import rms_norm as by_kernel
+
+        x, weight = launchable(x), launchable(weight)
+        gate = None if gate is None else launchable(gate)
+        ctx.save_for_backward(x, weight, gate)
+        ctx.eps, ctx.activation = eps, activation
+        return by_kernel(x, weight, eps, 1, gate, activation, dtype=dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from gdn2.ops.triton.steps import rms_norm_gradients
+
+        x, weight, gate = ctx.saved_tensors
+        dx, dweight, dgate = rms_norm_gradients(dy, x, weight, ctx.eps, gate, ctx.activation)
+        return dx, dweight.to(weight.dtype), None, dgate, None, None
+
+
+class _SwiGLUDown(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        from gdn2.ops.triton.launch import launchable
+        from gdn2.ops.triton.norm import swiglu
+
+        gate, up = launchable(gate), launchable(up)
+        ctx.save_for_backward(gate, up, weight)
+        inner = swiglu(gate, up)
+        return linear(inner, weight.to(inner.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from gdn2.ops.triton.steps import swiglu_gradients
+
+        gate, up, weight = ctx.saved_tensors
+        dy = dy.to(gate.dtype)
+        dgate, dup, inner = swiglu_gradients(dy @ weight.to(dy.dtype), gate, up)
+        dweight = dy.flatten(0, -2).t() @ inner.flatten(0, -2)
+        return dgate, dup, dweight.to(weight.dtype)
+
+
+class _Decay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+        from gdn2.ops.triton.launch import launchable
+        from gdn2.ops.triton.mixing import decay as by_kernel
+
+        f, A_log, dt_bias = launchable(f), launchable(A_log), launchable(dt_bias)
+        ctx.save_for_backward(f, A_log, dt_bias)
+        return by_kernel(f, A_log, dt_bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from gdn2.ops.triton.steps import decay_gradients
+
+        f, A_log, dt_bias = ctx.saved_tensors
+        df, of_rate, of_bias = decay_gradients(dg, f, A_log, dt_bias)
+        return df, of_rate.to(A_log.dtype), of_bias.to(dt_bias.dtype)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        tail: Tensor,
+        head_size: int,
+        options: dict[str, Any],
+    ) -> Tensor:
+        from gdn2.ops.triton.launch import launchable
+        from gdn2.ops.triton.mixing import convolve as by_kernel
+
+        x, weight = launchable(x), launchable(weight)
+        bias = None if bias is None else launchable(bias)
+        tail = launchable(tail.to(x.dtype))
+        ctx.save_for_backward(x, weight, bias, tail)
+        ctx.head_size, ctx.options = head_size, options
+        return by_kernel(x, weight, bias, tail, torch.empty_like(tail), head_size, bounds=None, **options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from gdn2.ops.triton.steps import convolution_gradients
+
+        x, weight, bias, tail = ctx.saved_tensors
+        dx, dweight, dbias = convolution_gradients(dy, x, weight, bias, tail, ctx.head_size, **ctx.options)
+        return dx, dweight.to(weight.dtype), None if dbias is None else dbias.to(bias.dtype), None, None, None
