@@ -220,4 +220,6 @@ def test_passwords_are_not_repeated_and_metrics_from_0_to_100_are_numbers(theirs
     assert record.added is not None
     assert record.added.model_args == "pretrained=org/name,tokenizer=t"
     assert record.name == "name"
+    edit(results_file(theirs), lambda raw: raw["config"].update(model="dummy", model_args=None))
+    assert add(theirs, tmp_path).record.name == "dummy"  # not lm-eval's made-up model_name
     assert record.cells[0].scores["f1,none"].unit == "number"

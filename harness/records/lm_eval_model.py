@@ -12,6 +12,8 @@ from harness.records.lm_eval_files import LmEvalResults
 from harness.records.model_info import Machine, ModelInfo
 
 LONGEST_NAME = 150
+NAMED_BY = ("peft", "delta", "pretrained", "model", "path", "engine")
+"""Arguments that say which model it is, in lm-eval's order."""
 SECRET = re.compile(r"(?i)(?:^|_)(?:token|key|password|secret|auth)s?$|api_?key")
 """Arguments of models that may be passwords, which no record repeats."""
 
@@ -20,7 +22,7 @@ def model_info(results: LmEvalResults, name: str) -> ModelInfo:
     """The model, as far as the file describes it."""
     config, args = results.config, _arguments(results.config)
     sha = text_of(config.get("model_sha"))
-    pretrained = args.get("pretrained") or args.get("model") or text_of(results.raw.get("model_name"))
+    pretrained = _given(args)
     return ModelInfo(
         name=name,
         architecture=UNKNOWN,
@@ -64,11 +66,14 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in found.items() if not SECRET.search(name)}
 
 
+def _given(arguments: Mapping[str, str]) -> str:
+    """The model's path or name; empty where a backend takes none, and lm-eval makes a random one up."""
+    return next((arguments[name] for name in NAMED_BY if arguments.get(name)), "")
+
+
 def name_of(results: LmEvalResults) -> str:
     """The last part of the model's path or name, as a folder can be called."""
-    args = _arguments(results.config)
-    full = args.get("pretrained") or args.get("model") or text_of(results.raw.get("model_name"))
-    full = full or text_of(results.config.get("model"))
+    full = _given(_arguments(results.config)) or text_of(results.config.get("model"))
     last = re.split(r"[/\\]", full.rstrip("/\\"))[-1].lstrip(".").strip()
     last = "".join(letter for letter in last if letter.isprintable())
     return last.encode()[:LONGEST_NAME].decode(errors="ignore") or UNKNOWN
