@@ -56,11 +56,11 @@ PRESETS: dict[str, Callable[[], GDN2Config]] = {
 }
 
 
-def model_of(preset: str) -> GDN2ForCausalLM:
+def random_model(config: GDN2Config) -> GDN2ForCausalLM:
     torch.manual_seed(0)
     with torch.device(DEVICE):
-        model = GDN2ForCausalLM(PRESETS[preset]()).eval().requires_grad_(False)
-    kept = {name: x.data.clone() for name, x in model.named_parameters() if name.endswith(("A_log", "dt_bias"))}
+        model = GDN2ForCausalLM(config).eval().requires_grad_(False)
+    kept = {name: x.data.clone() for name, x in model.named_parameters() if name.endswith(("A_log", "dt_bias", ".D"))}
     model = model.to(torch.bfloat16)
     for name, value in kept.items():  # decays stay in float32, as in a checkpoint that is loaded
         model.get_parameter(name).data = value
@@ -103,12 +103,12 @@ class Peak:
         return round((torch.cuda.max_memory_allocated() - self.before) / 2**20, 1) if CUDA else None
 
 
-def prefill(model: GDN2ForCausalLM) -> dict[str, Any]:
-    ids = torch.randint(1, 200, (1, PREFILL), device=DEVICE)
+def prefill(model: GDN2ForCausalLM, tokens: int = PREFILL, groups: int = GROUPS) -> dict[str, Any]:
+    ids = torch.randint(1, 200, (1, tokens), device=DEVICE)
     read(model, ids)
     peak = Peak()
-    taken = statistics.median(seconds(lambda: read(model, ids)) for _ in range(GROUPS))
-    return {"ms": 1e3 * taken, "tokens/s": PREFILL / taken, "peak MiB": peak.mib()}
+    taken = statistics.median(seconds(lambda: read(model, ids)) for _ in range(groups))
+    return {"ms": 1e3 * taken, "tokens/s": tokens / taken, "peak MiB": peak.mib()}
 
 
 def decode(model: GDN2ForCausalLM, rows: int, context: int) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def measured(what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def rows_of(args: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for preset in args.presets:
-        model = model_of(preset)
+        model = random_model(PRESETS[preset]())
         jobs: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]
         if args.generate:
             said = {"what": "generate", "rows": args.generate, "context": args.context}

@@ -40,6 +40,7 @@ if importlib.util.find_spec("transformers") is None:  # the operator needs torch
     package.__path__ = [str(ROOT / "gdn2")]
     sys.modules["gdn2"] = package
 
+import earlier  # noqa: E402
 import triton  # noqa: E402
 
 from gdn2.ops import gated_delta_rule_2  # noqa: E402
@@ -267,43 +268,15 @@ def _line(name: str, ratio: float, least: float) -> str:
 
 
 def compare(record: dict[str, Any], old_file: Path, threshold: float = 0.1) -> list[str]:
-    """Print new time over old of each of our medians; returns those that take over `threshold` more time.
+    """Print new time over old of each of our medians; returns those that take over `threshold` more time."""
 
-    Exits where there is nothing to compare: another GPU model, or no shape in common.
-    """
-    try:
-        old = json.loads(old_file.read_text(encoding="utf-8"))
-        before, now = old["machine"]["gpu"], record["machine"]["gpu"]
-        known = {_identity(row): row for row in old["rows"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{old_file} is no file of this benchmark: {type(error).__name__}: {error}")
-    if before != now:
-        sys.exit(
-            f"{old_file} was measured on {before}, the new figures on {now}: times of two GPU models do not compare"
-        )
-    slower, compared = [], 0
-    for row in record["rows"]:
-        earlier = known.get(_identity(row))
-        if earlier is None:
-            print(f"  new    {_identity(row)}: not in {old_file}")
-            continue
-        for key in row:
-            if not (key.startswith("ours") and key.endswith((" ms", " us")) and earlier.get(key)):
-                continue
-            ratio, name = row[key] / earlier[key], f"{_identity(row)} {key}"
-            compared += 1
-            worse = not ratio <= 1 + threshold  # NaN is worse
-            print(
-                f"  {'SLOWER' if worse else 'ok    '} {name}: {earlier[key]:.4g} -> {row[key]:.4g}, {ratio:.2f} times"
-            )
-            slower += [f"{name}: {ratio:.2f} times"] if worse else []
-    if not compared:
-        sys.exit(f"nothing to compare: {old_file} has none of these shapes")
-    print(f"{compared} medians compared, {len(slower)} over {1 + threshold:.2f} times the old time")
-    return slower
+    def is_time(key: str) -> bool | None:
+        return False if key.startswith("ours") and key.endswith((" ms", " us")) else None
+
+    return earlier.compare(record, old_file, threshold, _identity, is_time)
 
 
-def _identity(row: dict[str, Any]) -> str:
+def _identity(row: earlier.Row) -> str:
     return " ".join(
         str(row[key]) if key != "decode [N, H, d]" else f"decode {row[key]}" for key in IDENTITY if key in row
     )

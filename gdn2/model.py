@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -70,7 +71,7 @@ class GDN2PreTrainedModel(PreTrainedModel):
     # A decay near 1 does not survive bfloat16.
     _keep_in_fp32_modules_strict = {"A_log", "dt_bias", "D", "B_bias", "C_bias", "choice_bias"}  # noqa: RUF012
     _is_stateful = True  # a state cannot be rolled back to a shorter prefix
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -104,6 +105,7 @@ class GDN2Model(GDN2PreTrainedModel):
         mlps = config.mlps or ["swiglu"] * len(layers)
         self.layers = nn.ModuleList(GDN2Block(config, *names) for names in zip(layers, mlps, strict=True))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps, zero_centred=config.zero_centred_norms)
+        self.gradient_checkpointing = False  # in training a block keeps its input only, and runs again going back
         self.post_init()
 
     def empty_state(self, batch_size: int) -> RecurrentState:
@@ -154,9 +156,10 @@ class GDN2Model(GDN2PreTrainedModel):
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
         uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
         positions = Positions.after(state.lengths, T, padding) if uses_positions else None
-        layers = []
+        layers, recomputes = [], self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block, layer_state in zip(self.layers, state.layers, strict=True):
-            x, layer_state = block(x, layer_state, padding, positions)
+            arguments = (x, layer_state, padding, positions)
+            x, layer_state = checkpoint(block, *arguments, use_reentrant=False) if recomputes else block(*arguments)
             layers.append(layer_state)
         keep = use_cache if use_cache is not None else (self.config.use_cache or past_key_values is not None)
         new_state = RecurrentState(layers, state.lengths + (T if padding is None else padding.lengths))

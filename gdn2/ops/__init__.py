@@ -83,7 +83,8 @@ def gated_delta_rule_2(
     if initial_state is None:
         initial_state = q.new_zeros(q.shape[0], q.shape[2], K, v.shape[-1], dtype=dtype)
     run = naive_gated_delta_rule_2 if chosen == "naive" else chunked_gated_delta_rule_2
-    o, state = run(q, k, v, g, b, w, scale, initial_state.to(dtype))
+    with torch.autocast(q.device.type, enabled=False):  # sums along a text are never rounded to half precision
+        o, state = run(q, k, v, g, b, w, scale, initial_state.to(dtype))
     if offsets is not None:
         o = pack(o, offsets)
     return o, state if output_final_state else None

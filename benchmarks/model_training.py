@@ -1,0 +1,134 @@
+"""A training step of a model, on one device or one each of several processes; `benchmarks/model.py` runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from gdn2 import GDN2Config, GDN2ForCausalLM
+from gdn2.train.objective import MicroBatch, Objective, Term
+
+WARM_UPS, STEPS = 2, 6
+Settings = dict[str, Any]
+"""What a process is told: the name and config of a model, lengths, tokens a step, how steps are taken."""
+
+
+class Training:
+    """Steps of a fresh model over random tokens: AdamW in one kernel, gradients clipped at 1."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        torch.manual_seed(0)
+        with torch.device(device):
+            self.model = GDN2ForCausalLM(GDN2Config(**settings["config"])).train()
+        if settings.get("checkpointing"):
+            self.model.model.gradient_checkpointing = True
+        self.device, self.vocabulary = device, self.model.config.vocab_size
+        self.processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        self.objective: nn.Module = Objective(self.model, precision=settings["precision"], loss_rows=settings["slices"])
+        if self.processes > 1:
+            self.objective = nn.parallel.DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+
+    def part(self, rows: int, length: int) -> MicroBatch:
+        ids = torch.randint(self.vocabulary, (rows, length + 1))
+        places, none = torch.arange(rows * length), torch.arange(0)
+        count = rows * length * self.processes
+        return MicroBatch(ids[:, :-1], Term(places, ids[:, 1:].flatten(), count), Term(none, none, 0)).to(self.device)
+
+    def step(self, part: MicroBatch) -> Tensor:
+        loss, _ = self.objective(part)
+        (loss * self.processes).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+
+def measure(settings: Settings, device: torch.device) -> list[dict[str, Any]]:
+    """A row for each length: tokens a second of all processes, milliseconds, and the peak of memory of one."""
+    training, rows = Training(settings, device), []
+    for length in settings["lengths"]:
+        part = training.part(max(settings["tokens"] // length, 1), length)
+        row: dict[str, Any] = {"length": length, "processes": training.processes, "rows": len(part.input_ids)}
+        try:
+            with peak_of(device, row):
+                row["ms"] = 1000 * statistics.median(_seconds(training, part))
+        except torch.OutOfMemoryError:
+            training.optimizer.zero_grad(set_to_none=True)
+            rows.append({**row, "failed": "out of memory"})
+            torch.cuda.empty_cache()
+            continue
+        row["tokens/s"] = part.input_ids.numel() * training.processes / row["ms"] * 1000
+        rows.append(row)
+    return rows
+
+
+def _seconds(training: Training, part: MicroBatch) -> list[float]:
+    found = []
+    for number in range(WARM_UPS + STEPS):
+        started = time.perf_counter()
+        float(training.step(part))  # waits for the device
+        if training.device.type == "cuda":
+            torch.cuda.synchronize()
+        found += [time.perf_counter() - started] if number >= WARM_UPS else []
+    return found
+
+
+@contextlib.contextmanager
+def peak_of(device: torch.device, row: dict[str, Any]) -> Iterator[None]:
+    """Put the peak of the device's memory inside into a row; on a CPU nothing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        row["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
+
+
+def in_processes(settings: Settings, count: int) -> list[dict[str, Any]]:
+    """The same by torchrun with so many processes, each of which has the tokens of a step for itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        told, found = Path(folder) / "settings.json", Path(folder) / "rows.json"
+        told.write_text(json.dumps(settings), encoding="utf-8")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        command += [__file__, str(told), str(found)]
+        root = str(Path(__file__).resolve().parent.parent)
+        paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, check=False)
+        if done.returncode:
+            return [{"length": length, "processes": count, "failed": "torchrun"} for length in settings["lengths"]]
+        rows: list[dict[str, Any]] = json.loads(found.read_text(encoding="utf-8"))
+        return rows
+
+
+def main() -> None:
+    """One of the processes: settings from one file, the rows of the first process into another."""
+    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    local = int(os.environ["LOCAL_RANK"])
+    on_gpu = settings["device"] == "cuda"
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    rows = measure(settings, device)
+    if distributed.get_rank() == 0:
+        Path(sys.argv[2]).write_text(json.dumps(rows), encoding="utf-8")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
