@@ -60,6 +60,25 @@ def test_two_seeds_say_nothing_however_many_samples_there_are(tmp_path: Path) ->
     assert compare_sides(single).pairs[0].tasks[0].verdict == "not tested"
 
 
+def test_seeds_of_other_protocols_are_not_compared(tmp_path: Path) -> None:
+    other = simple_run(tmp_path, "b-s2", BAD, seed=7)
+    sides = [
+        as_training("a", seeds(tmp_path, "a", [34, 36, 35])),
+        as_training("b", [*seeds(tmp_path, "b", [1, 2]), other]),
+    ]
+    with pytest.raises(UserError, match="seed 7 instead of 42"):
+        compare_sides(sides)
+    assert "seed 7 instead of 42" in compare_sides(sides, anyway=True).pairs[0].tasks[0].notes[0]
+
+
+def test_a_run_named_twice_is_said_and_its_sides_are_told_apart(tmp_path: Path) -> None:
+    (side,) = sides_of_runs([simple_run(tmp_path, "a", GOOD)])
+    comparison = compare_sides([side, side])
+    assert len(set(comparison.models)) == 2
+    assert "are the same run" in comparison.notes[0]
+    assert comparison.pairs[0].tasks[0].verdict == "not told apart"
+
+
 def test_seeds_that_are_all_alike_take_the_permutation(tmp_path: Path) -> None:
     sides = [as_training(name, seeds(tmp_path, name, [right] * 3)) for name, right in (("a", 40), ("b", 39))]
     (task,) = compare_sides(sides).pairs[0].tasks

@@ -57,7 +57,11 @@ def compare_place(a: Side, b: Side, at: GridPlace, alpha: float, anyway: bool) -
     if not (a.has(at) and b.has(at)):
         return None
     if a.seeds or b.seeds:
-        return Compared(compare_seeds(a, b, at, alpha))
+        other_protocols = _among_seeds(a, b, at)
+        if other_protocols and not anyway:
+            return LeftOut(at.place.label, f"other protocols: {'; '.join(other_protocols)}")
+        task = compare_seeds(a, b, at, alpha)
+        return Compared(replace(task, notes=tuple(f"other protocols: {text}" for text in other_protocols)))
     if a.figures or b.figures:
         return Compared(_with_figures(a, b, at, alpha))
     one, other = a.shown(at), b.shown(at)
@@ -67,6 +71,12 @@ def compare_place(a: Side, b: Side, at: GridPlace, alpha: float, anyway: bool) -
     if differ.other and not anyway:
         return LeftOut(at.place.label, f"other protocols: {'; '.join(differ.other)}")
     return _compare_shown(at.place, one, other, differ, alpha)
+
+
+def _among_seeds(a: Side, b: Side, at: GridPlace) -> list[str]:
+    """What any seed of two trainings was asked otherwise than the first one."""
+    shown = [found for side in (*a.members(), *b.members()) if (found := side.shown(at)) is not None]
+    return list(dict.fromkeys(text for each in shown[1:] for text in differences(shown[0], each).other))
 
 
 def _compare_shown(place: Place, a: Shown, b: Shown, differ: Differences, alpha: float) -> Compared | LeftOut:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.analysis.comparison import Place
@@ -133,15 +133,16 @@ def are_seeds(models: Sequence[Side]) -> bool:
 
 def told_apart(sides: Sequence[Side]) -> list[Side]:
     """Give sides of one label longer ones: with the run's own name, or with digits of the checkpoint."""
-    counts = Counter(side.label for side in sides)
-    return [side if counts[side.label] == 1 else _longer(side, place) for place, side in enumerate(sides, 1)]
+    for behind in (_own_name, lambda _, place: str(place)):  # the same run named twice has one name still
+        counts = Counter(side.label for side in sides)
+        sides = [
+            side if counts[side.label] == 1 else replace(side, label=f"{side.label} ({behind(side, place)})")
+            for place, side in enumerate(sides, 1)
+        ]
+    return list(sides)
 
 
-def _longer(side: Side, place: int) -> Side:
+def _own_name(side: Side, place: int) -> str:
     if len(side.runs) == 1:
-        behind = side.runs[0].record.run_id.rpartition("/")[2]
-    elif side.runs:
-        behind = side.runs[0].record.identity[:6]
-    else:
-        behind = str(place)
-    return Side(f"{side.label} ({behind})", side.runs, side.seeds, side.figures, side.source)
+        return side.runs[0].record.run_id.rpartition("/")[2]
+    return side.runs[0].record.identity[:6] if side.runs else str(place)
