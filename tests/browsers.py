@@ -50,9 +50,9 @@ class Visit:
         self.js("try { localStorage.clear() } catch { }")  # pages from files share what they remember
         self._drain()
         self.devtools("Performance.enable", timeDomain="threadTicks")
-        self._busy = 0.0
-        self._busy = self.busy()
+        before = self._task_seconds()
         browser.get(path.as_uri())
+        self._start = before if self._task_seconds() >= before else 0.0  # a new process counts from 0
 
     def devtools(self, command: str, **arguments: Any) -> Any:
         """Send a command of the Chrome DevTools Protocol."""
@@ -120,9 +120,11 @@ class Visit:
 
     def busy(self) -> float:
         """Seconds of a processor that the page has taken since it was opened."""
+        return self._task_seconds() - self._start
+
+    def _task_seconds(self) -> float:
         found = {one["name"]: one["value"] for one in self.devtools("Performance.getMetrics")["metrics"]}
-        seconds = float(found["TaskDuration"])
-        return seconds - self._busy if seconds >= self._busy else seconds  # a new process counts from 0
+        return float(found["TaskDuration"])
 
     def _drain(self) -> None:
         self.complaints()

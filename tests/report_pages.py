@@ -81,16 +81,16 @@ def write_run(
     every: int = 3,
     tasks: Sequence[str] = TASKS,
     lengths: Sequence[int] = LENGTHS,
+    places: Sequence[tuple[str, int]] | None = None,
     change: Change | None = None,
     has_samples: bool = True,
 ) -> RunRecord:
     """A run of a model that is wrong on every so many-th sample, with its samples beside it."""
     cells, lines = [], []
-    for task in tasks:
-        for length in lengths:
-            found = samples(task, length, number, lambda index: index % every != 0, change)
-            cells.append(scored(task, length, found))
-            lines += found
+    for task, length in places or [(task, length) for task in tasks for length in lengths]:
+        found = samples(task, length, number, lambda index: index % every != 0, change)
+        cells.append(scored(task, length, found))
+        lines += found
     test = SelfTest(
         passed=True,
         backend="chunked",

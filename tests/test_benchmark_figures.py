@@ -7,6 +7,7 @@ from pathlib import Path
 
 import imports
 import parity
+import report_page
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,3 +35,12 @@ def test_the_page_on_results_has_the_rows_of_the_comparison_with_hflm() -> None:
     )
     assert everything["max_difference"] < 2e-4
     assert all(line["text_equal"] for line in found["texts"])
+
+
+def test_the_page_on_reports_has_the_rows_of_the_measured_pages() -> None:
+    found = json.loads((RESULTS / "2026-11-26_report_page.json").read_text())
+    page = (ROOT / "docs" / "report.md").read_text()
+    assert [row["name"] for row in found["rows"]] == [name for name, _, _ in report_page.SIZES]
+    for row in found["rows"]:
+        assert report_page.as_row(row) in page
+        assert row["load_seconds"] < 2

@@ -32,7 +32,7 @@ function remembered(value) {
   const apply = (name) => {
     if (name === "system") root.removeAttribute("data-theme");
     else root.setAttribute("data-theme", name);
-    button.querySelector("span").textContent = name;
+    button.querySelector(".name").textContent = name;
   };
   const first = remembered();
   apply(order.includes(first) ? first : "system");
