@@ -44,8 +44,9 @@ def main() -> None:
     today = datetime.datetime.now(datetime.timezone.utc).date()
     parser.add_argument("--json", type=Path, default=RESULTS / f"{today}_comparisons.json")
     args = parser.parse_args()
-    parts = {"false positives": false_positives, "coverage": coverage, "power": power}
-    found = {name: part(args.repeats * (4 if name == "false positives" else 1)) for name, part in parts.items()}
+    parts = {"false positives": false_positives, "exchanges": exchanges, "coverage": coverage, "power": power}
+    more = {"false positives": 4, "exchanges": 20}
+    found = {name: part(args.repeats * more.get(name, 1)) for name, part in parts.items()}
     for name, rows in found.items():
         draw(name, rows)
     report = {"command": f"benchmarks/comparisons.py --repeats {args.repeats}", "date": str(today)}
@@ -77,6 +78,14 @@ def false_positives(repeats: int) -> list[Row]:
         row = {"models": name, "any cell": any_cell / repeats, "mean": any_mean / repeats}
         found.append(row | ({"any cell, texts ignored": naive / repeats} if group > 1 else {}))
     return [*found, *unpaired_false_positives(repeats, rng), seeds_false_positives(repeats, rng)]
+
+
+def exchanges(repeats: int) -> list[Row]:
+    """How often the test finds something where nothing but signs is drawn: its level, with little noise."""
+    rng = np.random.default_rng(5)
+    differences = [by_group(np.subtract(*alike(rng, 2, 100, 4, True)), 4) for _ in range(50)]
+    found = sum(sign_flip(differences[draw % 50] * rng.choice([-1.0, 1.0], 25)) <= ALPHA for draw in range(repeats))
+    return [{"models": "graded scores, 4 questions a text", "a cell alone": found / repeats, "simulations": repeats}]
 
 
 def alike(
