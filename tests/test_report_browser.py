@@ -211,6 +211,7 @@ def test_paper_has_the_tables_and_of_the_samples_a_summary(visit: Visit) -> None
     for selector in ("#browser", ".bar", ".tools", "#tip"):
         assert visit.js(f"return {hidden}", selector), selector
     assert visit.js("return document.querySelector('#samples .lead').innerText").endswith("in a browser.")
+    assert visit.js("return getComputedStyle(document.querySelector('button.sort')).display") == "contents"
     height = visit.js("return document.documentElement.scrollHeight")
     assert visit.js("return document.getElementById('samples').offsetHeight") < 200 < height
     pdf = base64.b64decode(visit.devtools("Page.printToPDF", preferCSSPageSize=True)["data"])
@@ -248,10 +249,9 @@ def test_markup_that_got_in_would_not_become_elements_and_no_address_is_fetched(
 
 def test_five_thousand_samples_are_usable_within_two_seconds(browser: Chrome, tmp_path: Path) -> None:
     answer = "word " * 60
-    for name in ("alpha", "beta"):
-        write_run(
-            tmp_path / "runs" / name, name, 556, every=len(name), change=lambda *_: {"answer": answer, "query": None}
-        )
+    for name, number in (("alpha", 556), ("beta", 10)):
+        long = {"answer": answer, "query": None}
+        write_run(tmp_path / "runs" / name, name, number, every=len(name), change=lambda *_, fields=long: fields)
     page = page_of(tmp_path / "runs", tmp_path / "page.html")
     visit = Visit(browser, page)
     visit.keys("/")
