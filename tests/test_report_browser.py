@@ -196,6 +196,33 @@ def test_dark_is_what_the_system_says_or_the_button(visit: Visit) -> None:
     assert visit.texts("#theme") == ["Theme: system"]
 
 
+CONTRAST = """
+const light = (text) => text.match(/[0-9.]+/g).slice(0, 3).map(Number).map((part) => part / 255)
+  .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+const of = (ink, paper) => (Math.max(light(ink), light(paper)) + 0.05) / (Math.min(light(ink), light(paper)) + 0.05);
+const paper = getComputedStyle(document.body).backgroundColor;
+const found = {};
+for (const name of [".interval", ".what", ".lead", ".facts", ".notes li", ".section span"]) {
+  found[name] = of(getComputedStyle(document.querySelector(name)).color, paper);
+}
+for (let place = 0; place < 12; place += 1) {
+  const chip = document.createElement("span");
+  chip.className = `chip v${place}`;
+  document.body.append(chip);
+  found[chip.className] = of(getComputedStyle(chip).color, getComputedStyle(chip).backgroundColor);
+  chip.remove();
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_small_text_has_the_contrast_that_wcag_asks_for(visit: Visit, scheme: str) -> None:
+    visit.media(scheme)
+    assert not {name: round(ratio, 2) for name, ratio in visit.js(CONTRAST).items() if ratio < 4.5}
+
+
 @pytest.mark.parametrize("pixels", [390, 1440])
 def test_the_page_is_no_wider_than_its_screen(visit: Visit, pixels: int) -> None:
     visit.width(pixels)
