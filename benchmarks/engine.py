@@ -2,10 +2,12 @@
 
     python benchmarks/engine.py [CHECKPOINT] [--only choice needle essays questions memory resume workers tasks]
                                 [--device cuda] [--repeats 3] [--json FILE]
+    python benchmarks/engine.py --only attention --attention OURS TRANSFORMERS
 
 Each part first checks that both give the same results. Ratios are medians over `--repeats` runs in turn. The figures go
 to `benchmarks/results/{date}_engine_{device}.json`. Needs `pip install -e '.[dev]'`; the part `workers` needs `.[ray]`
-too, and with `--device cuda` a GPU for each of two workers.
+too, and with `--device cuda` a GPU for each of two workers. The part `attention` compares with transformers' own model:
+`--attention` takes the imported folder and the one that it was imported from.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import attention_beside
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -47,25 +51,27 @@ ZOO = ROOT / "gdn2" / "zoo"
 RESULTS = ROOT / "benchmarks" / "results"
 SUITES = ("quick", "ruler_table3", "retrieval-offline")
 WINDOW = 4096
-PARTS = ("choice", "needle", "essays", "questions", "memory", "resume", "workers", "tasks")
+PARTS = ("choice", "needle", "essays", "questions", "memory", "resume", "workers", "tasks", "attention")
 
 
-def timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.perf_counter()
+def timed(run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[Any, float]:
+    started = clock()
     result = run()  # in tokens and numbers on the CPU: nothing is left to wait for on a GPU
-    return result, time.perf_counter() - started
+    return result, clock() - started
 
 
-def beside(name: str, asked: list[Instance], ours: GDN2LM, theirs: HFLM, repeats: int) -> dict[str, Any]:
-    """Seconds of both, in turn, and how far the results are apart."""
+def beside(
+    name: str, asked: list[Instance], ours: GDN2LM, theirs: HFLM, repeats: int, clock: Callable[[], float]
+) -> dict[str, Any]:
+    """Seconds of both by a clock, in turn, and how far the results are apart."""
     kind = asked[0].request_type
     seconds: list[tuple[float, float]] = []
     executor: Any = ours.engine.executor  # in this process: it has a reader
     for _ in range(repeats + 1):  # the first one is to warm up
         before = executor.reader.tokens_read
-        mine, my_seconds = timed(lambda: getattr(ours, kind)(asked, disable_tqdm=True))
+        mine, my_seconds = timed(lambda: getattr(ours, kind)(asked, disable_tqdm=True), clock)
         read = executor.reader.tokens_read - before
-        other, their_seconds = timed(lambda: getattr(theirs, kind)(asked, disable_tqdm=True))
+        other, their_seconds = timed(lambda: getattr(theirs, kind)(asked, disable_tqdm=True), clock)
         seconds.append((my_seconds, their_seconds))
     seconds = seconds[1:]
     if kind == "generate_until":
@@ -97,7 +103,22 @@ def compare(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "questions": lambda: prompts(ours.tokenizer, args.prompts, questions=8),
     }
     for part in wanted:
-        yield beside(part, asked[part](), ours, theirs, args.repeats)
+        yield beside(part, asked[part](), ours, theirs, args.repeats, time.perf_counter)
+
+
+def attention(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """An attention model beside transformers' own code: decoding steps, then texts.
+
+    One thread of a CPU is timed by its own clock: work of others on the machine then hardly counts.
+    """
+    if "attention" not in args.only or not args.attention:
+        return
+    native, foreign = args.attention
+    clock = time.process_time if args.device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    ours, theirs = attention_beside.models(native, foreign, common_arguments(args, WINDOW), args.batch)
+    yield attention_beside.steps(ours.model, theirs.model, clock)
+    for name, asked in attention_beside.workloads(ours.tokenizer).items():
+        yield beside(f"attention: {name}", asked, ours, theirs, args.repeats, clock)
 
 
 def common_arguments(args: argparse.Namespace, max_length: int) -> dict[str, Any]:
@@ -254,6 +275,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vocabulary", type=int, help="a random model of these sizes with so many rows of the head")
     parser.add_argument("--million", action="store_true", help="memory of a text of 1M tokens too (minutes)")
+    parser.add_argument("--attention", nargs=2, metavar=("OURS", "TRANSFORMERS"), help="folders of an attention model")
     parser.add_argument("--json", type=Path, help="default: benchmarks/results/{date}_engine_{device}.json")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -271,7 +293,11 @@ def main() -> None:
     name = args.device.split(":")[0] + (f"_{args.vocabulary}" if args.vocabulary else "")
     file = args.json or RESULTS / f"{datetime.datetime.now().astimezone().date()}_engine_{name}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    told = {key: value for key, value in vars(args).items() if key not in ("only", "json", "peak", "checkpoint")}
+    told = {
+        key: value
+        for key, value in vars(args).items()
+        if key not in ("only", "json", "peak", "checkpoint", "attention")
+    }
     found |= {"checkpoint": Path(args.checkpoint).name, "machine": describe().as_dict(), "device": device}
     found |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "arguments": told}
     parts: dict[str, tuple[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]] = {
@@ -280,7 +306,7 @@ def main() -> None:
         "workers": (f"Ray workers of one thread or GPU each, medians of {args.repeats}", workers),
         "tasks": ("Prompt tokens of suites at 100 samples", tasks),
     }
-    for row in compare(args):
+    for row in chain(compare(args), attention(args)):
         found.setdefault("time", {})[row["part"]] = row
         show(console, f"Time beside HFLM at batch {args.batch}, medians of {args.repeats}", [row])
     file.parent.mkdir(parents=True, exist_ok=True)

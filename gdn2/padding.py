@@ -102,14 +102,15 @@ class Positions:
         return self.index.shape[1] == 1 and not self.padded
 
     @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each row after this forward. Waits for the device."""
+        found: list[int] = (self.before + self.count).tolist()
+        return found
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest row after this forward. Waits for the device."""
-        return int((self.before + self.count).max()) if len(self.before) else 0
-
-    @cached_property
-    def shortest(self) -> int:
-        """Tokens of the shortest row after this forward. Waits for the device."""
-        return int((self.before + self.count).min()) if len(self.before) else 0
+        return max(self.lengths, default=0)
 
     @cached_property
     def first(self) -> bool:

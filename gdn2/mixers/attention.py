@@ -79,11 +79,11 @@ class Attention(Mixer):
             o = _attend(q, k, v, None, self.scale)
         else:
             S = positions.longest
-            slots = torch.arange(S, device=x.device)
-            parts = []
+            slots, parts = torch.arange(S, device=x.device), []
+            seen = [_repeated(part[:, :S], q.shape[2]) for part in (keys, values)]
             for piece in pieces(q.shape[0], q.shape[1], S):
                 visible = slots <= positions.index[:, piece, None]
-                parts.append(_attend(q[:, piece], keys[:, :S], values[:, :S], visible, self.scale))
+                parts.append(_attend(q[:, piece], seen[0], seen[1], visible, self.scale))
             o = torch.cat(parts, dim=1)
         return self.gate_and_project(o, x), LayerState(keys=keys, values=values)
 
@@ -218,12 +218,16 @@ class SlidingWindowAttention(Attention):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float | None) -> Tensor:
     """Attend with q [B, T, H, d] to k and v [B, S, G, d] where visible [B, T, S] (None: causal): [B, T, H, d]."""
-    groups = q.shape[2] // k.shape[2]
-    k, v = (part.repeat_interleave(groups, dim=2) if groups > 1 else part for part in (k, v))
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    q, k, v = (part.transpose(1, 2) for part in (q, _repeated(k, q.shape[2]), _repeated(v, q.shape[2])))
     mask = None if visible is None else visible[:, None]
     o = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=visible is None, scale=scale)
     return o.transpose(1, 2)
+
+
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """Keys or values [B, S, G, d] once for each of their group's query heads, [B, S, H, d]."""
+    groups = heads // x.shape[2]
+    return x.repeat_interleave(groups, dim=2) if groups > 1 else x
 
 
 def pieces(B: int, T: int, S: int) -> list[slice]:

@@ -17,6 +17,8 @@ from gdn2.ops.fused import fuses
 from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Positions
 
+FULL_ENOUGH = 0.8  # of the slots that all rows would look at together; where fewer are filled, rows look one by one
+
 
 def with_tokens(old: Tensor, new: Tensor, positions: Positions) -> Tensor:
     """The slots of full attention with new tokens in them.
@@ -80,14 +82,19 @@ def attend_newest(q: Tensor, keys: Tensor, values: Tensor, positions: Positions,
 
         return attend(q[:, 0], keys, values, positions.before, scale)[:, None]
     S, G = seen_slots(keys.shape[1], q, positions), keys.shape[2]
-    visible = None
-    if q.is_cuda or positions.shortest < S:
-        slots = torch.arange(S, device=q.device)
-        visible = (slots <= positions.before[:, None])[:, None, None]
     # The heads of a group as so many queries: no key is repeated for them.
-    grouped = q[:, 0].unflatten(1, (G, -1))
-    k, v = keys[:, :S].transpose(1, 2), values[:, :S].transpose(1, 2)
-    return scaled_dot_product_attention(grouped, k, v, attn_mask=visible, scale=scale).flatten(1, 2)[:, None]
+    grouped, k, v = q[:, 0].unflatten(1, (G, -1)), keys[:, :S].transpose(1, 2), values[:, :S].transpose(1, 2)
+    counts = None if q.is_cuda else [min(length, S) for length in positions.lengths]
+    if counts is None or sum(counts) > FULL_ENOUGH * S * len(counts):
+        visible = None
+        if counts is None or min(counts) < S:
+            visible = (torch.arange(S, device=q.device) <= positions.before[:, None])[:, None, None]
+        return scaled_dot_product_attention(grouped, k, v, attn_mask=visible, scale=scale).flatten(1, 2)[:, None]
+    rows = [
+        scaled_dot_product_attention(grouped[row : row + 1], k[row, None, :, :n], v[row, None, :, :n], scale=scale)
+        for row, n in enumerate(counts)
+    ]
+    return torch.cat(rows).flatten(1, 2)[:, None]
 
 
 def has_kernels(head_dim: int, group: int) -> bool:

@@ -81,7 +81,7 @@ class LocalExecutor:
             done(number, ids)
         there = {*found.finished, *found.ids}
         known = {i for unit in units for i in unit.requests if i not in requests or i in there}
-        prompts = (ready for unit in units for ready in self._prompts(unit, known))
+        prompts = chain.from_iterable(self._prompts(unit, known) for unit in units)  # which keeps none of them alive
         taken_up = [] if found.ready is None else [found.ready]
         decoder = Decoder(self.model, self.stop_rule, self.watch, self.limits.rows)
         under_way = snapshots.save_if_due if snapshots else None

@@ -13,12 +13,15 @@ from pathlib import Path
 import torch
 
 from gdn2 import GDN2ForCausalLM
+from gdn2.state import SLOTTED
 from harness.engine import resident
 from harness.engine.units import Limits
 from harness.errors import UserError
 
 SHARE_OF_TOKENS, SHARE_OF_STATES = 0.25, 0.25  # of free memory
-SHARE_OF_GROWING_STATES = 0.125  # each step makes a longer one beside it, and prompts that were read wait with theirs
+# With attention: of the rows that generate; as many again, at most, have been read and wait for a place. A step has to
+# read all of it, so that more rows save little.
+SHARE_OF_SLOTS = 0.1
 LEAST_TOKENS, MOST_TOKENS = 1024, 65536
 MOST_TOKENS_ON_CPU = 2048  # 128 choices, gdn2-tiny, one thread: 1k/2k/4k -> 1.39/1.36/1.52 CPU seconds (2026-11)
 MOST_ROWS, MOST_ROWS_ON_CPU = 512, 128
@@ -50,8 +53,8 @@ def limits_of(
         tokens = 1 << max(LEAST_TOKENS, min(fitting, most)).bit_length() - 1
     if batch_size is None:
         state = max(model.model.state_bytes(model.config.max_position_embeddings), 1)
-        grows = model.model.empty_state(1).num_bytes_a_token > 0
-        share = SHARE_OF_GROWING_STATES if grows else SHARE_OF_STATES
+        slotted = any(name in SLOTTED for layer in model.model.empty_state(1).layers for name in layer.tensors())
+        share = SHARE_OF_SLOTS if slotted else SHARE_OF_STATES
         batch_size = max(1, min(int(share * free / state), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
     return Limits(tokens=tokens, rows=batch_size)
 
