@@ -136,6 +136,7 @@ def test_equal_graded_scores_of_few_samples_prove_little(tmp_path: Path) -> None
     task = only(compare_runs([simple_run(tmp_path, name, scores) for name in ("a", "b")]))
     assert (task.p, task.ties) == (1.0, 12)
     assert (task.low, task.high) == pytest.approx((-0.265, 0.265), abs=0.001)
+    assert task.detectable is None
 
 
 def test_scores_that_are_no_numbers_are_counted_and_left_out(tmp_path: Path) -> None:

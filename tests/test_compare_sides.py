@@ -19,6 +19,7 @@ from harness.analysis.selection import FoundRun
 from harness.analysis.sides import are_seeds, sides_of_runs, training
 from harness.errors import UserError
 from harness.records.record import Score
+from harness.show.comparison_markdown import comparison_to_markdown
 from tasks.registry import load_suite
 
 GOOD = [1.0] * 36 + [0.0] * 4
@@ -58,6 +59,7 @@ def test_two_seeds_say_nothing_however_many_samples_there_are(tmp_path: Path) ->
     assert "nothing can be concluded" in task.test
     single = [sides[0], *sides_of_runs([simple_run(tmp_path, "one", BAD)])]
     assert compare_sides(single).pairs[0].tasks[0].verdict == "not tested"
+    assert "Nothing was tested." in comparison_to_markdown(compare_sides(single))
 
 
 def test_seeds_of_other_protocols_are_not_compared(tmp_path: Path) -> None:

@@ -231,6 +231,19 @@ def test_an_ending_without_a_format_and_a_model_without_runs_are_named(
     assert "did you mean model" in capsys.readouterr().err
 
 
+def test_broken_records_are_said_once_for_two_models_and_a_verdict_that_no_answer_has_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        place(tmp_path, name, [sample(0, "right")])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "record.json").write_text("{")
+    assert main(["failures", "a", "b", "--results", str(tmp_path), "--verdict", "echo", "stale"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["left out", "note"]
+    assert said[1] == "note: no answers to show that are: echo, stale value"
+
+
 def test_the_text_of_a_file_has_the_tables_of_the_terminal(tmp_path: Path) -> None:
     a, b = two_models(tmp_path)
     text = failures_to_text([failures_of(a)], contrast(a, b), a.answers)

@@ -214,3 +214,4 @@ def test_ordinary_names_stay_as_they_are() -> None:
         assert plain(name) == markdown(name) == name
     assert plain("a\nb\x85\u2028") == "a\\x0ab\\x85\\u2028"
     assert markdown("_a_") == "&#95;a&#95;"
+    assert markdown("$x$") == "&#36;x&#36;"

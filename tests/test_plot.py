@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,13 @@ class TestCommand:
         assert cli.main(["plot", "list"]) == 0
         out = capsys.readouterr().out
         assert all(name in out for name in PICTURES)
+
+
+def test_a_bar_of_a_task_without_a_length_says_none_beside_those_that_have_one() -> None:
+    def names(lengths: tuple[Any, ...]) -> list[str]:
+        rows = [replace(row, length=length) for length in lengths for row in data_of("failures", ("a",), (1024,)).rows]
+        (panel,) = drawn("failures", PictureData("failures", tuple(rows)), Look()).panels[:1]
+        return [label.get_text() for label in panel.get_xticklabels()]
+
+    assert names((None, 1024)) == ["none", "1K"]
+    assert names((None,)) == [""]

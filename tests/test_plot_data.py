@@ -165,6 +165,9 @@ def test_positions_are_buckets_from_where_the_one_before_ends() -> None:
     assert [(row.begin, row.end, row.value) for row in rows] == [(0, 256, 0.256), (256, 512, 0.512), (512, 1024, 1.024)]
     with pytest.raises(UserError, match="no run has bits per byte by position"):
         by_position(models_of([], [needle_run("a", 0.5)]), spots_of(models, None))
+    needles = models_of([], [needle_run("a", 0.5)])
+    with pytest.raises(UserError, match="no run has bits per byte by position"):
+        by_position(needles, spots_of(needles, None))
 
 
 @pytest.mark.parametrize(("name", "step"), [("m@20", 20), ("m@step20", 20), ("m@step-20", 20), ("m@2k", 2000)])

@@ -56,7 +56,9 @@ def test_a_name_that_finds_nothing_says_what_looks_like_it(results: Path) -> Non
     runs = find_runs([results])
     with pytest.raises(UserError, match="did you mean gdn2"):
         select_runs("gdn3", runs)
-    with pytest.raises(UserError, match="there are kda-s1, kda-s2, gdn2"):
+    with pytest.raises(UserError, match="did you mean gdn2"):
+        select_runs("GDN2", runs)
+    with pytest.raises(UserError, match=r"there are gdn2, kda-s1, kda-s2$"):
         select_runs("zzzz", runs)
     with pytest.raises(UserError, match="no runs yet"):
         select_runs("zzzz", [])
@@ -69,3 +71,33 @@ def test_the_samples_of_a_found_run_are_read_once(results: Path) -> None:
     assert run.samples == {"t": [sample]}
     path.unlink()
     assert run.samples["t"][0].scores == {"acc": 1.0}
+
+
+def test_of_many_models_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    for number in range(11):
+        save(tmp_path / str(number), records.record(f"model-{number:02}", run_id=f"model-{number:02}/x"))
+    with pytest.raises(UserError, match=r"there are model-00, .*, model-07 and 3 more \(`results list`\)"):
+        select_runs("zzzz", find_runs([tmp_path]))
+
+
+def test_a_broken_record_below_a_named_folder_hides_no_other_where_it_is_told(results: Path) -> None:
+    broken = results / "broken" / FILE_NAME
+    broken.parent.mkdir()
+    broken.write_text("{")
+    said: list[str] = []
+    assert len(select_runs(str(results), [], said.append)) == 4
+    assert len(said) == 1
+    assert str(broken) in said[0]
+    for on_problem in (None, said.append):
+        with pytest.raises(UserError, match="broken"):
+            select_runs(str(broken.parent), [], on_problem)
+    with pytest.raises(UserError, match="broken"):
+        select_runs(str(results), [])
+
+
+def test_a_folder_that_is_named_twice_or_by_a_link_is_no_copy(results: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(results)
+    said: list[str] = []
+    assert len(find_runs([results, results, link], said.append)) == 4
+    assert said == []

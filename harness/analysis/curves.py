@@ -99,9 +99,12 @@ def by_position(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[P
     Raises:
         UserError: no run has a task by position.
     """
+    cells = [cell for model in models for run in model.runs for cell in run.record.cells]
+    having = {(cell.protocol.name, cell.protocol.length) for cell in cells if any(map(BUCKET.matches, cell.scores))}
     found: dict[tuple[str, int], Spot] = {}
     for spot in with_length(spots, buckets=True):
-        found.setdefault((spot.column.task, spot.column.length or 0), spot)
+        if (spot.column.task, spot.column.length) in having:
+            found.setdefault((spot.column.task, spot.column.length or 0), spot)
     rows = []
     for model in models:
         for (_, length), spot in found.items():

@@ -88,19 +88,22 @@ class Entrant:
         return found
 
 
-def named_runs(names: Sequence[str], runs: Sequence[FoundRun]) -> list[FoundRun]:
+def named_runs(
+    names: Sequence[str], runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None
+) -> list[FoundRun]:
     """The runs that names mean; two runs of one model that were asked for one by one are told apart.
 
     Args:
         names: as `select_runs` takes them; none of them: all runs.
         runs: where to look.
+        on_problem: as for `select_runs`.
 
     Raises:
         UserError: as `select_runs`.
     """
     if not names:
         return list(runs)
-    groups: dict[str, list[FoundRun]] = {name: select_runs(name, runs) for name in names}
+    groups: dict[str, list[FoundRun]] = {name: select_runs(name, runs, on_problem) for name in names}
     models = [(run.record.name, run.record.identity) for group in groups.values() for run in group[:1]]
     found: dict[str, FoundRun] = {}
     for group in groups.values():

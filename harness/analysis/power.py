@@ -36,8 +36,14 @@ def detectable_share(n: int, discordant: float, alpha: float) -> float | None:
     return high
 
 
-def detectable(error: float, alpha: float) -> float:
-    """Find the smallest difference with a power of 80 %, given the standard error of the difference."""
+def detectable(error: float, alpha: float) -> float | None:
+    """Find the smallest difference with a power of 80 %, given the standard error of the difference.
+
+    Returns:
+        The difference; None for an error of 0, by which any difference at all would be found.
+    """
+    if error == 0:
+        return None
     return float(norm.isf(alpha / 2) + norm.ppf(POWER)) * error
 
 

@@ -91,7 +91,7 @@ def make_report(
         on_problem(problem)
 
     bounds = bounds or Bounds()
-    chosen = named_runs(names, runs)
+    chosen = named_runs(names, runs, on_problem)
     entrants, others = entrants_of(suite, chosen, bounds.models, tell)
     if not entrants:
         raise UserError(_nothing(suite, chosen))

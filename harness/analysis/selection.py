@@ -43,7 +43,8 @@ def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None 
 
     Args:
         folders: where to look.
-        on_problem: is told of a record that cannot be read, and of a copy; by default the first is an error.
+        on_problem: is told of a record that cannot be read, and of a copy; by default the first is an error. A folder
+            that is named twice, or is a link to another, is no copy.
 
     Raises:
         UserError: a folder that does not exist, or without `on_problem` a record that cannot be read.
@@ -54,14 +55,14 @@ def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None 
         first = next((run for run in same_id if run.record == record), None)
         if first is None:
             same_id.append(FoundRun(path.parent, record))
-        elif on_problem is not None:
+        elif on_problem is not None and path.parent.resolve() != first.folder.resolve():
             on_problem(f"{path}: a copy of {first.folder / FILE_NAME}")
     return sorted(
         (run for runs in found.values() for run in runs), key=lambda run: (run.record.started, run.record.run_id)
     )
 
 
-def select_runs(name: str, runs: Sequence[FoundRun]) -> list[FoundRun]:
+def select_runs(name: str, runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:
     """Find the runs that a name means.
 
     Args:
@@ -69,6 +70,7 @@ def select_runs(name: str, runs: Sequence[FoundRun]) -> list[FoundRun]:
             or after the date, a model's name, or a pattern of names or ids with `*`, `?` or `[…]`; the first of these
             that finds something counts.
         runs: where to look; a folder need not be among them.
+        on_problem: is told of a record below a folder that cannot be read, where others can; by default an error.
 
     Returns:
         At least one run, from the oldest to the newest.
@@ -80,8 +82,16 @@ def select_runs(name: str, runs: Sequence[FoundRun]) -> list[FoundRun]:
     file = path if path.name == FILE_NAME else path / FILE_NAME
     if file.is_file():
         return [FoundRun(file.parent, read_record(file))]
-    if path.is_dir() and (below := find_runs([path])):
-        return below
+    if path.is_dir():
+        problems: list[str] = []
+        below = find_runs([path], None if on_problem is None else problems.append)
+        if problems and not below:
+            raise UserError(problems[0])
+        if on_problem is not None:
+            for problem in problems:
+                on_problem(problem)
+        if below:
+            return below
     ways: tuple[Callable[[RunRecord], bool], ...] = (
         lambda record: record.run_id == name,
         lambda record: record.name == name,
@@ -96,8 +106,11 @@ def select_runs(name: str, runs: Sequence[FoundRun]) -> list[FoundRun]:
 
 def _way_out(name: str, runs: Sequence[FoundRun]) -> str:
     known = list(dict.fromkeys([*(run.record.name for run in runs), *(run.record.run_id for run in runs)]))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = [one for one in known if one.lower() == name.lower()] or difflib.get_close_matches(
+        name, known, n=3, cutoff=0.5
+    )
     if close:
         return f"did you mean {' or '.join(close)}?"
-    models = list(dict.fromkeys(run.record.name for run in runs))
-    return f"there are {', '.join(models[:8])}" if models else "there are no runs yet: run_eval.py run CHECKPOINT"
+    models = sorted({run.record.name for run in runs})
+    more = f" and {len(models) - 8} more (`results list`)" if len(models) > 8 else ""
+    return f"there are {', '.join(models[:8])}{more}" if models else "there are no runs yet: run_eval.py run CHECKPOINT"

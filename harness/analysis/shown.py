@@ -61,12 +61,15 @@ class Number:
     run: FoundRun
 
 
-def models_of(names: Sequence[str], runs: Sequence[FoundRun]) -> list[Model]:
+def models_of(
+    names: Sequence[str], runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None
+) -> list[Model]:
     """Find the models of a picture.
 
     Args:
         names: as they were typed, each as for `select_runs`; nothing for all models.
         runs: where to look.
+        on_problem: as for `select_runs`.
 
     Returns:
         A model for each checkpoint of each name, in the order of the names. Where two names choose different runs of
@@ -77,7 +80,8 @@ def models_of(names: Sequence[str], runs: Sequence[FoundRun]) -> list[Model]:
     """
     if not names and not runs:
         raise UserError("there are no runs yet: run_eval.py run CHECKPOINT, or name their folder with --results")
-    groups = [select_runs(name, runs) for name in names] if names else [sorted(runs, key=lambda run: run.record.name)]
+    groups = [select_runs(name, runs, on_problem) for name in names]
+    groups = groups or [sorted(runs, key=lambda run: run.record.name)]
     found: list[tuple[str, str, tuple[FoundRun, ...]]] = []
     for group in groups:
         parts: dict[tuple[str, str], list[FoundRun]] = {}

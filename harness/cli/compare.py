@@ -78,7 +78,7 @@ def _sides(names: Sequence[str], folders: Sequence[Path], seeds: bool) -> list[S
         if name.startswith(PREFIX):
             sides.append(paper_side(name))
             continue
-        found = sides_of_runs(select_runs(name, runs))
+        found = sides_of_runs(select_runs(name, runs, _left_out))
         sides += [training(name, found)] if seeds or are_seeds(found) else found
     return sides
 

@@ -52,7 +52,7 @@ def _failures(args: argparse.Namespace) -> None:
     from harness.analysis.failures import contrast, examples, failures_of
 
     form = format_for(args.format, args.output, FORMS)
-    models = [_model(name, args.results) for name in (args.run, args.other) if name is not None]
+    models = _models([name for name in (args.run, args.other) if name is not None], args.results)
     failures = [failures_of(model) for model in models]
     found = contrast(*models) if len(models) == 2 else None
     wanted = args.verdict or [verdict for verdict in VERDICTS if verdict != "right"]
@@ -60,6 +60,8 @@ def _failures(args: argparse.Namespace) -> None:
     chosen = examples(models[0].answers, count, wanted) if found is None else []
     sides = () if found is None else (found.won(True, wanted), found.won(False, wanted))
     pairs = [pair for side in sides for pair in side[:count]]
+    if args.verdict and not chosen and not pairs:
+        print(f"note: no answers to show that are: {', '.join(TITLES[verdict] for verdict in wanted)}", file=sys.stderr)
     if form == "terminal" and args.output is None:
         _draw(failures, found, chosen, pairs)
         return
@@ -70,12 +72,12 @@ def _failures(args: argparse.Namespace) -> None:
         write_atomically(args.output, text)
 
 
-def _model(name: str, folders: Sequence[Path] | None) -> JudgedModel:
+def _models(names: Sequence[str], folders: Sequence[Path] | None) -> list[JudgedModel]:
     from harness.analysis.judged_runs import judged_model
     from harness.analysis.selection import find_runs, select_runs
 
     runs = find_runs(folders or existing((require(LEADERBOARD), RUNS)), _left_out)
-    return judged_model(select_runs(name, runs))
+    return [judged_model(select_runs(name, runs, _left_out)) for name in names]
 
 
 def _draw(failures: Sequence[Failures], found: Contrast | None, chosen: Sequence[JudgedAnswer], pairs: Pairs) -> None:

@@ -44,7 +44,7 @@ def _lengths(args: argparse.Namespace) -> None:
     if args.threshold >= 100:
         raise UserError(f"--threshold {args.threshold:g}: must be below 100, nothing exceeds it")
     runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), _left_out)
-    models = models_of(args.names, runs)
+    models = models_of(args.names, runs, _left_out)
     tasks = [part.strip() for part in (args.tasks or "").split(",") if part.strip()]
     spots = spots_of(models, args.suite, tasks, _left_out)
     reaches = lengths_of(models, spots, args.published or (), args.threshold / 100)

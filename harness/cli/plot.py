@@ -100,7 +100,7 @@ def _data(args: argparse.Namespace) -> PictureData[Any]:
     from harness.analysis.shown import models_of, spots_of
 
     runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), _left_out)
-    models = models_of(args.names, runs)
+    models = models_of(args.names, runs, _left_out)
     spots = spots_of(models, args.suite, _split(args.tasks), _left_out)
     extra = {name: getattr(args, name) for name in PICTURES[args.picture].options if getattr(args, name) is not None}
     return PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))

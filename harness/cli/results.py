@@ -81,7 +81,7 @@ def _show(args: argparse.Namespace) -> None:
     from harness.show.plain import plain
     from harness.show.run_record import print_run
 
-    *others, run = select_runs(args.run, _found(args))
+    *others, run = select_runs(args.run, _found(args), _left_out)
     print_run(run, console())
     if others:
         older = ", ".join(other.record.run_id for other in reversed(others))
@@ -119,7 +119,7 @@ def _export(args: argparse.Namespace) -> None:
 
     check_ending(args.output)
     found = _found(args)
-    named = {run.folder: run for name in args.runs for run in select_runs(name, found)}
+    named = {run.folder: run for name in args.runs for run in select_runs(name, found, _left_out)}
     runs = _filtered(args, list(named.values()) if args.runs else found)
     if args.rows == "samples" and not args.runs:
         for run in runs:
@@ -173,9 +173,14 @@ def _folders(args: argparse.Namespace) -> list[Path]:
 
 def _found(args: argparse.Namespace) -> list[FoundRun]:
     from harness.analysis.selection import find_runs
+
+    return find_runs(_folders(args), _left_out)
+
+
+def _left_out(problem: str) -> None:
     from harness.show.plain import plain
 
-    return find_runs(_folders(args), lambda problem: print(f"left out: {plain(problem)}", file=sys.stderr))
+    print(f"left out: {plain(problem)}", file=sys.stderr)
 
 
 def _filtered(args: argparse.Namespace, runs: Sequence[FoundRun]) -> list[FoundRun]:

@@ -36,7 +36,7 @@ def print_comparison(comparison: ModelComparison, console: Console, details: boo
             if pair.tasks:
                 _print_pair(pair, console, notes)
         console.print(Text(text.LEGEND, style="dim"))
-    console.print(Text(f"{comparison.tests} tests were corrected together", style="dim"))
+    console.print(Text(text.corrected(comparison.tests), style="dim"))
     for place, note in enumerate(notes.texts, 1):
         console.print(Text(f"[{place}] {plain(note)}", style="dim"))
     for sentence in text.sentences(comparison):

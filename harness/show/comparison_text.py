@@ -22,6 +22,13 @@ MATRIX_LEGEND = (
 )
 
 
+def corrected(tests: int) -> str:
+    """How many tests Holm's correction is over."""
+    if tests == 0:
+        return "nothing was tested"
+    return "1 test: nothing to correct" if tests == 1 else f"{tests:,} tests were corrected together"
+
+
 class Notes:
     """Notes with their numbers; the same text is one note."""
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))  # control, invisible, reordering, ends of lines
-MARKUP = re.compile(r"[\\`*\[\]<>|&~#!]|(?<!\w)_|_(?!\w)")
+MARKUP = re.compile(r"[\\`*\[\]<>|&~#!$]|(?<!\w)_|_(?!\w)")
 
 
 def plain(text: str) -> str:

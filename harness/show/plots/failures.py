@@ -60,7 +60,8 @@ def _draw_bars(axes: Axes, rows: Sequence[VerdictRow], lengths: Sequence[int | N
                 below += share
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.55, len(lengths) - 0.45)
-    names = ["" if length is None else length_text(length) for length in lengths]
+    alone = lengths == [None]
+    names = ["" if alone else "none" if length is None else length_text(length) for length in lengths]
     set_ticks(axes, "x", [float(place) for place in range(len(lengths))], names)
     set_ticks(axes, "y", [0, 25, 50, 75, 100], ["0", "25", "50", "75", "100"])
     axes.tick_params(axis="x", length=0)
