@@ -111,6 +111,9 @@ def test_depths_are_tenths_of_the_context_and_sum_to_the_cell(tmp_path: Path) ->
         (0.9, 1.0, 2, 0.5),
     ]
     assert sum(row.n * row.value for row in rows) / sum(row.n for row in rows) == 0.5
+    odd = [replace(sample, scores={"acc": math.nan}) if sample.index < 2 else sample for sample in samples]
+    models = models_of([], [save(tmp_path / "odd", records.record("a", (cell,)), odd)])
+    assert [row.n for row in by_depth(models, spots_of(models, None)).rows] == [1, 1, 2]
 
 
 def test_a_run_with_samples_stands_in_for_one_without_and_a_note_says_so(tmp_path: Path) -> None:

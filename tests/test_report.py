@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import re
 import subprocess
 import sys
@@ -184,18 +185,19 @@ def test_excerpts_that_differ_by_model_are_each_kept(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_partly_right_or_not_scored_by_its_score(tmp_path: Path) -> None:
-    scores = [{"acc": 1.0}, {"acc": 0.4}, {"acc": 0.0}, {"acc": None}, {}]
+    scores = [{"acc": 1.0}, {"acc": 0.4}, {"acc": 0.0}, {"acc": None}, {}, {"acc": math.nan}, {"acc": -math.inf}]
     write_run(
         tmp_path / "run",
         "alpha",
-        5,
+        len(scores),
         lengths=(1024,),
         tasks=TASKS[:1],
         change=lambda _, __, index: {"scores": scores[index], "verdict": None},
     )
-    asked = report_of(tmp_path).asked
-    kinds = [question.answers[0].kind for question in asked.questions]
-    assert kinds == ["right", "partly", INCORRECT, UNSCORED, UNSCORED]
+    report = report_of(tmp_path)
+    kinds = [question.answers[0].kind for question in report.asked.questions]
+    assert kinds == ["right", "partly", INCORRECT, *[UNSCORED] * 4]
+    assert "alpha" in to_html(report)
 
 
 def test_a_bound_takes_the_first_samples_of_every_cell_and_is_said(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ def save(folder: Path, name: str, day: int = 1, samples: bool = True, cells: int
                     sample=f"s{i}",
                     prompt=f"p{i}",
                     cluster="c",
-                    scores={"acc": (1.0, 2.0) if i == 2 else i / 4},
+                    scores={"acc": (1.0, 2.0) if i == 2 else i / 4, "other": math.inf},
                     answer=answer,
                     references=("12",),
                     depth=0.5,
@@ -162,6 +163,7 @@ def test_exports_are_read_by_pandas_with_the_documented_columns(
         return
     assert frame["score"].tolist()[:3] == [0.0, 0.25, 1.0]
     assert frame["weight"].tolist()[2] == 2.0
+    assert json.loads(frame["scores"][2], parse_constant=pytest.fail) == {"acc": [1.0, 2.0], "other": None}
     assert json.loads(frame["references"][0]) == ["12"]
     answers = frame["answer"].tolist()
     assert answers[:2] == ([f"'{FORMULA}", "'-7"] if ending == ".csv" else [FORMULA, "-7"])

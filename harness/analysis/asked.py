@@ -113,9 +113,8 @@ def answered(cell: ShownCell, sample: Sample) -> Answered:
 
 
 def score_of(cell: ShownCell, sample: Sample) -> float | None:
-    """The score of a sample by the metric of its cell; None where that is no number."""
-    score = sample.scores.get(cell.column.metric)
-    return float(score) if isinstance(score, (int, float)) else None
+    """The score of a sample by the metric of its cell; None where that is no finite number."""
+    return sample.finite(cell.column.metric)
 
 
 def _each(lengths: Sequence[int], most: int) -> int:

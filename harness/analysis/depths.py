@@ -58,9 +58,9 @@ def _rows(model: Model, spot: Spot, notes: list[str]) -> list[DepthRow]:
         return []
     bins: dict[int, list[float]] = {}
     for sample in number.run.samples.get(number.cell.lm_eval_name, []):
-        score = sample.scores.get(spot.column.metric)
-        if sample.depth is not None and isinstance(score, (int, float)):
-            bins.setdefault(bin_of(sample), []).append(float(score))
+        score = sample.finite(spot.column.metric)
+        if sample.depth is not None and score is not None:
+            bins.setdefault(bin_of(sample), []).append(score)
     return [_row(number, part, scores) for part, scores in sorted(bins.items())]
 
 

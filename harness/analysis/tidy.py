@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -195,7 +196,11 @@ def _task(cell: Cell) -> dict[str, Any]:
 def _sample(cell: Cell, sample: Sample) -> dict[str, Any]:
     metric = next((metric for metric in cell.scores if metric in sample.scores), next(iter(sample.scores), None))
     score = None if metric is None else sample.scores[metric]
-    value, weight = score if isinstance(score, tuple) else (score, None)
+    value, weight = (_known(part) for part in (score if isinstance(score, tuple) else (score, None)))
+    scores = {
+        name: [_known(part) for part in one] if isinstance(one, tuple) else _known(one)
+        for name, one in sample.scores.items()
+    }
     return {
         "index": sample.index,
         "sample": sample.sample,
@@ -204,7 +209,7 @@ def _sample(cell: Cell, sample: Sample) -> dict[str, Any]:
         "metric": metric,
         "score": value,
         "weight": weight,
-        "scores": json.dumps(sample.scores),
+        "scores": json.dumps(scores, allow_nan=False),
         "answer": sample.answer,
         "references": json.dumps(sample.references, ensure_ascii=False) if sample.references else None,
         "query": sample.query,
@@ -213,6 +218,11 @@ def _sample(cell: Cell, sample: Sample) -> dict[str, Any]:
         "verdict": sample.verdict,
         "answered": sample.answered,
     }
+
+
+def _known(number: float | None) -> float | None:
+    """A number that tables have a word for; None for others."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def harmless(value: object) -> object:

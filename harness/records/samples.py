@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -67,6 +68,11 @@ class Sample:
     answered: bool | None = None
     excerpt: tuple[str, ...] | None = None
     tail: str | None = None
+
+    def finite(self, metric: str) -> float | None:
+        """Its score by a metric; None where that is no finite number, or a pair."""
+        score = self.scores.get(metric)
+        return float(score) if isinstance(score, (int, float)) and math.isfinite(score) else None
 
     def to_line(self) -> str:
         """As JSON in one line, without what is not said."""
