@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,4 +34,4 @@ def beside_hflm(model: GDN2ForCausalLM, device: str, prompts: int) -> dict[str, 
         ours, theirs = GDN2LM(**given), HFLM(batch_size=min(prompts, 8), **given)
         arguments = [("one two " * (40 + i), {"until": [], "max_gen_toks": 32}) for i in range(prompts)]
         asked = [Instance("generate_until", {}, argument, i) for i, argument in enumerate(arguments)]
-        return beside("generate", asked, ours, theirs, repeats=3)
+        return beside("generate", asked, ours, theirs, 3, time.perf_counter)
