@@ -172,27 +172,6 @@ def test_learning_rate_warms_up_and_falls(recipe: Path) -> None:
     assert rates[-1] == pytest.approx(0.05e-2)
 
 
-def test_backward_equals_autograd_of_the_whole_loss(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fakes import small_config, small_model
-
-    parsed = load_recipe(recipe)
-    tokenizer = train_tokenizer([TEXT] * 20, 420, 2)
-    corpus = load_corpus(parsed.data.paths()[0], tokenizer)
-    corpus.key_words.extend(["river", "valley", "magic"])
-    batch = BatchMaker(parsed, corpus, tokenizer).batch(0)
-    model = small_model(small_config(tie_word_embeddings=True, initializer_range=0.2)).train()
-    logits = model(batch.input_ids).logits
-    parts = [torch.nn.functional.cross_entropy(logits[m], batch.targets[m]) for m in (batch.is_text, batch.is_answer)]
-    (parts[0] + 0.5 * parts[1]).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    monkeypatch.setattr(loop, "LOSS_ROWS", 7)
-    losses = loop.backward(model, batch, 0.5)
-    assert losses == pytest.approx([part.item() for part in parts], rel=1e-5)
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-4)
-
-
 def test_recipes_of_the_zoo_can_be_read() -> None:
     zoo = Path(__file__).parent.parent / "gdn2" / "zoo"
     recipes = sorted(zoo.glob("*/recipe.yaml"))

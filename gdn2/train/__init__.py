@@ -1,1 +1,1 @@
-"""A small trainer for the checkpoints of the zoo: `python -m gdn2.train RECIPE.yaml`."""
+"""The trainer: `python -m gdn2.train RECIPE.yaml`, on a CPU, a GPU, or several by torchrun (docs/train.md)."""

@@ -1,4 +1,4 @@
-"""Train a checkpoint by a recipe: `python -m gdn2.train RECIPE.yaml [--out FOLDER] [--work FOLDER]`."""
+"""Train a checkpoint by a recipe: `python -m gdn2.train RECIPE.yaml [--device D] [--out FOLDER] [--work FOLDER]`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         type=_path,
         help="a new folder for the checkpoint (default: runs/<name>/checkpoint); nothing is overwritten",
     )
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda or cuda:N, instead of the recipe's; several GPUs: torchrun -m gdn2.train RECIPE",
+    )
     parser.add_argument("--work", type=_path, help="folder of what a later run needs to go on (default: runs/<name>)")
     return parser
 
@@ -58,9 +62,11 @@ def _train(args: argparse.Namespace) -> int:
         recipe = load_recipe(args.recipe)
         work = work or Path("runs") / recipe.name
         out = args.out or Path("runs") / recipe.name / "checkpoint"
+        from gdn2.train.place import joined
         from gdn2.train.run import run
 
-        run(recipe, out, work, _say)
+        with joined(recipe, args.device) as place:
+            run(recipe, out, work, _say, place)
     except UserError as error:
         _complain("error: " + " ".join(str(error).split()))
         return 2

@@ -151,7 +151,9 @@ def heldout_figures(
         paragraphs += 1
         if not text:
             continue
-        ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
+        ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer.encode(text, add_special_tokens=False)]]).to(
+            model.device
+        )
         logits = model(ids[:, :-1], use_cache=False).logits[0].float()
         model_nats += float(cross_entropy(logits, ids[0, 1:], reduction="sum"))
         unigram_nats -= sum(math.log((counts[token] + 1) / total) for token in ids[0, 1:].tolist())

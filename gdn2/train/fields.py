@@ -33,6 +33,16 @@ def number(low: float, high: float, default: Any = MISSING, above: bool = False)
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
+def choice(*names: str) -> Any:
+    """Declare a field that holds one of these words, by default the first."""
+    return field(default=names[0], metadata={"names": names})
+
+
+def flag() -> Any:
+    """Declare a field that holds true or false, by default false."""
+    return field(default=False, metadata={"flag": True})
+
+
 def build(kind: type[T], value: object, path: Path, where: str, given: Mapping[str, Any] | None = None) -> T:
     """Make a dataclass of a mapping.
 
@@ -96,8 +106,15 @@ def _check(item: Field[Any], value: object, where: str) -> None:
             raise RecipeError(f"{where} must be a text, got {_shown(value)}")
         if any((ord(letter) < 32 and letter not in "\n\t") or 127 <= ord(letter) < 160 for letter in value):
             raise RecipeError(f"{where} has a control character: {_shown(value)}")
-    if not item.metadata:
-        return
+    if "flag" in item.metadata and not isinstance(value, bool):
+        raise RecipeError(f"{where} must be true or false, got {_shown(value)}")
+    if "names" in item.metadata and value not in item.metadata["names"]:
+        raise RecipeError(f"{where} must be one of {', '.join(item.metadata['names'])}, got {_shown(value)}")
+    if "low" in item.metadata:
+        _check_number(item, value, where)
+
+
+def _check_number(item: Field[Any], value: object, where: str) -> None:
     whole = item.type == "int"
     kinds = int if whole else (int, float)
     wanted = "a whole number" if whole else "a number"

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
 
 from gdn2.model import GDN2ForCausalLM
-from gdn2.train.batches import Batch, BatchMaker
-from gdn2.train.recipe import OptimizerSpec, Recipe
+from gdn2.train.batches import BatchMaker
+from gdn2.train.feed import Feed, StepBatch
+from gdn2.train.objective import Objective
+from gdn2.train.optimizers import Several, make_optimizers
+from gdn2.train.recipe import Recipe
 from gdn2.train.saves import Progress, Sums, WorkFolder
+from gdn2.train.sharing import apart, clip, shared
 
-LOSS_ROWS = 1024  # positions whose logits exist at a time: they stay in the processor's cache
 SAVE_SECONDS = 120.0  # what a killed run loses at most, beside the step it was in
 
 
@@ -29,9 +31,9 @@ def train(
 
     Args:
         recipe: steps, rates and stages.
-        model: the model, its weights fresh.
+        model: the model, its weights fresh, on the device of the work folder's place.
         batches: gives the batch of each step.
-        work: where the state is saved.
+        work: where the state is saved, and which of several processes this is.
         report: takes lines for a reader.
 
     Returns:
@@ -41,54 +43,51 @@ def train(
         RecipeError: the saved state is of another run or damaged, the state cannot be saved, or the gradient is not
             finite.
     """
-    optimizer = _make_optimizer(model, recipe.optimizer)
+    place, compute = work.place, recipe.compute
+    model.model.gradient_checkpointing = compute.checkpointing
+    objective = Objective(model, recipe.optimizer.answer_weight, precision=compute.precision)
+    module = shared(objective, place, sharded=compute.sharded)
+    optimizer = make_optimizers(model, recipe)
     progress = work.restore(model, optimizer)
     if progress.step:
         report(f"continuing at step {progress.step} of {recipe.total_steps}")
     model.train()
-    saved = time.monotonic()
-    while progress.step < recipe.total_steps:
-        started = time.monotonic()
-        rate = learning_rate(progress.step, recipe)
-        batch = batches.batch(progress.step)
-        text_loss, answer_loss = _step(recipe, model, optimizer, batch, (progress.step, rate))
-        progress.step += 1
-        sums = progress.sums
-        sums.text += text_loss
-        sums.answer += answer_loss
-        sums.steps += 1
-        sums.tokens += batch.input_ids.numel()
-        sums.seconds += time.monotonic() - started
-        last = progress.step == recipe.total_steps
-        if progress.step % recipe.log_every == 0 or last:
-            entry = _entry(progress, batch.input_ids.shape[1], rate)
-            progress.log.append(entry)
-            progress.sums = Sums()
-            report(_line(entry, recipe.total_steps))
-        late = time.monotonic() - saved > SAVE_SECONDS
-        if progress.step == 1 or progress.step % recipe.save_every == 0 or late or last:
-            work.save(model, optimizer, progress)
-            saved = time.monotonic()
+    saved, operations = time.monotonic(), operations_a_token(model)
+    steps = range(progress.step, recipe.total_steps)
+    with Feed(batches.batch, steps, place, compute.accumulation) as feed:
+        for step in steps:
+            started = time.monotonic()
+            rate = learning_rate(step, recipe)
+            batch = feed.take()
+            losses = _step(recipe, module, optimizer, batch, (step, rate))
+            progress.step += 1
+            progress.sums.add(place.total(losses).tolist(), batch.tokens, time.monotonic() - started)
+            last = progress.step == recipe.total_steps
+            if progress.step % recipe.log_every == 0 or last:
+                entry = _entry(progress, batch.length, rate, place.peak_rate(compute.precision), operations)
+                progress.log.append({**entry, "memory_gib": place.peak_memory()})
+                progress.sums = Sums()
+                report(_line(progress.log[-1], recipe.total_steps))
+            late = place.first_says(time.monotonic() - saved > SAVE_SECONDS)
+            if progress.step == 1 or progress.step % recipe.save_every == 0 or late or last:
+                work.save(model, optimizer, progress)
+                saved = time.monotonic()
     return progress.log
 
 
 def _step(
-    recipe: Recipe,
-    model: GDN2ForCausalLM,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    step_and_rate: tuple[int, float],
-) -> tuple[float, float]:
-    """One step of the optimizer; returns the losses of text and of answers."""
+    recipe: Recipe, module: nn.Module, optimizer: Several, batch: StepBatch, step_and_rate: tuple[int, float]
+) -> Tensor:
+    """One step of the optimizer; returns this process's shares of the losses of text and of answers, float64 [2]."""
     step, rate = step_and_rate
     for group in optimizer.param_groups:
         group["lr"] = rate
-    losses = backward(model, batch, recipe.optimizer.answer_weight)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
-    if not math.isfinite(float(norm)):
+    losses = backward(module, batch)
+    norm = clip(module, recipe.optimizer.clip_norm)
+    if not math.isfinite(norm):
         raise recipe.error(f"optimizer.learning_rate: the gradient is not finite at step {step}; choose a lower rate")
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     return losses
 
 
@@ -102,80 +101,70 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     Returns:
         The rate of that step.
     """
-    spec = recipe.optimizer
-    warm = min(1.0, (step + 1) / max(spec.warmup_steps, 1))
-    progress = step / max(recipe.total_steps - 1, 1)
+    spec, last = recipe.optimizer, max(recipe.total_steps - 1, 1)
+    if spec.warmup_share is None:
+        warm, progress = min(1.0, (step + 1) / max(spec.warmup_steps, 1)), step / last
+    else:
+        steps = round(spec.warmup_share * recipe.total_steps)
+        warm, progress = min(1.0, (step + 1) / max(steps, 1)), max(step - steps, 0) / max(last - steps, 1)
     fall = spec.final_fraction + (1 - spec.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
     return spec.learning_rate * warm * fall
 
 
-def backward(model: GDN2ForCausalLM, batch: Batch, answer_weight: float) -> tuple[float, float]:
-    """Add the gradients of mean text loss + answer_weight * mean answer loss to the parameters'.
-
-    Logits are made only where a target counts, and for LOSS_ROWS positions at a time.
+def backward(module: nn.Module, batch: StepBatch) -> Tensor:
+    """Add the gradients of a step's loss to the parameters', averaged over processes.
 
     Args:
-        model: the model.
-        batch: rows and targets.
-        answer_weight: weight of the answers.
+        module: an `Objective`, or what calls it on several processes.
+        batch: the rows of this process.
 
     Returns:
-        Both losses, nats a token; 0 where no target counts.
+        The shares of both mean losses that these rows have, nats a token, float64 [2].
     """
-    hidden = model.model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-    gradient = torch.zeros_like(hidden)
     losses = []
-    for chosen, weight in ((batch.is_text, 1.0), (batch.is_answer, answer_weight)):
-        total, part = _loss_and_gradient(model, hidden.detach()[chosen], batch.targets[chosen], weight)
-        if part is not None:
-            gradient[chosen] = part
-        losses.append(total)
-    hidden.backward(gradient)
-    return losses[0], losses[1]
+    for number, part in enumerate(batch.parts):
+        with apart(module, last=number == len(batch.parts) - 1):
+            loss, means = module(part)
+            torch.autograd.backward(loss if batch.processes == 1 else loss * batch.processes)
+        losses.append(means)
+    return torch.stack(losses).sum(0)
 
 
-def _loss_and_gradient(
-    model: GDN2ForCausalLM, hidden: Tensor, targets: Tensor, weight: float
-) -> tuple[float, Tensor | None]:
-    count = len(targets)
-    if count == 0:
-        return 0.0, None
-    total, gradients = 0.0, []
-    for rows, wanted in zip(torch.split(hidden, LOSS_ROWS), torch.split(targets, LOSS_ROWS), strict=True):
-        rows = rows.requires_grad_()
-        loss = cross_entropy(model.lm_head(rows), wanted, reduction="sum") / count
-        torch.autograd.backward(loss * weight)
-        assert rows.grad is not None
-        gradients.append(rows.grad)
-        total += loss.item()
-    return total, torch.cat(gradients)
+def operations_a_token(model: GDN2ForCausalLM) -> float:
+    """Floating-point operations of a step, a token: 6 a number of each matrix that the token is multiplied with.
+
+    Attention's products of tokens with each other and the recurrence are not counted, nor what is computed twice.
+    """
+    matrices = {name: p.numel() for name, p in model.named_parameters() if p.ndim == 2}
+    if not model.config.tie_word_embeddings:
+        del matrices["model.embed_tokens.weight"]  # it is looked up
+    experts = sum(size for name, size in matrices.items() if ".experts." in name)
+    share = (model.config.experts_per_token or 0) / (model.config.num_experts or 1)
+    return 6.0 * (sum(matrices.values()) - experts * (1 - share))
 
 
-def _make_optimizer(model: GDN2ForCausalLM, spec: OptimizerSpec) -> torch.optim.Optimizer:
-    """Weight decay for matrices; none for norms, biases, decay parameters and the embedding."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    ids = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in ids]
-    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, spec.beta2), eps=1e-8, fused=True)
-
-
-def _entry(progress: Progress, length: int, rate: float) -> dict[str, Any]:
-    """A line of the log (its fields are LOG_FIELDS)."""
+def _entry(progress: Progress, length: int, rate: float, peak_rate: float | None, operations: float) -> dict[str, Any]:
+    """A line of the log (its fields are LOG_FIELDS and MEASURED)."""
     sums = progress.sums
+    speed = sums.tokens / max(sums.seconds, 1e-9)
     return {
         "step": progress.step,
         "length": length,
         "text_loss": round(sums.text / sums.steps, 4),
         "answer_loss": round(sums.answer / sums.steps, 4),
         "learning_rate": round(rate, 7),
-        "tokens_per_second": round(sums.tokens / max(sums.seconds, 1e-9)),
+        "tokens_per_second": round(speed),
         "seconds": round(sums.seconds, 1),
+        "utilisation": None if peak_rate is None else round(speed * operations / peak_rate, 4),
     }
 
 
 def _line(entry: dict[str, Any], total: int) -> str:
+    utilisation, memory = entry["utilisation"], entry["memory_gib"]
+    more = "" if utilisation is None else f"  {utilisation:.1%} of peak"
+    more += "" if memory is None else f"  {memory:.1f} GiB"
     return (
         f"step {entry['step']:>6}/{total}  length {entry['length']:>5}  text {entry['text_loss']:.3f}  "
         f"answer {entry['answer_loss']:.3f}  lr {entry['learning_rate']:.2e}  {entry['tokens_per_second']:,} tokens/s"
+        + more
     )

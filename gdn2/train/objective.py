@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
 from gdn2.model import GDN2ForCausalLM
+from gdn2.state import RecurrentState
 
 LOSS_ROWS = 1024  # positions whose logits exist at a time on a CPU: they stay in the processor's cache
 GPU_LOSS_ROWS = 4096  # on a GPU, whose products take no longer for having fewer of them
@@ -78,6 +79,11 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.answer_weight, self.loss_rows = model, answer_weight, loss_rows
         self.halved = precision == "bfloat16"
+        self._empty: RecurrentState | None = None
+
+    def keep_empty_state(self) -> None:
+        """Make the state before a text's first token now, while weights, which say its dtypes, are complete."""
+        self._empty = self.model.model.empty_state(1)
 
     def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Read the rows and compare."""
@@ -85,7 +91,9 @@ class Objective(nn.Module):
         autocast = torch.autocast(kind, torch.bfloat16, cache_enabled=False)
         rows = self.loss_rows or (LOSS_ROWS if kind == "cpu" else GPU_LOSS_ROWS)
         with autocast if self.halved else contextlib.nullcontext():
-            hidden = self.model.model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+            empty = None if self._empty is None else RecurrentState.gather([(self._empty, 0)] * len(batch.input_ids))
+            outputs = self.model.model(input_ids=batch.input_ids, past_key_values=empty, use_cache=False)
+            hidden = outputs.last_hidden_state
             terms = ((batch.text, 1.0), (batch.answer, self.answer_weight))
             scale = self.model.config.logits_scale
             loss, means = _SlicedLoss.apply(hidden, self.model.lm_head.weight, terms, scale, rows)  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from typing import Any
 
 from basis.errors import FileError
 from basis.files import parse_yaml, read_text
-from gdn2.train.fields import RecipeError, as_mapping, build, number
+from gdn2.train.fields import RecipeError, as_mapping, build, choice, flag, number
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MANY = 10**9
@@ -58,11 +58,13 @@ class TokenizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """AdamW, whose rate warms up linearly and then falls as half a cosine.
+    """AdamW, or Muon for matrices and AdamW for the rest; the rate warms up linearly and falls as half a cosine.
 
     Attributes:
+        name: "adamw" or "muon".
         learning_rate: its peak.
-        warmup_steps: steps up to the peak.
+        warmup_steps: steps up to the peak; the cosine begins with the first of them.
+        warmup_share: the same as a share of all steps; the cosine then begins behind them. One of the two is given.
         final_fraction: share of the peak at the last step.
         weight_decay: of matrices.
         beta2: decay of the second moment.
@@ -70,13 +72,49 @@ class OptimizerSpec:
         answer_weight: weight of the answers' mean loss beside the text's.
     """
 
+    name: str = choice("adamw", "muon")
     learning_rate: float = number(0, 10, above=True)
     warmup_steps: int = number(0, MANY, 200)
+    warmup_share: float | None = number(0, 1, None)
     final_fraction: float = number(0, 1, 0.05)
     weight_decay: float = number(0, 10, 0.1)
     beta2: float = number(0, 0.999999, 0.98)
     clip_norm: float = number(0, 1e6, 1.0, above=True)
     answer_weight: float = number(0, 1e6, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitialSpec:
+    """Fresh weights, where they are not as the model's configuration has them.
+
+    Attributes:
+        xavier_gain: linear layers of blocks are uniform with this gain (Glorot and Bengio, 2010); None: normal with
+            the model's `initializer_range`, as all other matrices are.
+        scaled_residuals: whether the last matrix of each mixer and MLP is divided by the square root of their number
+            (GPT-2), so that the residual stream does not grow with depth.
+    """
+
+    xavier_gain: float | None = number(0, 1e3, None, above=True)
+    scaled_residuals: bool = flag()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSpec:
+    """How steps are computed. Only `precision` changes more than the rounding of sums.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one. Of several processes, "cuda" is one each.
+        precision: "float32"; or "bfloat16", for activations and products.
+        accumulation: in how many parts the rows of a step go through the model, one after the other.
+        checkpointing: whether blocks keep nothing but their input, and are computed again going back.
+        sharded: whether weights, gradients and moments are cut over the processes; else each has all of them.
+    """
+
+    device: str = "auto"
+    precision: str = choice("float32", "bfloat16")
+    accumulation: int = number(1, 1 << 16, 1)
+    checkpointing: bool = flag()
+    sharded: bool = flag()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +148,8 @@ class Recipe:
         model: fields of GDN2Config, without those that the tokenizer decides.
         optimizer: how steps are taken.
         stages: the batches.
+        initial: fresh weights.
+        compute: where and how steps are computed.
         log_every: steps between two lines of the log.
         save_every: steps between two saves; the first step and the clock save as well.
         about: a paragraph for the card.
@@ -124,6 +164,8 @@ class Recipe:
     model: dict[str, Any]
     optimizer: OptimizerSpec
     stages: tuple[Stage, ...]
+    initial: InitialSpec = field(default=InitialSpec())
+    compute: ComputeSpec = field(default=ComputeSpec())
     log_every: int = number(1, MANY, 50)
     save_every: int = number(1, MANY, 500)
     about: str = ""
@@ -163,6 +205,13 @@ class Recipe:
         return RecipeError(f"{self.path}: {message}")
 
 
+SECTIONS: dict[str, type] = {
+    "data": DataSpec, "tokenizer": TokenizerSpec, "optimizer": OptimizerSpec, "initial": InitialSpec,
+    "compute": ComputeSpec,
+}  # fmt: skip
+OPTIONAL = (InitialSpec, ComputeSpec)
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -182,8 +231,11 @@ def load_recipe(path: Path) -> Recipe:
     except FileError as error:
         raise RecipeError(str(error)) from error
     given: dict[str, Any] = {"path": path, "text": text}
-    for name, kind in (("data", DataSpec), ("tokenizer", TokenizerSpec), ("optimizer", OptimizerSpec)):
-        given[name] = build(kind, raw.pop(name, None), path, name)
+    for name, kind in SECTIONS.items():
+        section = raw.pop(name, {} if kind in OPTIONAL else None)
+        given[name] = build(kind, section, path, name)
+        if isinstance(section, dict) and {"warmup_share", "warmup_steps"} <= section.keys():
+            raise RecipeError(f"{path}: optimizer has both warmup_share and warmup_steps; keep one of them")
     given["model"] = _model(raw.pop("model", None), path)
     given["stages"] = _stages(raw.pop("stages", None), path)
     recipe = build(Recipe, raw, path, "", given)

@@ -6,9 +6,10 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from basis.errors import reason
 from gdn2.config import GDN2Config
@@ -17,51 +18,84 @@ from gdn2.train.batches import BatchMaker
 from gdn2.train.corpus import load_corpus, read_texts
 from gdn2.train.export import check_folder, check_heldout, export
 from gdn2.train.fields import RecipeError
+from gdn2.train.initial import initialise
 from gdn2.train.loop import train
+from gdn2.train.place import Place
 from gdn2.train.recipe import Recipe
 from gdn2.train.saves import WorkFolder
+from gdn2.train.sharing import whole
 from gdn2.train.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BYTES_A_PARAMETER = 16  # float32: the weight, its gradient and two moments
+OUT_OF_MEMORY = ("allocate memory", "out of memory")
 
 
-def run(recipe: Recipe, out: Path, work: Path, report: Callable[[str], None]) -> None:
+def run(recipe: Recipe, out: Path, work: Path, report: Callable[[str], None], place: Place | None = None) -> None:
     """Train and export; everything that was finished before is taken from the work folder.
+
+    Of several processes each calls it; the first one reports and writes.
 
     Args:
         recipe: what to do.
         out: folder of the checkpoint; it replaces nothing.
         work: folder of what a later run needs to go on.
         report: takes lines for a reader.
+        place: which process this is, and its device; None: the only one, on the CPU.
 
     Raises:
         RecipeError: the recipe, its data, a folder or a saved state cannot be used.
     """
+    place = place or Place()
+    report = report if place.is_first else lambda _: None
     train_path, heldout_path = recipe.data.paths()
-    _check_work(work, out)
-    check_folder(out)
-    check_heldout(heldout_path)
+    if place.is_first:
+        _check_work(work, out)
+        check_folder(out)
+        check_heldout(heldout_path)
     texts = itertools.islice(read_texts(train_path), recipe.tokenizer.documents)
     tokenizer = train_tokenizer(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.digits)
     corpus = load_corpus(train_path, tokenizer)
+    place.agree(
+        corpus.fingerprint, f"{train_path} as tokens is not what process 0 has; give all processes the same text"
+    )
     report(f"{corpus.documents:,} paragraphs, {len(corpus.stream):,} tokens, {len(corpus.key_words):,} key words")
     batches = BatchMaker(recipe, corpus, tokenizer)
     batches.check()
-    model = _make_model(recipe, tokenizer)
-    report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    model = _make_model(recipe, tokenizer, place)
+    report(f"{sum(p.numel() for p in model.parameters()):,} parameters{_where(recipe, place)}")
     try:
-        log = train(recipe, model, batches, WorkFolder(work, recipe, corpus.fingerprint), report)
+        nn.Module.to(model, place.device)
+        log = train(recipe, model, batches, WorkFolder(work, recipe, corpus.fingerprint, place), report)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         raise recipe.error(
-            "stages: a step needs more memory than there is; choose fewer rows or a shorter length"
+            "stages: a step needs more memory than there is; choose fewer rows or a shorter length, more parts "
+            "(compute.accumulation) or compute.checkpointing: true"
         ) from error
-    export(recipe, model, tokenizer, corpus, log, out)
-    report(f"checkpoint written to {out}")
+    weights = whole(model.state_dict())
+    if place.is_first:
+        if recipe.compute.sharded:
+            config: Any = model.config
+            model = GDN2ForCausalLM(config)
+            model.load_state_dict(weights)
+            nn.Module.to(model, place.device)
+        export(recipe, model, tokenizer, corpus, log, out)
+        report(f"checkpoint written to {out}")
+
+
+def _where(recipe: Recipe, place: Place) -> str:
+    """Words on where and how steps are computed, if that is not in float32 by one process on the CPU."""
+    said = [torch.cuda.get_device_name(place.device)] if place.is_gpu else []
+    said += [] if recipe.compute.precision == "float32" else [recipe.compute.precision]
+    if place.processes > 1:
+        said.append(
+            f"{place.processes} processes, " + ("each with a part" if recipe.compute.sharded else "each with all")
+        )
+    return "".join(f", {words}" for words in said)
 
 
 def _check_work(work: Path, out: Path) -> None:
@@ -85,8 +119,8 @@ def _check_work(work: Path, out: Path) -> None:
         ) from error
 
 
-def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GDN2ForCausalLM:
-    """The model with fresh weights, which the recipe's seed decides.
+def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> GDN2ForCausalLM:
+    """The model with fresh weights, which the recipe's seed decides; on the CPU, so that every device has the same.
 
     It reads two tokens before it is given away, so that sizes which fit no layer are told before training.
 
@@ -98,9 +132,10 @@ def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GDN2ForCa
         config = GDN2Config(
             vocab_size=len(tokenizer), bos_token_id=special, eos_token_id=special, pad_token_id=special, **recipe.model
         )
-        _check_memory(recipe, config)
+        _check_memory(recipe, config, place)
         torch.manual_seed(recipe.seed)
         model = GDN2ForCausalLM(config)
+        initialise(model, recipe.initial)
         with torch.no_grad():
             model(input_ids=torch.tensor([[special, special]]), use_cache=False)
     except RecipeError:
@@ -110,13 +145,16 @@ def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GDN2ForCa
     return model
 
 
-def _check_memory(recipe: Recipe, config: GDN2Config) -> None:
+def _check_memory(recipe: Recipe, config: GDN2Config, place: Place) -> None:
     with torch.device("meta"):  # sizes without values
         parameters = sum(p.numel() for p in GDN2ForCausalLM(config).parameters())
-    needed = parameters * BYTES_A_PARAMETER
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = parameters * BYTES_A_PARAMETER / (place.processes if recipe.compute.sharded else 1)
+    if place.is_gpu:
+        there, what = torch.cuda.get_device_properties(place.device).total_memory, "GPU"
+    else:
+        there, what = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "machine"
     if needed > there:
         raise recipe.error(
-            f"model: {parameters:,} parameters need {needed / 1e9:,.0f} GB to train and this machine has "
+            f"model: {parameters:,} parameters need {needed / 1e9:,.0f} GB to train and this {what} has "
             f"{there / 1e9:,.0f}; choose smaller sizes"
         )

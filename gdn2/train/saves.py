@@ -17,10 +17,14 @@ from basis.errors import FileError, reason
 from basis.files import replacing, write_atomically
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.fields import RecipeError
+from gdn2.train.optimizers import Several
+from gdn2.train.place import Place
 from gdn2.train.recipe import Recipe
+from gdn2.train.sharing import cut_like, whole
 
 STATE_FILE = "state.pt"
 LOG_FIELDS = ("step", "length", "text_loss", "answer_loss", "learning_rate", "tokens_per_second", "seconds")
+MEASURED = ("utilisation", "memory_gib")  # fields that may be null, and that states of before do not have
 
 
 @dataclass
@@ -41,6 +45,14 @@ class Sums:
     tokens: int = 0
     seconds: float = 0.0
 
+    def add(self, losses: list[float], tokens: int, seconds: float) -> None:
+        """Add a step."""
+        self.text += losses[0]
+        self.answer += losses[1]
+        self.steps += 1
+        self.tokens += tokens
+        self.seconds += seconds
+
 
 @dataclass
 class Progress:
@@ -48,7 +60,7 @@ class Progress:
 
     Attributes:
         step: steps taken.
-        log: the lines of the log, each with LOG_FIELDS.
+        log: the lines of the log, each with LOG_FIELDS and MEASURED.
         sums: what the next line will be made of.
     """
 
@@ -64,13 +76,14 @@ class WorkFolder:
         folder: where.
         recipe: the run's recipe.
         corpus: the fingerprint of its text as tokens.
+        place: which process this is; the first one writes, all read.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, corpus: str) -> None:
-        self.folder, self.recipe, self.corpus = folder, recipe, corpus
+    def __init__(self, folder: Path, recipe: Recipe, corpus: str, place: Place | None = None) -> None:
+        self.folder, self.recipe, self.corpus, self.place = folder, recipe, corpus, place or Place()
 
-    def save(self, model: GDN2ForCausalLM, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Write the state, then the log.
+    def save(self, model: GDN2ForCausalLM, optimizer: Several, progress: Progress) -> None:
+        """Write the state, then the log; of several processes all must call it.
 
         Raises:
             RecipeError: the disk is full or refuses; the last save is as it was.
@@ -78,12 +91,14 @@ class WorkFolder:
         state = {
             "recipe": self.recipe.fingerprint,
             "corpus": self.corpus,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "model": whole(model.state_dict()),
+            "optimizer": whole(optimizer.state_dict()),
             "step": progress.step,
             "log": progress.log,
             "sums": vars(progress.sums),
         }
+        if not self.place.is_first:
+            return
         path = self.folder / STATE_FILE
         try:
             with replacing(path) as temporary:
@@ -96,8 +111,8 @@ class WorkFolder:
                 f"on from the last save"
             ) from error
 
-    def restore(self, model: GDN2ForCausalLM, optimizer: torch.optim.Optimizer) -> Progress:
-        """Bring model and optimizer to where the run was saved.
+    def restore(self, model: GDN2ForCausalLM, optimizer: Several) -> Progress:
+        """Bring model and optimizer to where the run was saved, by however many processes on whichever device.
 
         Nothing in the file is executed.
 
@@ -105,13 +120,18 @@ class WorkFolder:
             How far that is; nothing at all if nothing is saved.
 
         Raises:
-            RecipeError: the state is of another recipe or another text, or is damaged.
+            RecipeError: the state is of another recipe or another text, or is damaged; or processes find different
+                ones.
         """
         path = self.folder / STATE_FILE
-        if not path.exists():
-            return Progress()
+        progress = self._read(path, model, optimizer) if path.exists() else Progress()
+        self.place.agree(progress.step, f"{path}: not the saved state of process 0; --work must be a folder of a disk "
+                         "that all machines share")  # fmt: skip
+        return progress
+
+    def _read(self, path: Path, model: GDN2ForCausalLM, optimizer: Several) -> Progress:
         try:
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location="cpu")
             recipe, corpus = saved["recipe"], saved["corpus"]
         except Exception as error:  # whatever a damaged file makes of the reader
             raise self._damaged(error) from error
@@ -121,9 +141,9 @@ class WorkFolder:
             raise RecipeError(f"{path} was trained on another text (data.train); choose another folder with --work")
         try:
             progress = _progress(saved, self.recipe.total_steps)
-            model.load_state_dict(saved["model"])
+            weights = model.state_dict()
+            model.load_state_dict({name: cut_like(x, weights.get(name, x)) for name, x in saved["model"].items()})
             optimizer.load_state_dict(saved["optimizer"])
-            _check_moments(optimizer)
         except Exception as error:
             raise self._damaged(error) from error
         return progress
@@ -140,15 +160,9 @@ def _progress(saved: dict[str, Any], total_steps: int) -> Progress:
     if not isinstance(step, int) or not 0 < step <= total_steps:
         raise ValueError(f"step {step!r} of {total_steps}")
     for entry in log:
-        if set(entry) != set(LOG_FIELDS) or not all(isinstance(value, int | float) for value in entry.values()):
+        measured = [entry.get(name) for name in MEASURED]
+        if set(entry) - set(MEASURED) != set(LOG_FIELDS) or not all(
+            isinstance(value, int | float) for value in (*(entry[name] for name in LOG_FIELDS), *filter(None, measured))
+        ):
             raise ValueError("a line of its log lacks a number")
     return Progress(step, list(log), Sums(**{name: value + 0 for name, value in saved["sums"].items()}))
-
-
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """AdamW takes any tensors for moments and fails with them at the next step."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            for name in ("exp_avg", "exp_avg_sq"):
-                if optimizer.state[parameter][name].shape != parameter.shape:
-                    raise ValueError(f"{name} of another shape")

@@ -1,0 +1,70 @@
+"""A model over several processes: each has all of it and gradients are averaged, or each has a part of every tensor.
+
+PyTorch does both: DistributedDataParallel and FSDP2 (`fully_shard`). A tensor that is cut over processes is a DTensor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gdn2.model import GDN2Block
+from gdn2.train.objective import Objective
+from gdn2.train.place import Place
+
+
+def shared(objective: Objective, place: Place, *, sharded: bool) -> nn.Module:
+    """What calls the objective on one process of several; alone, the objective itself.
+
+    Args:
+        objective: on the place's device, the same in every process; its tensors are cut in place if `sharded`.
+        place: the process.
+        sharded: whether each process has a part of every tensor only.
+    """
+    if place.processes == 1:
+        return objective
+    for harmless in ("FSDP2-wrapped module .* returned a view", "Grad strides do not match bucket view strides"):
+        warnings.filterwarnings("ignore", message=harmless)
+    if sharded:
+        from torch.distributed.fsdp import fully_shard
+
+        objective.keep_empty_state()
+        for module in objective.modules():
+            if isinstance(module, GDN2Block):
+                fully_shard(module)
+        fully_shard(objective)
+        return objective
+    idle = "experts" in (objective.model.config.mlps or ())  # those that no token of a step has chosen
+    return nn.parallel.DistributedDataParallel(objective, gradient_as_bucket_view=True, find_unused_parameters=idle)
+
+
+def apart(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Inside, gradients are not averaged yet, except of the last part of a step."""
+    waits = isinstance(module, nn.parallel.DistributedDataParallel) and not last
+    return module.no_sync() if waits else contextlib.nullcontext()  # type: ignore[operator]
+
+
+def whole(value: Any) -> Any:
+    """A value whose tensors are complete; all processes must ask for the same, in the same order."""
+    if isinstance(value, dict):
+        return {name: whole(item) for name, item in value.items()}
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def cut_like(value: Any, like: Any) -> Any:
+    """A complete tensor cut as another one of its shape is; all else as it is."""
+    if not (isinstance(value, Tensor) and hasattr(like, "placements") and value.shape == like.shape):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+
+def clip(module: nn.Module, longest: float) -> float:
+    """Shorten the gradient of all parameters together to that length; returns the length it had."""
+    norm: Tensor = whole(torch.nn.utils.clip_grad_norm_(module.parameters(), longest))
+    return float(norm)
