@@ -73,6 +73,18 @@ def test_an_ending_that_no_format_has_is_refused_with_those_that_there_are() -> 
         format_for(None, Path("table.docx"))
 
 
+def test_runs_that_have_no_number_for_a_table_are_counted_with_their_suites(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "record.json").write_text(record(cells=(cell(length=1024),), suite="mine").to_json())
+    for options in (("--suite", "editing"), ("--columns", "8K"), ()):
+        assert cli.main(["leaderboard", "--results", str(tmp_path), *options]) == 0
+        err = capsys.readouterr().err
+        assert ("left out: 1 run of mine: no number for the columns of " in err) == bool(options)
+    assert cli.main(["leaderboard", "--results", str(tmp_path), "--columns", "8K", "--models", "KDA"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_the_command_writes_a_file_by_its_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "record.json").write_text(record(cells=(cell(),)).to_json())
     starts = {"t.md": "| model |", "t.txt": "ruler_table3", "t.tex": "% In the preamble", "t.html": "<!DOCTYPE html>"}

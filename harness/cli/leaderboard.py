@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.cli.console import console
 from harness.paths import LEADERBOARD, require
 from harness.show.formats import DEFAULT, FORMATS, format_for
+from harness.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +97,8 @@ def table_of(
 ) -> Table:
     """Build the table of a suite from the records below folders.
 
-    A record that cannot be read, or is a copy of another, is named on stderr and left out.
+    A record that cannot be read, or is a copy of another, is named on stderr and left out; so are all of them where
+    none has a number for the table.
 
     Args:
         suite: its name or file; `tasks` for tasks that were named, of all runs or of `run`.
@@ -117,7 +119,12 @@ def table_of(
     records = [(found.folder, found.record) for found in find_runs(folders, left_out)]
     if wanted is None:
         wanted = suite_of([record for _, record in records] if run is None else [run], left_out)
-    return build_table(wanted, records, published, run, view)
+    table = build_table(wanted, records, published, run, view)
+    is_chosen = bool(table.rows and view is not None and view.models)
+    if records and not is_chosen and not any(entry and entry.run_id for row in table.rows for entry in row.entries):
+        suites = ", ".join(sorted({record.suite for _, record in records}))
+        left_out(f"{counted(len(records), 'run')} of {suites}: no number for the columns of {table.title}")
+    return table
 
 
 def _draw(table: Table, on: Console) -> None:
