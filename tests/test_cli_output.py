@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from harness.cli import main as cli
 from harness.cli.arguments import check_texts
-from harness.cli.console import Forgiving
+from harness.cli.console import SPELLED, Forgiving, spell_out
 from harness.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,3 +127,21 @@ def test_wrong_options_are_told_before_anything_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split("\n")[:2] == ["[2, 2, 2, 2, 2, 2]", "[]"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_terminal_that_lacks_our_letters_has_them_spelled_and_numbers_stay_what_they_are(encoding: str) -> None:
+    text = "−5.0…+16.7 ≥4K 96.0⁹ 1–2 模\n"
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    spell_out(stream)
+    stream.write(text)
+    stream.flush()
+    written = stream.buffer.getvalue().decode(encoding)
+    if encoding == "utf-8":
+        assert written == text
+        return
+    for letter, spelled in (("−", "-"), ("…", ".."), ("≥", ">="), ("⁹", "^9"), ("–", "-"), ("模", "\\u6a21")):
+        text = text.replace(letter, letter if letter in written else spelled)
+    assert written == text
+    assert written.startswith("-5.0")
+    assert all(spelled.isascii() for spelled in SPELLED.values())

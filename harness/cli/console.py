@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from harness.show.plain import code
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+SPELLED = {
+    **dict.fromkeys("−–—─", "-"),
+    "…": "..",
+    "≥": ">=",
+    "≤": "<=",
+    "±": "+-",
+    "≈": "~",
+    "→": "->",
+    "←": "<-",
+    "⏎": "\\n",
+    "·": ".",
+    "↓": "v",
+    "↑": "^",
+    "\u00d7": "x",
+    **{digit: f"^{number}" for number, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+}
+"""What our tables write, in ASCII; of a number nothing is lost."""
 
 
 def console(stderr: bool = False) -> Console:
@@ -60,6 +82,20 @@ class Forgiving:
             yield
         except OSError:
             drop(self._stream)
+
+
+def spell_out(stream: TextIO | None) -> None:
+    """Let a stream write what its encoding lacks in letters that it has: a terminal need not know Unicode."""
+    if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+        codecs.register_error("spelled", _spelled)
+        stream.reconfigure(errors="spelled")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(SPELLED.get(one, code(one)) for one in letters), error.end
 
 
 def drop(stream: TextIO | None) -> None:

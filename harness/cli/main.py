@@ -33,7 +33,7 @@ from harness.cli import (
     tasks,
 )
 from harness.cli.arguments import Parser, check_texts
-from harness.cli.console import Forgiving, drop
+from harness.cli.console import Forgiving, drop, spell_out
 from harness.cli.examples import add_examples
 from harness.errors import UserError
 from harness.show.plain import plain
@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for a check that fails, 2 for a mistake that the user can mend, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        spell_out(stream)
     usual = sys.stderr
     sys.stderr = cast("TextIO", Forgiving(usual))
     try:
