@@ -18,6 +18,7 @@ _ITEM = re.compile(r"[\n,;]|\.(?=\s|$)|(?:^|(?<=\s))\d+[.)]\s")
 _SENTENCE = re.compile(r"[\n;]|[.?!](?=\s|$)")
 _CUE = re.compile(r".*:(?=\s|$)", re.DOTALL)
 """What leads to an answer: "The answer is:"."""
+_NUMBER = re.compile(r"\\d\{\d+\}")
 _AROUND = " \t\r\"'*`_.:()[]<>"
 
 
@@ -31,12 +32,14 @@ class ValueKind:
             or sentences.
         most_words: of values that may be any words; these stand alone as well. 0: there are none.
         only_first: whether nothing but what a text begins with is a value: up to the end of its first sentence.
+        is_loose: whether letters may touch a number, as where the score looks for it anywhere.
     """
 
     shapes: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
     most_words: int = 0
     only_first: bool = False
+    is_loose: bool = False
 
     def find(self, text: str) -> Iterator[tuple[int, str]]:
         """Every value of the kind with its place; in no order."""
@@ -63,14 +66,14 @@ class ValueKind:
 
     @cached_property
     def _shaped(self) -> re.Pattern[str]:
-        return re.compile(rf"(?<!\w)(?:{'|'.join(self.shapes)})(?!\w)")
+        return re.compile("|".join(_alone(one, self.is_loose and bool(_NUMBER.fullmatch(one))) for one in self.shapes))
 
 
 FREE_TEXT = ValueKind(most_words=FEW_WORDS, only_first=True)
 """Answers to questions in words: what stands in the first sentence, if it is short."""
 
 
-def kind_of(values: Collection[str]) -> ValueKind:
+def kind_of(values: Collection[str], is_loose: bool = False) -> ValueKind:
     """The kind of some values: numbers of as many digits, UUIDs, codes of the same shape, words as many as theirs."""
     shapes, items, most_words = dict[str, None](), dict[str, None](), 0
     for value in values:
@@ -83,7 +86,7 @@ def kind_of(values: Collection[str]) -> ValueKind:
             items["".join(f"{_LETTER}+" if part.isalpha() else re.escape(part) for part in parts)] = None
         else:
             most_words = max(most_words, len(value.split()))
-    return ValueKind(tuple(shapes), tuple(items), most_words)
+    return ValueKind(tuple(shapes), tuple(items), most_words, is_loose=is_loose)
 
 
 def _exact(part: str) -> str:
@@ -141,12 +144,18 @@ class Wanted:
     @cached_property
     def _known(self) -> re.Pattern[str]:
         known = sorted({*self.right, *self.stale, *self.others}, key=lambda value: (-len(value), value))
-        return re.compile("|".join(bordered(value).pattern for value in known if value), re.IGNORECASE)
+        patterns = (bordered(value, self.kind.is_loose).pattern for value in known if value)
+        return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-def bordered(value: str) -> re.Pattern[str]:
-    """What finds a value as a word of its own, case ignored."""
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
+def bordered(value: str, is_loose: bool = False) -> re.Pattern[str]:
+    """What finds a value as a word of its own, case ignored; `is_loose` as a `ValueKind` has it."""
+    return re.compile(_alone(re.escape(value), is_loose and value.isdecimal()), re.IGNORECASE)
+
+
+def _alone(pattern: str, beside_letters: bool) -> str:
+    """A pattern that no letter or digit touches, or no digit."""
+    return rf"(?<!\d){pattern}(?!\d)" if beside_letters else rf"(?<!\w){pattern}(?!\w)"
 
 
 def texts(raw: object) -> tuple[str, ...]:

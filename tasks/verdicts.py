@@ -111,7 +111,7 @@ def excerpt(wanted: Wanted, prompt: str, answer: str) -> tuple[str, str, str] | 
     Returns:
         None where the prompt holds no such value.
     """
-    missing = [value for value in wanted.needles if not bordered(value).search(answer)]
+    missing = [value for value in wanted.needles if not bordered(value, wanted.kind.is_loose).search(answer)]
     for value in (*missing, *wanted.needles):
         start = _place(value, prompt)
         if start is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,20 @@ def test_what_has_no_share_for_a_score_is_not_judged(score: Any) -> None:
     row = {"doc": doc, "arguments": [("p", {})], "metrics": ["acc"], "acc": score, "filtered_resps": [""]}
     assert judged(row, None).verdict is None
     assert judged({**row, "acc": 1.0}, None).verdict == "right"
+
+
+def test_a_number_between_letters_is_a_value_where_the_score_finds_it_there_right_or_wrong() -> None:
+    kind = replace(NUMBERS.kind, is_loose=True)
+    loose = replace(NUMBERS, kind=kind)
+    found = [
+        judge(loose, answer, float("1234567" in answer), prompt=PROMPT, is_cut=False)
+        for answer in (" 7654321e-4b", " x7654321", " 1111111a", " 76543219", " 1234567e")
+    ]
+    assert [one.verdict for one in found] == ["wrong", "wrong", "invented", "none", "right"]
+    assert [one.answered for one in found] == [True, True, True, False, True]
+    uuid = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    assert [value for _, value in kind_of([uuid], is_loose=True).find(f"{uuid}f, {uuid}")] == [uuid]
+    ruler = {"outputs": ["1234567"], "values": ["1234567", "7654321"], "generator": "exact", "task": "niah_multikey_1"}
+    asked = wanted_by(ruler)
+    assert asked is not None
+    assert asked.kind.is_loose

@@ -13,7 +13,8 @@ def wanted(doc: Mapping[str, Any]) -> Wanted | None:
     """What a document of RULER wants; None for any other document.
 
     Questions among documents are answered in words. Of the other tasks the references say what values look like, and a
-    needle task's document lists the values of its context.
+    needle task's document lists the values of its context. The score finds a number between letters, too, so wrong
+    ones count there as well.
     """
     right = texts(doc.get("outputs"))
     if not right or "generator" not in doc or "scoring" in doc or "roles" in doc:
@@ -22,4 +23,4 @@ def wanted(doc: Mapping[str, Any]) -> Wanted | None:
         return Wanted(right=right, kind=FREE_TEXT, query=str(doc.get("query") or ""))
     values = texts(doc.get("values"))
     others = tuple(value for value in values if value not in right)
-    return Wanted(right=right, others=others, kind=kind_of((*right, *values)))
+    return Wanted(right=right, others=others, kind=kind_of((*right, *values), is_loose=True))
