@@ -82,13 +82,23 @@ class RMSNorm(nn.Module):
         return self.groups == 1 and self.weight.numel() <= MAX_NORM and learning.learns(x, self.weight, gate)
 
 
+class Linear(nn.Linear):
+    """PyTorch's, but what it keeps under autocast going forward: see `gdn2.ops.learning.product`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in_features] to [..., out_features]."""
+        if self.bias is None and learning.halves(x, self.weight):
+            return learning.product(x, self.weight)
+        return super().forward(x)
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)), arXiv:2002.05202."""
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.gate_proj = Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = Linear(hidden_size, intermediate_size, bias=False)
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer
 from gdn2.mixers.slots import attend_newest, has_kernels, with_newest, with_tokens
-from gdn2.modules import RMSNorm, turn_halves
+from gdn2.modules import Linear, RMSNorm, turn_halves
 from gdn2.ops.fused import fuses
 from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Padding, Positions
@@ -43,13 +43,13 @@ class Attention(Mixer):
         self.theta, self.llama3, self.condense = config.rope_theta, config.rope_llama3, config.condense_ratio
         self.rotated = int(self.head_dim * config.rope_fraction)
         self.rotation = (self.theta, self.condense, self.rotated, *sorted((self.llama3 or {}).items()))
-        self.q_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias)
-        self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
-        self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
+        self.q_proj = Linear(D, self.num_heads * self.head_dim, bias=bias)
+        self.k_proj = Linear(D, self.kv_heads * self.head_dim, bias=bias)
+        self.v_proj = Linear(D, self.kv_heads * self.head_dim, bias=bias)
+        self.o_proj = Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
         self.scale = config.attention_scale
         self.norm_whole = config.attention_norm_whole
-        self.g_proj = nn.Linear(D, self.num_heads * self.head_dim, bias=bias) if config.attention_gate else None
+        self.g_proj = Linear(D, self.num_heads * self.head_dim, bias=bias) if config.attention_gate else None
         self.q_norm, self.k_norm = (
             RMSNorm(size * self.head_dim, config.attention_eps, zero_centred=config.zero_centred_norms)
             if config.attention_qk_norm

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
-from gdn2.modules import L2_EPS, RMSNorm, ShortConvolution, convolve, last_inputs, unit_length, wide
+from gdn2.modules import L2_EPS, Linear, RMSNorm, ShortConvolution, convolve, last_inputs, unit_length, wide
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.fused import fuses
 from gdn2.ops.learning import convolve as learned_convolution
@@ -67,9 +67,9 @@ class QKVMixer(Mixer):
         self.fits_kernels = max(self.key_dim, self.value_dim) <= MAX_HEAD
         self.erase_range = config.erase_range
 
-        self.q_proj = nn.Linear(D, keys, bias=False)
-        self.k_proj = nn.Linear(D, keys, bias=False)
-        self.v_proj = nn.Linear(D, values, bias=False)
+        self.q_proj = Linear(D, keys, bias=False)
+        self.k_proj = Linear(D, keys, bias=False)
+        self.v_proj = Linear(D, values, bias=False)
         self.convolution = convolution
         if convolution:
             self.q_conv1d = ShortConvolution(keys, config.conv_size)
@@ -79,12 +79,12 @@ class QKVMixer(Mixer):
         if self.gate != "none":
             rank: int = config.gate_rank  # type: ignore[assignment]
             self.g_proj: nn.Module = (
-                nn.Sequential(nn.Linear(D, rank, bias=False), nn.Linear(rank, values, bias=config.gate_bias))
+                nn.Sequential(Linear(D, rank, bias=False), Linear(rank, values, bias=config.gate_bias))
                 if low_rank_gate
-                else nn.Linear(D, values, bias=False)
+                else Linear(D, values, bias=False)
             )
         self.o_norm = RMSNorm(self.value_dim, config.mixer_eps)
-        self.o_proj = nn.Linear(values, D, bias=False)
+        self.o_proj = Linear(values, D, bias=False)
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token."""

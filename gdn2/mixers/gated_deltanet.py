@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
-from gdn2.modules import wide
+from gdn2.modules import Linear, wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -25,8 +25,8 @@ class GatedDeltaNet(QKVMixer):
 
     def __init__(self, config: GDN2Config) -> None:
         super().__init__(config, gate=OUTPUT_GATES["gated_deltanet"])
-        self.a_proj = nn.Linear(config.hidden_size, self.num_value_heads, bias=False)
-        self.b_proj = nn.Linear(config.hidden_size, self.num_value_heads, bias=False)
+        self.a_proj = Linear(config.hidden_size, self.num_value_heads, bias=False)
+        self.b_proj = Linear(config.hidden_size, self.num_value_heads, bias=False)
         self.A_log = nn.Parameter(torch.empty(self.num_value_heads))
         self.dt_bias = nn.Parameter(torch.empty(self.num_value_heads))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
+from gdn2.modules import Linear
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -33,9 +34,9 @@ class GatedDeltaNet2(QKVMixer):
         self.gates = (config.erase_gate, config.write_gate)
         erased = self.num_heads if config.erase_gate == "head" else keys
         written = self.num_value_heads if config.write_gate == "head" else values
-        self.b_proj = nn.Linear(config.hidden_size, erased, bias=False)
-        self.w_proj = nn.Linear(config.hidden_size, written, bias=False)
-        self.f_proj = nn.Sequential(nn.Linear(config.hidden_size, rank, bias=False), nn.Linear(rank, keys, bias=False))
+        self.b_proj = Linear(config.hidden_size, erased, bias=False)
+        self.w_proj = Linear(config.hidden_size, written, bias=False)
+        self.f_proj = nn.Sequential(Linear(config.hidden_size, rank, bias=False), Linear(rank, keys, bias=False))
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
         self.dt_bias = nn.Parameter(torch.empty(keys))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
-from gdn2.modules import wide
+from gdn2.modules import Linear, wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -27,8 +27,8 @@ class KimiDeltaAttention(QKVMixer):
         D, keys = config.hidden_size, self.num_value_heads * self.key_dim
         rank: int = config.gate_rank  # type: ignore[assignment]
         self.decay_floor = config.decay_floor
-        self.b_proj = nn.Linear(D, self.num_value_heads, bias=False)
-        self.f_proj = nn.Sequential(nn.Linear(D, rank, bias=False), nn.Linear(rank, keys, bias=False))
+        self.b_proj = Linear(D, self.num_value_heads, bias=False)
+        self.f_proj = nn.Sequential(Linear(D, rank, bias=False), Linear(rank, keys, bias=False))
         self.A_log = nn.Parameter(torch.empty(self.num_value_heads))
         self.dt_bias = nn.Parameter(torch.empty(keys))
 

@@ -11,7 +11,7 @@ from torch.nn.functional import silu, softplus
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer, initial_A_log, initial_dt_bias, run_operator, state_dtype
-from gdn2.modules import RMSNorm, ShortConvolution, convolve, wide
+from gdn2.modules import Linear, RMSNorm, ShortConvolution, convolve, wide
 from gdn2.padding import Padding
 from gdn2.state import LayerState
 
@@ -31,13 +31,13 @@ class Mamba2(Mixer):
         self.conv_channels = (inner, self.groups * self.state_size, self.groups * self.state_size)
         self.projections = (inner, sum(self.conv_channels), self.num_heads)
         self.conv_size = config.conv_size
-        self.in_proj = nn.Linear(config.hidden_size, sum(self.projections), bias=config.ssm_bias)
+        self.in_proj = Linear(config.hidden_size, sum(self.projections), bias=config.ssm_bias)
         self.conv1d = ShortConvolution(sum(self.conv_channels), config.conv_size, bias=config.ssm_conv_bias)
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
         self.dt_bias = nn.Parameter(torch.empty(self.num_heads))
         self.D = nn.Parameter(torch.empty(self.num_heads))
         self.norm = RMSNorm(inner, config.mixer_eps, self.groups)
-        self.out_proj = nn.Linear(inner, config.hidden_size, bias=config.ssm_bias)
+        self.out_proj = Linear(inner, config.hidden_size, bias=config.ssm_bias)
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token."""

@@ -7,6 +7,7 @@ have its dtype, since linear layers, which would convert them, come next.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from gdn2.ops.fused import can_fuse
+from gdn2.ops.remaking import Remade, flattened, note, recipe_of
 
 MAX_TAPS = 4  # of a convolution
 
@@ -32,7 +34,26 @@ def convolves(x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor) -> b
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None = None, activation: str = "none") -> Tensor:
     """`gdn2.ops.triton.norm.rms_norm` of one group, with gradients of x, weight and gate."""
-    y: Tensor = _RMSNorm.apply(x, weight, eps, gate, activation, _dtype_of(x))  # type: ignore[no-untyped-call]
+    dtype = _dtype_of(x)
+    y: Tensor = _RMSNorm.apply(x, weight, eps, gate, activation, dtype)  # type: ignore[no-untyped-call]
+    if gate is None:  # several layers read it, each of which would make it again
+        return y
+    return note(y, partial(_normed, eps=eps, activation=activation, dtype=dtype), x, weight, gate)
+
+
+def halves(x: Tensor, weight: Tensor) -> bool:
+    """Whether a product with a weight is to be taken by `product`: with gradients, in autocast's dtype."""
+    return torch.is_autocast_enabled(x.device.type) and weight.dtype == torch.float32 and learns(x, weight)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """PyTorch's linear(x, weight) under autocast; kept are the weight itself, not its copy in half precision, and x.
+
+    Where x is noted to be made again, what it is made of is kept instead.
+    """
+    dtype = _dtype_of(x)
+    recipe = recipe_of(x) if x.dtype == dtype else None
+    y: Tensor = _Product.apply(x, weight, dtype, recipe)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -43,19 +64,47 @@ def swiglu_down(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
 
 
 def decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
-    """`gdn2.ops.triton.mixing.decay`, with gradients."""
+    """`gdn2.ops.triton.mixing.decay`, with gradients; the operator does not keep it but makes it again."""
     g: Tensor = _Decay.apply(f, A_log, dt_bias)  # type: ignore[no-untyped-call]
-    return g
+    return note(g, _decayed, f, A_log, dt_bias)
 
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, head_size: int,
     *, activate: bool, unit_length: bool, eps: float,
 ) -> Tensor:  # fmt: skip
-    """`gdn2.ops.triton.mixing.convolve` without padding, with gradients of all but the tail [B, W - 1, C]."""
-    options = {"activate": activate, "unit_length": unit_length, "eps": eps}
+    """`gdn2.ops.triton.mixing.convolve` without padding, with gradients of all but the tail [B, W - 1, C].
+
+    The operator does not keep its result but makes it again.
+    """
+    from gdn2.ops.triton.launch import launchable
+
+    options: dict[str, Any] = {"activate": activate, "unit_length": unit_length, "eps": eps}
+    tail = launchable(tail.to(x.dtype))
     y: Tensor = _Convolution.apply(x, weight, bias, tail, head_size, options)  # type: ignore[no-untyped-call]
-    return y
+    return note(y, partial(_convolved, head_size=head_size, **options), x, weight, bias, tail)
+
+
+def _normed(
+    x: Tensor, weight: Tensor, gate: Tensor | None, *, eps: float, activation: str, dtype: torch.dtype
+) -> Tensor:
+    from gdn2.ops.triton.norm import rms_norm as by_kernel
+
+    return by_kernel(x, weight, eps, 1, gate, activation, dtype=dtype)
+
+
+def _decayed(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+    from gdn2.ops.triton.mixing import decay as by_kernel
+
+    return by_kernel(f, A_log, dt_bias)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, **options: Any) -> Tensor:
+    from gdn2.ops.triton.launch import launchable
+    from gdn2.ops.triton.mixing import convolve as by_kernel
+
+    bias = None if bias is None else launchable(bias)
+    return by_kernel(x, weight, bias, tail, torch.empty_like(tail), bounds=None, **options)
 
 
 def _dtype_of(x: Tensor) -> torch.dtype:
@@ -70,13 +119,12 @@ class _RMSNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, activation: str, dtype: torch.dtype
     ) -> Tensor:
         from gdn2.ops.triton.launch import launchable
-        from gdn2.ops.triton.norm import rms_norm as by_kernel
 
         x, weight = launchable(x), launchable(weight)
         gate = None if gate is None else launchable(gate)
         ctx.save_for_backward(x, weight, gate)
         ctx.eps, ctx.activation = eps, activation
-        return by_kernel(x, weight, eps, 1, gate, activation, dtype=dtype)
+        return _normed(x, weight, gate, eps=eps, activation=activation, dtype=dtype)
 
     @staticmethod
     @once_differentiable
@@ -86,6 +134,25 @@ class _RMSNorm(torch.autograd.Function):
         x, weight, gate = ctx.saved_tensors
         dx, dweight, dgate = rms_norm_gradients(dy, x, weight, ctx.eps, gate, ctx.activation)
         return dx, dweight.to(weight.dtype), None, dgate, None, None
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dtype: torch.dtype, recipe: Remade | None) -> Tensor:
+        ctx.dtype = x.dtype
+        x = x.to(dtype)
+        ctx.kept, flat = flattened((x,), (recipe,))
+        ctx.save_for_backward(weight, *flat)
+        return linear(x, weight.to(dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weight, *flat = ctx.saved_tensors
+        (x,) = ctx.kept.restored(flat)
+        dy = dy.to(x.dtype)
+        dweight = dy.flatten(0, -2).t() @ x.flatten(0, -2)
+        return (dy @ weight.to(x.dtype)).to(ctx.dtype), dweight.to(weight.dtype), None, None
 
 
 class _SwiGLUDown(torch.autograd.Function):
@@ -115,11 +182,10 @@ class _Decay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
         from gdn2.ops.triton.launch import launchable
-        from gdn2.ops.triton.mixing import decay as by_kernel
 
         f, A_log, dt_bias = launchable(f), launchable(A_log), launchable(dt_bias)
         ctx.save_for_backward(f, A_log, dt_bias)
-        return by_kernel(f, A_log, dt_bias)
+        return _decayed(f, A_log, dt_bias)
 
     @staticmethod
     @once_differentiable
@@ -143,14 +209,12 @@ class _Convolution(torch.autograd.Function):
         options: dict[str, Any],
     ) -> Tensor:
         from gdn2.ops.triton.launch import launchable
-        from gdn2.ops.triton.mixing import convolve as by_kernel
 
         x, weight = launchable(x), launchable(weight)
         bias = None if bias is None else launchable(bias)
-        tail = launchable(tail.to(x.dtype))
         ctx.save_for_backward(x, weight, bias, tail)
         ctx.head_size, ctx.options = head_size, options
-        return by_kernel(x, weight, bias, tail, torch.empty_like(tail), head_size, bounds=None, **options)
+        return _convolved(x, weight, bias, tail, head_size=head_size, **options)
 
     @staticmethod
     @once_differentiable

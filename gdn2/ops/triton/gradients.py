@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gdn2.ops.remaking import Remade, flattened
 from gdn2.ops.triton.chunkwise import prepared, run_forward
 from gdn2.ops.triton.kernel_set import Call, KernelSet
 from gdn2.ops.triton.launch import launchable
@@ -18,16 +19,18 @@ from gdn2.ops.triton.variants import KEY_GRADIENTS, KEY_GRADIENTS_BY_LEVEL, SCAN
 
 
 class Chunkwise(torch.autograd.Function):
-    """`run_forward` with gradients; it keeps the inputs and one state for each segment."""
+    """`run_forward` with gradients; it keeps the inputs, or what they are made of, and one state for each segment."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, initial_state: Tensor | None,
-        scale: float, kernels: KernelSet, segments: tuple[Segment, ...],
+        scale: float, kernels: KernelSet, segments: tuple[Segment, ...], recipes: tuple[Remade | None, ...],
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Outputs and the last state, as `run_forward` gives them."""
         o, last, boundaries = run_forward(Call(q, k, v, g, b, w, scale, kernels), initial_state, segments)
-        ctx.save_for_backward(q, k, v, g, b, w, *boundaries)
+        ctx.kept, flat = flattened((q, k, v, g, b, w), recipes)
+        ctx.save_for_backward(*boundaries, *flat)
+        ctx.num_boundaries = len(boundaries)
         ctx.scale, ctx.kernels, ctx.segments = scale, kernels, segments
         return o, last
 
@@ -35,14 +38,15 @@ class Chunkwise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, do: Tensor, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the six inputs and of the initial state, from those of the outputs and of the last state."""
-        q, k, v, g, b, w, *boundaries = ctx.saved_tensors
+        saved, n = ctx.saved_tensors, ctx.num_boundaries
+        boundaries, (q, k, v, g, b, w) = saved[:n], ctx.kept.restored(saved[n:])
         gradients: dict[str, Tensor] = {}
         adjoint = None if d_last is None else launchable(d_last.float())
         call, do = Call(q, k, v, g, b, w, ctx.scale, ctx.kernels), launchable(do)
         for segment, state in zip(reversed(ctx.segments), reversed(boundaries), strict=True):
             adjoint = segment_gradients(call, segment, do, state, adjoint, gradients)
         found = tuple(gradients[name] for name in "qkvgbw")
-        return *found, adjoint if ctx.needs_input_grad[6] else None, None, None, None
+        return *found, adjoint if ctx.needs_input_grad[6] else None, None, None, None, None
 
 
 def segment_gradients(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gdn2.ops.overwriting import may_overwrite
+from gdn2.ops.remaking import recipe_of
 from gdn2.ops.triton.chunkwise import run_forward
 from gdn2.ops.triton.gradients import Chunkwise
 from gdn2.ops.triton.kernel_set import Call, KernelSet, kernels_for
@@ -56,6 +57,7 @@ def triton_gated_delta_rule_2(
     B, T, H, _ = q.shape
     if initial_state is not None and initial_state.dtype == torch.float64:
         raise ValueError("the triton backend keeps states in float32, got initial_state in torch.float64")
+    recipes = tuple(recipe_of(x) for x in (q, k, v, g, b, w))
     q, k, v, g, b, w = (launchable(x) for x in (q, k, v, g, b, w))
     if initial_state is not None:
         initial_state = launchable(initial_state.float())
@@ -67,7 +69,7 @@ def triton_gated_delta_rule_2(
     with on_device_of(q):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
             segments = segments_of(offsets, B, T, H, kernels.C, q.device)
-            o, last = Chunkwise.apply(*inputs, scale, kernels, segments)  # type: ignore[no-untyped-call]
+            o, last = Chunkwise.apply(*inputs, scale, kernels, segments, recipes)  # type: ignore[no-untyped-call]
             return o, last
         if longest_sequence(T, offsets) <= SHORT_INPUT:
             return run_recurrent(call, initial_state, offsets)
