@@ -232,6 +232,15 @@ def test_the_page_is_no_wider_than_its_screen(visit: Visit, pixels: int) -> None
     assert name["width"] < pixels / 2.5, "numbers have room beside names"
 
 
+@pytest.mark.parametrize("pixels", [390, 1200])
+def test_a_name_without_a_space_makes_no_page_wider(browser: Chrome, tmp_path: Path, pixels: int) -> None:
+    for place, name in enumerate(("L" * 180, "a-short-one")):
+        write_run(tmp_path / "runs" / str(place), name, 2, tasks=("niah_single_1",))
+    visit = Visit(browser, page_of(tmp_path / "runs", tmp_path / "page.html"))
+    visit.width(pixels)
+    assert visit.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+
+
 def test_paper_has_the_tables_and_of_the_samples_a_summary(visit: Visit) -> None:
     visit.media(kind="print")
     hidden = "getComputedStyle(document.querySelector(arguments[0])).display === 'none'"

@@ -74,15 +74,19 @@ def test_list_has_a_line_for_each_run_within_80_columns(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    save(folder, "a-model-with-a-name-that-is-longer-than-columns[bold]", 4)
+    out, _ = said(capsys, "list", "--results", folder)
+    assert out.splitlines()[0].split()[-1] == "machine"
+    long = "a-model-with-a-name-that-is-longer-than-columns[bold]-seed1"
+    save(folder, long, 4)
     out, _ = said(capsys, "list", "--results", folder)
     assert max(len(line) for line in out.splitlines()) <= 80
-    assert [line.split()[-5:-3] for line in out.splitlines() if "2026-01" in line] == [
+    assert [line.split()[-4:-2] for line in out.splitlines() if "2026-01" in line] == [
         ["1,000", "yes"],
         ["1,000", "no"],
         ["1,000", "yes"],
         ["1,000", "yes"],
     ]
+    assert long in "".join(line.split()[0] for line in out.splitlines())
     out, _ = said(capsys, "list", "--results", folder, "--models", "gdn2,nothing*", "--format", "json")
     assert [(line["name"], line["date"], line["has_samples"]) for line in json.loads(out)] == [
         ("gdn2", "2026-01-02", False),

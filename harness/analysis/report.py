@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.records.leaderboard import build_table, table_models
 from harness.records.model_info import ModelInfo
 from harness.records.table import Table
+from harness.words import counted
 from tasks.registry import Suite
 
 
@@ -128,4 +129,4 @@ def _nothing(suite: Suite, runs: Sequence[FoundRun]) -> str:
     if not runs:
         return "there are no runs yet; make one with `python run_eval.py run CHECKPOINT`, or name folders by --results"
     suites = ", ".join(sorted({run.record.suite for run in runs}))
-    return f"--suite {suite.name}: none of {len(runs):,} runs has a cell of it; they are of {suites}"
+    return f"--suite {suite.name}: none of {counted(len(runs), 'run')} has a cell of it; they are of {suites}"

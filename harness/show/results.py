@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,14 @@ def print_runs(lines: Sequence[RunLine], console: Console) -> None:
     from rich.text import Text
 
     wide = console.width >= WIDE
+    widths = dict(WIDTHS)
+    if sum(_needs(lines)) > _left(widths, console.width):
+        del widths["machine"]  # names are what a run is found by
     drawn = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for title, width in zip(("model", "suite"), _rooms(lines, console.width), strict=True):
-        drawn.add_column(title, no_wrap=True, overflow="ellipsis", width=width)
-    for title, least in WIDTHS.items():
+    names, suites = _rooms(lines, _left(widths, console.width))
+    drawn.add_column("model", overflow="fold", width=names)
+    drawn.add_column("suite", no_wrap=True, overflow="ellipsis", width=suites)
+    for title, least in widths.items():
         is_count = title in ("cells", "samples")
         drawn.add_column(title, no_wrap=True, min_width=least, justify="right" if is_count else "left")
     for line in lines:
@@ -47,7 +51,7 @@ def print_runs(lines: Sequence[RunLine], console: Console) -> None:
             "yes" if line.has_samples else "no",
             Text(plain(line.protocol)),
             Text(plain(line.dtype)),
-            Text(machine if wide else _short(machine)),
+            *([Text(machine if wide else _short(machine))] if "machine" in widths else []),
         )
     console.print(drawn)
     said = "1 run" if len(lines) == 1 else f"{len(lines):,} runs"
@@ -57,14 +61,25 @@ def print_runs(lines: Sequence[RunLine], console: Console) -> None:
             console.print(Text(f"{plain(line.name)}, {plain(line.protocol)}: {plain(line.added)}", style="dim"))
 
 
-def _rooms(lines: Sequence[RunLine], width: int) -> tuple[int, int]:
-    """The columns of model and suite: what they need, or a share of what the others leave of a terminal."""
-    room = max(12, width - sum(WIDTHS.values()) - len(WIDTHS) - 1)
-    names = max(5, *(len(plain(line.name)) for line in lines)) if lines else 5
-    suites = max(5, *(len(plain(line.suite)) for line in lines)) if lines else 5
+def _left(widths: Mapping[str, int], width: int) -> int:
+    """What the other columns leave of a terminal to model and suite."""
+    return max(12, width - sum(widths.values()) - len(widths) - 1)
+
+
+def _needs(lines: Sequence[RunLine]) -> tuple[int, int]:
+    """Letters of the longest model and suite."""
+    return (
+        max([5, *(len(plain(line.name)) for line in lines)]),
+        max([5, *(len(plain(line.suite)) for line in lines)]),
+    )
+
+
+def _rooms(lines: Sequence[RunLine], room: int) -> tuple[int, int]:
+    """The columns of model and suite: what they need, or two thirds and a third; names that are longer are folded."""
+    names, suites = _needs(lines)
     if names + suites > room:
-        names = min(names, max(room // 2, room - suites))
-        suites = room - names
+        suites = min(suites, max(room // 3, room - names))
+        names = min(names, room - suites)
     return names, suites
 
 
