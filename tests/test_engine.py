@@ -126,7 +126,12 @@ def generate_requests(seed: int, model: GDN2ForCausalLM) -> list[GenerateRequest
     ]
 
 
-LIMITS = [Limits(tokens=8192, rows=64), Limits(tokens=64, rows=3), Limits(tokens=7, rows=1), Limits(tokens=300, rows=5)]
+LIMITS = [
+    Limits(tokens=8192, rows=64),
+    Limits(tokens=64, rows=3),
+    Limits(tokens=7, rows=1),
+    Limits(tokens=300, rows=64, slots=700),
+]
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=str)

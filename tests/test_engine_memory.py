@@ -68,5 +68,18 @@ def test_rows_are_as_many_as_their_share_of_memory_holds(monkeypatch: pytest.Mon
     monkeypatch.setattr(memory, "free_bytes", lambda _: 2 << 20)
     for layers, share in ((("swa", "gdn2"), memory.SHARE_OF_SLOTS), (("gdn2", "gdn2"), memory.SHARE_OF_STATES)):
         model = small_model(mixer_config(*layers, window_size=256))
-        a_row = model.model.state_bytes(model.config.max_position_embeddings)
-        assert limits_of(model).rows == int(share * (2 << 20) / a_row)
+        limits = limits_of(model)
+        assert limits.rows == int(share * (2 << 20) / model.model.state_bytes(100_000))
+        assert limits.within(100_000) == limits, "a state that does not grow"
+
+
+def test_rows_whose_states_grow_are_fewer_the_longer_their_texts_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 8 << 20)
+    model = small_model(mixer_config("attention", "attention"))
+    limits = limits_of(model)
+    for longest in (100, 1000, 10_000):
+        rows = limits.within(longest).rows
+        assert 0.8 < rows * model.model.state_bytes(longest) / (memory.SHARE_OF_SLOTS * (8 << 20)) <= 1.01 or rows == 1
+    assert limits.within(100_000).rows == 1
+    assert limits.halved().within(100).rows == limits.within(100).rows // 2
+    assert limits_of(model, batch_size=7).within(10_000).rows == 7, "the user said so"

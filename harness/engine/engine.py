@@ -95,7 +95,10 @@ class Engine:
         self.meter.begin(kind, len(requests), plan.num_tokens)
         self.meter.advance(asked.finish(asked.found), 0)
         scores = self.executor.run_scores(plan.units, asked.distinct, asked.found)
-        with explained(self.executor.limits), contextlib.closing(scores) as found:
+        with (
+            explained(self.executor.limits.within(max(map(len, inputs), default=0))),
+            contextlib.closing(scores) as found,
+        ):
             for results in found:
                 self.meter.advance(asked.finish(results), 0)
         self.meter.end()
@@ -139,7 +142,7 @@ class Engine:
             self.meter.advance(asked.finish({index: ids}), 0, asked.distinct[index].max_tokens)
         left = {i: request for i, request in enumerate(asked.distinct) if i not in known}
         snapshots = journal.snapshots(dict(enumerate(asked.keys)))
-        with explained(self.executor.limits):
+        with explained(self.executor.limits.within(max(map(len, inputs), default=0))):
             self.executor.run_generations(plan.units, left, finished, snapshots)
         if snapshots:
             snapshots.clear()

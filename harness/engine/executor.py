@@ -83,7 +83,9 @@ class LocalExecutor:
         known = {i for unit in units for i in unit.requests if i not in requests or i in there}
         prompts = chain.from_iterable(self._prompts(unit, known) for unit in units)  # which keeps none of them alive
         taken_up = [] if found.ready is None else [found.ready]
-        decoder = Decoder(self.model, self.stop_rule, self.watch, self.limits.rows)
+        most = max((asked.max_tokens for asked in requests.values()), default=0)
+        limits = self.limits.within(max((unit.longest for unit in units), default=0) + most)
+        decoder = Decoder(self.model, self.stop_rule, self.watch, limits.rows)
         under_way = snapshots.save_if_due if snapshots else None
         try:
             decoder.run(requests, chain(taken_up, prompts), done, self.on_tokens, under_way, found.ids)

@@ -41,7 +41,7 @@ def limits_of(
 
     Args:
         model: its sizes decide what a token and a row cost.
-        batch_size: the most rows, if the user says so.
+        batch_size: the most rows, if the user says so, whatever their states take.
         tokens: the most tokens, if the user says so.
         device: where it will run; its own device by default.
     """
@@ -51,12 +51,13 @@ def limits_of(
         fitting = int(SHARE_OF_TOKENS * free / bytes_per_token(model))
         most = MOST_TOKENS_ON_CPU if cpu else MOST_TOKENS
         tokens = 1 << max(LEAST_TOKENS, min(fitting, most)).bit_length() - 1
-    if batch_size is None:
-        state = max(model.model.state_bytes(model.config.max_position_embeddings), 1)
-        slotted = any(name in SLOTTED for layer in model.model.empty_state(1).layers for name in layer.tensors())
-        share = SHARE_OF_SLOTS if slotted else SHARE_OF_STATES
-        batch_size = max(1, min(int(share * free / state), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
-    return Limits(tokens=tokens, rows=batch_size)
+    if batch_size is not None:
+        return Limits(tokens=tokens, rows=batch_size)
+    empty = model.model.empty_state(1)
+    slotted = any(name in SLOTTED for layer in empty.layers for name in layer.tensors())
+    room = (SHARE_OF_SLOTS if slotted else SHARE_OF_STATES) * free
+    rows = max(1, min(int(room / empty.num_bytes), MOST_ROWS_ON_CPU if cpu else MOST_ROWS))
+    return Limits(tokens=tokens, rows=rows, slots=int(room / empty.num_bytes_a_token) if empty.grows else None)
 
 
 def bytes_per_token(model: GDN2ForCausalLM) -> int:

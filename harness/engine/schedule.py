@@ -14,6 +14,7 @@ from harness.engine.units import SEGMENT, Limits, Unit, pack
 
 def schedule(unit: Unit, limits: Limits) -> list[list[int]]:
     """The nodes in batches, each node behind its parent's batch."""
+    limits = limits.within(unit.longest)
     batches: list[list[int]] = []
     inner: list[list[int]] = []  # a stack
     ends: list[int] = []

@@ -7,7 +7,7 @@ is given the same limits. `schedule.py` cuts a unit into batches by tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.engine.prefixes import PrefixTree, build_tree
 
@@ -25,10 +25,13 @@ class Limits:
     Attributes:
         tokens: of a forward, over all rows.
         rows: of a batch; each has a state.
+        slots: tokens of all rows of a batch together, from the beginnings of their texts on, where states grow with
+            them.
     """
 
     tokens: int = 8192
     rows: int = 64
+    slots: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tokens", "rows"):
@@ -37,7 +40,14 @@ class Limits:
 
     def halved(self) -> Limits:
         """Half of both, for after an allocation that failed."""
-        return Limits(tokens=max(self.tokens // 2, 1), rows=max(self.rows // 2, 1))
+        slots = None if self.slots is None else max(self.slots // 2, 1)
+        return Limits(tokens=max(self.tokens // 2, 1), rows=max(self.rows // 2, 1), slots=slots)
+
+    def within(self, longest: int) -> Limits:
+        """Those of a batch of texts of at most so many tokens: as many rows as `slots` allow."""
+        if self.slots is None:
+            return self
+        return replace(self, rows=max(1, min(self.rows, self.slots // max(longest, 1))))
 
 
 @dataclass(slots=True)
@@ -82,6 +92,11 @@ class Unit:
         """Tokens to read, without the trunks."""
         return sum(len(node.tokens) for node in self.nodes)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text that ends in it."""
+        return max((node.start + len(node.tokens) for node in self.nodes), default=0)
+
     def firsts(self) -> list[int]:
         """The nodes without a parent in the unit."""
         return [index for index, node in enumerate(self.nodes) if node.parent is None]
@@ -113,6 +128,7 @@ def make_plan(inputs: Sequence[Sequence[int]], firsts: Sequence[int], limits: Li
         go_on: whether every request continues from the end of its input, as generation does.
     """
     tree = build_tree(inputs)
+    limits = limits.within(max(map(len, inputs), default=0))
     trunk_of, tops = _split_trunks(tree, firsts)
     groups: dict[tuple[int, ...], list[int]] = {}
     for top in tops:

@@ -119,7 +119,12 @@ class RayExecutor:
             found = self._ray.get([worker.ready.remote() for worker in self._free])
         except self._ray.exceptions.RayError as error:
             raise UserError(f"a worker cannot load {spec.checkpoint}: {_cause(error)}") from error
-        self.limits = Limits(tokens=min(each.tokens for each, _ in found), rows=min(each.rows for each, _ in found))
+        slots = [each.slots for each, _ in found if each.slots is not None]
+        self.limits = Limits(
+            tokens=min(each.tokens for each, _ in found),
+            rows=min(each.rows for each, _ in found),
+            slots=min(slots, default=None),
+        )
         self.self_test: dict[str, Any] = found[0][1]
         self._ray.get([worker.plan_by.remote(self.limits) for worker in self._free])
         self.on_tokens: Callable[[int], None] = lambda _: None

@@ -73,12 +73,13 @@ def estimate_run(
         model = GDN2ForCausalLM(config)
     dtype = choose_dtype(run.checkpoint, options.dtype, str(device) if options.device == "auto" else options.device)
     limits = limits_of(model, batch_size=options.batch_size, tokens=options.batch_tokens, device=device)
+    longest = max((task.longest for task in tasks), default=0)
     return Estimate(
         tasks=tasks,
         rate=rate,
         rate_from=said,
         weight_bytes=sum(p.numel() for p in model.parameters()) * DTYPES[dtype].itemsize,
-        state_bytes=model.model.state_bytes(max((task.longest for task in tasks), default=0)) * limits.rows,
+        state_bytes=model.model.state_bytes(longest) * limits.within(longest).rows,
         step_bytes=bytes_per_token(model) * limits.tokens,
         dtype=dtype,
     )
