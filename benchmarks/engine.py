@@ -306,6 +306,8 @@ def main() -> None:
         "workers": (f"Ray workers of one thread or GPU each, medians of {args.repeats}", workers),
         "tasks": ("Prompt tokens of suites at 100 samples", tasks),
     }
+    if args.attention:
+        found["attention"] = [Path(folder).name for folder in args.attention]
     for row in chain(compare(args), attention(args)):
         found.setdefault("time", {})[row["part"]] = row
         show(console, f"Time beside HFLM at batch {args.batch}, medians of {args.repeats}", [row])
