@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.train.objective import MicroBatch, Objective, Term
+from gdn2.train.sharing import clip
 
 WARM_UPS, STEPS = 2, 6
 Settings = dict[str, Any]
@@ -47,10 +48,10 @@ class Training:
         count = rows * length * self.processes
         return MicroBatch(ids[:, :-1], Term(places, ids[:, 1:].flatten(), count), Term(none, none, 0)).to(self.device)
 
-    def step(self, part: MicroBatch) -> Tensor:
+    def step(self, part: MicroBatch) -> float:
         loss, _ = self.objective(part)
         (loss * self.processes).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        norm = clip(self.model, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
@@ -79,7 +80,7 @@ def _seconds(training: Training, part: MicroBatch) -> list[float]:
     found = []
     for number in range(WARM_UPS + STEPS):
         started = time.perf_counter()
-        float(training.step(part))  # waits for the device
+        training.step(part)
         if training.device.type == "cuda":
             torch.cuda.synchronize()
         found += [time.perf_counter() - started] if number >= WARM_UPS else []

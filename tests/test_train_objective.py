@@ -14,6 +14,7 @@ from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.config import LAYERS
 from gdn2.model import GDN2Block
 from gdn2.train.objective import MicroBatch, Objective, Term
+from gdn2.train.sharing import clip
 
 SIZES: dict[str, dict[str, Any]] = {
     "mla": {"latent_size": 16, "latent_key_dim": 8, "latent_value_dim": 8, "shared_key_dim": 4}
@@ -131,3 +132,19 @@ def test_blocks_that_run_again_give_the_same_bits(mixer: str, precision: str, mo
     assert len(calls) == 3 * once
     assert found_means == means
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize("longest", [1e-3, 0.5, 1.0, 2.0, 1e9])
+def test_a_gradient_is_shortened_as_pytorch_does_it(longest: float) -> None:
+    """To the bit, also where it is not gone through because it is short enough, and where it just is not."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = torch.nn.Linear(7, 5), torch.nn.Linear(7, 5)
+    gradients = [torch.randn(p.shape, generator=generator) for p in ours.parameters()]
+    scale = 1 / torch.nn.utils.get_total_norm(gradients)
+    for module in (ours, theirs):
+        for p, gradient in zip(module.parameters(), gradients, strict=True):
+            p.grad = gradient * scale
+    assert clip(ours, longest) == float(torch.nn.utils.clip_grad_norm_(theirs.parameters(), longest))
+    for p, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert p.grad is not None
+        assert torch.equal(p.grad, other.grad)  # type: ignore[arg-type]

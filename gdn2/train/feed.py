@@ -74,6 +74,8 @@ class Feed:
         return found._replace(parts=[part.to(self._place.device) for part in found.parts])
 
     def _run(self) -> None:
+        if self._place.is_gpu:
+            torch.cuda.set_device(self._place.device)  # a thread has a current device of its own
         try:
             for step in self._steps:
                 if self._ended.is_set():

@@ -15,6 +15,7 @@ from gdn2.train.batches import BatchMaker
 from gdn2.train.feed import Feed, StepBatch
 from gdn2.train.objective import Objective
 from gdn2.train.optimizers import Several, make_optimizers
+from gdn2.train.place import Place
 from gdn2.train.recipe import Recipe
 from gdn2.train.saves import Progress, Sums, WorkFolder
 from gdn2.train.sharing import apart, clip, shared
@@ -59,9 +60,9 @@ def train(
             started = time.monotonic()
             rate = learning_rate(step, recipe)
             batch = feed.take()
-            losses = _step(recipe, module, optimizer, batch, (step, rate))
+            losses = _step(recipe, module, optimizer, batch, place, (step, rate))
             progress.step += 1
-            progress.sums.add(place.total(losses).tolist(), batch.tokens, time.monotonic() - started)
+            progress.sums.add(losses, batch.tokens, time.monotonic() - started)
             last = progress.step == recipe.total_steps
             if progress.step % recipe.log_every == 0 or last:
                 entry = _entry(progress, batch.length, rate, place.peak_rate(compute.precision), operations)
@@ -76,19 +77,28 @@ def train(
 
 
 def _step(
-    recipe: Recipe, module: nn.Module, optimizer: Several, batch: StepBatch, step_and_rate: tuple[int, float]
-) -> Tensor:
-    """One step of the optimizer; returns this process's shares of the losses of text and of answers, float64 [2]."""
+    recipe: Recipe,
+    module: nn.Module,
+    optimizer: Several,
+    batch: StepBatch,
+    place: Place,
+    step_and_rate: tuple[int, float],
+) -> list[float]:
+    """One step of the optimizer; returns the losses of text and of answers.
+
+    It waits for the device before the optimizer, not behind it, so that the next step is asked for meanwhile.
+    """
     step, rate = step_and_rate
     for group in optimizer.param_groups:
         group["lr"] = rate
-    losses = backward(module, batch)
+    losses = place.total(backward(module, batch))
     norm = clip(module, recipe.optimizer.clip_norm)
     if not math.isfinite(norm):
         raise recipe.error(f"optimizer.learning_rate: the gradient is not finite at step {step}; choose a lower rate")
+    found: list[float] = losses.tolist()
     optimizer.step()
     optimizer.zero_grad()
-    return losses
+    return found
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:

@@ -16,6 +16,8 @@ from gdn2.model import GDN2Block
 from gdn2.train.objective import Objective
 from gdn2.train.place import Place
 
+SHORT = 0.999  # below that share of the longest, PyTorch's factor is 1 whatever its rounding
+
 
 def shared(objective: Objective, place: Place, *, sharded: bool) -> nn.Module:
     """What calls the objective on one process of several; alone, the objective itself.
@@ -65,6 +67,15 @@ def cut_like(value: Any, like: Any) -> Any:
 
 
 def clip(module: nn.Module, longest: float) -> float:
-    """Shorten the gradient of all parameters together to that length; returns the length it had."""
-    norm: Tensor = whole(torch.nn.utils.clip_grad_norm_(module.parameters(), longest))
-    return float(norm)
+    """Shorten the gradient of all parameters together to that length; returns the length it had.
+
+    Waits for the device, but does not go through a gradient that is short enough a second time.
+    """
+    if not hasattr(torch.nn.utils, "get_total_norm"):  # before PyTorch 2.6
+        return float(whole(torch.nn.utils.clip_grad_norm_(module.parameters(), longest)))
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    length = float(whole(norm))
+    if not length < SHORT * longest:
+        torch.nn.utils.clip_grads_with_norm_(parameters, longest, norm)
+    return length
