@@ -112,7 +112,8 @@ class Bench:
     def training(self) -> Iterator[Row]:
         args = self.args
         settings = {"config": self.config.to_dict(), "lengths": args.lengths, "tokens": args.tokens,
-                    "slices": args.slices, "precision": args.precision, "checkpointing": args.checkpointing,
+                    "slices": args.slices, "precision": args.precision, "residual": args.residual,
+                    "checkpointing": args.checkpointing,
                     "device": self.device.type}  # fmt: skip
         found = model_training.measure(settings, self.device)
         if args.profile:
@@ -130,7 +131,7 @@ class Bench:
             if row["processes"] > 1 and "tokens/s" in row and alone[row["length"]]:
                 row["efficiency"] = row["tokens/s"] / (row["processes"] * alone[row["length"]])
             yield {"part": "training", "model": self.name, "checkpointing": args.checkpointing,
-                   "precision": args.precision, **row}  # fmt: skip
+                   "precision": args.precision, "residual": args.residual, **row}  # fmt: skip
 
     def hflm(self, model: GDN2ForCausalLM) -> Row:
         from model_hflm import beside_hflm
@@ -166,7 +167,7 @@ class Bench:
 
 def identity(row: earlier.Row) -> str:
     """What makes two rows the same measurement."""
-    keys = ("part", "model", "length", "rows", "context", "processes", "precision", "checkpointing")
+    keys = ("part", "model", "length", "rows", "context", "processes", "precision", "residual", "checkpointing")
     return " ".join(
         f"{key} {row[key]}" if key not in ("part", "model") else str(row[key]) for key in keys if key in row
     )
@@ -207,6 +208,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, help="of a training step; default: 16384")
     parser.add_argument("--slices", type=int, default=4096, help="positions of a training step whose logits exist")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of training")
+    parser.add_argument("--residual", choices=("float32", "bfloat16"), default="float32", help="of training")
     parser.add_argument("--checkpointing", action="store_true", help="of training: layers are computed again")
     parser.add_argument("--prompts", type=int, default=8, help="of hflm")
     args = parser.parse_args()

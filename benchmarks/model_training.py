@@ -37,7 +37,8 @@ class Training:
             self.model.model.gradient_checkpointing = True
         self.device, self.vocabulary = device, self.model.config.vocab_size
         self.processes = distributed.get_world_size() if distributed.is_initialized() else 1
-        self.objective: nn.Module = Objective(self.model, precision=settings["precision"], loss_rows=settings["slices"])
+        precisions = {name: settings[name] for name in ("precision", "residual")}
+        self.objective: nn.Module = Objective(self.model, **precisions, loss_rows=settings["slices"])
         if self.processes > 1:
             self.objective = nn.parallel.DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)

@@ -61,9 +61,11 @@ class TestSteps:
         log, _ = trained(trial, "float32")
         halved, weights = trained(trial, "bfloat16", compute={"precision": "bfloat16"})
         assert {x.dtype for x in weights.values()} == {torch.float32}
-        losses = [[entry["text_loss"] for entry in found] for found in (log, halved)]
-        assert losses[0] != losses[1]
+        further, _ = trained(trial, "residual", compute={"precision": "bfloat16", "residual": "bfloat16"})
+        losses = [[entry["text_loss"] for entry in found] for found in (log, halved, further)]
+        assert losses[0] != losses[1] != losses[2]
         assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+        assert losses[2] == pytest.approx(losses[0], rel=1e-2)
 
     def test_muon_takes_the_matrices_of_blocks_and_goes_on_where_it_was(
         self, trial: Trial, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +115,7 @@ class TestFields:
             ("compute", {"precision": "float16"}, "compute.precision must be one of float32, bfloat16, got 'float16'"),
             ("compute", {"checkpointing": 1}, "compute.checkpointing must be true or false, got 1"),
             ("compute", {"accumulation": 3}, "stages[0].rows: 4 rows cannot be cut evenly into 1 process x 3"),
+            ("compute", {"residual": "bfloat16"}, "compute.residual: bfloat16 needs compute.precision: bfloat16"),
             ("compute", {"sharded": True}, "compute.sharded: there is one process only"),
             ("compute", {"shards": True}, "compute has no field 'shards'; did you mean 'sharded'"),
             ("initial", {"xavier_gain": 0}, "initial.xavier_gain must be a number above 0"),

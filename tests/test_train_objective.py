@@ -148,3 +148,22 @@ def test_a_gradient_is_shortened_as_pytorch_does_it(longest: float) -> None:
     for p, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert p.grad is not None
         assert torch.equal(p.grad, other.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mixer", ["gdn2", "mamba2", "swa"])
+def test_between_blocks_there_is_what_was_asked_for(mixer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(small_config(vocab_size=60, num_hidden_layers=2, layers=mixer, attention_heads=2)).train()
+    batch = batch_of(torch.randint(60, (2, 34)), torch.zeros(2, 33))
+    seen: list[torch.dtype] = []
+    forward = GDN2Block.forward
+
+    def noted(self: GDN2Block, x: Tensor, *more: Any) -> Any:
+        y, state = forward(self, x, *more)
+        seen.extend([x.dtype, y.dtype])
+        return y, state
+
+    monkeypatch.setattr(GDN2Block, "forward", noted)
+    for residual in ("float32", "bfloat16"):
+        seen.clear()
+        gradients(Objective(model, precision="bfloat16", residual=residual), batch)
+        assert seen == [getattr(torch, residual)] * 4

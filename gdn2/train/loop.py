@@ -46,7 +46,8 @@ def train(
     """
     place, compute = work.place, recipe.compute
     model.model.gradient_checkpointing = compute.checkpointing
-    objective = Objective(model, recipe.optimizer.answer_weight, precision=compute.precision)
+    weight, residual = recipe.optimizer.answer_weight, compute.residual
+    objective = Objective(model, weight, precision=compute.precision, residual=residual)
     module = shared(objective, place, sharded=compute.sharded)
     optimizer = make_optimizers(model, recipe)
     progress = work.restore(model, optimizer)

@@ -70,15 +70,17 @@ class Objective(nn.Module):
         answer_weight: weight of the answers.
         precision: "float32"; or "bfloat16", in which activations and products then are, while weights, the recurrence,
             norms and losses stay in float32.
+        residual: of what is between the blocks: "float32", or "bfloat16" where that is the precision.
         loss_rows: positions whose logits exist at a time; 0: as the device has it.
     """
 
     def __init__(
-        self, model: GDN2ForCausalLM, answer_weight: float = 1.0, *, precision: str = "float32", loss_rows: int = 0
-    ) -> None:
+        self, model: GDN2ForCausalLM, answer_weight: float = 1.0, *, precision: str = "float32",
+        residual: str = "float32", loss_rows: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.model, self.answer_weight, self.loss_rows = model, answer_weight, loss_rows
-        self.halved = precision == "bfloat16"
+        self.halved, self.halves_residual = precision == "bfloat16", residual == "bfloat16"
         self._empty: RecurrentState | None = None
 
     def keep_empty_state(self) -> None:
@@ -92,7 +94,9 @@ class Objective(nn.Module):
         rows = self.loss_rows or (LOSS_ROWS if kind == "cpu" else GPU_LOSS_ROWS)
         with autocast if self.halved else contextlib.nullcontext():
             empty = None if self._empty is None else RecurrentState.gather([(self._empty, 0)] * len(batch.input_ids))
-            outputs = self.model.model(input_ids=batch.input_ids, past_key_values=empty, use_cache=False)
+            x = self.model.model.embed_tokens(batch.input_ids)
+            x = x.bfloat16() if self.halves_residual else x  # what is added to it is in bfloat16 as it is
+            outputs = self.model.model(inputs_embeds=x, past_key_values=empty, use_cache=False)
             hidden = outputs.last_hidden_state
             terms = ((batch.text, 1.0), (batch.answer, self.answer_weight))
             scale = self.model.config.logits_scale

@@ -155,6 +155,8 @@ def _check(recipe: Recipe, place: Place) -> None:
     if compute.precision == "bfloat16" and place.is_gpu and torch.cuda.get_device_capability(place.device) < (8, 0):
         name = torch.cuda.get_device_name(place.device)
         raise recipe.error(f"compute.precision: {name} has no bfloat16; choose float32, or another device")
+    if compute.residual == "bfloat16" and compute.precision == "float32":
+        raise recipe.error("compute.residual: bfloat16 needs compute.precision: bfloat16; add that, or remove it")
     if compute.sharded and place.processes == 1:
         raise recipe.error("compute.sharded: there is one process only; start several with torchrun, or remove it")
     if compute.sharded and recipe.optimizer.name == "muon":

@@ -100,11 +100,13 @@ class InitialSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSpec:
-    """How steps are computed. Only `precision` changes more than the rounding of sums.
+    """How steps are computed. Only `precision` and `residual` change more than the rounding of sums.
 
     Attributes:
         device: "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one. Of several processes, "cuda" is one each.
         precision: "float32"; or "bfloat16", for activations and products.
+        residual: of what is between the blocks, which is summed up over all layers; "bfloat16" is faster and needs less
+            memory, where that is the precision.
         accumulation: in how many parts the rows of a step go through the model, one after the other.
         checkpointing: whether blocks keep nothing but their input, and are computed again going back.
         sharded: whether weights, gradients and moments are cut over the processes; else each has all of them.
@@ -112,6 +114,7 @@ class ComputeSpec:
 
     device: str = "auto"
     precision: str = choice("float32", "bfloat16")
+    residual: str = choice("float32", "bfloat16")
     accumulation: int = number(1, 1 << 16, 1)
     checkpointing: bool = flag()
     sharded: bool = flag()
