@@ -76,3 +76,19 @@ def test_two_processes_train_and_say_their_efficiency(tmp_path: Path, monkeypatc
     rows = json.loads(file.read_text())["rows"]
     assert [row["processes"] for row in rows] == [1, 1, 2, 2]
     assert all(row["efficiency"] > 0 for row in rows[2:])
+
+
+@pytest.mark.slow
+def test_hflm_generates_the_same_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "new.json"
+    measured(monkeypatch, "--tiny", "--models", "swa_gdn2_1.3B", "--parts", "hflm", "--json", str(file))
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["agreement"] == "8 of 8 texts equal"
+    assert row["ratio"] > 0
+
+
+def test_a_machine_without_lm_eval_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "new.json"
+    monkeypatch.setattr(model.importlib.util, "find_spec", lambda _: None)
+    measured(monkeypatch, "--tiny", "--models", "gdn2_1.3B", "--parts", "hflm", "--json", str(file))
+    assert json.loads(file.read_text())["rows"][0]["fails"] == "lm-eval is not installed"
