@@ -51,10 +51,13 @@ def apart(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager
 
 
 def whole(value: Any) -> Any:
-    """A value whose tensors are complete; all processes must ask for the same, in the same order."""
+    """A value whose tensors are complete; all processes must ask for the same, in the same order.
+
+    A tensor that was cut comes to the CPU, since all of them together need not fit on one device.
+    """
     if isinstance(value, dict):
         return {name: whole(item) for name, item in value.items()}
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
+    return value.full_tensor().cpu() if hasattr(value, "full_tensor") else value
 
 
 def cut_like(value: Any, like: Any) -> Any:
