@@ -6,18 +6,24 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.analysis.report import make_report
+from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.paths import ROOT
+from harness.records.columns import AddedColumn
 from harness.records.leaderboard import build_table
 from harness.records.lm_eval_records import AddedRun, add_results
+from harness.records.named_tasks import suite_of
 from harness.records.record import read_record
 from harness.records.samples import read_samples
-from tasks.registry import load_suite, resolve
+from harness.show.report.page import to_html
+from tasks.registry import Column, load_suite, resolve
 
 DATA = Path(__file__).parent / "data" / "lm_eval"
 VERSIONS = ("0.4.3", "0.4.9", "0.4.13")
@@ -38,6 +44,11 @@ def edit(file: Path, change: Callable[[Any], Any]) -> None:
     raw = json.loads(file.read_text(encoding="utf-8"))
     change(raw)
     file.write_text(json.dumps(raw), encoding="utf-8")
+
+
+def rename(raw: Any, task: str, new: str) -> None:
+    for part in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
+        raw[part][new] = raw[part].pop(task)
 
 
 def add(folder: Path, output: Path) -> AddedRun:
@@ -107,11 +118,7 @@ def test_samples_of_lm_evals_hf_model_pair_with_ours_by_prompt(tmp_path: Path) -
 
 
 def test_rows_that_were_added_are_marked_in_tables(theirs: Path, tmp_path: Path) -> None:
-    def rename(raw: Any) -> None:
-        for part in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
-            raw[part]["piqa"] = raw[part].pop("facts_choice")
-
-    edit(results_file(theirs), rename)
+    edit(results_file(theirs), lambda raw: rename(raw, "facts_choice", "piqa"))
     next(theirs.glob("samples_facts_choice_*")).unlink()
     done = add(theirs, tmp_path)
     assert done.record.added is not None
@@ -121,6 +128,42 @@ def test_rows_that_were_added_are_marked_in_tables(theirs: Path, tmp_path: Path)
     (entry,) = (entry for entry in row.entries if entry is not None)
     assert entry.value == 100.0
     assert table.notes == [done.record.added.remark]
+
+
+def test_tasks_that_only_lm_eval_knows_are_columns_of_the_table_of_named_tasks(tmp_path: Path) -> None:
+    runs = [add_results(results_file(DATA / version), tmp_path, name=version) for version in ("0.4.3", "0.4.13")]
+    lost: list[str] = []
+    records = [done.record for done in runs]
+    suite = suite_of(records, lost.append)
+    assert [(column.task, column.metric) for column in suite.columns] == [
+        ("facts_text", "word_perplexity"),
+        ("facts_choice", "acc"),
+        ("facts_generate", "exact_match,strict"),
+    ]
+    table = build_table(suite, [(done.folder, done.record) for done in runs])
+    assert [header.higher_is_better for header in table.headers] == [False, True, True]
+    assert [[entry and entry.n for entry in row.entries] for row in table.rows] == [[3, 3, 3], [3, 3, 3]]
+    marked = {row.name: [table.notes[number - 1] for number in row.shared_notes] for row in table.rows}
+    assert marked == {record.name: [record.added.remark] for record in records if record.added is not None}
+    page = to_html(make_report(suite, [FoundRun(done.folder, done.record) for done in runs], on_problem=lost.append))
+    assert "exact_match,strict" in page
+    assert lost == []
+
+
+def test_a_task_that_is_known_here_keeps_our_column_beside_added_results(theirs: Path, tmp_path: Path) -> None:
+    edit(results_file(theirs), lambda raw: rename(raw, "facts_choice", "piqa"))
+    next(theirs.glob("samples_facts_choice_*")).unlink()
+    record = add(theirs, tmp_path).record
+    suite = suite_of([record], pytest.fail)
+    kinds = {column.task: type(column) for column in suite.columns}
+    assert kinds == {"facts_text": AddedColumn, "piqa": Column, "facts_generate": AddedColumn}
+    ours = replace(
+        record, added=None, suite="tasks", name="ours", cells=tuple(replace(cell, truncated=0) for cell in record.cells)
+    )
+    lost: list[str] = []
+    table = build_table(suite_of([record, ours], lost.append), [(tmp_path, record), (tmp_path, ours)])
+    assert lost == []
+    assert any("whose definition is not here any more" in note for note in table.notes)
 
 
 def test_lengths_of_rulers_tasks_are_cells_and_those_not_measured_are_none(theirs: Path, tmp_path: Path) -> None:

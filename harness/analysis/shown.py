@@ -10,7 +10,7 @@ from harness.analysis.selection import FoundRun, select_runs
 from harness.errors import UserError
 from harness.records.choice import choose
 from harness.records.named_tasks import NAME as NAMED_TASKS
-from harness.records.named_tasks import suite_of
+from harness.records.named_tasks import is_named, suite_of
 from harness.records.record import Cell, RunRecord, Score
 from harness.records.samples import has_samples
 from tasks.errors import TaskError
@@ -153,7 +153,7 @@ def _suites(records: Sequence[RunRecord], suite: str | None, on_problem: Callabl
             yield load_suite(name)
         except TaskError:  # a suite of the user's own, whose file the record does not name
             unknown.add(name)
-    others = [replace(record, suite=NAMED_TASKS) for record in records if record.suite in unknown]
+    others = [replace(record, suite=NAMED_TASKS) for record in records if record.suite in unknown or is_named(record)]
     if others:
         yield suite_of(others, on_problem)
 

@@ -29,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     board.add_argument(
         "--suite",
         default="ruler_table3",
-        help="the table: a suite by name, a YAML file, or `tasks` for runs of --tasks",
+        help="the table: a suite by name, a YAML file, or `tasks` for runs of --tasks and of lm-eval",
     )
     board.add_argument(
         "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"

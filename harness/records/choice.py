@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.records.added import UNKNOWN, Added
 from harness.records.cells import task_protocol
-from harness.records.columns import TableColumn, resolved_column
+from harness.records.columns import AddedColumn, TableColumn, resolved_column
 from harness.records.protocol import Protocol, TaskProtocol, package_versions
 from harness.records.record import Cell, RunRecord, Score
 from tasks.registry import Column, Suite
@@ -116,17 +116,22 @@ def score_of(cell: Cell, column: TableColumn) -> Score | None:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The suite's protocol of one column, for the runs of one model."""
+    """The suite's protocol of one column, for the runs of one model; `is_theirs` where only lm-eval knows its task."""
 
     task: TaskProtocol
     run: Mapping[str, Any]
     tokenizer: str | None
     end_ids: tuple[int, ...]
     has_window: bool
+    is_theirs: bool = False
 
     @staticmethod
     def of(suite: Suite, column: TableColumn, found: Sequence[tuple[RunRecord, Cell]]) -> _Wanted:
         task, known = column.task, column.known_data
+        here = {"context_prefix": suite.protocol.context_prefix, "dtype": DTYPE, "lm_eval": _lm_eval()}
+        if task is None or isinstance(column.column, AddedColumn):
+            first = column.column.cell if isinstance(column.column, AddedColumn) else found[0][1]
+            return _Wanted(first.protocol, here, None, (), has_window=False, is_theirs=True)
         found = sorted(found, key=lambda pair: pair[0].started)
         window = suite.protocol.max_length or task.max_length
         if not window:  # a text without a length, in the window of the model's configuration
@@ -139,7 +144,7 @@ class _Wanted:
         own = [run for run, _ in found if _has_own_tokenizer(run)]
         return _Wanted(
             task_protocol(task, window, {name: sha for name, sha in data.items() if sha is not None}),
-            {"context_prefix": suite.protocol.context_prefix, "dtype": DTYPE, "lm_eval": _lm_eval()},
+            here,
             _most_common(run.protocol.tokenizer_sha256 for run in own),
             _most_common(run.protocol.further_end_ids for run, _ in found),
             suite.protocol.max_length is not None,
@@ -149,6 +154,8 @@ class _Wanted:
         """What a cell's protocol says otherwise, field by field."""
         if run.added is not None:
             return self._of_added(run.added, run, cell)
+        if self.is_theirs:
+            return [f"not lm-eval's {self.task.name}, but a task of that name whose definition is not here any more"]
         said = [
             difference_in_words(
                 item.name, getattr(cell.protocol, item.name), getattr(self.task, item.name), self.task.name

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from harness.errors import UserError
 from harness.records.patterns import matches
+from harness.records.record import Cell
 from harness.records.table import Header
 from tasks import data as staged
 from tasks.families import unit_of
@@ -19,19 +20,31 @@ from tasks.suite import short_length
 DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddedColumn(Column):
+    """A column of a task that only lm-eval knows; `cell` is the one of its results that says what the task is."""
+
+    cell: Cell = field(compare=False)
+
+
 @dataclass(frozen=True)
 class TableColumn:
     """One column of a suite.
 
     Attributes:
         column: as the suite says it.
-        task: what it asks, by the suite's protocol.
+        task: what it asks, by the suite's protocol; None for a task that only lm-eval knows.
         header: as the table shows it.
     """
 
     column: Column
-    task: ResolvedTask
+    task: ResolvedTask | None
     header: Header
+
+    @property
+    def samples(self) -> int | None:
+        """How many documents it asks for; None for all."""
+        return self.column.samples if self.task is None else self.task.samples
 
     @property
     def cell(self) -> tuple[str, int | None]:
@@ -41,6 +54,8 @@ class TableColumn:
     @cached_property
     def known_data(self) -> dict[str, str]:
         """SHA-256 of the files that it reads, of those that are staged here."""
+        if self.task is None:
+            return {}
         return {**_staged_hashes(self.task.data), **own_data_hashes(self.task.config)}
 
 
@@ -51,17 +66,24 @@ def table_columns(suite: Suite) -> list[TableColumn]:
 
 def resolved_column(suite: Suite, column: Column) -> TableColumn:
     """One column with its task and its header."""
+    if isinstance(column, AddedColumn):
+        score = column.cell.scores[column.metric]
+        return TableColumn(column, None, _header(suite, column, score.unit, score.higher_is_better))
     task = resolve_column(column, suite.protocol)
     entry = next(entry for entry in task.config["metric_list"] if entry["metric"] == column.metric)
-    unit = unit_of(column.metric)
+    header = _header(suite, column, unit_of(column.metric), bool(entry["higher_is_better"]))
+    return TableColumn(column, task, header)
+
+
+def _header(suite: Suite, column: Column, unit: Unit, higher_is_better: bool) -> Header:
     cell = column.task + (f"@{column.length}" if column.length is not None else "")
     short = () if column.length is None else (f"{column.task}@{short_length(column.length)}",)
     rivals = [other for other in suite.columns if (other.task, other.length) == (column.task, column.length)]
-    header = Header(
+    return Header(
         group=column.group,
         label=column.label,
         decimals=DECIMALS[unit],
-        higher_is_better=bool(entry["higher_is_better"]),
+        higher_is_better=higher_is_better,
         key=column.name or (cell if len(rivals) == 1 else f"{cell}:{column.metric}"),
         also=(cell, f"{cell}:{column.metric}", *short, column.task, column.group, column.label),
         unit=unit,
@@ -69,7 +91,6 @@ def resolved_column(suite: Suite, column: Column) -> TableColumn:
         length=column.length,
         metric=column.metric,
     )
-    return TableColumn(column, task, header)
 
 
 def _staged_hashes(names: Iterable[str]) -> dict[str, str]:

@@ -265,5 +265,5 @@ def _figure(row: PublishedRow, column: TableColumn) -> float | None:
     name = column.column.name
     if name is not None and name in row.scores:
         return row.scores[name]
-    main = column.task.info.metric  # figures by task and length are of the task's metric
+    main = column.task.info.metric if column.task else None  # figures by task and length are of the task's metric
     return row.scores.get((column.column.task, column.column.length or 0)) if column.column.metric == main else None

@@ -14,7 +14,7 @@ from tasks import data as staged
 def remarks_on(column: TableColumn, candidate: Candidate) -> list[str]:
     """What is to be known of a number of a column: samples, what its protocol has otherwise, and what was lost."""
     cell, score, found = candidate.cell, candidate.score, []
-    wanted = column.task.samples
+    wanted = column.samples
     if cell.protocol.samples != wanted:
         found.append(f"{cell.protocol.samples or 'all'} samples instead of {wanted or 'all'}")
     if score.unscored:

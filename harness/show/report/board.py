@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.records.columns import table_columns
 from harness.records.model_info import ModelInfo
 from harness.records.stats import wilson_interval
 from harness.records.table import Entry, Header, Row, Section, Table
 from harness.show.parts import groups_of
 from harness.words import short
-from tasks.registry import Suite, resolve_column
+from tasks.registry import Suite
 
 MANY = 200
 """Rows beyond which a table is long."""
@@ -97,7 +98,7 @@ def make_board(suite: Suite, table: Table, models: Mapping[str, tuple[str, Model
         models: by the id of a run: its title, and what is known of it.
     """
     groups = groups_of(table.headers, range(len(table.headers)))
-    asked = [resolve_column(column, suite.protocol).samples for column in suite.columns]
+    asked = [column.samples for column in table_columns(suite)]
     assumed = [*asked, *[None] * (len(table.headers) - len(asked))]
     columns = []
     for places in groups.values():
