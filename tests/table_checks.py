@@ -10,6 +10,8 @@ from pathlib import Path
 PREAMBLE = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
 ESCAPED = re.compile(r"\\[\\{}$&#%_]")
 """What is text, or ends a line; both stand for no structure."""
+MOST_LINES = 42
+"""That a float has room for on any page, below its caption."""
 
 
 def check_markdown(text: str) -> None:
@@ -21,7 +23,7 @@ def check_markdown(text: str) -> None:
 
 
 def check_latex(text: str) -> None:
-    """Environments and braces are balanced, rows have their columns, and nothing but ASCII is left."""
+    """Environments and braces are balanced, rows have their columns, floats fit a page, and only ASCII is left."""
     assert text.isascii()
     opened: list[str] = []
     for kind, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", text):
@@ -42,6 +44,10 @@ def check_latex(text: str) -> None:
             spans = sum(int(count) - 1 for count in re.findall(r"\\multicolumn\{(\d+)\}", row))
             cells = row.replace(r"\&", "").count("&") + 1 + spans
             assert cells == len(columns), row
+    floats = re.findall(r"\\begin\{table\*\}(.*?)\\end\{table\*\}", text, re.DOTALL)
+    assert max([sum(line.endswith(r"\\") for line in found.splitlines()) for found in floats], default=0) <= MOST_LINES
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(set(labels)) == len(labels) == len(floats)
 
 
 def compiled(text: str, folder: Path) -> str | None:
@@ -55,4 +61,5 @@ def compiled(text: str, folder: Path) -> str | None:
         return None
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Float too large" not in done.stdout
     return done.stdout

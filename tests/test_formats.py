@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -153,6 +154,33 @@ def test_latex_prints_every_hostile_name(tmp_path: Path) -> None:
     log = compiled(text, tmp_path)
     if log is not None:
         assert "Missing character" not in log
+
+
+@pytest.mark.parametrize(("models", "lengths"), [(20, 6), (3, 90), (110, 1)])
+def test_a_table_that_is_taller_than_a_page_is_several_in_latex(models: int, lengths: int, tmp_path: Path) -> None:
+    counts = [1024 + 8 * place for place in range(lengths)]
+    runs = [
+        replace(record(f"model of a long name, {number}", tuple(cell(length=count) for count in counts)), suite="tasks")
+        for number in range(models)
+    ]
+    table = build_table(suite_of(runs, pytest.fail), [place(run) for run in runs])
+    text = FORMATS["latex"].write(table, intervals=True)
+    check_latex(text)
+    assert text.count(r"\begin{table*}") > 2
+    assert "(2 of " in text
+    for number in range(models):  # once in each part of the numbers, and as a column of the intervals
+        assert f"\nmodel of a long name, {number} &" in text
+        assert f"& model of a long name, {number} " in text
+    compiled(text, tmp_path)
+
+
+def test_notes_that_fill_a_page_stand_in_a_float_of_their_own(tmp_path: Path) -> None:
+    runs = [record(f"model {number}", (cell(spec=f"{number} " * 150),)) for number in range(20)]
+    text = FORMATS["latex"].write(build_table(SUITE, [place(run) for run in runs], published=False))
+    check_latex(text)
+    assert text.count(r"\begin{table*}") > 1
+    assert text.count("another definition") == 20
+    compiled(text, tmp_path)
 
 
 def hostile_record(name: str) -> RunRecord:

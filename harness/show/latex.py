@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from harness.records.table import Entry, Header, Row, Table
 from harness.show.intervals import Intervals, interval_parts, name_of
@@ -14,10 +16,30 @@ ROOM = 112.0  # letters of a line across two columns of a paper, in the size of 
 APART = 1.5  # letters between two columns
 LONGEST = 40  # letters of a name, beyond which it does not make the parts narrower
 INTERVAL = 22  # letters of a number with its interval
+LINES = 40  # printed lines of a float, which leave room for its caption on a page of any paper
+GAP = 2  # lines that the rules of a tabular and the space around it take
+NOTE_ROOM = 135.0  # letters of a line of notes, which are smaller
+
+
+@dataclass(frozen=True)
+class _Tabular:
+    """A tabular, and how many lines it prints."""
+
+    text: str
+    lines: int
+
+
+@dataclass
+class _Page:
+    """What stands in one float."""
+
+    tabulars: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lines: int = 0
 
 
 def to_latex(table: Table, intervals: bool = False) -> str:
-    r"""A `table*` for `\input`, in parts where it is too wide, with its notes below.
+    r"""A `table*` for `\input`, in parts where it is too wide, with its notes below; several where it is too tall.
 
     Args:
         table: the leaderboard.
@@ -27,19 +49,43 @@ def to_latex(table: Table, intervals: bool = False) -> str:
         return "% No results yet.\n"
     room = ROOM - min(max(letters(row.name) for row in table.rows), LONGEST)
     shown, absent = shown_parts(table, _widths(table), room)
-    parts = [_part(table, indices) for indices in shown]
+    parts = [tabular for indices in shown for tabular in _part(table, indices)]
     legend = "; ".join(table.legend())
     lines = [*([f"{legend[0].upper()}{legend[1:]}."] if legend else []), *absent, *table.remarks()]
-    notes = [f"{_marks((number,))} {latex(note)}" for number, note in enumerate(table.notes, start=1)]
+    notes = [(f"{_marks((number,))} {latex(note)}", letters(note)) for number, note in enumerate(table.notes, start=1)]
     caption = f"{latex(table.title)}: {latex(table.description)}" if table.description else latex(table.title)
     label = "tab:" + re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
-    said = [*notes, *map(latex, lines)]
-    floats = [_float(caption, label, parts, said)]
+    floats = _floats(caption, label, parts, [*notes, *((latex(line), letters(line)) for line in lines)])
     beside = ROOM - max(len(header.name) for header in table.headers)
     if intervals and (found := interval_parts(table, lambda name: max(letters(name), INTERVAL) + APART, beside)):
-        tabulars = [_intervals(part) for part in found]
-        floats.append(_float(f"{caption}: {latex(found[0].caption())}", f"{label}-intervals", tabulars, []))
+        tabulars = [tabular for part in found for tabular in _intervals(part)]
+        floats += _floats(f"{caption}: {latex(found[0].caption())}", f"{label}-intervals", tabulars, [])
     return "% In the preamble: \\usepackage{booktabs}\n" + "\n".join(floats)
+
+
+def _floats(caption: str, label: str, tabulars: Sequence[_Tabular], notes: Sequence[tuple[str, int]]) -> list[str]:
+    """As few floats as pages need; notes are texts with the letters that they print, and stand below the last."""
+    pages = [_Page()]
+    for tabular in tabulars:
+        if pages[-1].lines + tabular.lines > LINES and pages[-1].lines:
+            pages.append(_Page())
+        pages[-1].tabulars.append(tabular.text)
+        pages[-1].lines += tabular.lines
+    for text, printed in notes:
+        needed = math.ceil(printed / NOTE_ROOM)
+        if pages[-1].lines + needed > LINES and pages[-1].lines:
+            pages.append(_Page())
+        pages[-1].notes.append(text)
+        pages[-1].lines += needed
+    return [
+        _float(
+            caption + (f" ({number} of {len(pages)})" if len(pages) > 1 else ""),
+            label + (f"-{number}" if number > 1 else ""),
+            page.tabulars,
+            page.notes,
+        )
+        for number, page in enumerate(pages, start=1)
+    ]
 
 
 def _float(caption: str, label: str, parts: Sequence[str], notes: Sequence[str]) -> str:
@@ -59,30 +105,65 @@ def _float(caption: str, label: str, parts: Sequence[str], notes: Sequence[str])
     return "\n".join([*lines, r"\end{table*}", ""])
 
 
-def _part(table: Table, indices: Sequence[int]) -> str:
-    """The tabular of one part of the table."""
+def _part(table: Table, indices: Sequence[int]) -> Iterator[_Tabular]:
+    """The tabulars of one part of the table: one unless it is too tall."""
     groups = groups_of(table.headers, indices)
     count = len(indices) + 1
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(indices)}}}", r"\toprule"]
-    lines.append(
+    head = [
         " & ".join(["", *(rf"\multicolumn{{{len(below)}}}{{c}}{{{latex(group)}}}" for group, below in groups.items())])
         + r" \\"
-    )
+    ]
     first, rules = 2, []
     for below in groups.values():
         rules.append(rf"\cmidrule(lr){{{first}-{first + len(below) - 1}}}")
         first += len(below)
-    lines += ["".join(rules), " & ".join(["", *(_label(table.headers[i]) for i in indices)]) + r" \\"]
+    head += ["".join(rules), " & ".join(["", *(_label(table.headers[i]) for i in indices)]) + r" \\"]
+    blocks = []
     for section in table.sections():
         rows = [row for row in section.rows if any(row.entries[i] is not None for i in indices)]
         if not rows:
             continue
         title = rf"\textit{{{latex(section.title)}}}{_marks(section.notes)}"
-        lines += [r"\midrule", rf"\multicolumn{{{count}}}{{l}}{{{title}}} \\"]
+        written = []
         for row in rows:
             cells = [_cell(table.headers[i], row, row.entries[i]) for i in indices]
-            lines.append(" & ".join([latex(row.name) + _marks(section.notes_at(row)), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+            written.append(" & ".join([latex(row.name) + _marks(section.notes_at(row)), *cells]) + r" \\")
+        blocks.append(([r"\midrule", rf"\multicolumn{{{count}}}{{l}}{{{title}}} \\"], written))
+    return _tabulars(len(indices), head, blocks)
+
+
+def _tabulars(
+    columns: int, head: Sequence[str], blocks: Iterable[tuple[Sequence[str], Sequence[str]]]
+) -> Iterator[_Tabular]:
+    """Tabulars of at most a page each.
+
+    Args:
+        columns: of numbers, behind that of names.
+        head: lines that each begins with.
+        blocks: lines of a title, and those of its rows; a title is said again where its rows go on.
+    """
+    above = sum(line.endswith(r"\\") for line in head)
+    body: list[str] = []
+    used = above + GAP
+
+    def whole() -> _Tabular:
+        begin = [rf"\begin{{tabular}}{{l{'r' * columns}}}", r"\toprule"]
+        return _Tabular("\n".join([*begin, *head, *body, r"\bottomrule", r"\end{tabular}"]), used)
+
+    for title, rows in blocks:
+        heading = sum(line.endswith(r"\\") for line in title)
+        for place, row in enumerate(rows):
+            starts = place == 0
+            if used + 1 + (heading if starts else 0) > LINES and body:
+                yield whole()
+                body, used, starts = [], above + GAP, True
+            if starts:
+                body += title
+                used += heading
+            body.append(row)
+            used += 1
+    if body:
+        yield whole()
 
 
 def _label(header: Header) -> str:
@@ -114,14 +195,14 @@ def _widths(table: Table) -> list[float]:
     return widths
 
 
-def _intervals(part: Intervals) -> str:
-    """The tabular of a part of the table of intervals."""
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(part.rows)}}}", r"\toprule"]
-    lines += [" & ".join(["", *(latex(name_of(row)) for row in part.rows)]) + r" \\", r"\midrule"]
+def _intervals(part: Intervals) -> Iterator[_Tabular]:
+    """The tabulars of a part of the table of intervals: one unless it is too tall."""
+    head = [" & ".join(["", *(latex(name_of(row)) for row in part.rows)]) + r" \\"]
+    lines = []
     for header, entries in part.lines():
         cells = [
             "---" if entry is None else f"{_number(header, entry)} {latex(part.behind(header, entry))}".rstrip()
             for entry in entries
         ]
         lines.append(" & ".join([f"{latex(header.group)} {_label(header)}", *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+    return _tabulars(len(part.rows), head, [([r"\midrule"], lines)])
