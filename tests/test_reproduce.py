@@ -96,6 +96,11 @@ def _no_block(root: Path) -> None:
         (_table("tables: []"), "must have the fields tables, figures and matplotlib"),
         (_table("{tables: [a], figures: [], matplotlib: x}"), r"tables\[0\] must have the fields command, file"),
         (_table("{tables: [{file: a, command: compare a}], figures: [], matplotlib: x}"), "must say --results"),
+        (_table("{tables: [{file: a, command: study a}], figures: [], matplotlib: x}"), "must say --output"),
+        (
+            _table("{tables: [{file: a, command: study a --output results/studies}], figures: [], matplotlib: x}"),
+            "must say --plan",
+        ),
         (_table("{tables: 1, figures: [], matplotlib: x}"), "tables must be a list"),
         (lambda root: (root / MANIFEST).unlink(), "an installed package has not"),
     ],

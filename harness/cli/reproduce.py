@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli import compare, failures, leaderboard, plot
+from harness.cli import compare, failures, leaderboard, plot, study
 from harness.cli.arguments import Parser
 from harness.errors import UserError
 from harness.paths import ROOT
@@ -120,7 +120,7 @@ def _command(line: str, *more: str) -> None:
     """Run a command of those that make tables and pictures."""
     parser = Parser(prog="run_eval.py")
     commands = parser.add_subparsers(required=True)
-    for group in (leaderboard, compare, failures, plot):
+    for group in (leaderboard, compare, failures, plot, study):
         group.add_commands(commands)
     args = parser.parse_args([*shlex.split(line), *more])
     args.typed = tuple(shlex.split(line))

@@ -27,6 +27,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     study.add_argument("--workers", type=int, default=1, help="runs at a time on each device (default: 1)")
     study.add_argument("--plan", action="store_true", help="say what it asks for and what there is; train nothing")
     study.add_argument("--table", type=Path, help="write the tables to a Markdown file as well")
+    study.add_argument("--format", choices=("terminal", "markdown"), default="terminal", help="of what is printed")
     study.add_argument("--retry", action="store_true", help="do runs that failed again")
     study.set_defaults(command=_study)
 
@@ -49,12 +50,14 @@ def _study(args: argparse.Namespace) -> int:
     if not args.plan and len(results.found) < results.total:
         _train(study, results, _devices(args.devices) * args.workers)
     tests = read_tasks(study.shared["tests"], study.path, "tests")
-    if args.plan:
+    if args.plan and args.format == "terminal":
         _say_plan(study, results)
-    if results.found:
+    if args.format == "markdown":
+        print(study_markdown(results, tests), end="")
+    elif results.found:
         print_study(results, tests, console())
-        if args.table is not None:
-            write_atomically(args.table, study_markdown(results, tests))
+    if args.table is not None:
+        write_atomically(args.table, study_markdown(results, tests))
     return 1 if results.failed() and not args.plan else 0
 
 

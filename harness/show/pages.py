@@ -18,6 +18,7 @@ from harness.errors import UserError
 
 MANIFEST = Path("results/reproduce.yaml")
 RECORDS = "results/leaderboard"
+STUDIES = "results/studies"
 BLOCK = re.compile(r"<!-- made by `python run_eval\.py (?P<command>.*?)` -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 PAGES = ("README.md", "docs/*.md")
 
@@ -92,8 +93,11 @@ def _entries(path: Path, raw: Mapping[str, Any], field: str) -> Sequence[Mapping
         if not is_right or not all(isinstance(value, str) for value in entry.values()):
             raise UserError(f"{path}: {field}[{place}] must have the fields {', '.join(sorted(wanted))}, each a text")
         arguments = shlex.split(entry["command"])
-        if "--results" not in arguments or arguments[arguments.index("--results") + 1 :][:1] != [RECORDS]:
-            raise UserError(f"{path}: {field}[{place}] must say --results {RECORDS}, or it shows other runs, too")
+        option, folder = ("--output", STUDIES) if arguments[:1] == ["study"] else ("--results", RECORDS)
+        if option not in arguments or arguments[arguments.index(option) + 1 :][:1] != [folder]:
+            raise UserError(f"{path}: {field}[{place}] must say {option} {folder}, or it shows other runs, too")
+        if folder == STUDIES and "--plan" not in arguments:
+            raise UserError(f"{path}: {field}[{place}] must say --plan, or it would train what is missing")
     return entries
 
 

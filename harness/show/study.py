@@ -46,7 +46,7 @@ def study_markdown(results: StudyResults, tests: Sequence[Any]) -> str:
         parts.append(
             "\n".join([f"**{markdown(title)}**", "", *(f"| {line} |" for line in (lines[0], ruler, *lines[1:]))])
         )
-    return "\n\n".join([*parts, *(markdown(note) for note in notes(results, tests))]) + "\n"
+    return "\n\n".join([*parts, "  \n".join(markdown(note) for note in notes(results, tests))]) + "\n"
 
 
 def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
