@@ -122,7 +122,7 @@ def test_the_command_shows_what_was_asked_for(tmp_path: Path, capsys: pytest.Cap
     assert f"copy{os.sep}record.json: a copy of" in err or f"b{os.sep}record.json: a copy of" in err
     assert "scores.acc.value: must be a finite number" in err
     assert cli.main([*command, "--models", "zz"]) == 2
-    assert "--models 'zz': no row is called so; there are a, b, c" in capsys.readouterr().err
+    assert "--models 'zz': no row is called so; there are 'a', 'b', 'c'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", HOSTILE)

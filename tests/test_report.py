@@ -148,6 +148,17 @@ def test_the_matrix_has_each_pair_from_both_sides_and_every_task_of_it(page: str
     assert view.count('<circle cx="') == 10
 
 
+def test_charts_call_a_checkpoint_by_its_training_and_step(tmp_path: Path) -> None:
+    for name in ("tiny@2000", "tiny@4000", "other"):
+        write_run(tmp_path / name.replace("@", "-"), name, 4)
+    page = to_html(report_of(tmp_path))
+    assert ">step 2000<" in page.split('<section id="leaderboard"')[1].split("</section>")[0]
+    charts = page.split('<section id="length"')[1].split("</section>")[0]
+    assert re.findall(r'<text class="label"[^>]*>([^<]*)<', charts)[:3] == ["other", "tiny@2000", "tiny@4000"]
+    assert "tiny@4000, 1,024 tokens: " in charts
+    assert "step 2000, " not in page
+
+
 def test_models_with_nothing_in_common_are_said_to_have_nothing(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "alpha", tasks=TASKS[:1])
     assert "There is one model here" in to_html(report_of(tmp_path))

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,20 @@ def test_shipped_records_are_removed_only_by_their_id_and_yes(
     assert len(list(folder.rglob(FILE_NAME))) == 3
     said(capsys, "remove", "gdn2/2026-01-03T00-00-00_abcdef03", "--yes", "--results", folder)
     assert len(list(folder.rglob(FILE_NAME))) == 2
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "(1 core, 1 thread)"), (2, "(2 cores, 2 threads)")])
+def test_one_of_a_kind_is_said_in_the_singular(
+    count: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = records.record("odd", (records.cell(truncated=count),))
+    made = replace(made, machine=replace(made.machine, cores=count, threads=count))
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "record.json").write_text(made.to_json())
+    assert main(["results", "show", "odd", "--results", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert said in shown
+    assert ("1 request lost its beginning" in shown) == (count == 1)
 
 
 def test_a_record_without_scores_is_a_line_and_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

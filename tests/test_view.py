@@ -49,7 +49,7 @@ def test_marks_are_those_of_the_rows_that_are_shown() -> None:
 
 
 def test_a_pattern_that_means_nothing_is_an_error_with_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"--models 'x\*': no row is called so; there are a-1, b, c$"):
+    with pytest.raises(UserError, match=r"--models 'x\*': no row is called so; there are 'a-1', 'b', 'c'$"):
         table_of(*THREE, models=("b", "x*"))
     with pytest.raises(UserError, match=r"--columns 'S-NIAH-9': no column is called so; there are niah_single_1@1024"):
         table_of(*THREE, columns=("S-NIAH-9",))
@@ -131,6 +131,7 @@ def test_checkpoints_of_one_training_are_rows_in_the_order_of_steps_below_its_na
         ("t@500", "t", 500),
         ("t@2K", "t", 2000),
     ]
+    assert [row.full_name for row in table.rows] == ["lone@7", "t", "t@500", "t@2K", "t@10k", "u@900k", "u@1M"]
 
 
 def test_a_file_renames_and_groups_rows(tmp_path: Path) -> None:
@@ -152,6 +153,7 @@ def test_a_file_renames_and_groups_rows(tmp_path: Path) -> None:
         ("Long run, by step", ["step 1k", "step 2k"]),
     ]
     assert [row.model for row in table.rows][:2] == ["c", "a-1"]
+    assert [row.full_name for row in table.rows][-2:] == ["Long run@1k", "Long run@2k"]
 
 
 @pytest.mark.parametrize(
@@ -165,8 +167,8 @@ def test_a_file_renames_and_groups_rows(tmp_path: Path) -> None:
         ("rename: {a-1: 5}", r": rename\.a-1: must be text"),
         ("rename: {a-1: ''}", r": rename\.a-1: must be text"),
         ("rename: {1: x}", r": rename: a name: must be text"),
-        ("rename: {x: y}", r": rename: no model is called 'x'; there are a-1, b, c"),
-        ("rename: {a-1: x, b: x}", r": rename: a-1, b would all be called 'x'"),
+        ("rename: {x: y}", r": rename: no model is called 'x'; there are 'a-1', 'b', 'c', .*'papers, [a-z]+/"),
+        ("rename: {a-1: x, b: x}", r": rename: 'a-1', 'b' would all be called 'x'"),
         ("rename: {a-1: b}", r": rename\.a-1: another model is called 'b' already"),
         ("rename: {a-1: x, a-1: y}", r":1:\d+: not valid YAML: the field 'a-1' is given twice"),
         ("groups: {}", r": groups: must be a list"),

@@ -18,6 +18,7 @@ from harness.cli import compare, failures, leaderboard, plot, study
 from harness.cli.arguments import Parser
 from harness.errors import UserError
 from harness.paths import ROOT
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.show.pages import Manifest, ShownPicture, ShownTable
@@ -44,7 +45,8 @@ def _reproduce(args: argparse.Namespace) -> int:
         print("everything is as its command makes it")
         return 0
     if not args.write:
-        print(f"{len(differences)} differences; `reproduce --write` puts tables and pictures right", file=sys.stderr)
+        found = counted(len(differences), "difference")
+        print(f"{found}; `reproduce --write` puts tables and pictures right", file=sys.stderr)
     return 1
 
 

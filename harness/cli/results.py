@@ -15,6 +15,7 @@ from harness.cli.console import console
 from harness.cli.leaderboard import RUNS, existing
 from harness.errors import UserError
 from harness.paths import LEADERBOARD, require
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.analysis.selection import FoundRun
@@ -129,7 +130,7 @@ def _export(args: argparse.Namespace) -> None:
     if not runs:
         raise UserError("no run to export; `results list` shows what there is")
     count = export(runs, args.rows, args.output)
-    print(plain(f"{args.output}: {count:,} rows of {len(runs):,} runs"), file=sys.stderr)
+    print(plain(f"{args.output}: {counted(count, 'row')} of {counted(len(runs), 'run')}"), file=sys.stderr)
 
 
 def _remove(args: argparse.Namespace) -> None:

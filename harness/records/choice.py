@@ -17,6 +17,7 @@ from harness.records.cells import task_protocol
 from harness.records.columns import AddedColumn, TableColumn, resolved_column
 from harness.records.protocol import Protocol, TaskProtocol, package_versions
 from harness.records.record import Cell, RunRecord, Score
+from harness.words import counted
 from tasks.registry import Column, Suite
 
 DTYPE = "float32"  # of a column: a run in another, which a GPU may have chosen by itself, is marked
@@ -86,7 +87,7 @@ def reason_against(candidate: Candidate, shown: Candidate) -> str:
     if candidate.differences and not shown.differences:
         return "; ".join(candidate.differences)
     if candidate.score.n != shown.score.n:
-        return f"{candidate.score.n:,} samples, shown are {shown.score.n:,}"
+        return f"{counted(candidate.score.n, 'sample')}, shown are {shown.score.n:,}"
     return "; ".join(("older", *candidate.differences))
 
 

@@ -16,7 +16,8 @@ def remarks_on(column: TableColumn, candidate: Candidate) -> list[str]:
     cell, score, found = candidate.cell, candidate.score, []
     wanted = column.samples
     if cell.protocol.samples != wanted:
-        found.append(f"{cell.protocol.samples or 'all'} samples instead of {wanted or 'all'}")
+        word = "sample" if cell.protocol.samples == 1 else "samples"
+        found.append(f"{cell.protocol.samples or 'all'} {word} instead of {wanted or 'all'}")
     if score.unscored:
         found.append(f"{score.unscored} of {score.n + score.unscored} documents were not scored")
     if candidate.run.model.quantised:

@@ -9,7 +9,7 @@ from typing import Any
 
 from basis.files import load_yaml
 from harness.errors import UserError
-from harness.records.patterns import matches
+from harness.records.patterns import matches, quoted
 
 FIELDS = ("rename", "groups")
 GROUP_FIELDS = ("title", "models")
@@ -99,7 +99,7 @@ def read_row_names(file: Path) -> RowNames:
     for old, new in rename.items():
         _text(new, f"{file}: rename.{old}")
     if twice := _twice(list(rename.values())):
-        both = ", ".join(old for old, new in rename.items() if new == twice)
+        both = quoted(old for old, new in rename.items() if new == twice)
         raise UserError(f"{file}: rename: {both} would all be called {twice!r}")
     listed = _listed(raw.get("groups", []), f"{file}: groups", may_be_empty=True)
     groups = tuple(_group(item, f"{file}: groups[{position}]") for position, item in enumerate(listed))
@@ -154,7 +154,7 @@ def _twice(texts: Sequence[str]) -> str | None:
 def _there_are(known: Collection[str]) -> str:
     names = list(dict.fromkeys(known))
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return f"there are {', '.join(names[:20])}{more}" if names else "there are no models yet"
+    return f"there are {quoted(names[:20])}{more}" if names else "there are no models yet"
 
 
 def _short(raw: Any) -> str:

@@ -47,4 +47,4 @@ def _below_its_training(row: Row) -> Row:
     found = NAME.fullmatch(row.name)
     name = row.name if found is None else f"step {found[2]}{found[3]}{found[4]}"  # a file may have renamed it
     training = row.training if found is None else found[1]
-    return replace(row, section=f"{training}, by step", name=name)
+    return replace(row, section=f"{training}, by step", name=name, full=row.name)

@@ -64,6 +64,7 @@ class Row:
         source: the paper and table of a published row; None for ours.
         training: the name of the training whose checkpoint it is; None where the name says no step.
         step: of that training.
+        full: the name where its section is not said, if that is another: a checkpoint's with its training.
     """
 
     name: str
@@ -74,6 +75,12 @@ class Row:
     source: str | None = None
     training: str | None = None
     step: float | None = None
+    full: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """What the model is called apart from its section."""
+        return self.name if self.full is None else self.full
 
     @cached_property
     def shared_notes(self) -> tuple[int, ...]:

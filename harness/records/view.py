@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import UserError
 from harness.records.columns import column_to_sort_by, columns_named
-from harness.records.patterns import matches
+from harness.records.patterns import matches, quoted
 from harness.records.row_names import RowNames
 from harness.records.steps import in_sections
 from harness.records.table import Header, Row, Table
@@ -63,7 +63,7 @@ class View:
         """
         for pattern in self.models:
             if not matches(pattern, in_table):
-                names = ", ".join(dict.fromkeys(in_table)) or "none"
+                names = quoted(in_table) or "none"
                 raise UserError(f"--models {pattern!r}: no row is called so; there are {names}")
         if self.names is not None:
             self.names.check([*ours, *published], ours)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.analysis.comparison import ALPHA, MeanComparison, ModelComparison, PairComparison, TaskComparison
+from harness.words import counted
 from tasks.metrics import Unit
 
 DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
@@ -90,13 +91,13 @@ def remarks(task: TaskComparison) -> list[str]:
     """What is to be known of a row: samples that were not compared, its pairing, seeds, its own notes."""
     said = []
     if task.only_a or task.only_b:
-        said.append(f"not compared: {task.only_a:,} samples that only A has, {task.only_b:,} that only B has")
+        said.append(f"not compared: {counted(task.only_a, 'sample')} that only A has, {task.only_b:,} that only B has")
     if task.unscored:
-        said.append(f"not compared: {task.unscored:,} common samples without a finite score of both")
+        said.append(f"not compared: {counted(task.unscored, 'common sample')} without a finite score of both")
     if task.pairing == "prompt":
         said.append("paired by prompt and target: the runs name their samples differently")
     if task.groups is not None and task.n_a is not None and task.groups < task.n_a:
-        said.append(f"{task.n_a:,} samples in {task.groups:,} groups that share text")
+        said.append(f"{counted(task.n_a, 'sample')} in {counted(task.groups, 'group')} that share text")
     if task.pairing == "seeds":
         said.append(f"seeds of A: {seeds(task.seeds_a, task.unit)}; of B: {seeds(task.seeds_b, task.unit)}")
     if task.p is None:

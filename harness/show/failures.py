@@ -13,6 +13,7 @@ from rich.text import Text
 from harness.analysis.failures import Contrast, Failures, Tally
 from harness.analysis.judged_runs import JudgedAnswer
 from harness.show.plain import plain
+from harness.words import counted
 from tasks.verdicts import MEANINGS, TITLES, VERDICTS, Verdict
 
 LETTERS: Mapping[Verdict, str] = {
@@ -44,9 +45,9 @@ MOST_ANSWER = 300
 def print_failures(failures: Failures, console: Console) -> None:
     """Draw how often each verdict was given, then by task, length and depth."""
     total = failures.total
-    tasks = len(failures.groups["task"])
+    tasks = counted(len(failures.groups["task"]), "task")
     console.print(Text(f"why answers are wrong: {plain(failures.model.label)}", style="bold"))
-    console.print(f"{total.n:,} answers to {tasks} task{'s' * (tasks != 1)}", style="dim")
+    console.print(f"{counted(total.n, 'answer')} to {tasks}", style="dim")
     for note in failures.model.notes:
         console.print(Text(plain(note), style="dim"))
     if failures.model.unjudged:
@@ -141,7 +142,7 @@ def spaced(text: str) -> str:
 
 def contrast_remarks(found: Contrast) -> list[str]:
     """What is to be known of a contrast."""
-    said = [f"{len(found.pairs):,} samples that both were asked"]
+    said = [f"{counted(len(found.pairs), 'sample')} that both were asked"]
     if found.alike == "question":
         said[0] += ": the same questions; tokenizers differ, and so does how much context fills the length"
     for label, count in ((found.a, found.only_a), (found.b, found.only_b)):

@@ -43,11 +43,6 @@ class Intervals:
         return "95 % intervals" + (f", {self.same_n:,} documents in every cell" if self.same_n is not None else "")
 
 
-def name_of(row: Row) -> str:
-    """What a model is called apart from its section."""
-    return row.name if row.step is None else row.model
-
-
 def interval_parts(table: Table, width: Callable[[str], float], room: float) -> list[Intervals]:
     """The intervals of a table in parts; none where no number has an interval.
 
@@ -73,7 +68,7 @@ def _shared(rows: Sequence[Row], width: Callable[[str], float], room: float) -> 
     part: list[Row] = []
     used = 0.0
     for row in rows:
-        needed = width(name_of(row))
+        needed = width(row.full_name)
         if part and used + needed > room:
             yield tuple(part)
             part, used = [], 0.0

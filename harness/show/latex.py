@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.records.table import Entry, Header, Row, Table
-from harness.show.intervals import Intervals, interval_parts, name_of
+from harness.show.intervals import Intervals, interval_parts
 from harness.show.latex_text import latex, letters
 from harness.show.parts import groups_of, shown_parts
 
@@ -197,7 +197,7 @@ def _widths(table: Table) -> list[float]:
 
 def _intervals(part: Intervals) -> Iterator[_Tabular]:
     """The tabulars of a part of the table of intervals: one unless it is too tall."""
-    head = [" & ".join(["", *(latex(name_of(row)) for row in part.rows)]) + r" \\"]
+    head = [" & ".join(["", *(latex(row.full_name) for row in part.rows)]) + r" \\"]
     lines = []
     for header, entries in part.lines():
         cells = [

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records.table import Entry, Header, Row, Table
-from harness.show.intervals import Intervals, interval_parts, name_of
+from harness.show.intervals import Intervals, interval_parts
 from harness.show.parts import groups_of, shown_parts
 from harness.show.plain import markdown
 
@@ -150,7 +150,8 @@ def _pixels(text: str) -> float:
 
 def _intervals(part: Intervals) -> str:
     """The lines of a part of the table of intervals."""
-    lines = [f"| | {' | '.join(markdown(name_of(row)) for row in part.rows)} |", "| --- |" + " ---: |" * len(part.rows)]
+    names = " | ".join(markdown(row.full_name) for row in part.rows)
+    lines = [f"| | {names} |", "| --- |" + " ---: |" * len(part.rows)]
     for header, entries in part.lines():
         cells = [
             "—"

@@ -16,7 +16,7 @@ from harness.checkpoints.imports import Imported
 from harness.engine.meter import Status
 from harness.records.record import Cell
 from harness.show.imports import print_import
-from harness.words import short
+from harness.words import counted, short
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar in
 
@@ -123,7 +123,7 @@ def summary_line(cell: Cell) -> str:
     metric, score = next(iter(cell.scores.items()), ("", None))
     scores = "no score" if score is None else f"{metric} {score.value:.4g} (n={score.n}"
     rate = f"{cell.tokens / cell.seconds:,.0f} tokens/s" if cell.seconds and cell.tokens else ""
-    cut = f", {cell.truncated} requests cut" if cell.truncated else ""
+    cut = f", {counted(cell.truncated, 'request')} cut" if cell.truncated else ""
     return f"{cell.protocol.label:<22} {scores}{cut}{'' if score is None else ')'}  {cell.seconds:.0f} s, {rate}"
 
 

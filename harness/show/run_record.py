@@ -13,6 +13,7 @@ from harness.records.model_info import Machine, ModelInfo
 from harness.records.protocol import Protocol
 from harness.records.record import Cell, RunRecord, Score
 from harness.show.plain import plain
+from harness.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +110,8 @@ def _self_test(model: ModelInfo) -> str:
         return f"left out ({test.skipped})"
     worst = max((c.error / c.tolerance for c in test.comparisons if c.error is not None and c.tolerance), default=None)
     share = "" if worst is None else f", at most {worst:.1%} of the tolerance"
-    return f"{'passed' if test.passed else 'failed'}: {len(test.comparisons)} comparisons on {test.backend}{share}"
+    made = counted(len(test.comparisons), "comparison")
+    return f"{'passed' if test.passed else 'failed'}: {made} on {test.backend}{share}"
 
 
 def _cost(record: RunRecord) -> Iterator[str]:
@@ -128,11 +130,11 @@ def _cost(record: RunRecord) -> Iterator[str]:
 def _machine(machine: Machine, model: ModelInfo) -> Iterator[str]:
     if machine.gpu:
         yield machine.gpu
-    yield f"{machine.cpu} ({_number(machine.cores, 'cores')}, {_number(machine.threads, 'threads')})"
+    yield f"{machine.cpu} ({_number(machine.cores, 'core')}, {_number(machine.threads, 'thread')})"
     yield UNKNOWN + " memory" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB"
     yield f"device {model.device}"
     if model.workers:
-        yield f"{model.workers} workers"
+        yield counted(model.workers, "worker")
     yield machine.system
     yield f"Python {machine.python}"
 
@@ -145,7 +147,7 @@ def _code(record: RunRecord) -> str:
 
 
 def _number(value: int | None, of: str) -> str:
-    return f"{UNKNOWN if value is None else f'{value:,}'} {of}"
+    return f"{UNKNOWN} {of}s" if value is None else counted(value, of)
 
 
 def _cells(cells: Sequence[Cell], wide: bool) -> Table:
@@ -195,6 +197,7 @@ def _interval(score: Score) -> str:
 def _counts(cell: Cell) -> list[str]:
     """What was lost or is remarkable about a cell's documents."""
     found = [f"{count:,} {name.replace('_', ' ')}" for name, count in cell.documents.items() if count]
-    found += [f"{cell.truncated:,} requests lost their beginning"] if cell.truncated else []
+    if cell.truncated:
+        found.append(f"{counted(cell.truncated, 'request')} lost {'its' if cell.truncated == 1 else 'their'} beginning")
     unscored = max((score.unscored for score in cell.scores.values()), default=0)
     return found + ([f"{unscored:,} unscored"] if unscored else [])

@@ -174,7 +174,7 @@ def _cell(row: Row, header: Header, entry: Entry, assumed: int | None) -> BoardC
     elif row.source is not None:
         said = "as printed"
     interval = "" if low is None or high is None else header.interval(low, high)
-    tip = f"{row.name}, {header.name.strip()}: {value}"
+    tip = f"{row.full_name}, {header.name.strip()}: {value}"
     tip += f" (95 %: {interval})" if interval else ""
     tip += f", {said}" if said else ""
     return BoardCell(value, interval, entry.value, tip, row.notes_at(entry), entry.mark)

@@ -90,10 +90,11 @@ def machine_facts(runs: Sequence[RunRecord]) -> FactTable:
     counted: dict[tuple[str, ...], int] = {}
     for run in runs:
         machine = run.machine
+        cores = "core" if machine.cores == 1 else "cores"
         changed = " with changes" if run.git_dirty else ""
         found = (
             machine.gpu or machine.cpu,
-            f"{_said(machine.threads)} of {_said(machine.cores)} cores, {_said(machine.memory_gib, '.0f')} GiB",
+            f"{_said(machine.threads)} of {_said(machine.cores)} {cores}, {_said(machine.memory_gib, '.0f')} GiB",
             machine.system,
             machine.python,
             ", ".join(f"{name} {version}" for name, version in run.packages.items()),

@@ -87,7 +87,7 @@ def _chart(
 
 def _line(row: Row, found: Sequence[tuple[int, Entry]], lengths: Sequence[int], colour: int | None) -> Line:
     points = tuple(
-        Point(_x(length, lengths), _y(entry.value), f"{row.name}, {length:,} tokens: {_said(entry)}")
+        Point(_x(length, lengths), _y(entry.value), f"{row.full_name}, {length:,} tokens: {_said(entry)}")
         for length, entry in found
     )
     banded = [
@@ -99,7 +99,7 @@ def _line(row: Row, found: Sequence[tuple[int, Entry]], lengths: Sequence[int], 
     back = [f"{x:g},{low:g}" for x, low, _ in reversed(banded)]
     band = f"M{'L'.join([*there, *back])}Z" if len(banded) > 1 else ""
     path = "M" + "L".join(f"{point.x:g},{point.y:g}" for point in points)
-    return Line(row.name, _short_name(row.name), colour, path, band, points, points[-1].y)
+    return Line(row.full_name, _short_name(row.full_name), colour, path, band, points, points[-1].y)
 
 
 def _short_name(name: str) -> str:
