@@ -13,6 +13,8 @@ from harness.analysis.compare import compare_runs
 from harness.analysis.comparison import ModelComparison, TaskComparison
 from harness.errors import UserError
 from harness.records.record import Score
+from harness.show.comparison import comparison_to_text
+from harness.show.comparison_markdown import comparison_to_markdown
 
 GOOD = [1.0] * 36 + [0.0] * 4
 BAD = [1.0] * 20 + [0.0] * 20
@@ -104,6 +106,23 @@ def test_another_dtype_is_compared_and_noted(tmp_path: Path) -> None:
     assert only(compare_runs([simple_run(tmp_path, "good", GOOD), other])).notes == ("bfloat16 instead of float32",)
 
 
+def test_where_only_the_correction_parts_interval_and_verdict_a_line_says_in_how_many_rows(tmp_path: Path) -> None:
+    runs = []
+    for name, scores in (("a", [1.0] * 40), ("b", [0.0] * 6 + [1.0] * 34)):
+        cells = [cell_of("niah_single_1", scores), cell_of("niah_single_2", [1.0] * 40)]
+        rows = [*samples_of("gdn2_niah_single_1_1024", scores), *samples_of("gdn2_niah_single_2_1024", [1.0] * 40)]
+        runs.append(run_of(tmp_path, name, cells, rows))
+    said = "In 1 of 3 rows the interval leaves out 0"
+    comparison = compare_runs(runs)
+    task = comparison.pairs[0].tasks[0]
+    assert (task.p, task.p_corrected, task.verdict) == (2**-5, 2**-4, "not told apart")
+    assert (task.low or 0) > 0
+    assert said in comparison_to_markdown(comparison)
+    assert said in comparison_to_text(comparison)
+    single = compare_runs([simple_run(tmp_path / "x", name, scores) for name, scores in (("a", GOOD), ("b", BAD))])
+    assert "leaves out 0" not in comparison_to_text(single)
+
+
 def test_tasks_that_only_one_has_are_an_error_where_nothing_else_is_left(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no task and length in common"):
         compare_runs([simple_run(tmp_path, "a", GOOD), simple_run(tmp_path, "b", BAD, task="niah_single_2")])
@@ -115,7 +134,18 @@ def test_records_without_samples_are_compared_by_what_they_say(tmp_path: Path) -
     bare = run_of(tmp_path, "bad", [cell_of("niah_single_1", BAD)])
     task = only(compare_runs([simple_run(tmp_path, "good", GOOD), bare]))
     assert (task.pairing, task.a, task.b, task.n_b) == ("unpaired", 0.9, 0.5, 40)
-    assert any("no samples beside the record" in note for note in task.notes)
+    assert task.notes == ("unpaired, by the record alone",)
+
+
+def test_a_run_without_samples_is_said_once_and_short_below_the_tables(tmp_path: Path) -> None:
+    cells = [cell_of(task, BAD) for task in ("niah_single_1", "niah_single_2")]
+    runs = [run_of(tmp_path, name, cells) for name in ("a", "b", "c")]
+    comparison = compare_runs(runs)
+    assert [note.partition(": ")[0] for note in comparison.notes] == [run.record.run_id for run in runs]
+    text = comparison_to_text(comparison)
+    assert text.count("no samples beside the record") == 3
+    assert text.index("no samples beside the record") > text.rindex("niah_single_2")
+    assert text.count("unpaired, by the record alone") == 3
 
 
 def test_a_mean_without_samples_goes_by_the_intervals_of_its_places(tmp_path: Path) -> None:

@@ -62,6 +62,34 @@ def test_two_seeds_say_nothing_however_many_samples_there_are(tmp_path: Path) ->
     assert "Nothing was tested." in comparison_to_markdown(compare_sides(single))
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("t@1000", "t@2000"), "t@1000, t@2000 are checkpoints of one training"),
+        (("t@step-1k", "t@1.5M", "u@1000"), "t@step-1k, t@1.5M are checkpoints"),
+        (("t", "u", "t@1000"), "t, t@1000 are checkpoints"),
+        (("t-s1@1000", "t-s2@1000", "t-s3@1000"), None),
+        (("t-s1", "t-s2"), None),
+    ],
+)
+def test_steps_of_one_training_are_no_seeds(tmp_path: Path, names: tuple[str, ...], said: str | None) -> None:
+    models = sides_of_runs([simple_run(tmp_path, name, GOOD) for name in names])
+    if said is None:
+        assert len(training("t*", models).seeds) == len(names)
+        return
+    with pytest.raises(UserError, match=said):
+        training("t*", models)
+
+
+def test_checkpoints_of_one_recipe_and_seed_are_no_seeds_whatever_their_names(tmp_path: Path) -> None:
+    runs = [
+        FoundRun(run.folder, replace(run.record, model=replace(run.record.model, training="r" * 16, training_seed=1)))
+        for run in (simple_run(tmp_path, "early", GOOD), simple_run(tmp_path, "late", GOOD))
+    ]
+    with pytest.raises(UserError, match="early, late are checkpoints of one training"):
+        training("t*", sides_of_runs(runs))
+
+
 def test_seeds_of_other_protocols_are_not_compared(tmp_path: Path) -> None:
     other = simple_run(tmp_path, "b-s2", BAD, seed=7)
     sides = [
@@ -165,7 +193,10 @@ def test_a_published_perplexity_has_no_error_and_is_not_tested() -> None:
     [
         ("paper:gdn2_paper/KDA", "which one.*paper:gdn2_paper/recurrent/KDA or paper:gdn2_paper/hybrid/KDA"),
         ("paper:gdn2_paper/recurrent/KDAA", "did you mean paper:gdn2_paper/recurrent/KDA"),
-        ("paper:x", "no such row of a paper; there are paper:gdn_paper/recurrent/RetNet"),
+        ("paper:gdn2_paper/recurent/gated deltanet", "did you mean paper:gdn2_paper/recurrent/Gated DeltaNet"),
+        ("paper:mamba", "did you mean paper:.*Mamba"),
+        ("paper:x", r"no such row of a paper; its files are gdn_paper, gdn2_paper \(all of them: compare paper:\)$"),
+        ("paper:", "which row.*paper:gdn_paper/recurrent/RetNet, paper:"),
     ],
 )
 def test_a_row_that_is_not_there_is_an_error_with_those_that_are(name: str, said: str) -> None:

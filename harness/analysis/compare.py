@@ -17,6 +17,7 @@ from harness.analysis.selection import FoundRun
 from harness.analysis.sides import GridPlace, Side, sides_of_runs, told_apart
 from harness.analysis.significance import holm
 from harness.errors import UserError
+from harness.records.samples import has_samples
 from tasks.registry import Suite
 
 
@@ -54,9 +55,10 @@ def compare_sides(sides: Sequence[Side], suite: Suite | None = None, anyway: boo
     sides, notes = told_apart(sides), list[str]()
     grid = grid_of(sides, suite, lambda problem: notes.append(f"not known here any more: {problem}"))
     suite = suite or suite_behind(sides)
-    notes += _same_runs(sides)
-    alpha = ALPHA / max(1, _possible_tests(sides, grid))
-    pairs = tuple(_compare_two(a, b, grid, suite, alpha, anyway) for a, b in combinations(sides, 2))
+    notes += [*_same_runs(sides), *_without_samples(sides, grid)]
+    places = _possible_tests(sides, grid)
+    alphas = ALPHA / max(1, sum(places)), ALPHA / max(1, sum(map(bool, places)))
+    pairs = tuple(_compare_two(a, b, grid, suite, alphas, anyway) for a, b in combinations(sides, 2))
     if not any(pair.tasks for pair in pairs):
         raise UserError("; ".join(dict.fromkeys(f"{pair.a} and {pair.b}: {pair.problem}" for pair in pairs)))
     pairs, tests = _corrected(pairs)
@@ -70,13 +72,13 @@ def compare_sides(sides: Sequence[Side], suite: Suite | None = None, anyway: boo
 
 
 def _compare_two(
-    a: Side, b: Side, grid: Sequence[GridPlace], suite: Suite | None, alpha: float, anyway: bool
+    a: Side, b: Side, grid: Sequence[GridPlace], suite: Suite | None, alphas: tuple[float, float], anyway: bool
 ) -> PairComparison:
-    """One pair of models at every place that both have."""
+    """One pair of models at every place that both have; the levels are those of a place and of a mean."""
     found: list[Compared] = []
     left: list[LeftOut] = []
     for at in grid:
-        outcome = compare_place(a, b, at, alpha, anyway)
+        outcome = compare_place(a, b, at, alphas[0], anyway)
         if isinstance(outcome, Compared):
             found.append(outcome)
         elif outcome is not None:
@@ -85,7 +87,7 @@ def _compare_two(
         a=a.label,
         b=b.label,
         tasks=tuple(each.task for each in found),
-        means=compare_means(found, suite, alpha),
+        means=compare_means(found, suite, alphas[1]),
         left_out=tuple((each.label, each.reason) for each in left),
         problem=None if found else _problem(left),
     )
@@ -100,10 +102,10 @@ def _problem(left: Sequence[LeftOut]) -> str:
     return f"nothing that can be compared ({first}); run them alike, or say --anyway"
 
 
-def _possible_tests(sides: Sequence[Side], grid: Sequence[GridPlace]) -> int:
-    """How many tests Holm's first step may have to share the level among: places that both of a pair have."""
+def _possible_tests(sides: Sequence[Side], grid: Sequence[GridPlace]) -> list[int]:
+    """Of each pair the places that both have: the tests that Holm's first step may have to share the level among."""
     has = [[side.has(at) for at in grid] for side in sides]
-    return sum(one and other for a, b in combinations(has, 2) for one, other in zip(a, b, strict=True))
+    return [sum(one and other for one, other in zip(a, b, strict=True)) for a, b in combinations(has, 2)]
 
 
 def _corrected(pairs: Sequence[PairComparison]) -> tuple[tuple[PairComparison, ...], int]:
@@ -130,6 +132,17 @@ def _corrected(pairs: Sequence[PairComparison]) -> tuple[tuple[PairComparison, .
         for pair in pairs
     )
     return found, sum(task.p is not None for task in tasks)
+
+
+def _without_samples(sides: Sequence[Side], grid: Sequence[GridPlace]) -> Iterator[str]:
+    """Runs whose samples a comparison would have taken, had they any: each once, whatever it is compared with."""
+    sampled = [side for side in sides if side.runs]
+    if len(sampled) < 2:
+        return
+    shown = [found.run for side in sampled for at in grid if (found := side.shown(at)) is not None]
+    for run in {run.folder: run for run in shown}.values():
+        if not has_samples(run.folder):
+            yield f"{run.record.run_id}: no samples beside the record; run it again, or take its whole folder along"
 
 
 def _same_runs(sides: Sequence[Side]) -> Iterator[str]:

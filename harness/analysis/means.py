@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm, t
 
 from harness.analysis.comparison import MeanComparison, TaskComparison
-from harness.analysis.intervals import Floats, quantile_for
-from harness.analysis.measure import FLIPS_BY_TEXT, WELCH
+from harness.analysis.intervals import LEVEL, Floats, quantile_for
+from harness.analysis.measure import FLIPS_BY_TEXT, WELCH, Contribution
 from harness.analysis.places import Compared
 from harness.analysis.power import detectable
 from harness.analysis.seeds import compare_means_of_seeds
-from harness.analysis.significance import sign_flip
+from harness.analysis.significance import agreeing, sign_flip
 from tasks.metrics import Unit
 from tasks.registry import Average, Suite
 
 ALL = "all cells"
 NORMAL = "normal, places independent"
+UNSEEN = 0.5
+"""Groups all one way that each place of shares counts as if it had more."""
 ADDED: tuple[Unit, ...] = ("share", "bits")
 """Units whose differences can be added; of several the first is taken."""
 
@@ -35,7 +37,8 @@ def compare_means(compared: Sequence[Compared], suite: Suite | None, alpha: floa
     Args:
         compared: the places of one pair of models.
         suite: whose averages are compared; one that lacks a place is left out.
-        alpha: the level of the smallest difference that could have been found.
+        alpha: the level of the smallest mean difference that could have been found: means are corrected over pairs of
+            models, not over places.
     """
     unit = next((unit for unit in ADDED if sum(each.task.unit == unit for each in compared) > 1), None)
     found = []
@@ -62,23 +65,28 @@ def _mean(label: str, compared: Sequence[Compared], unit: Unit, alpha: float) ->
     value = sum(_advantage(task, task.difference) for task in tasks) / len(tasks)
     if all(task.pairing == "seeds" for task in tasks):
         return compare_means_of_seeds(label, tasks, value, unit, alpha)
-    known = _by_group(compared)
+    known = _by_group(compared, unit)
     if known is None:
         return _of_intervals(label, tasks, value, unit, alpha)
-    parts, errors, paired = known
-    count = len(errors)
-    error = math.sqrt(float((errors**2).sum()) * count / max(count - 1, 1))
-    low, high = _interval(tasks, value, error, count)
+    reach = float(t.ppf(0.5 + LEVEL / 2, known.degrees)) * known.error
+    ends = value - reach, value + reach
+    if known.is_paired:
+        p = sign_flip(known.parts)
+        ends = agreeing(ends, value, p, known.parts, known.weights)
+    else:
+        p = float(2 * t.sf(abs(value) / known.error, known.degrees)) if known.error else float(value == 0)
+    if unit == "share":
+        ends = max(ends[0], -1.0), min(ends[1], 1.0)
     return MeanComparison(
         label=label,
         places=len(tasks),
         difference=value,
-        low=low,
-        high=high,
+        low=ends[0],
+        high=ends[1],
         unit=unit,
-        test=FLIPS_BY_TEXT if paired else WELCH,
-        p=sign_flip(parts) if paired else _p_of(value, error, count),
-        detectable=detectable(error, alpha),
+        test=FLIPS_BY_TEXT if known.is_paired else WELCH,
+        p=p,
+        detectable=detectable(known.error, alpha),
     )
 
 
@@ -99,41 +107,80 @@ def _of_intervals(
     )
     if any(low is None or high is None for low, high in ends):
         return found
-    low, high = _interval(tasks, value, 0.0, 2)
-    error = sum(((high or 0) - (low or 0)) ** 2 for low, high in ends) ** 0.5 / len(tasks) / 2 / quantile_for(None)
-    p = float(2 * norm.sf(abs(value) / error)) if error else float(value == 0)
-    return replace(found, low=low, high=high, test=NORMAL, p=p, detectable=detectable(error, alpha))
+    low, high = _put_together(tasks, value)
+    z = quantile_for(None)
+    towards_zero = value - low if value > 0 else high - value
+    p = float(2 * norm.sf(abs(value) / towards_zero * z)) if towards_zero else float(value == 0)
+    return replace(found, low=low, high=high, test=NORMAL, p=p, detectable=detectable((high - low) / 2 / z, alpha))
 
 
-def _p_of(value: float, error: float, groups: int) -> float:
-    """The two-sided p of a mean whose samples are not paired."""
-    return float(2 * t.sf(abs(value) / error, groups - 1)) if error else float(value == 0)
+@dataclass(frozen=True)
+class _Known:
+    """What groups of samples say of a mean.
+
+    Attributes:
+        parts: what each adds to the mean, an advantage of A.
+        weights: what each adds to a mean of 1.
+        error: the standard error of the mean.
+        degrees: of freedom of that error.
+        is_paired: whether all of them are of samples that both models have.
+    """
+
+    parts: Floats
+    weights: Floats
+    error: float
+    degrees: float
+    is_paired: bool
 
 
-def _by_group(compared: Sequence[Compared]) -> tuple[Floats, Floats, bool] | None:
-    """What each group of samples adds to the mean, and to its error; None where one place does not say."""
+def _by_group(compared: Sequence[Compared], unit: Unit) -> _Known | None:
+    """Put the places' groups together, those of one name as one; None where one place does not say.
+
+    That nothing varies at a place does not prove that nothing could, so each place of shares counts as if it had half
+    a group more that is all one way (a quarter each way; Agresti and Min 2005 add a half to each), and twice
+    that where nothing varies at any place.
+    """
     parts: dict[str, float] = defaultdict(float)
     errors: dict[str, float] = defaultdict(float)
-    paired = True
+    weights: dict[str, float] = defaultdict(float)
+    places: list[tuple[Contribution, float, int]] = []
     for each in compared:
         if each.parts is None:
             return None
         for part in each.parts:
-            paired = paired and part.is_paired
-            for name, of_difference, of_error in zip(part.groups, part.parts, part.errors, strict=True):
-                parts[name] += _advantage(each.task, of_difference) / len(compared)
-                errors[name] += _advantage(each.task, of_error) / len(compared)
+            count = len(part.groups)
+            scale = _advantage(each.task, 1.0) / len(compared)
+            spread = math.sqrt(count / max(count - 1, 1)) * scale
+            places.append((part, spread, count))
+            for name, of_difference, of_error, weight in zip(
+                part.groups, part.parts, part.errors, part.weights, strict=True
+            ):
+                parts[name] += scale * of_difference
+                errors[name] += spread * of_error
+                weights[name] += weight / len(compared)
     names = sorted(parts)
-    return np.array([parts[name] for name in names]), np.array([errors[name] for name in names]), paired
+    varied = float(sum(error**2 for error in errors.values()))
+    more = 0.0 if unit != "share" else UNSEEN if varied else 2 * UNSEEN
+    unseen = [
+        more * float(part.weights.max()) / len(compared) * max(weights[name] for name in part.groups)
+        for part, _, _ in places
+    ]
+    own = [
+        float(((spread * part.errors) ** 2).sum()) + add for (part, spread, _), add in zip(places, unseen, strict=True)
+    ]
+    freedom = sum(one**2 / max(count - 1, 1) for one, (_, _, count) in zip(own, places, strict=True))
+    most = max(len(names) - 1, 1)
+    return _Known(
+        parts=np.array([parts[name] for name in names]),
+        weights=np.array([weights[name] for name in names]),
+        error=math.sqrt(varied + sum(unseen)),
+        degrees=min(sum(own) ** 2 / freedom, most) if freedom else most,
+        is_paired=all(part.is_paired for part, _, _ in places),
+    )
 
 
-def _interval(tasks: Sequence[TaskComparison], value: float, error: float, groups: int) -> tuple[float, float]:
-    """The wider one of two to each side: of the groups' errors, and of the places' own intervals.
-
-    The places' intervals are put together as those of independent numbers (MOVER, Zou and Donner 2008), which is
-    honest where hardly anything varies; the groups' errors know what places have in common.
-    """
-    reach = quantile_for(groups) * error
+def _put_together(tasks: Sequence[TaskComparison], value: float) -> tuple[float, float]:
+    """The places' own intervals, put together as those of independent numbers (MOVER, Zou and Donner 2008)."""
     below = above = 0.0
     for task in tasks:
         if task.low is None or task.high is None:
@@ -142,7 +189,7 @@ def _interval(tasks: Sequence[TaskComparison], value: float, error: float, group
         middle = _advantage(task, task.difference)
         below += ((middle - ends[0]) / len(tasks)) ** 2
         above += ((ends[1] - middle) / len(tasks)) ** 2
-    return value - max(reach, math.sqrt(below)), value + max(reach, math.sqrt(above))
+    return value - math.sqrt(below), value + math.sqrt(above)
 
 
 def _advantage(task: TaskComparison, difference: float) -> float:

@@ -19,7 +19,7 @@ from harness.analysis.intervals import (
 )
 from harness.analysis.pairing import Pairs, Term, estimate
 from harness.analysis.power import detectable, detectable_share
-from harness.analysis.significance import fisher, sign_flip, welch
+from harness.analysis.significance import REJECTED, agreeing, fisher, holding_zero, sign_flip, welch
 from harness.records.record import Score
 from harness.records.stats import Z95
 from tasks.metrics import Unit
@@ -36,12 +36,14 @@ class Contribution:
         groups: names; those that several places have are one group.
         parts: of the difference, which is their sum.
         errors: the same less what was to be expected: their squares make the variance.
+        weights: of each group at this place; they add up to 1.
         is_paired: whether exchanging A and B changes the sign of a part.
     """
 
     groups: tuple[str, ...]
     parts: Floats
     errors: Floats
+    weights: Floats
     is_paired: bool
 
 
@@ -92,6 +94,9 @@ def compare_pairs(
         interval, smallest = _of_right(pairs, differences, errors, alpha, sums[:, 2])
     else:
         interval, smallest = _of_scores(sums, names.tolist(), unit, alpha)
+    p = sign_flip(differences)
+    if interval is not None:
+        interval = agreeing(interval, float(_difference(sums.sum(axis=0)[None], unit)[0]), p, differences, sums[:, 2])
     better = np.sign(pairs.a - pairs.b) * (1 if higher_is_better else -1)
     wins, losses = int((better > 0).sum()), int((better < 0).sum())
     by_text = len(names) < n
@@ -111,10 +116,10 @@ def compare_pairs(
         "unscored": pairs.unscored,
         "pairing": pairs.way,
         "test": FLIPS_BY_TEXT if by_text else McNEMAR if is_right else FLIPS,
-        "p": sign_flip(differences),
+        "p": p,
         "detectable": smallest,
     }
-    return found, Contribution(tuple(names.tolist()), differences / total, errors, True)
+    return found, Contribution(tuple(names.tolist()), differences / total, errors, sums[:, 2] / total, True)
 
 
 def compare_groups(a: Group, b: Group, unit: Unit, alpha: float) -> dict[str, Any]:
@@ -129,6 +134,7 @@ def compare_groups(a: Group, b: Group, unit: Unit, alpha: float) -> dict[str, An
         shared = (a.value * a.n + b.value * b.n + 1) / (a.n + b.n + 2)
         error = math.sqrt(shared * (1 - shared) * (1 / a.n + 1 / b.n))
         p = fisher(round(a.value * a.n), a.n, round(b.value * b.n), b.n)
+        low, high = holding_zero((low, high)) if p > REJECTED else (low, high)
         return found | {"low": low, "high": high, "test": FISHER, "p": p, "detectable": detectable(error, alpha)}
     if a.error is None or b.error is None or min(a.groups, b.groups) < 2:
         return found
@@ -157,8 +163,9 @@ def group_of_terms(terms: Sequence[Term], unit: Unit) -> tuple[Group, Contributi
     if is_right:
         count = max(1, int(count / _design(errors, ratio * (1 - ratio) / count, sums[:, 1])))
     error = _error(errors) * (value if unit == "perplexity" else 1) if len(names) > 1 else None
-    parts = sums[:, 0] / total
-    return Group(value, count, error, len(names), is_right), Contribution(tuple(names.tolist()), parts, errors, False)
+    parts, shares = sums[:, 0] / total, sums[:, 1] / total
+    group = Group(value, count, error, len(names), is_right)
+    return group, Contribution(tuple(names.tolist()), parts, errors, shares, False)
 
 
 def group_of_score(score: Score) -> Group:

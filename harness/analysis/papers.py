@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from tasks.families import unit_of
 from tasks.registry import Column, list_suites, resolve_column
 
 PREFIX = "paper:"
+MOST_CLOSE = 3
+"""Rows that an unknown name is answered with."""
 
 
 def paper_side(name: str, folder: Path = PUBLISHED) -> Side:
@@ -39,9 +41,22 @@ def paper_side(name: str, folder: Path = PUBLISHED) -> Side:
         return next(iter(matches.values()))
     if matches:
         raise UserError(f"{name}: which one? {' or '.join(PREFIX + full for full in matches)}")
-    close = difflib.get_close_matches(wanted, [*found, *map(_short, found)], n=3, cutoff=0.5)
-    known = " or ".join(PREFIX + each for each in close) if close else ", ".join(PREFIX + each for each in found)
-    raise UserError(f"{name}: no such row of a paper; {'did you mean' if close else 'there are'} {known}")
+    if not wanted:
+        raise UserError(f"{name}: which row? there are {', '.join(PREFIX + full for full in found)}")
+    raise UserError(f"{name}: no such row of a paper; {_way_out(wanted, list(found))} (all of them: compare {PREFIX})")
+
+
+def _way_out(wanted: str, known: Sequence[str]) -> str:
+    """The rows whose model looks like the last part of a name, of its file where it has one; else the files."""
+    file, last = (part.lower() for part in (wanted.partition("/")[0], wanted.rpartition("/")[2]))
+    among = [full for full in known if full.partition("/")[0] == file] or list(known)
+    models = {full: full.split("/", 2)[2].lower() for full in among}
+    close = difflib.get_close_matches(last, set(models.values()), n=MOST_CLOSE, cutoff=0.6)
+    close += [model for model in models.values() if len(last) > 1 and last in model]
+    rows = sorted((full for full in among if models[full] in close), key=lambda full: close.index(models[full]))
+    if rows:
+        return f"did you mean {' or '.join(PREFIX + full for full in rows[:MOST_CLOSE])}?"
+    return f"its files are {', '.join(dict.fromkeys(full.partition('/')[0] for full in known))}"
 
 
 @lru_cache(maxsize=2)

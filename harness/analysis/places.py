@@ -20,7 +20,7 @@ from harness.analysis.protocols import Differences, differences
 from harness.analysis.seeds import compare_seeds
 from harness.analysis.sides import Figure, GridPlace, Shown, Side
 from harness.errors import UserError
-from harness.records.samples import Sample
+from harness.records.samples import Sample, has_samples
 from tasks.families import unit_of
 from tasks.metrics import Unit
 
@@ -87,7 +87,8 @@ def _compare_shown(place: Place, a: Shown, b: Shown, differ: Differences, alpha:
     of_a, of_b = _samples(a, place), _samples(b, place)
     missing = [found for found in (of_a, of_b) if isinstance(found, str)]
     if isinstance(of_a, str) or isinstance(of_b, str):
-        notes += [f"unpaired, by the record alone: {reason}" for reason in missing]
+        reasons = "; ".join(filter(None, missing))
+        notes.append(f"unpaired, by the record alone{reasons and ': '}{reasons}")
     else:
         pairs = pair(of_a, of_b, place.metric, unit)
         if pairs is not None and len(pairs.a) and not _is_selected(pairs, differ):
@@ -104,7 +105,9 @@ def _compare_shown(place: Place, a: Shown, b: Shown, differ: Differences, alpha:
 
 
 def _samples(shown: Shown, place: Place) -> Sequence[Sample] | str:
-    """The samples behind a number, or why there are none."""
+    """The samples behind a number, or why there are none; nothing for a run without any, which is said once for all."""
+    if not has_samples(shown.run.folder):
+        return ""
     try:
         found = shown.run.samples.get(shown.cell.lm_eval_name, [])
     except UserError as error:
@@ -143,7 +146,7 @@ def _unpaired_parts(a: Contribution | None, b: Contribution | None) -> tuple[Con
         return None
     return (
         replace(a, groups=tuple(f"a:{name}" for name in a.groups)),
-        Contribution(tuple(f"b:{name}" for name in b.groups), -b.parts, -b.errors, False),
+        Contribution(tuple(f"b:{name}" for name in b.groups), -b.parts, -b.errors, b.weights, False),
     )
 
 

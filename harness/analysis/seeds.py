@@ -13,7 +13,7 @@ from scipy.stats import t
 from harness.analysis.comparison import MeanComparison, TaskComparison
 from harness.analysis.power import POWER
 from harness.analysis.sides import GridPlace, Side
-from harness.analysis.significance import welch
+from harness.analysis.significance import REJECTED, holding_zero, welch
 from tasks.families import unit_of
 from tasks.metrics import Unit
 
@@ -89,7 +89,9 @@ def compare_values(a: Sequence[float], b: Sequence[float], alpha: float) -> dict
     variances = float(np.var(a, ddof=1)) / len(a), float(np.var(b, ddof=1)) / len(b)
     p, low, high = welch(found["a"] - found["b"], variances, (len(a), len(b)))
     if not any(variances):  # all seeds alike on both sides: only how they can be dealt says how sure that is
-        return found | {"test": "permutation of seeds, exact", "p": permutation(a, b), "low": low, "high": high}
+        p = permutation(a, b)
+        low, high = holding_zero((low, high)) if p > REJECTED else (low, high)
+        return found | {"test": "permutation of seeds, exact", "p": p, "low": low, "high": high}
     degrees = len(a) + len(b) - 2
     smallest = float(t.isf(alpha / 2, degrees) + t.ppf(POWER, degrees)) * math.sqrt(sum(variances))
     return found | {"test": OVER_SEEDS, "p": p, "low": low, "high": high, "detectable": smallest}

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from harness.analysis.comparison import Place
 from harness.analysis.selection import FoundRun
+from harness.errors import UserError
 from harness.records.choice import choose
 from harness.records.record import Cell, Score
+from harness.records.steps import step_of
 from tasks.errors import TaskError
 from tasks.registry import Column, Suite
 
@@ -120,8 +122,32 @@ def sides_of_runs(runs: Sequence[FoundRun]) -> list[Side]:
 
 
 def training(label: str, models: Sequence[Side]) -> Side:
-    """Make one side of models that are the seeds of one training; of a single model it is one seed."""
+    """Make one side of models that are the seeds of one training; of a single model it is one seed.
+
+    Raises:
+        UserError: some of them are checkpoints of one seed, such as `name@1000` and `name@2000`.
+    """
+    by_seed: dict[str, list[str]] = {}
+    for model in models:
+        for seed in _seeds_of(model):
+            by_seed.setdefault(seed, []).append(model.label)
+    for same in by_seed.values():
+        if len(same) > 1:
+            raise UserError(
+                f"{label}: {', '.join(same[:3])}{' …' if len(same) > 3 else ''} are checkpoints of one training, not "
+                "seeds; give --seeds one checkpoint of each seed, or leave it out to compare the steps themselves"
+            )
     return Side(label, seeds=tuple(models))
+
+
+def _seeds_of(model: Side) -> set[str]:
+    """What two checkpoints of one seed have in common: the name before the step, the recipe with its seed."""
+    said = step_of(model.label)
+    found = {f"name {model.label if said is None else said[0]}"}
+    for run in model.runs[:1]:
+        if run.record.model.training is not None:
+            found.add(f"recipe {run.record.model.training} {run.record.model.training_seed}")
+    return found
 
 
 def are_seeds(models: Sequence[Side]) -> bool:

@@ -14,6 +14,12 @@ STEPS = 40_000
 """Of the grid on which sign flips of numbers that are not whole are added."""
 MOST_EXACT = 5_000
 """Groups up to which they are; beyond, their sum is as good as normal."""
+REJECTED = 0.05
+"""p up to which a 95 % interval leaves a difference out."""
+MOST_MOVED = 500
+"""Groups up to which the end of an interval is searched by the exact test."""
+HALVINGS = 12
+"""Of that search."""
 
 
 def sign_flip(differences: Floats) -> float:
@@ -48,6 +54,51 @@ def sign_flip(differences: Floats) -> float:
         chances[: reached + 1] *= 0.5 if size else 1.0
     sums = np.abs(2 * np.arange(total + 1) - total)
     return float(min(1.0, chances[sums >= observed].sum()))
+
+
+def agreeing(
+    interval: tuple[float, float], difference: float, p: float, parts: Floats, weights: Floats
+) -> tuple[float, float]:
+    """Make an interval say of 0 what the sign flips say of it, by the end that lies towards 0.
+
+    Where the test does not reject 0, the interval holds it. Where the test does and the interval holds it, the end
+    becomes the smallest difference that the test does not reject: every group's part less its share of that difference
+    has its sign flipped instead.
+
+    Args:
+        interval: at 95 %.
+        difference: what it is of.
+        p: of the sign flips of the parts.
+        parts: what each group adds to the difference, in any unit.
+        weights: what each group adds to a difference of 1 in that unit.
+    """
+    low, high = interval
+    if p > REJECTED:
+        return holding_zero(interval)
+    if low > 0 or high < 0 or difference == 0:
+        return interval
+    end = difference * _least_share(parts, weights)
+    return (end, high) if difference > 0 else (low, end)
+
+
+def holding_zero(interval: tuple[float, float]) -> tuple[float, float]:
+    """Widen an interval until it holds 0."""
+    return min(interval[0], 0.0), max(interval[1], 0.0)
+
+
+def _least_share(parts: Floats, weights: Floats) -> float:
+    """The smallest share of the difference found that the sign flips do not reject; above 0, at most 1."""
+    step, total = weights / weights.sum() * parts.sum(), float(parts.sum())
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        moved = parts - middle * step
+        if len(moved) > MOST_MOVED:
+            p = float(2 * norm.sf(abs(total * (1 - middle)) / math.sqrt(float((moved**2).sum()))))
+        else:
+            p = sign_flip(moved)
+        low, high = (middle, high) if p <= REJECTED else (low, middle)
+    return high
 
 
 def fisher(right_a: int, n_a: int, right_b: int, n_b: int) -> float:

@@ -36,7 +36,8 @@ def print_comparison(comparison: ModelComparison, console: Console, details: boo
             if pair.tasks:
                 _print_pair(pair, console, notes)
         console.print(Text(text.LEGEND, style="dim"))
-    console.print(Text(text.corrected(comparison.tests), style="dim"))
+    for line in (text.corrected(comparison.tests), *text.apart_alone(comparison)):
+        console.print(Text(line, style="dim"))
     for place, note in enumerate(notes.texts, 1):
         console.print(Text(f"[{place}] {plain(note)}", style="dim"))
     for sentence in text.sentences(comparison):

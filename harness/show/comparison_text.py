@@ -30,6 +30,24 @@ def corrected(tests: int) -> str:
     return "1 test: nothing to correct" if tests == 1 else f"{tests:,} tests were corrected together"
 
 
+def apart_alone(comparison: ModelComparison) -> Iterator[str]:
+    """Say so where an interval leaves out 0 and the corrected p does not: a sentence, or none."""
+    rows = [row for pair in comparison.pairs for row in pair.tasks]
+    means = [mean for pair in comparison.pairs for mean in pair.means]
+    count = sum(_is_apart_alone(row) for row in rows) + sum(_is_apart_alone(mean) for mean in means)
+    if count:
+        yield (
+            f"In {count:,} of {len(rows) + len(means):,} rows the interval leaves out 0 and nothing is told apart: an "
+            "interval is of one difference alone, p is corrected for all."
+        )
+
+
+def _is_apart_alone(row: TaskComparison | MeanComparison) -> bool:
+    if row.low is None or row.high is None or row.verdict != "not told apart":
+        return False
+    return row.low > 0 or row.high < 0
+
+
 class Notes:
     """Notes with their numbers; the same text is one note."""
 
