@@ -20,7 +20,7 @@ from gdn2.ops.triton.mixing import softplus
 
 TILE = 2048  # numbers of a tile
 TILES = 8  # of a program
-CONVOLUTION_TILE = 1024  # of the convolution, which keeps a tile for each tap
+CONVOLUTION_TILE, CONVOLUTION_TILES = 512, 16  # of the convolution, whose one warp keeps a tile for each tap
 ELEMENTS = 1024  # of a program of SwiGLU
 
 
@@ -45,8 +45,7 @@ def rms_norm_gradients(
     dx, dgate = torch.empty_like(x), None if gate is None else torch.empty_like(gate)
     if not N:
         return dx, torch.zeros(D, device=x.device), dgate
-    BN = 2 if DP > TILE else max(1, TILE // DP)
-    programs = triton.cdiv(N, BN * TILES)
+    programs = triton.cdiv(N, (BN := 2 if DP > TILE else max(1, TILE // DP)) * TILES)
     sums = torch.empty(programs, D, dtype=torch.float32, device=x.device)
     constants = {"D": D, "DP": DP, "BN": BN, "TILES": TILES, "HAS_GATE": gate is not None,
                  "SILU": activation == "silu", "num_warps": 4 if DP > TILE // 2 else 2}  # fmt: skip
@@ -61,9 +60,8 @@ def swiglu_gradients(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tens
     """Gradients of `swiglu`, and its result once more: (gate's, up's, silu(gate) * up), each of the shape of gate."""
     dgate, dup, y, N = torch.empty_like(gate), torch.empty_like(up), torch.empty_like(gate), gate.numel()
     if N:
-        constants = {"SIZE": ELEMENTS, "EVEN": N % ELEMENTS == 0, "num_warps": 4}
-        kind = (dy.dtype, gate.dtype, up.dtype)
-        launch = launcher_of(swiglu_gradients_kernel, tuple(constants.items()), kind, gate.device)
+        constants = (("SIZE", ELEMENTS), ("EVEN", N % ELEMENTS == 0), ("num_warps", 4))
+        launch = launcher_of(swiglu_gradients_kernel, constants, (dy.dtype, gate.dtype, up.dtype), gate.device)
         with on_device_of(gate):
             launch((triton.cdiv(N, ELEMENTS), 1, 1), launchable(dy), gate, up, dgate, dup, y, N)
     return dgate, dup, y
@@ -79,9 +77,9 @@ def decay_gradients(dg: Tensor, f: Tensor, A_log: Tensor, dt_bias: Tensor) -> tu
     BN = max(1, TILE // CP)
     blocks = triton.cdiv(N, BN * TILES)
     sums = torch.empty(2, blocks, C, dtype=torch.float32, device=f.device)
-    constants = {"C": C, "HEAD": C // len(A_log), "CP": CP, "BN": BN, "TILES": TILES, "num_warps": 4}
+    constants = (("C", C), ("HEAD", C // len(A_log)), ("CP", CP), ("BN", BN), ("TILES", TILES), ("num_warps", 4))
     kind = (dg.dtype, f.dtype, A_log.dtype, dt_bias.dtype)
-    launch = launcher_of(decay_gradients_kernel, tuple(constants.items()), kind, f.device)
+    launch = launcher_of(decay_gradients_kernel, constants, kind, f.device)
     with on_device_of(f):
         launch((blocks * triton.cdiv(C, CP), 1, 1), launchable(dg), f, A_log, dt_bias, df, sums[0], sums[1], N)
     of_bias, of_rate = sums.sum(1)
@@ -92,7 +90,7 @@ def convolution_gradients(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, head_size: int,
     *, activate: bool, unit_length: bool, eps: float,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """Gradients of `convolve` without padding.
+    """Gradients of `convolve` without padding; `head_size` and what follows it are as in the forward.
 
     Args:
         dy: of the result, [B, T, C].
@@ -100,10 +98,10 @@ def convolution_gradients(
         weight: [C, 1, W], W at most 4.
         bias: [C]; None: no bias.
         tail: the W - 1 inputs before x, [B, W - 1, C], in the dtype of x; it has no gradient.
-        head_size: as in the forward.
-        activate: as in the forward.
-        unit_length: as in the forward.
-        eps: as in the forward.
+        head_size: D.
+        activate: whether silu follows.
+        unit_length: whether each head is then scaled to unit length.
+        eps: is added to a head's squared length.
 
     Returns:
         That of x in its dtype, those of weight and bias in float32.
@@ -115,16 +113,18 @@ def convolution_gradients(
         return dx, torch.zeros_like(weight, dtype=torch.float32), None if bias is None else torch.zeros_like(bias)
     DP = max(16, triton.next_power_of_2(D))
     BT = max(1, min(CONVOLUTION_TILE // DP, triton.next_power_of_2(T)))
-    blocks = triton.cdiv(T, BT * TILES)
+    blocks = triton.cdiv(T, BT * CONVOLUTION_TILES)
     sums = torch.empty(B * blocks, W + 1, C, dtype=torch.float32, device=x.device)
-    constants = {"D": D, "DP": DP, "W": W, "BT": BT, "TILES": TILES, "HAS_BIAS": bias is not None,
-                 "ACTIVATE": activate, "UNIT": unit_length, "num_warps": 2}  # fmt: skip
+    constants = {"D": D, "DP": DP, "W": W, "BT": BT, "TILES": CONVOLUTION_TILES, "HAS_BIAS": bias is not None,
+                 "ACTIVATE": activate, "UNIT": unit_length, "num_warps": 1}  # fmt: skip
+    BN = max(1, min(TILE // DP, triton.next_power_of_2(T)))
+    ahead = (("D", D), ("DP", DP), ("W", W), ("BT", BN), ("num_warps", 4))
     kind = (dy.dtype, x.dtype, weight.dtype, None if bias is None else bias.dtype)
     inner = launcher_of(convolution_inner_gradients_kernel, tuple(constants.items()), kind, x.device)
-    spread = launcher_of(convolution_input_gradients_kernel, tuple(constants.items()), kind, x.device)
+    spread = launcher_of(convolution_input_gradients_kernel, ahead, kind, x.device)
     with on_device_of(x):
         inner((B * blocks * (C // D), 1, 1), launchable(dy), x, weight, bias, tail, dz, sums, T, C // D, eps)
-        spread((B * triton.cdiv(T, BT) * (C // D), 1, 1), dz, weight, dx, T, C // D)
+        spread((B * triton.cdiv(T, BN) * (C // D), 1, 1), dz, weight, dx, T, C // D)
     summed = sums.sum(0)
     return dx, summed[:W].t().reshape(C, 1, W), None if bias is None else summed[W]
 

@@ -68,17 +68,17 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
             "D": 128,
             "DP": 128,
             "W": 4,
-            "BT": 8,
-            "TILES": 8,
+            "BT": 4,
+            "TILES": 16,
             "HAS_BIAS": False,
             "ACTIVATE": True,
             "UNIT": True,
-            "num_warps": 2,
+            "num_warps": 1,
         },
     ),
     "convolution's gradients of inputs": (
         convolution_input_gradients_kernel,
-        {"D": 128, "DP": 128, "W": 4, "BT": 8, "num_warps": 2},
+        {"D": 128, "DP": 128, "W": 4, "BT": 16, "num_warps": 4},
     ),
 }
 
