@@ -46,6 +46,14 @@ def sample(index: int, verdict: str | None, task: str = "gdn2_niah_single_1_1024
     return Sample(**{**fields, **changes})
 
 
+def test_depths_that_are_means_are_named_with_their_tasks(tmp_path: Path) -> None:
+    model = judged_model([place(tmp_path, "a", [sample(index, "right", references=("1", "2")) for index in range(3)])])
+    notes = failures_of(model).model.notes
+    assert [note for note in notes if note.startswith("niah_single_1: a sample's depth is the mean")]
+    one = judged_model([place(tmp_path, "b", [sample(index, "right") for index in range(3)])])
+    assert not any("depth" in note for note in failures_of(one).model.notes)
+
+
 def place(folder: Path, name: str, samples: list[Sample], **changes: Any) -> FoundRun:
     """A run on disk with these samples; its cells are of 1,024 and 2,048 tokens."""
     cells = (records.cell(), records.cell(length=2048))

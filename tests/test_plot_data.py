@@ -16,7 +16,7 @@ from pictures import needles, run_of, save
 
 from harness.analysis.compare import compare_runs
 from harness.analysis.curves import beside_state, by_position, over_length, over_steps
-from harness.analysis.depths import by_depth
+from harness.analysis.depths import by_depth, has_mean_depths, mean_depths_note
 from harness.analysis.matrix import mean_differences
 from harness.analysis.norm_grid import by_layer
 from harness.analysis.picture_data import PictureData
@@ -114,6 +114,26 @@ def test_depths_are_tenths_of_the_context_and_sum_to_the_cell(tmp_path: Path) ->
     odd = [replace(sample, scores={"acc": math.nan}) if sample.index < 2 else sample for sample in samples]
     models = models_of([], [save(tmp_path / "odd", records.record("a", (cell,)), odd)])
     assert [row.n for row in by_depth(models, spots_of(models, None)).rows] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("task", "references", "is_mean"),
+    [
+        ("niah_multiquery", ("1", "2"), True), ("vt", ("A", "B"), True), ("qa_2", ("x",), True),
+        ("edit_forget", (), True),
+        ("niah_multikey_1", ("1",), False), ("qa_1", ("spelt", "so"), False), ("edit_overwrite", ("1",), False),
+    ],
+)  # fmt: skip
+def test_depths_that_are_means_of_several_places_are_said_to_be(
+    task: str, references: tuple[str, ...], is_mean: bool, tmp_path: Path
+) -> None:
+    cell = records.cell(task, value=1.0, scores={"acc": score(1.0, 1)}, samples=1)
+    samples = [replace(sample, references=references) for sample in needles(cell, [(0.5, True)])]
+    assert has_mean_depths(task, samples) == is_mean
+    assert not has_mean_depths(task, [replace(sample, depth=None) for sample in samples])
+    models = models_of([], [save(tmp_path / "run", replace(records.record("a", (cell,)), suite="tasks"), samples)])
+    notes = by_depth(models, spots_of(models, None)).notes
+    assert notes == ((mean_depths_note([task]),) if is_mean else ())
 
 
 def test_a_run_with_samples_stands_in_for_one_without_and_a_note_says_so(tmp_path: Path) -> None:

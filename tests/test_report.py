@@ -159,6 +159,13 @@ def test_charts_call_a_checkpoint_by_its_training_and_step(tmp_path: Path) -> No
     assert "step 2000, " not in page
 
 
+def test_heatmaps_say_where_depths_are_means_of_several_places(tmp_path: Path, page: str) -> None:
+    write_run(tmp_path / "a", "a", 4, change=lambda task, *_: {"references": ("1", "2")} if task == TASKS[0] else {})
+    depth = to_html(report_of(tmp_path)).split('<section id="depth"')[1].split("</section>")[0]
+    assert [part.count("the mean of several places") for part in depth.split("<h3>")] == [0, 1, 0, 0]
+    assert "the mean of several places" not in page
+
+
 def test_models_with_nothing_in_common_are_said_to_have_nothing(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "alpha", tasks=TASKS[:1])
     assert "There is one model here" in to_html(report_of(tmp_path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.picture_data import PictureData
@@ -15,6 +15,10 @@ from tasks.families import unit_of
 
 BINS = 10
 """Parts of a context, from its beginning to its end."""
+OF_SEVERAL_PLACES = ("edit_forget", "qa_2")
+"""Tasks of one answer whose documents say the places of all their lines or texts."""
+OF_ONE_PLACE = ("qa_1",)
+"""Tasks whose references are spellings of one answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,20 @@ class DepthRow(ScoreRow):
     length: int
     begin: float
     end: float
+
+
+def has_mean_depths(task: str, samples: Iterable[Sample]) -> bool:
+    """Whether the depths of a task's samples are means of several places, as where several values are asked for."""
+    deep = [sample for sample in samples if sample.depth is not None]
+    if task in OF_SEVERAL_PLACES + OF_ONE_PLACE:
+        return bool(deep) and task in OF_SEVERAL_PLACES
+    return any(len(sample.references) > 1 for sample in deep)
+
+
+def mean_depths_note(tasks: Iterable[str]) -> str:
+    """What is to be known of depths that are means."""
+    said = ", ".join(dict.fromkeys(tasks))
+    return f"{said}: a sample's depth is the mean of several places, so samples lie about the middle of the context"
 
 
 def by_depth(models: Sequence[Model], spots: Sequence[Spot]) -> PictureData[DepthRow]:
@@ -57,7 +75,10 @@ def _rows(model: Model, spot: Spot, notes: list[str]) -> list[DepthRow]:
     if number is None:
         return []
     bins: dict[int, list[float]] = {}
-    for sample in number.run.samples.get(number.cell.lm_eval_name, []):
+    asked = number.run.samples.get(number.cell.lm_eval_name, [])
+    if has_mean_depths(spot.column.task, asked):
+        notes.append(mean_depths_note([spot.column.task]))
+    for sample in asked:
         score = sample.finite(spot.column.metric)
         if sample.depth is not None and score is not None:
             bins.setdefault(bin_of(sample), []).append(score)

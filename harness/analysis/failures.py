@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from harness.analysis.depths import has_mean_depths, mean_depths_note
 from harness.analysis.judged_runs import JudgedAnswer, JudgedModel
 from harness.errors import UserError
 from tasks.verdicts import VERDICTS, Verdict
@@ -79,6 +80,9 @@ def failures_of(model: JudgedModel) -> Failures:
     places = {task: place for place, task in enumerate(dict.fromkeys(answer.task for answer in answers))}
     by_length = sorted(answers, key=lambda answer: (answer.length is None, answer.length or 0))
     deep = [answer for answer in answers if answer.sample.depth is not None]
+    spread = [task for task in places if has_mean_depths(task, (each.sample for each in deep if each.task == task))]
+    if spread:
+        model = replace(model, notes=(*model.notes, mean_depths_note(spread)))
     deep.sort(key=lambda answer: _bin(answer.sample.depth or 0.0))
     return Failures(
         model=model,

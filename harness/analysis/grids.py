@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.asked import score_of
+from harness.analysis.depths import has_mean_depths
 from harness.analysis.entrants import Entrant, ShownCell
 from harness.records.stats import mean_interval
 
@@ -38,11 +39,13 @@ class DepthGrid:
     Attributes:
         task: without length.
         lengths: ascending.
+        is_mean: whether depths are means of several places.
         fields: a row for each range of depths, from the beginning of the context; None where there are no samples.
     """
 
     task: str
     lengths: tuple[int, ...]
+    is_mean: bool
     fields: tuple[tuple[Field | None, ...], ...]
 
 
@@ -70,7 +73,8 @@ def _grid(task: str, cells: dict[int, ShownCell]) -> DepthGrid:
         tuple(_field([score for depth, score in pairs if min(int(depth * bins), bins - 1) == row]) for pairs in scored)
         for row in range(bins)
     )
-    return DepthGrid(task, tuple(cells), fields)
+    is_mean = any(has_mean_depths(task, cell.samples) for cell in cells.values())
+    return DepthGrid(task, tuple(cells), is_mean, fields)
 
 
 def _field(scores: Sequence[float]) -> Field | None:

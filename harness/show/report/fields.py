@@ -27,9 +27,10 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """One model's grid; each row is a range of depths with its cells."""
+    """One model's grid; each row is a range of depths with its cells; `is_mean`: of means of several places."""
 
     model: str
+    is_mean: bool
     lengths: tuple[str, ...]
     rows: tuple[tuple[str, tuple[HeatCell | None, ...]], ...]
 
@@ -92,7 +93,7 @@ def _heatmap(model: str, grid: DepthGrid) -> Heatmap:
             for length, field in zip(grid.lengths, fields, strict=True)
         )
         rows.append((depth, cells))
-    return Heatmap(model, tuple(short_length(length) for length in grid.lengths), tuple(rows))
+    return Heatmap(model, grid.is_mean, tuple(short_length(length) for length in grid.lengths), tuple(rows))
 
 
 def _heat(where: str, field: Field) -> HeatCell:
