@@ -166,6 +166,18 @@ def test_heatmaps_say_where_depths_are_means_of_several_places(tmp_path: Path, p
     assert "the mean of several places" not in page
 
 
+def test_effective_lengths_are_a_table_with_threshold_base_and_interval(page: str, tmp_path: Path) -> None:
+    section = page.split('<section id="length"')[1].split("</section>")[0]
+    assert "<h3>Effective length</h3>" in section
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', section)
+    assert heads == ["model", "task", "tested", "&gt; 85.6 %", "base", "≥ 85 % of base", "trained"]
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in section.split("<tr>")[2:]]
+    assert [row[:2] for row in rows[:4]] == [*(["alpha", task] for task in TASKS), ["alpha", "ruler, mean of 3"]]
+    assert rows[0][2:] == ["1K to 4K", "&lt;1K (&lt;1K to 2K)", "80.0", "≥4K (1K to ≥4K)", "1K"]
+    write_run(tmp_path / "a", "a", 4, lengths=LENGTHS[:1])
+    assert "Effective length" not in to_html(report_of(tmp_path))
+
+
 def test_models_with_nothing_in_common_are_said_to_have_nothing(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "alpha", tasks=TASKS[:1])
     assert "There is one model here" in to_html(report_of(tmp_path))

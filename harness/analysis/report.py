@@ -9,9 +9,12 @@ from harness.analysis.asked import AskedSamples, questions_of
 from harness.analysis.compare import compare_sides
 from harness.analysis.comparison import ModelComparison
 from harness.analysis.entrants import Entrant, entrants_of, named_runs
+from harness.analysis.lengths import LengthReach, lengths_of
 from harness.analysis.selection import FoundRun
+from harness.analysis.shown import Model, Spot
 from harness.analysis.sides import Side
 from harness.errors import UserError
+from harness.records.effective import RULER
 from harness.records.leaderboard import build_table, table_models
 from harness.records.model_info import ModelInfo
 from harness.records.table import Table
@@ -30,6 +33,7 @@ class Report:
         others: how many more the table has.
         models: each run's model by the run's id: its title, and what is known of it.
         asked: their samples.
+        lengths: how far they reach, task by task; nothing where no task was run at two lengths.
         comparison: of these models, task by task; None where there is nothing to compare.
         uncompared: why that is so; None where there is a comparison.
         command: what was typed to make it.
@@ -42,6 +46,7 @@ class Report:
     others: int
     models: Mapping[str, tuple[str, ModelInfo]]
     asked: AskedSamples
+    lengths: tuple[LengthReach, ...]
     comparison: ModelComparison | None
     uncompared: str | None
     command: tuple[str, ...]
@@ -108,6 +113,7 @@ def make_report(
             for run in model.runs
         },
         asked=questions_of(entrants, bounds.answers),
+        lengths=_lengths(entrants, suite),
         comparison=comparison,
         uncompared=uncompared,
         command=tuple(command),
@@ -123,6 +129,16 @@ def _compared(entrants: Sequence[Entrant], suite: Suite) -> tuple[ModelCompariso
         return compare_sides([Side(entrant.title, entrant.found) for entrant in entrants], suite), None
     except UserError as error:
         return None, f"Nothing can be compared: {error}."
+
+
+def _lengths(entrants: Sequence[Entrant], suite: Suite) -> tuple[LengthReach, ...]:
+    """The effective lengths of the models by the suite's threshold, or by RULER's where it says none."""
+    models = [Model(entrant.title, entrant.found) for entrant in entrants]
+    threshold = RULER if suite.effective_length is None else suite.effective_length / 100
+    try:
+        return tuple(lengths_of(models, [Spot(suite, column) for column in suite.columns], threshold=threshold))
+    except UserError:
+        return ()
 
 
 def _nothing(suite: Suite, runs: Sequence[FoundRun]) -> str:

@@ -15,6 +15,8 @@ from harness.records.added import UNKNOWN
 from harness.records.model_info import SelfTest
 from harness.records.protocol import TaskProtocol
 from harness.records.record import RunRecord
+from harness.show.lengths import cells, headings
+from harness.words import short_length
 
 DIGITS = 12
 """Of a hash, as shown."""
@@ -56,6 +58,17 @@ def protocol_facts(report: Report) -> FactTable:
             seen.add(label)
             rows.append((label, *(_shared(having, value) for value in columns.values())))
     return FactTable(("task", *columns), tuple(rows))
+
+
+def length_facts(report: Report) -> FactTable | None:
+    """A row a model and task: up to which length its answers hold, by two rules; None where nothing tells."""
+    if not report.lengths:
+        return None
+    rows = tuple(
+        (reach.model, *cells(reach), "—" if reach.trained is None else short_length(reach.trained))
+        for reach in report.lengths
+    )
+    return FactTable(("model", *headings(report.lengths[0]), "trained"), rows)
 
 
 def run_facts(runs: Sequence[RunRecord]) -> FactTable:

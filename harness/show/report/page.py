@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from harness.analysis.report import Report
 from harness.records.table import Row
+from harness.show.lengths import length_remarks
 from harness.show.plain import plain
 from harness.show.report import facts, pairs
 from harness.show.report.board import make_board, model_of
@@ -56,6 +57,8 @@ def _views(report: Report) -> dict[str, Any]:
         "board": make_board(report.suite, report.table, report.models),
         "charts": make_charts(report.suite, report.table, colour_of),
         "chart_size": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
+        "lengths": facts.length_facts(report),
+        "length_remarks": length_remarks(report.lengths),
         "heatmaps": make_heatmaps(report.entrants),
         "levels": LEVELS,
         "matrix": None if report.comparison is None else make_matrix(report.comparison),
