@@ -24,7 +24,7 @@ from harness.cli import main as cli
 from harness.cli.examples import commands
 from harness.errors import UserError
 from harness.show.plots.look import Look, parse_width
-from harness.show.plots.registry import PICTURES, inline_svg, render
+from harness.show.plots.registry import PICTURES, STUDIES, inline_svg, render
 from harness.show.plots.sheet import drawn_as
 from tasks.verdicts import VERDICTS
 
@@ -248,14 +248,14 @@ class TestCommand:
 
     def test_the_help_of_every_picture_can_be_read(self) -> None:
         parsers = {name: parser for name, parser in commands(cli._parser()) if name.partition(" ")[0] == "plot"}
-        assert {f"plot {name}" for name in (*PICTURES, "list")} == parsers.keys() - {"plot"}
+        assert {f"plot {name}" for name in (*PICTURES, *STUDIES, "list")} == parsers.keys() - {"plot"}
         assert "95 % bands" in parsers["plot"].format_help()
         assert all(parser.format_help() for parser in parsers.values())
 
     def test_every_picture_is_listed_with_what_it_needs(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["plot", "list"]) == 0
         out = capsys.readouterr().out
-        assert all(name in out for name in PICTURES)
+        assert all(name in out for name in (*PICTURES, *STUDIES))
 
 
 def test_a_bar_of_a_task_without_a_length_says_none_beside_those_that_have_one() -> None:

@@ -101,6 +101,16 @@ def _no_block(root: Path) -> None:
             _table("{tables: [{file: a, command: study a --output results/studies}], figures: [], matplotlib: x}"),
             "must say --plan",
         ),
+        (
+            _table("{tables: [{file: a, command: plot study a}], figures: [], matplotlib: x}"),
+            "must say --results results/studies",
+        ),
+        (
+            _table(
+                "{tables: [{file: a, command: plot study a --results results/leaderboard}], figures: [], matplotlib: x}"
+            ),
+            "must say --results results/studies",
+        ),
         (_table("{tables: 1, figures: [], matplotlib: x}"), "tables must be a list"),
         (lambda root: (root / MANIFEST).unlink(), "an installed package has not"),
     ],

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from harness.cli.arguments import positive, whole
 from harness.cli.console import console
 from harness.cli.leaderboard import RUNS, existing
+from harness.cli.study import OUTPUT
 from harness.errors import UserError
 from harness.paths import LEADERBOARD, require
 from harness.show.plots.look import WIDTHS, Look, parse_width
-from harness.show.plots.registry import KINDS, PICTURES, Picture, Subject, render, require_matplotlib
+from harness.show.plots.registry import KINDS, PICTURES, STUDIES, Picture, Subject, render, require_matplotlib
 
 if TYPE_CHECKING:
     from typing import Any
@@ -30,10 +31,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     plot = commands.add_parser("plot", help="pictures of results: PNG, SVG, PDF")
     pictures = plot.add_subparsers(title="pictures", required=True, metavar="PICTURE")
     pictures.add_parser("list", help="the pictures, and what each needs").set_defaults(command=_list)
-    for name, picture in PICTURES.items():
+    for name, picture in (PICTURES | STUDIES).items():
         parser = pictures.add_parser(name, help=picture.shows.replace("%", "%%"), description=f"Draw {picture.shows}.")
         parser.set_defaults(command=_plot, picture=name)
-        _add_options(parser, picture)
+        if name in STUDIES:
+            parser.add_argument("study", help="a study that is shipped (mqar-laptop, mqar, …), or a YAML file")
+            parser.add_argument(
+                "--results", type=Path, default=OUTPUT, help=f"folder of studies' results (default: {OUTPUT})"
+            )
+        else:
+            _add_options(parser, picture)
+        _add_output(parser)
 
 
 def _add_options(parser: argparse.ArgumentParser, picture: Picture) -> None:
@@ -56,6 +64,9 @@ def _add_options(parser: argparse.ArgumentParser, picture: Picture) -> None:
         parser.add_argument("--length", type=whole(1), help="tokens (default: the longest that most models have)")
     if "threshold" in picture.options:
         parser.add_argument("--threshold", type=positive, metavar="PERCENT", help="draw a line at this score")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="a file that ends in .png, .svg, .pdf, or .json or .csv for the data"
     )
@@ -72,7 +83,7 @@ def _list(_args: argparse.Namespace) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("picture", "shows", "needs"):
         table.add_column(heading)
-    for name, picture in PICTURES.items():
+    for name, picture in (PICTURES | STUDIES).items():
         table.add_row(name, picture.shows, picture.needs)
     console().print(table)
 
@@ -84,7 +95,7 @@ def _plot(args: argparse.Namespace) -> None:
     data_kind = None if args.data is None else _kind(args.data, "--data", DATA_KINDS)
     if kind in KINDS:
         require_matplotlib()
-    data = _data(args)
+    data = _study_data(args) if args.picture in STUDIES else _data(args)
     files: list[tuple[Path, bytes | str]] = [
         (output, render(args.picture, data, look, kind) if kind in KINDS else _text(data, kind))
     ]
@@ -106,13 +117,23 @@ def _data(args: argparse.Namespace) -> PictureData[Any]:
     return PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))
 
 
+def _study_data(args: argparse.Namespace) -> PictureData[Any]:
+    from harness.study.plan import load_study
+    from harness.study.results import StudyResults, folder_of
+
+    study = load_study(args.study)
+    results = StudyResults(study, folder_of(study, args.results), _left_out)
+    return STUDIES[args.picture].prepare(results)
+
+
 def _split(tasks: str | None) -> list[str]:
     return [part.strip() for part in (tasks or "").split(",") if part.strip()]
 
 
 def _name_of(args: argparse.Namespace) -> str:
     """A name for the file: the picture's, and the model's where one was named."""
-    name = args.names[0] if len(args.names) == 1 else ""
+    names = [Path(args.study).stem] if args.picture in STUDIES else args.names
+    name = names[0] if len(names) == 1 else ""
     safe = re.sub(r"[^\w.@-]+", "-", Path(name).name).strip("-.")[:60]
     return f"{args.picture}-{safe}.png" if safe else f"{args.picture}.png"
 

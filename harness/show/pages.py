@@ -93,10 +93,12 @@ def _entries(path: Path, raw: Mapping[str, Any], field: str) -> Sequence[Mapping
         if not is_right or not all(isinstance(value, str) for value in entry.values()):
             raise UserError(f"{path}: {field}[{place}] must have the fields {', '.join(sorted(wanted))}, each a text")
         arguments = shlex.split(entry["command"])
-        option, folder = ("--output", STUDIES) if arguments[:1] == ["study"] else ("--results", RECORDS)
+        is_study = arguments[:1] == ["study"]
+        option = "--output" if is_study else "--results"
+        folder = STUDIES if is_study or arguments[:2] == ["plot", "study"] else RECORDS
         if option not in arguments or arguments[arguments.index(option) + 1 :][:1] != [folder]:
             raise UserError(f"{path}: {field}[{place}] must say {option} {folder}, or it shows other runs, too")
-        if folder == STUDIES and "--plan" not in arguments:
+        if is_study and "--plan" not in arguments:
             raise UserError(f"{path}: {field}[{place}] must say --plan, or it would train what is missing")
     return entries
 

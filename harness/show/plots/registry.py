@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.analysis.picture_data import PictureData
     from harness.analysis.shown import Model, Spot
     from harness.show.plots.sheet import Sheet
+    from harness.study.results import StudyResults
 
     Data = PictureData[Any]
 
@@ -54,14 +55,14 @@ class Picture:
     Attributes:
         shows: what it shows, in a few words.
         needs: what records must have for it.
-        prepare: its data.
+        prepare: its data, of a `Subject`; of a study's results for those of studies.
         draw: the sheet of its data; called within `drawn_as`.
         options: those of `Subject` beside models and spots that it understands.
     """
 
     shows: str
     needs: str
-    prepare: Callable[[Subject], Data]
+    prepare: Callable[[Any], Data]
     draw: Callable[[Data, Look], Sheet]
     options: tuple[Literal["published", "length", "threshold"], ...] = ()
 
@@ -162,6 +163,18 @@ def _draw_failures(data: Data, look: Look) -> Sheet:
     return draw_failures(data, look)
 
 
+def _study(results: StudyResults) -> Data:
+    from harness.study.curves import over_pairs
+
+    return over_pairs(results)
+
+
+def _draw_study(data: Data, look: Look) -> Sheet:
+    from harness.show.plots.study import draw_study
+
+    return draw_study(data, look)
+
+
 PICTURES = {
     "depth": Picture(
         "accuracy over length and depth of the needle",
@@ -202,6 +215,12 @@ PICTURES = {
     ),
 }
 
+"""Of records."""
+STUDIES = {
+    "study": Picture("accuracy of a study's models over pairs and writes", "a study's results", _study, _draw_study)
+}
+"""Of studies."""
+
 
 def render(name: str, data: Data, look: Look, kind: str) -> bytes:
     """Draw a picture.
@@ -225,7 +244,7 @@ def render(name: str, data: Data, look: Look, kind: str) -> bytes:
         raise UserError(f"plot {name}: {count:,} models are too many for a picture; name at most {MOST_MODELS}")
 
     with drawn_as(look):
-        sheet = PICTURES[name].draw(data, look)
+        sheet = (PICTURES | STUDIES)[name].draw(data, look)
         sheet.settle()
         return sheet.to_bytes(kind)  # type: ignore[arg-type]
 

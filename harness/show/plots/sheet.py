@@ -116,16 +116,19 @@ class Sheet:
         else:
             self.figure.supylabel(name, fontsize=7)
 
-    def legend(self, handles: Sequence[Artist], names: Sequence[str], handle: float = 1.6) -> None:
+    def legend(
+        self, handles: Sequence[Artist], names: Sequence[str], handle: float = 1.6, is_whole: bool = False
+    ) -> None:
         """Put a legend above the panels, in as few lines as the width holds.
 
         Args:
             handles: of the names.
             names: cut where they are too long; shorter if that lets two stand beside each other.
             handle: how long what stands before a name is, in widths of a letter.
+            is_whole: cut only names that have no room on a line of their own.
         """
         most, spare = self.look.width - 0.2, (handle + 0.65) * EM
-        for share in (1, 2) if len(names) > 2 else (1,):
+        for share in (1, 2) if len(names) > 2 and not is_whole else (1,):
             short = list(fitted_names(list(names), (most - (share - 1) * EM) / share - spare).values())
             columns = next(n for n in range(len(short), 0, -1) if n == 1 or _legend_width(short, n, spare) <= most)
             if columns > 1:

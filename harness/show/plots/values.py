@@ -30,8 +30,13 @@ def values_csv(data: PictureData[Any]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([item.name for item in fields(data.rows[0])])
-    writer.writerows([in_csv(value) for value in _finite(asdict(row)).values()] for row in data.rows)
+    writer.writerows([in_csv(_flat(value)) for value in _finite(asdict(row)).values()] for row in data.rows)
     return out.getvalue()
+
+
+def _flat(value: Any) -> Any:
+    """Several numbers as one field."""
+    return "; ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

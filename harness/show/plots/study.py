@@ -1,0 +1,108 @@
+"""`plot study`: accuracy of a study's models over pairs, and over writes where keys are overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import log2
+from typing import TYPE_CHECKING
+
+from harness.analysis.picture_data import PictureData
+from harness.show.plots.lines import handles_of, score_axis
+from harness.show.plots.look import Look, Stroke
+from harness.show.plots.sheet import Sheet, set_ticks
+from harness.show.plots.texts import fitted, scaled, width_of, written
+from harness.study.curves import StudyRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HEIGHT = 2.3
+TITLES = {"recall": "recall: each key is written once", "overwriting": "overwriting: the last value counts"}
+CAPTION = (
+    "marks: mean over seeds; bars: 95 % interval of the mean (Student's t); dots: seeds; "
+    "models stand side by side at each test"
+)
+X_NAMES = {"recall": "pairs", "overwriting": "writes, and keys among them"}
+SHARE = 0.55  # of the least distance of two tests, for the marks of one of them
+WIDEST = 0.55  # doublings, for the same
+BAR = 1.8  # points across an interval
+SMALL = 6.0  # points of notes
+
+
+def draw_study(data: PictureData[StudyRow], look: Look) -> Sheet:
+    """Draw the picture; the models of a test stand side by side, so that no interval hides another."""
+    kinds = data.values("kind")
+    sheet = Sheet(look, len(kinds), HEIGHT, 1 if look.width < 5 else 2)
+    strokes = look.strokes(data.values("model"))
+    for axes, kind in zip(sheet.panels, kinds, strict=True):
+        rows = [row for row in data.rows if row.kind == kind]
+        score_axis(axes, "share", look)
+        _draw_models(axes, rows, strokes)
+        _test_axis(axes, rows, kind)
+    sheet.name_panels([TITLES[kind] for kind in kinds])
+    for number, axes in enumerate(sheet.panels):
+        if number % sheet.columns == 0:
+            axes.set_ylabel("accuracy (%)")
+    sheet.legend(handles_of(strokes), list(strokes), is_whole=True)
+    _write_notes(sheet, [CAPTION, *data.notes])
+    return sheet
+
+
+def _draw_models(axes: Axes, rows: Sequence[StudyRow], strokes: Mapping[str, Stroke]) -> None:
+    """A line through the means, a bar for each interval, a small point for each seed."""
+    doublings = sorted({log2(row.writes) for row in rows})
+    reach = min([WIDEST, *(SHARE * (after - before) for before, after in pairwise(doublings))])
+    for place, (name, stroke) in enumerate(strokes.items()):
+        own = [row for row in rows if row.model == name]
+        aside = 2 ** (reach * (place / max(len(strokes) - 1, 1) - 0.5))
+        ends = [(row.writes * aside, scaled(end, "share")) for row in own for end in (row.low, row.high, None)]
+        axes.plot(
+            [x for x, _ in ends], [y for _, y in ends], color=stroke.color, linewidth=BAR, alpha=0.3,
+            solid_capstyle="butt", zorder=1.5,
+        )  # fmt: skip
+        seeds = [(row.writes * aside, scaled(seed, "share")) for row in own for seed in row.seeds]
+        axes.plot(
+            [x for x, _ in seeds], [y for _, y in seeds], color=stroke.color, linestyle="none", marker=".",
+            markersize=2.2, markeredgewidth=0, clip_on=False, zorder=2.5,
+        )  # fmt: skip
+        line = {**stroke.line(), "linewidth": 0.8}
+        axes.plot([row.writes * aside for row in own], [scaled(row.value, "share") for row in own], **line, zorder=3)
+
+
+def _test_axis(axes: Axes, rows: Sequence[StudyRow], kind: str) -> None:
+    """The x axis of tests: each doubling is one step; below writes the keys that they are of."""
+    axes.set_xscale("log", base=2)
+    places = sorted({row.writes for row in rows})
+    names = [str(place) for place in places]
+    if kind == "overwriting":
+        keys = [sorted({row.keys for row in rows if row.writes == place}) for place in places]
+        names = [f"{name}\n{', '.join(map(str, own))} keys" for name, own in zip(names, keys, strict=True)]
+    set_ticks(axes, "x", [float(place) for place in places], names)
+    reach = log2(places[-1] / places[0])
+    room = 2 ** max(0.4, 0.09 * reach)
+    axes.set_xlim(places[0] / room, places[-1] * room)
+    axes.set_xlabel(X_NAMES[kind], labelpad=2)
+
+
+def _write_notes(sheet: Sheet, notes: Sequence[str]) -> None:
+    """Below all panels, in as many lines as they need."""
+    room = sheet.look.width - 0.2
+    lines = [fitted(line, room, SMALL) for note in notes for line in _wrapped(written(note), room)]
+    width, height = sheet.figure.get_size_inches()
+    sheet.figure.set_size_inches(width, height + 0.1 * len(lines))
+    sheet.figure.supxlabel(
+        "\n".join(lines), fontsize=SMALL, color=sheet.look.quiet, x=0.07 / width, ha="left", linespacing=1.15
+    )
+
+
+def _wrapped(text: str, inches: float) -> list[str]:
+    """A note in lines, broken behind semicolons where there are any, else between words."""
+    parts = text.replace("; ", ";\n").split("\n") if "; " in text else text.split(" ")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if width_of(f"{lines[-1]} {part}", SMALL) <= inches:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(part)
+    return lines
