@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.console import console
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.study.plan import Study
@@ -74,8 +75,9 @@ def _say_plan(study: Study, results: StudyResults) -> None:
     out = console()
     out.print(f"{study.name}: {study.about}", markup=False)
     out.print(
-        f"{len(study.models)} models x {len(study.rates)} rates x {study.seeds.choose} seeds, then "
-        f"{study.seeds.count} seeds at each model's best rate: {results.total} runs, {len(results.found)} are done",
+        f"{counted(len(study.models), 'model')} x {counted(len(study.rates), 'rate')} x "
+        f"{counted(study.seeds.choose, 'seed')}, then {counted(study.seeds.count, 'seed')} at each model's best rate: "
+        f"{counted(results.total, 'run')}, done: {len(results.found)}",
         markup=False,
     )
 
