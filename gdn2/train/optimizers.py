@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.recipe import OptimizerSpec, Recipe
@@ -83,28 +83,39 @@ def make_optimizers(model: GDN2ForCausalLM, recipe: Recipe) -> Several:
     """
     spec = recipe.optimizer
     named = list(model.named_parameters())
-    decayed = [p for name, p in named if p.ndim == 2 and "embed" not in name]
     if spec.name == "adamw":
-        return Several([_adamw(decayed, [p for _, p in named], spec)])
+        return Several([_adamw(named, spec)])
     if not hasattr(torch.optim, "Muon"):
         raise recipe.error(
             f"optimizer.name: PyTorch {torch.__version__} has no Muon; install 2.9 or newer, or choose adamw"
         )
     heads = {id(p) for module in (model.lm_head, model.model.embed_tokens) for p in module.parameters()}
-    matrices = [p for p in decayed if id(p) not in heads]
+    matrices = [p for p in decayed_of(named) if id(p) not in heads]
     muon = torch.optim.Muon(
         matrices, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
     chosen = {id(p) for p in matrices}
-    rest = [p for _, p in named if id(p) not in chosen]
-    return Several([muon, _adamw([p for p in decayed if id(p) not in chosen], rest, spec)])
+    return Several([muon, _adamw([(name, p) for name, p in named if id(p) not in chosen], spec)])
 
 
-def _adamw(decayed: list[nn.Parameter], all_of_them: list[nn.Parameter], spec: OptimizerSpec) -> torch.optim.Optimizer:
-    ids = {id(p) for p in decayed}
-    rest: list[Tensor] = [p for p in all_of_them if id(p) not in ids]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": spec.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
+def _adamw(named: Sequence[tuple[str, nn.Parameter]], spec: OptimizerSpec) -> torch.optim.Optimizer:
+    groups = weight_groups(named, spec.weight_decay)
     return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, spec.beta2), eps=1e-8, fused=True)
+
+
+def weight_groups(named: Sequence[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    """An optimizer's groups of parameters: those that decay, then all others.
+
+    Args:
+        named: parameters by name.
+        weight_decay: of matrices; there is none for norms, biases, decay parameters and the embedding.
+    """
+    decayed = decayed_of(named)
+    ids = {id(p) for p in decayed}
+    rest = [p for _, p in named if id(p) not in ids]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def decayed_of(named: Sequence[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:
+    """The matrices, without the embedding."""
+    return [p for name, p in named if p.ndim == 2 and "embed" not in name]

@@ -81,13 +81,13 @@ def _rows(model: Model, spot: Spot, notes: list[str]) -> list[DepthRow]:
     for sample in asked:
         score = sample.finite(spot.column.metric)
         if sample.depth is not None and score is not None:
-            bins.setdefault(bin_of(sample), []).append(score)
+            bins.setdefault(bin_of(sample.depth), []).append(score)
     return [_row(number, part, scores) for part, scores in sorted(bins.items())]
 
 
-def bin_of(sample: Sample) -> int:
-    """The part of the context in which a sample's needle lies, from 0."""
-    return min(int((sample.depth or 0.0) * BINS + 1e-9), BINS - 1)
+def bin_of(depth: float, bins: int = BINS) -> int:
+    """The part of the context, of so many equal ones, in which a depth lies, counted from 0."""
+    return min(int(depth * bins + 1e-9), bins - 1)
 
 
 def _row(number: Number, part: int, scores: list[float]) -> DepthRow:

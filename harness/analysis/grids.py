@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.asked import score_of
-from harness.analysis.depths import has_mean_depths
+from harness.analysis.depths import BINS, bin_of, has_mean_depths
 from harness.analysis.entrants import Entrant, ShownCell
 from harness.records.stats import mean_interval
 
-FINE, COARSE = 10, 5
+COARSE = 5
 FEW = 5
 """Samples of a field: with fewer, on average, depths are put into wider bins."""
 
@@ -68,9 +68,9 @@ def _grid(task: str, cells: dict[int, ShownCell]) -> DepthGrid:
         ]
         for cell in cells.values()
     ]
-    bins = FINE if sum(map(len, scored)) >= FEW * FINE * len(scored) else COARSE
+    bins = BINS if sum(map(len, scored)) >= FEW * BINS * len(scored) else COARSE
     fields = tuple(
-        tuple(_field([score for depth, score in pairs if min(int(depth * bins), bins - 1) == row]) for pairs in scored)
+        tuple(_field([score for depth, score in pairs if bin_of(depth, bins) == row]) for pairs in scored)
         for row in range(bins)
     )
     is_mean = any(has_mean_depths(task, cell.samples) for cell in cells.values())

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.analysis.intervals import quantile_for
 from harness.analysis.significance import holm, welch
 from harness.study.results import StudyResults
 
@@ -120,13 +121,11 @@ def capacity(summary: ModelSummary, tests: Sequence[Any], level: float = CAPACIT
 
 def spread(values: Sequence[float]) -> Spread:
     """The mean over seeds with its interval."""
-    from scipy.stats import t
-
     n, mean = len(values), sum(values) / len(values)
     if n < 2:
         return Spread(tuple(values), mean, None, None)
     error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    reach = float(t.ppf(1 - LEVEL / 2, n - 1)) * error
+    reach = quantile_for(n) * error
     return Spread(tuple(values), mean, max(0.0, mean - reach), min(1.0, mean + reach))
 
 

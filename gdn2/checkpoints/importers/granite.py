@@ -11,7 +11,7 @@ from gdn2.checkpoints.importers.bamba import MIXER, ssm
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.hybrids import ROUTER_TRAINING, stacked_experts
-from gdn2.checkpoints.importers.keymap import HEAD, Entry
+from gdn2.checkpoints.importers.keymap import Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
 from gdn2.config_checks import MAX_EXPERTS, shown
@@ -58,23 +58,15 @@ def read(fields: Fields) -> dict[str, Any]:
 
 def key_map(config: GDN2Config, targets: list[str], *, source: Source) -> list[Entry]:  # noqa: ARG001 (as the others)
     """Our names to theirs."""
-    entries: list[Entry] = []
-    made: set[str] = set()
-    for name in targets:
-        if name in made:
-            continue
-        entry = Entry(name, (name,))
-        if name != HEAD and name.count(".") >= 4:
-            _, _, index, part, rest = name.split(".", 4)
-            block = f"model.layers.{index}."
-            if part == "mlp":
-                entry = _of_mlp(config, name.removesuffix(rest), block, rest)
-            else:
-                inside = MIXER[config.layers[int(index)]] if part == "mixer" else BLOCK[part]  # type: ignore[index]
-                entry = Entry(f"{block}{inside}.{rest}", (name,))
-        entries.append(entry)
-        made.update(entry.targets)
-    return entries
+
+    def of_block(name: str, index: int, part: str, rest: str) -> Entry:
+        block = f"model.layers.{index}."
+        if part == "mlp":
+            return _of_mlp(config, name.removesuffix(rest), block, rest)
+        inside = MIXER[config.layers[index]] if part == "mixer" else BLOCK[part]  # type: ignore[index]
+        return Entry(f"{block}{inside}.{rest}", (name,))
+
+    return block_by_block(targets, of_block)
 
 
 def _of_mlp(config: GDN2Config, ours: str, block: str, rest: str) -> Entry:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import REQUIRED, Fields
-from gdn2.checkpoints.importers.keymap import HEAD, Entry
+from gdn2.checkpoints.importers.keymap import HEAD, Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
 from gdn2.config_checks import MAX_EXPERTS, shown
@@ -104,27 +104,21 @@ def key_map(config: GDN2Config, targets: list[str], *, source: Source) -> list[E
     """Our names to theirs; several of our tensors may be one of theirs."""
     top = INSIDE if any(name.startswith(INSIDE) for name in source.tensors) else "model."
     fused = {name: _fused(config, name, source.model_type) for name in MIXER}
-    entries: list[Entry] = []
-    made: set[str] = set()
-    for name in targets:
-        if name in made:
-            continue
-        if name == HEAD or name.count(".") < 4:
-            entry = Entry(name if name == HEAD else top + name.removeprefix("model."), (name,))
-        else:
-            _, _, index, part, rest = name.split(".", 4)
-            mixer, theirs = config.layers[int(index)], f"{top}layers.{index}."  # type: ignore[index]
-            if part == "mixer":
-                entry = _of_mixer(name, f"{theirs}{MIXER[mixer]}.", rest, fused[mixer], rename=mixer != "attention")
-            elif part == "mlp" and EXPERT.fullmatch(rest) and f"{theirs}mlp.experts.gate_up_proj" in source.tensors:
-                stacked = f"{theirs}mlp.experts.gate_up_proj", f"{theirs}mlp.experts.down_proj"
-                entry = stacked_experts(config, name.removesuffix(rest), stacked, rest)
-            else:
-                first, dot, after = rest.partition(".")
-                entry = Entry(f"{theirs}{BLOCK[part]}.{EXPERTS.get(first, first)}{dot}{after}", (name,))
-        entries.append(entry)
-        made.update(entry.targets)
-    return entries
+
+    def outside(name: str) -> str:
+        return name if name == HEAD else top + name.removeprefix("model.")
+
+    def of_block(name: str, index: int, part: str, rest: str) -> Entry:
+        mixer, theirs = config.layers[index], f"{top}layers.{index}."  # type: ignore[index]
+        if part == "mixer":
+            return _of_mixer(name, f"{theirs}{MIXER[mixer]}.", rest, fused[mixer], rename=mixer != "attention")
+        if part == "mlp" and EXPERT.fullmatch(rest) and f"{theirs}mlp.experts.gate_up_proj" in source.tensors:
+            stacked = f"{theirs}mlp.experts.gate_up_proj", f"{theirs}mlp.experts.down_proj"
+            return stacked_experts(config, name.removesuffix(rest), stacked, rest)
+        first, dot, after = rest.partition(".")
+        return Entry(f"{theirs}{BLOCK[part]}.{EXPERTS.get(first, first)}{dot}{after}", (name,))
+
+    return block_by_block(targets, of_block, outside)
 
 
 def convolutions(config: GDN2Config, theirs: str, ours: str) -> Entry:

@@ -53,6 +53,34 @@ def renamed(targets: Iterable[str], rename: Callable[[str], str]) -> list[Entry]
     return [Entry(rename(name), (name,)) for name in targets]
 
 
+def block_by_block(
+    targets: Iterable[str],
+    of_block: Callable[[str, int, str, str], Entry],
+    outside: Callable[[str], str] = lambda name: name,
+) -> list[Entry]:
+    """Entries of a decoder's tensors, each once although it may make several of ours.
+
+    Args:
+        targets: our names.
+        of_block: the entry that makes a tensor inside a block, given our name, the block's number, its part (`mixer`,
+            `mlp`, a norm) and what the name has behind that.
+        outside: takes our name of a tensor outside of blocks and returns the source's; by default the same.
+    """
+    entries: list[Entry] = []
+    made: set[str] = set()
+    for name in targets:
+        if name in made:
+            continue
+        if name == HEAD or name.count(".") < 4:
+            entry = Entry(outside(name), (name,))
+        else:
+            _, _, index, part, rest = name.split(".", 4)
+            entry = of_block(name, int(index), part, rest)
+        entries.append(entry)
+        made.update(entry.targets)
+    return entries
+
+
 def problems(
     entries: Sequence[Entry], stored: Mapping[str, Stored], shapes: Mapping[str, Shape], unused: Iterable[str] = ()
 ) -> list[str]:

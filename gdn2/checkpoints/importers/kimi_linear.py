@@ -10,7 +10,7 @@ from typing import Any
 
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.hybrids import ROUTER_TRAINING, convolutions
-from gdn2.checkpoints.importers.keymap import HEAD, Entry
+from gdn2.checkpoints.importers.keymap import Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
 from gdn2.config_checks import MAX_EXPERTS, MAX_LAYERS, MAX_TOKENS, shown
@@ -75,32 +75,24 @@ def read(fields: Fields) -> dict[str, Any]:
 def key_map(config: GDN2Config, targets: list[str], *, source: Source) -> list[Entry]:
     """Our names to theirs."""
     stored = source.tensors
-    entries: list[Entry] = []
-    made: set[str] = set()
-    for name in targets:
-        if name in made:
-            continue
-        entry = Entry(name, (name,))
-        if name != HEAD and name.count(".") >= 4:
-            _, _, index, part, rest = name.split(".", 4)
-            block, mixer = f"model.layers.{index}.", config.layers[int(index)]  # type: ignore[index]
-            fused = f"{block}self_attn.conv1d.weight"
-            if part == "mlp":
-                sparse = f"{block}block_sparse_moe."
-                inside = sparse if any(one.startswith(sparse) for one in stored) else f"{block}mlp."
-                entry = Entry(inside + _in_mlp(rest), (name,))
-            elif rest.endswith("_conv1d.weight") and fused in stored:
-                entry = convolutions(config, fused, name.removesuffix(rest))
-            else:
-                projection, _, kind = rest.rpartition(".")
-                known = PROJECTIONS[mixer] if part == "mixer" else {}
-                if mixer == "mla" and config.query_rank is not None:
-                    known = {**known, "q_proj": "q_b_proj"}
-                theirs = f"{known[projection]}.{kind}" if projection in known else rest
-                entry = Entry(f"{block}{BLOCK[part]}.{theirs}", (name,))
-        entries.append(entry)
-        made.update(entry.targets)
-    return entries
+
+    def of_block(name: str, index: int, part: str, rest: str) -> Entry:
+        block, mixer = f"model.layers.{index}.", config.layers[index]  # type: ignore[index]
+        fused = f"{block}self_attn.conv1d.weight"
+        if part == "mlp":
+            sparse = f"{block}block_sparse_moe."
+            inside = sparse if any(one.startswith(sparse) for one in stored) else f"{block}mlp."
+            return Entry(inside + _in_mlp(rest), (name,))
+        if rest.endswith("_conv1d.weight") and fused in stored:
+            return convolutions(config, fused, name.removesuffix(rest))
+        projection, _, kind = rest.rpartition(".")
+        known = PROJECTIONS[mixer] if part == "mixer" else {}
+        if mixer == "mla" and config.query_rank is not None:
+            known = {**known, "q_proj": "q_b_proj"}
+        theirs = f"{known[projection]}.{kind}" if projection in known else rest
+        return Entry(f"{block}{BLOCK[part]}.{theirs}", (name,))
+
+    return block_by_block(targets, of_block)
 
 
 def _recurrent(fields: Fields, depth: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.hybrids import convolutions, layer_kinds
-from gdn2.checkpoints.importers.keymap import HEAD, Entry
+from gdn2.checkpoints.importers.keymap import Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
 
@@ -69,20 +69,12 @@ def read(fields: Fields) -> dict[str, Any]:
 
 def key_map(config: GDN2Config, targets: list[str], *, source: Source) -> list[Entry]:
     """Our names to theirs."""
-    entries: list[Entry] = []
-    made: set[str] = set()
-    for name in targets:
-        if name in made:
-            continue
-        if name == HEAD or name.count(".") < 4:
-            entry = Entry(name, (name,))
-        else:
-            _, _, index, part, rest = name.split(".", 4)
-            mixer, block = config.layers[int(index)], f"model.layers.{index}."  # type: ignore[index]
-            entry = _of_block(config, name, block, mixer, (part, rest), source.tensors)
-        entries.append(entry)
-        made.update(entry.targets)
-    return entries
+
+    def of_block(name: str, index: int, part: str, rest: str) -> Entry:
+        mixer, block = config.layers[index], f"model.layers.{index}."  # type: ignore[index]
+        return _of_block(config, name, block, mixer, (part, rest), source.tensors)
+
+    return block_by_block(targets, of_block)
 
 
 def _of_block(

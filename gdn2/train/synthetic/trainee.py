@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
+from gdn2.train.optimizers import weight_groups
 from gdn2.train.synthetic.data import RowBatch, batches
 from gdn2.train.synthetic.spec import Run
 
@@ -100,11 +101,7 @@ class Trainee:
         return logits.float()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        decayed = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
-        ids = {id(p) for p in decayed}
-        rest = [p for p in self.model.parameters() if id(p) not in ids]
-        decay = self.run.training.weight_decay
-        groups = [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+        groups = weight_groups(list(self.model.named_parameters()), self.run.training.weight_decay)
         return torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98), fused=True, capturable=self.is_gpu)
 
     def _prepare(self) -> None:
