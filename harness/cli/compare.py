@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.console import console
-from harness.cli.leaderboard import RUNS, existing
-from harness.paths import LEADERBOARD, require
+from harness.cli.recorded import add_results_option, left_out, recorded_runs
 from harness.show.comparison_formats import COMPARISON_FORMATS, comparison_format_for
 from harness.show.formats import DEFAULT
 
@@ -36,9 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     compare.add_argument("--anyway", action="store_true", help="compare numbers of different protocols too, marked")
     compare.add_argument("--details", action="store_true", help="every pair task by task, also of more than 3 models")
-    compare.add_argument(
-        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
-    )
+    add_results_option(compare)
     compare.add_argument(
         "--format", choices=COMPARISON_FORMATS, help="default: by the ending of --output, else terminal"
     )
@@ -54,7 +50,7 @@ def _compare(args: argparse.Namespace) -> None:
     from tasks.registry import load_suite
 
     suite = None if args.suite is None else load_suite(args.suite)
-    sides = _sides(args.names, args.results or existing((require(LEADERBOARD), RUNS)), args.seeds)
+    sides = _sides(args.names, args.results, args.seeds)
     comparison = compare_sides(sides, suite, args.anyway)
     if args.output is not None:
         write_atomically(args.output, COMPARISON_FORMATS[name].write(comparison))
@@ -66,24 +62,18 @@ def _compare(args: argparse.Namespace) -> None:
         print(COMPARISON_FORMATS[name].write(comparison), end="")
 
 
-def _sides(names: Sequence[str], folders: Sequence[Path], seeds: bool) -> list[Side]:
+def _sides(names: Sequence[str], folders: Sequence[Path] | None, seeds: bool) -> list[Side]:
     """What the names mean, in their order; records that cannot be read are named on standard error."""
     from harness.analysis.papers import PREFIX, paper_side
-    from harness.analysis.selection import find_runs, select_runs
+    from harness.analysis.selection import select_runs
     from harness.analysis.sides import are_seeds, sides_of_runs, training
 
-    runs = find_runs(folders, _left_out)
+    runs = recorded_runs(folders)
     sides: list[Side] = []
     for name in names:
         if name.startswith(PREFIX):
             sides.append(paper_side(name))
             continue
-        found = sides_of_runs(select_runs(name, runs, _left_out))
+        found = sides_of_runs(select_runs(name, runs, left_out))
         sides += [training(name, found)] if seeds or are_seeds(found) else found
     return sides
-
-
-def _left_out(problem: str) -> None:
-    from harness.show.plain import plain
-
-    print(f"left out: {plain(problem)}", file=sys.stderr)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.arguments import whole
 from harness.cli.console import console
-from harness.cli.leaderboard import RUNS, existing
-from harness.paths import LEADERBOARD, require
+from harness.cli.recorded import add_results_option, left_out, recorded_runs
 from harness.show.formats import FORMATS, format_for
 from tasks.verdicts import TITLES, VERDICTS
 
@@ -39,9 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="+",
         help=f"of these verdicts only: {', '.join(f'{name} ({TITLES[name]})' for name in VERDICTS)}",
     )
-    failures.add_argument(
-        "--results", type=Path, nargs="+", help="folders of runs (default: results/leaderboard, runs)"
-    )
+    add_results_option(failures)
     failures.add_argument("--format", choices=FORMS, help="default: by the ending of --output, else terminal")
     failures.add_argument("--output", type=Path, help="write to a file, such as failures.md, instead of the terminal")
     failures.set_defaults(command=_failures)
@@ -74,10 +71,10 @@ def _failures(args: argparse.Namespace) -> None:
 
 def _models(names: Sequence[str], folders: Sequence[Path] | None) -> list[JudgedModel]:
     from harness.analysis.judged_runs import judged_model
-    from harness.analysis.selection import find_runs, select_runs
+    from harness.analysis.selection import select_runs
 
-    runs = find_runs(folders or existing((require(LEADERBOARD), RUNS)), _left_out)
-    return [judged_model(select_runs(name, runs, _left_out)) for name in names]
+    runs = recorded_runs(folders)
+    return [judged_model(select_runs(name, runs, left_out)) for name in names]
 
 
 def _draw(failures: Sequence[Failures], found: Contrast | None, chosen: Sequence[JudgedAnswer], pairs: Pairs) -> None:
@@ -109,9 +106,3 @@ def _written(
     if form == "csv":
         return failures_data.failures_to_csv(failures, found)
     return failures_data.failures_to_json(failures, found, chosen or [answer for pair in pairs for answer in pair])
-
-
-def _left_out(problem: str) -> None:
-    from harness.show.plain import plain
-
-    print(f"left out: {plain(problem)}", file=sys.stderr)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.console import console
-from harness.paths import LEADERBOARD, require
+from harness.cli.recorded import add_results_option, left_out, result_folders
 from harness.show.formats import DEFAULT, FORMATS, format_for
 from harness.words import counted
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from harness.records.table import Table
     from harness.records.view import View
 
-RUNS = Path("results/runs")
-
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
@@ -31,9 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="ruler_table3",
         help="the table: a suite by name, a YAML file, or `tasks` for runs of --tasks and of lm-eval",
     )
-    board.add_argument(
-        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
-    )
+    add_results_option(board)
     board.add_argument("--format", choices=FORMATS, help="default: by the ending of --output, else terminal")
     board.add_argument("--output", type=Path, help="write to a file, such as table.md, instead of the terminal")
     board.add_argument("--intervals", action="store_true", help="Markdown and LaTeX: a second table, with intervals")
@@ -57,7 +52,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
     from basis.files import write_atomically
 
     name = format_for(args.format, args.output)
-    folders = args.results or existing((require(LEADERBOARD), RUNS))
+    folders = result_folders(args.results)
     table = table_of(args.suite, folders, published=not args.no_published, view=_view(args))
     if args.output is not None:
         write_atomically(args.output, FORMATS[name].write(table, args.intervals))
@@ -131,19 +126,3 @@ def _draw(table: Table, on: Console) -> None:
     from harness.show.terminal import print_table
 
     print_table(table, on)
-
-
-def left_out(problem: str) -> None:
-    """Say on standard error what a table or page goes without."""
-    from harness.show.plain import plain
-
-    print(f"left out: {plain(problem)}", file=sys.stderr)
-
-
-def existing(folders: Sequence[Path]) -> list[Path]:
-    """The folders that exist, none inside another's tree twice."""
-    found: list[Path] = []
-    for folder in folders:
-        if folder.is_dir() and not any(folder.resolve().is_relative_to(other.resolve()) for other in found):
-            found.append(folder)
-    return found

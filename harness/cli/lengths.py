@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from harness.cli.arguments import positive
 from harness.cli.console import console
 from harness.cli.failures import FORMS
-from harness.cli.leaderboard import RUNS, existing
+from harness.cli.recorded import add_results_option, left_out, recorded_runs
 from harness.errors import UserError
-from harness.paths import LEADERBOARD, require
 from harness.show.formats import format_for
 
 
@@ -27,7 +25,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--threshold", type=positive, default=85.6, metavar="PERCENT", help="to be exceeded (default: 85.6, RULER's)"
     )
     lengths.add_argument("--published", action="append", metavar="ROW", help="a paper's row, or a pattern; repeatable")
-    lengths.add_argument("--results", type=Path, nargs="+", help="folders of runs (default: results/leaderboard, runs)")
+    add_results_option(lengths)
     lengths.add_argument("--format", choices=FORMS, help="default: by the ending of --output, else terminal")
     lengths.add_argument("--output", type=Path, help="write to a file, such as lengths.md, instead of the terminal")
     lengths.set_defaults(command=_lengths)
@@ -36,17 +34,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _lengths(args: argparse.Namespace) -> None:
     from basis.files import write_atomically
     from harness.analysis.lengths import lengths_of
-    from harness.analysis.selection import find_runs
     from harness.analysis.shown import models_of, spots_of
     from harness.show import lengths as shown
 
     form = format_for(args.format, args.output, FORMS)
     if args.threshold >= 100:
         raise UserError(f"--threshold {args.threshold:g}: must be below 100, nothing exceeds it")
-    runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), _left_out)
-    models = models_of(args.names, runs, _left_out)
+    runs = recorded_runs(args.results)
+    models = models_of(args.names, runs, left_out)
     tasks = [part.strip() for part in (args.tasks or "").split(",") if part.strip()]
-    spots = spots_of(models, args.suite, tasks, _left_out)
+    spots = spots_of(models, args.suite, tasks, left_out)
     reaches = lengths_of(models, spots, args.published or (), args.threshold / 100)
     if form == "terminal" and args.output is None:
         shown.print_lengths(reaches, console())
@@ -62,9 +59,3 @@ def _lengths(args: argparse.Namespace) -> None:
         print(text, end="")
     else:
         write_atomically(args.output, text)
-
-
-def _left_out(problem: str) -> None:
-    from harness.show.plain import plain
-
-    print(f"left out: {plain(problem)}", file=sys.stderr)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from harness.cli.arguments import positive, whole
 from harness.cli.console import console
-from harness.cli.leaderboard import RUNS, existing
+from harness.cli.recorded import add_results_option, left_out, recorded_runs
 from harness.cli.study import OUTPUT
 from harness.errors import UserError
-from harness.paths import LEADERBOARD, require
 from harness.show.plots.look import WIDTHS, Look, parse_width
 from harness.show.plots.registry import KINDS, PICTURES, STUDIES, Picture, Subject, render, require_matplotlib
 
@@ -53,9 +52,7 @@ def _add_options(parser: argparse.ArgumentParser, picture: Picture) -> None:
     )
     parser.add_argument("--tasks", help="only these, separated by commas: niah_single_1, 'niah_*@4096'")
     parser.add_argument("--suite", help="columns of this suite or YAML file (default: of every suite of the runs)")
-    parser.add_argument(
-        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
-    )
+    add_results_option(parser)
     if "published" in picture.options:
         parser.add_argument(
             "--published", action="append", metavar="ROW", help="a paper's row, or a pattern; repeatable"
@@ -107,12 +104,11 @@ def _plot(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> PictureData[Any]:
-    from harness.analysis.selection import find_runs
     from harness.analysis.shown import models_of, spots_of
 
-    runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), _left_out)
-    models = models_of(args.names, runs, _left_out)
-    spots = spots_of(models, args.suite, _split(args.tasks), _left_out)
+    runs = recorded_runs(args.results)
+    models = models_of(args.names, runs, left_out)
+    spots = spots_of(models, args.suite, _split(args.tasks), left_out)
     extra = {name: getattr(args, name) for name in PICTURES[args.picture].options if getattr(args, name) is not None}
     return PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))
 
@@ -122,7 +118,7 @@ def _study_data(args: argparse.Namespace) -> PictureData[Any]:
     from harness.study.results import StudyResults, folder_of
 
     study = load_study(args.study)
-    results = StudyResults(study, folder_of(study, args.results), _left_out)
+    results = StudyResults(study, folder_of(study, args.results), left_out)
     return STUDIES[args.picture].prepare(results)
 
 
@@ -159,10 +155,6 @@ def _write(files: Sequence[tuple[Path, bytes | str]]) -> None:
     for path, content in files:
         write_atomically(path, content)
         print(plain(str(path)))
-
-
-def _left_out(problem: str) -> None:
-    _say("left out", problem)
 
 
 def _say(what: str, text: str) -> None:

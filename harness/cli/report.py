@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.arguments import whole
-from harness.cli.leaderboard import RUNS, existing, left_out
-from harness.paths import LEADERBOARD, require
+from harness.cli.recorded import add_results_option, left_out, recorded_runs
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,9 +14,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     report = commands.add_parser("report", help="one HTML file: leaderboard, pictures, samples, protocol")
     report.add_argument("names", nargs="*", metavar="RUN|MODEL", help="runs, models or patterns (default: all)")
     report.add_argument("--suite", default="ruler_table3", help="as for leaderboard")
-    report.add_argument(
-        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
-    )
+    add_results_option(report)
     report.add_argument("--output", type=Path, default=Path("report.html"), help="the file (default: report.html)")
     report.add_argument(
         "--most-models", type=whole(1, 12), default=12, help="models shown in detail, at most 12 (default: 12)"
@@ -31,13 +28,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _report(args: argparse.Namespace) -> None:
     from basis.files import write_atomically
     from harness.analysis.report import Bounds, make_report
-    from harness.analysis.selection import find_runs
     from harness.records.named_tasks import NAME, suite_of
     from harness.words import counted
     from tasks.registry import load_suite
 
     suite = None if args.suite == NAME else load_suite(args.suite)
-    runs = find_runs(args.results or existing((require(LEADERBOARD), RUNS)), left_out)
+    runs = recorded_runs(args.results)
     if suite is None:
         suite = suite_of([run.record for run in runs], left_out)
     from harness.show.report.page import to_html

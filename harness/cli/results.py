@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.console import console
-from harness.cli.leaderboard import RUNS, existing
+from harness.cli.recorded import RUNS, add_results_option, left_out, recorded_runs, result_folders
 from harness.errors import UserError
-from harness.paths import LEADERBOARD, require
+from harness.paths import LEADERBOARD
 from harness.words import counted
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.set_defaults(command=_list)
     show = actions.add_parser("show", help="all of a run on one screen")
     show.add_argument("run", metavar="RUN", help="its folder, id or the end of that, or a model (its newest run)")
-    _add_folders(show)
+    add_results_option(show)
     show.set_defaults(command=_show)
     add = actions.add_parser("add", help="make a run of lm-eval's own results, of any model")
     add.add_argument("file", type=Path, metavar="FILE", help="results_*.json, with its samples_*.jsonl beside it")
     add.add_argument("--name", help="the model's in tables (default: the last part of its path)")
     add.add_argument("--output", type=Path, default=RUNS, help="the folder of runs (default: results/runs)")
-    _add_folders(add)
+    add_results_option(add)
     add.set_defaults(command=_add)
     export = actions.add_parser("export", help="one flat table of runs, for pandas: CSV or Parquet")
     export.add_argument("runs", nargs="*", metavar="RUN", help="runs, models or patterns (default: all)")
@@ -50,27 +50,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     remove = actions.add_parser("remove", help="remove runs, after asking")
     remove.add_argument("runs", nargs="+", metavar="RUN", help="runs, models or patterns")
     remove.add_argument("--yes", action="store_true", help="do not ask")
-    _add_folders(remove)
+    add_results_option(remove)
     remove.set_defaults(command=_remove)
-
-
-def _add_folders(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--results", type=Path, nargs="+", help="folders of records (default: results/leaderboard, runs)"
-    )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", help="only these: names or patterns with commas, such as 'gdn2-*,kda'")
     parser.add_argument("--suite", help="only runs of this suite")
-    _add_folders(parser)
+    add_results_option(parser)
 
 
 def _list(args: argparse.Namespace) -> None:
     from harness.analysis.listing import line_of
     from harness.show.results import FORMATS, print_runs
 
-    lines = [line_of(run) for run in _filtered(args, _found(args))]
+    lines = [line_of(run) for run in _filtered(args, recorded_runs(args.results))]
     if args.format == TERMINAL:
         print_runs(lines, console())
     else:
@@ -82,7 +76,7 @@ def _show(args: argparse.Namespace) -> None:
     from harness.show.plain import plain
     from harness.show.run_record import print_run
 
-    *others, run = select_runs(args.run, _found(args), _left_out)
+    *others, run = select_runs(args.run, recorded_runs(args.results), left_out)
     print_run(run, console())
     if others:
         older = ", ".join(other.record.run_id for other in reversed(others))
@@ -98,7 +92,7 @@ def _add(args: argparse.Namespace) -> None:
 
     if args.name is not None and ("/" in args.name or args.name.startswith(".") or len(args.name.encode()) > 150):
         raise UserError(f"--name {args.name!r}: is a folder's name: without /, no dot in front, at most 150 bytes")
-    done = add_results(args.file, args.output, args.name, _folders(args))
+    done = add_results(args.file, args.output, args.name, result_folders(args.results))
     print_runs([line_of(FoundRun(done.folder, done.record))], console())
     assert done.record.added is not None
     if lacking := done.record.added.without_samples:
@@ -119,8 +113,8 @@ def _export(args: argparse.Namespace) -> None:
     from harness.show.plain import plain
 
     check_ending(args.output)
-    found = _found(args)
-    named = {run.folder: run for name in args.runs for run in select_runs(name, found, _left_out)}
+    found = recorded_runs(args.results)
+    named = {run.folder: run for name in args.runs for run in select_runs(name, found, left_out)}
     runs = _filtered(args, list(named.values()) if args.runs else found)
     if args.rows == "samples" and not args.runs:
         for run in runs:
@@ -139,8 +133,8 @@ def _remove(args: argparse.Namespace) -> None:
     from harness.show.plain import plain
     from harness.show.results import print_runs
 
-    folders = _folders(args)
-    runs = chosen_for_removal(args.runs, _found(args), folders)
+    folders = result_folders(args.results)
+    runs = chosen_for_removal(args.runs, recorded_runs(args.results), folders)
     shipped = [run for run in runs if run.folder.resolve().is_relative_to(LEADERBOARD.resolve())]
     if shipped and (not args.yes or unnamed(shipped, args.runs)):
         ids = " ".join(run.record.run_id for run in shipped)
@@ -166,22 +160,6 @@ def _agreed(count: int) -> bool:
     print(f"remove {'this run' if count == 1 else f'these {count:,} runs'} for good? [y/N] ", end="", file=sys.stderr)
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _folders(args: argparse.Namespace) -> list[Path]:
-    return list(args.results or existing((require(LEADERBOARD), RUNS)))
-
-
-def _found(args: argparse.Namespace) -> list[FoundRun]:
-    from harness.analysis.selection import find_runs
-
-    return find_runs(_folders(args), _left_out)
-
-
-def _left_out(problem: str) -> None:
-    from harness.show.plain import plain
-
-    print(f"left out: {plain(problem)}", file=sys.stderr)
 
 
 def _filtered(args: argparse.Namespace, runs: Sequence[FoundRun]) -> list[FoundRun]:

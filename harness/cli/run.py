@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from basis.program import as_called
 from harness.cli.arguments import positive
 from harness.cli.console import console
-from harness.cli.leaderboard import RUNS, existing, print_leaderboard
+from harness.cli.leaderboard import print_leaderboard
+from harness.cli.recorded import RUNS, existing
 from harness.errors import UserError
 from harness.paths import LEADERBOARD, require
 from harness.runs.options import RunOptions, check_several, flag
