@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ballast import ballast
 
 from harness.engine import resident
 from harness.engine.memory import PeakMemory
@@ -20,28 +21,23 @@ LARGE = 200 << 20
 on_linux = pytest.mark.skipif(not resident.STATUS.is_file(), reason="no /proc")
 
 
-def touched(size: int) -> bytearray:
-    """That many bytes, resident."""
-    return bytearray(os.urandom(4096)) * (size >> 12)
-
-
 @on_linux
 def test_a_small_program_that_a_large_one_starts_reports_small() -> None:
-    ballast = touched(LARGE)
+    taken = ballast(LARGE)
     code = "from harness.engine import resident; print(resident.peak_bytes())"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
     )
-    assert resident.peak_bytes() > len(ballast)
+    assert resident.peak_bytes() > len(taken)
     assert 1 << 20 < int(child.stdout) < 100 << 20
 
 
 @on_linux
 def test_the_peak_of_a_run_outlives_the_peaks_of_its_tasks() -> None:
-    large = touched(LARGE)
+    large = ballast(LARGE)
     before = machine.peak_memory_mib()
-    del large
+    large.close()
     task = PeakMemory(torch.device("cpu"))
     task.start()
     own = task.mib()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ballast import ballast
 from fakes import small_checkpoint
 
 from harness.analysis.selection import find_runs
@@ -157,9 +158,8 @@ def test_errors_are_kept_as_text_so_that_no_model_outlives_its_run() -> None:
 def test_peaks_of_memory_begin_anew_with_each_checkpoint() -> None:
     if resident.peak_bytes_since_reset() is None or not resident.CLEAR_REFS.exists():
         pytest.skip("the system does not say")
-    taken = bytearray(64 << 20)
-    taken[:: 1 << 12] = b"x" * len(taken[:: 1 << 12])
+    taken = ballast(64 << 20)
     before = resident.peak_bytes()
-    del taken
+    taken.close()
     for_each([RunOptions(checkpoint="x")], lambda _: None)
     assert resident.peak_bytes() < before - (32 << 20)
