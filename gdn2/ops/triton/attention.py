@@ -122,7 +122,7 @@ def _in_heads(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, tuple[int, 
 
 @triton.jit(do_not_specialize=["S", "G", "N", "row", "slot", "head", "scale"])
 def attend_kernel(
-    p_q, p_k, p_v, p_before, p_part, p_sum, S, G, N, row, slot, head, scale,
+    p_q, p_k, p_v, p_before, p_part, p_sum, S, G, N, row: tl.int64, slot, head, scale,
     D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, RP: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """One program for each part of the slots, key head and row; its sums are those of exp2(scores - their maximum)."""
@@ -194,7 +194,7 @@ def join_kernel(p_part, p_sum, p_before, p_o, S, H, N, D: tl.constexpr, DP: tl.c
 
 @triton.jit(do_not_specialize=["S", "H", "G", "row", "slot", "head"])
 def rotate_kernel(
-    p_q, p_k, p_v, p_cos, p_sin, p_before, p_turned, p_keys, p_values, S, H, G, row, slot, head,
+    p_q, p_k, p_v, p_cos, p_sin, p_before, p_turned, p_keys, p_values, S, H, G, row: tl.int64, slot, head,
     D: tl.constexpr, DP: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
     """One program for each row and some heads of the queries, or of the keys, or of the values."""

@@ -93,7 +93,7 @@ def decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["T", "H", "tail_row", "tail_step", "eps"])
 def convolution_kernel(
-    p_x, p_weight, p_bias, p_tail, p_next, p_y, p_first, p_end, T, H, tail_row, tail_step, eps,
+    p_x, p_weight, p_bias, p_tail, p_next, p_y, p_first, p_end, T, H, tail_row: tl.int64, tail_step, eps,
     D: tl.constexpr, DP: tl.constexpr, W: tl.constexpr, BT: tl.constexpr, HAS_BIAS: tl.constexpr,
     ACTIVATE: tl.constexpr, UNIT: tl.constexpr, BOUNDED: tl.constexpr,
 ):  # fmt: skip
@@ -145,7 +145,7 @@ def convolution_kernel(
 
 @triton.jit(do_not_specialize=["N"])
 def decay_kernel(
-    p_f, p_A_log, p_dt_bias, p_g, N, C: tl.constexpr, HEAD: tl.constexpr, CP: tl.constexpr, BN: tl.constexpr,
+    p_f, p_A_log, p_dt_bias, p_g, N: tl.int64, C: tl.constexpr, HEAD: tl.constexpr, CP: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """One program for each BN tokens and CP channels."""
     columns = (C + CP - 1) // CP

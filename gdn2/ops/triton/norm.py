@@ -65,7 +65,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["N", "eps"])
 def rms_norm_kernel(
-    p_x, p_weight, p_gate, p_y, N, eps,
+    p_x, p_weight, p_gate, p_y, N: tl.int64, eps,
     D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, GROUPS: tl.constexpr, HAS_GATE: tl.constexpr,
     SILU: tl.constexpr,
 ):  # fmt: skip
@@ -83,7 +83,7 @@ def rms_norm_kernel(
 
 
 @triton.jit(do_not_specialize=["N"])
-def swiglu_kernel(p_gate, p_up, p_y, N, SIZE: tl.constexpr, EVEN: tl.constexpr):
+def swiglu_kernel(p_gate, p_up, p_y, N: tl.int64, SIZE: tl.constexpr, EVEN: tl.constexpr):
     """One program for each SIZE numbers; EVEN: N is a multiple of SIZE."""
     first, o = tl.program_id(0).to(tl.int64) * SIZE, tl.arange(0, SIZE)
     # A mask of an N that Triton knows nothing about would make it load number by number.

@@ -131,7 +131,7 @@ def convolution_gradients(
 
 @triton.jit(do_not_specialize=["N", "eps"])
 def rms_norm_gradients_kernel(
-    p_dy, p_x, p_weight, p_gate, p_dx, p_dgate, p_sums, N, eps,
+    p_dy, p_x, p_weight, p_gate, p_dx, p_dgate, p_sums, N: tl.int64, eps,
     D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, TILES: tl.constexpr, HAS_GATE: tl.constexpr,
     SILU: tl.constexpr,
 ):  # fmt: skip
@@ -166,7 +166,9 @@ def rms_norm_gradients_kernel(
 
 
 @triton.jit(do_not_specialize=["N"])
-def swiglu_gradients_kernel(p_dy, p_gate, p_up, p_dgate, p_dup, p_y, N, SIZE: tl.constexpr, EVEN: tl.constexpr):
+def swiglu_gradients_kernel(
+    p_dy, p_gate, p_up, p_dgate, p_dup, p_y, N: tl.int64, SIZE: tl.constexpr, EVEN: tl.constexpr,
+):  # fmt: skip
     """One program for each SIZE numbers; EVEN: N is a multiple of SIZE."""
     o = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     mask = None if EVEN else o < N
@@ -183,7 +185,7 @@ def swiglu_gradients_kernel(p_dy, p_gate, p_up, p_dgate, p_dup, p_y, N, SIZE: tl
 
 @triton.jit(do_not_specialize=["N"])
 def decay_gradients_kernel(
-    p_dg, p_f, p_A_log, p_dt_bias, p_df, p_of_bias, p_of_rate, N,
+    p_dg, p_f, p_A_log, p_dt_bias, p_df, p_of_bias, p_of_rate, N: tl.int64,
     C: tl.constexpr, HEAD: tl.constexpr, CP: tl.constexpr, BN: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     """One program for TILES tiles of BN tokens and CP channels."""

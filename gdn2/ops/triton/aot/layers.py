@@ -109,7 +109,7 @@ def compile_layer_source(source: LayerSource) -> Compiled:
     absent |= {"p_first", "p_end"} if not constants.get("BOUNDED", True) else set()
     absent |= {"p_gate", "p_dgate"} & set(fn.arg_names) if not constants.get("HAS_GATE", True) else set()
     values = {name: value for name, value in constants.items() if name != "num_warps"} | dict.fromkeys(absent)
-    types = {}
+    types, wide = {}, {parameter.name: parameter.annotation_type for parameter in fn.params}
     for argument in fn.arg_names:
         if argument in values:
             types[argument] = "constexpr"
@@ -118,5 +118,5 @@ def compile_layer_source(source: LayerSource) -> Compiled:
         elif argument.startswith("p_"):
             types[argument] = "*fp32" if argument in FLOAT32 else POINTERS[source.precision]
         else:
-            types[argument] = "fp32" if argument in ("eps", "scale") else "i32"
+            types[argument] = "fp32" if argument in ("eps", "scale") else wide.get(argument) or "i32"
     return compile_kernel(source.name, fn, types, values, source.arch, {"num_warps": constants["num_warps"]})
