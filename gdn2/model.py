@@ -7,6 +7,7 @@ Letters: B batch, T tokens, D width, N positions with logits.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from gdn2.state import LayerState, RecurrentState
 class GDN2Block(nn.Module):
     """x + mixer(norm(x)), then x + mlp(norm(x)); the MLP is a SwiGLU, a mixture of experts, or not there.
 
+    The last sum is left to whoever reads it next, whose norm takes it in one pass: what goes from block to block is x
+    and what is to be added to it.
+
     With attention and `attention_post_norm` it is x + norm(mixer(x)), then x + norm(mlp(x)). What is added is
     multiplied with `residual_scale`.
     """
@@ -45,17 +49,34 @@ class GDN2Block(nn.Module):
             self.mlp = Experts(config) if mlp == "experts" else SwiGLU(D, config.intermediate_size)
 
     def forward(
-        self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions | None
-    ) -> tuple[Tensor, LayerState]:
-        """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
+        self,
+        x: Tensor,
+        added: Tensor | None,
+        state: LayerState,
+        padding: Padding | None,
+        positions: Positions | None,
+    ) -> tuple[Tensor, Tensor, LayerState]:
+        """Read x + added [B, T, D], or x where nothing is to be added.
+
+        Returns:
+            x and what is to be added to it, and the state after each row's last real token.
+        """
         where = (positions,) if self.mixer.uses_positions else ()
         if self.post_norm:
+            x = x if added is None else x + added
             mixed, state = self.mixer(x, state, padding, *where)
-            x = x + self.scaled(self.mixer_norm(mixed))
-            return x + self.scaled(self.mlp_norm(self.mlp(x))) if self.has_mlp else x, state
-        mixed, state = self.mixer(self.mixer_norm(x), state, padding, *where)
-        x = x + self.scaled(mixed)
-        return x + self.scaled(self.mlp(self.mlp_norm(x))) if self.has_mlp else x, state
+            added = self.scaled(self.mixer_norm(mixed))
+            if self.has_mlp:
+                x = x + added
+                added = self.scaled(self.mlp_norm(self.mlp(x)))
+            return x, added, state
+        x, normed = self.mixer_norm.of_sum(x, added)
+        mixed, state = self.mixer(normed, state, padding, *where)
+        added = self.scaled(mixed)
+        if self.has_mlp:
+            x, normed = self.mlp_norm.of_sum(x, added)
+            added = self.scaled(self.mlp(normed))
+        return x, added, state
 
     def scaled(self, added: Tensor) -> Tensor:
         """What is added to the residual stream [B, T, D], times `residual_scale`."""
@@ -156,15 +177,17 @@ class GDN2Model(GDN2PreTrainedModel):
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
         uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
         positions = Positions.after(state.lengths, T, padding) if uses_positions else None
+        added: Tensor | None = None
         layers, recomputes = [], self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block, layer_state in zip(self.layers, state.layers, strict=True):
-            arguments = (x, layer_state, padding, positions)
-            x, layer_state = checkpoint(block, *arguments, use_reentrant=False) if recomputes else block(*arguments)
+            arguments = (x, added, layer_state, padding, positions)
+            run = partial(checkpoint, block, use_reentrant=False) if recomputes else block
+            x, added, layer_state = run(*arguments)
             layers.append(layer_state)
         keep = use_cache if use_cache is not None else (self.config.use_cache or past_key_values is not None)
         new_state = RecurrentState(layers, state.lengths + (T if padding is None else padding.lengths))
         return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(x),
+            last_hidden_state=self.norm.of_sum(x, added)[1],
             past_key_values=new_state if keep else None,  # type: ignore[arg-type]
         )
 

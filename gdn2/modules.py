@@ -65,6 +65,20 @@ class RMSNorm(nn.Module):
         normed = exact * (exact.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return (normed.reshape(x.shape) * self.scale).to(x.dtype)
 
+    def of_sum(self, x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The sum x + added [..., size], or x where nothing is added, and `self` of it."""
+        if added is None:
+            return x, self(x)
+        if self.groups == 1 and x.shape == added.shape:
+            if self._fuses(x, added):
+                from gdn2.ops.triton.norm import add_rms_norm
+
+                return add_rms_norm(x, added, self.scale, self.eps)
+            if self._learns(x, added):
+                return learning.add_rms_norm(x, added, self.scale, self.eps)
+        x = x + added
+        return x, self(x)
+
     def gated(self, x: Tensor, gate: Tensor, activation: str) -> Tensor:
         """`self(x) * activation(gate)`, by "sigmoid" or "silu"; x and gate of one shape."""
         if self._fuses(x, gate):

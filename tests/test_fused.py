@@ -18,6 +18,7 @@ from gdn2.padding import Padding
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXACT = 1e-6  # float32: relative L2
+HALF = 0.0 if torch.cuda.is_available() else 2**-7  # the interpreter cuts bfloat16's digits where a GPU rounds them
 
 
 def random(*shape: int, scale: float = 1.0, seed: int = 0) -> Tensor:
@@ -46,6 +47,22 @@ def test_norms_and_their_gates(shape: Any, groups: int, activation: str | None) 
         return
     ours = run(lambda a, b, c: rms_norm(a, b, 1e-5, groups, c, activation), x, weight, gate)
     assert_close(ours, layer.gated(x, gate, activation))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("float32", "bfloat16"), ("float32", "float32")])
+@pytest.mark.parametrize("shape", [(3, 5, 48), (1, 1, 2304), (0, 4, 16)])
+def test_a_sum_is_rounded_as_pytorch_rounds_it_and_then_normalised(
+    shape: tuple[int, ...], dtypes: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "triton")
+    layer = RMSNorm(shape[-1], 1e-5).to(DEVICE)
+    layer.weight.copy_(random(shape[-1], seed=2))
+    x, added = (random(*shape, seed=i).to(DEVICE, getattr(torch, dtype)) for i, dtype in enumerate(dtypes))
+    (total, y), wanted = layer.of_sum(x, added), x + added
+    torch.testing.assert_close(total, wanted, atol=0, rtol=HALF if wanted.dtype == torch.bfloat16 else 0)
+    assert torch.equal(y, layer(total))
+    assert total.dtype == y.dtype == wanted.dtype
 
 
 @torch.no_grad()

@@ -12,8 +12,9 @@ from torch import Tensor
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.triton.attention import attend, rotate_and_store
 from gdn2.ops.triton.mixing import convolve, decay
-from gdn2.ops.triton.norm import rms_norm, swiglu
-from gdn2.ops.triton.steps import convolution_gradients, decay_gradients, rms_norm_gradients, swiglu_gradients
+from gdn2.ops.triton.norm import add_rms_norm, rms_norm, swiglu
+from gdn2.ops.triton.norm_gradients import add_rms_norm_gradients, rms_norm_gradients
+from gdn2.ops.triton.steps import convolution_gradients, decay_gradients, swiglu_gradients
 
 GIB = 2**30
 BEYOND = 2**31
@@ -52,6 +53,7 @@ def test_norms_and_products_of_wide_layers(tokens: Tensor) -> None:
     weight = torch.rand(C, device="cuda", dtype=torch.bfloat16)
     assert_ends_equal(lambda x: (rms_norm(x, weight, 1e-6), swiglu(x, x)), tokens, 0, 1)
     assert_ends_equal(lambda x: (rms_norm(x, weight, 1e-6, C // 128, x, "silu"),), tokens, 0)
+    assert_ends_equal(lambda x: add_rms_norm(x, x, weight, 1e-6), tokens, 0, 1)
 
 
 def test_decay_and_the_short_convolution(tokens: Tensor) -> None:
@@ -76,6 +78,7 @@ def test_gradients_of_a_layers_steps(tokens: Tensor) -> None:
     weight = torch.rand(C, device="cuda", dtype=torch.bfloat16)
     assert_ends_equal(lambda x: swiglu_gradients(x, x, x), tokens, 0, 1, 2)
     assert_ends_equal(lambda x: rms_norm_gradients(x, x, weight, 1e-6, None, "none"), tokens, 0)
+    assert_ends_equal(lambda x: add_rms_norm_gradients(x, x, x, weight, 1e-6, x.dtype), tokens, 0)
     A_log, bias = torch.rand(16, device="cuda"), torch.rand(C, device="cuda")
     assert_ends_equal(lambda x: decay_gradients(x, x, A_log, bias), tokens, 0)
     taps = torch.rand(C, 1, 4, device="cuda", dtype=torch.bfloat16)

@@ -17,6 +17,7 @@ from gdn2.ops.backends import BACKEND_VARIABLE
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXACT = 2e-6  # float32: relative L2
+HALF = 0.0 if torch.cuda.is_available() else 2**-7  # the interpreter cuts bfloat16's digits where a GPU rounds them
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -50,6 +51,42 @@ def test_norms_and_their_gates(shape: tuple[int, ...], activation: str) -> None:
 
     gates = () if activation == "none" else (random(*shape, seed=2),)
     assert_same_gradients(ours, exact, random(*shape), random(shape[-1], seed=1), *gates)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 48), (200, 16), (1, 1, 2304)])
+@pytest.mark.parametrize("taken", ["both", "norm"])
+def test_a_sum_and_its_norm(shape: tuple[int, ...], taken: str) -> None:
+    """The gradient of the sum joins that of the norm; where nothing else takes the sum there is only the norm's."""
+    factor = random(*shape, seed=4)
+
+    def weighed(total: Tensor, y: Tensor) -> Tensor:
+        return y + factor.to(y) * total if taken == "both" else y
+
+    def exact(x: Tensor, added: Tensor, weight: Tensor) -> Tensor:
+        total = x + added
+        return weighed(total, total * (total.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * weight)
+
+    def ours(x: Tensor, added: Tensor, weight: Tensor) -> Tensor:
+        return weighed(*learning.add_rms_norm(x, added, weight, 1e-5))
+
+    assert_same_gradients(ours, exact, random(*shape), random(*shape, seed=1), random(shape[-1], seed=2))
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32)]
+)
+def test_gradients_of_a_sum_have_the_dtypes_of_what_was_summed(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    weight = random(32, seed=2).float().to(DEVICE).requires_grad_()
+    parts = [random(6, 32, seed=i).to(DEVICE, dtype).requires_grad_() for i, dtype in enumerate(dtypes)]
+    wanted = parts[0] + parts[1]
+    total, y = learning.add_rms_norm(parts[0], parts[1], weight, 1e-5)
+    torch.testing.assert_close(total, wanted, atol=0, rtol=HALF)
+    assert total.dtype == y.dtype == wanted.dtype
+    found = torch.autograd.grad(total.float().pow(3).sum() + y.float().sum(), parts)
+    assert [gradient.dtype for gradient in found] == list(dtypes)
+    torch.testing.assert_close(found[0].float(), found[1].float(), atol=0, rtol=2**-7)
+    (alone,) = torch.autograd.grad(learning.add_rms_norm(parts[0], parts[1], weight, 1e-5)[0].float().sum(), parts[1])
+    assert torch.equal(alone, torch.ones_like(alone))
 
 
 @pytest.mark.parametrize("size", [(2, 3, 40), (5, 1024)])

@@ -158,9 +158,9 @@ def test_between_blocks_there_is_what_was_asked_for(mixer: str, monkeypatch: pyt
     forward = GDN2Block.forward
 
     def noted(self: GDN2Block, x: Tensor, *more: Any) -> Any:
-        y, state = forward(self, x, *more)
-        seen.extend([x.dtype, y.dtype])
-        return y, state
+        y, added, state = forward(self, x, *more)
+        seen.extend([x.dtype, (y + added).dtype])
+        return y, added, state
 
     monkeypatch.setattr(GDN2Block, "forward", noted)
     for residual in ("float32", "bfloat16"):

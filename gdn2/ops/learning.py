@@ -41,6 +41,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None = None, 
     return note(y, partial(_normed, eps=eps, activation=activation, dtype=dtype), x, weight, gate)
 
 
+def add_rms_norm(x: Tensor, added: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`gdn2.ops.triton.norm.add_rms_norm`, with gradients of x, added and weight; the sum is kept, not its parts."""
+    dtype = _dtype_of(x, torch.promote_types(x.dtype, added.dtype))
+    total, y = _AddRMSNorm.apply(x, added, weight, eps, dtype)  # type: ignore[no-untyped-call]
+    return total, y
+
+
 def halves(x: Tensor, weight: Tensor) -> bool:
     """Whether a product with a weight is to be taken by `product`: with gradients, in autocast's dtype."""
     return torch.is_autocast_enabled(x.device.type) and weight.dtype == torch.float32 and learns(x, weight)
@@ -107,10 +114,10 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, **o
     return by_kernel(x, weight, bias, tail, torch.empty_like(tail), bounds=None, **options)
 
 
-def _dtype_of(x: Tensor) -> torch.dtype:
-    """The dtype in which linear layers will take a tensor."""
+def _dtype_of(x: Tensor, usual: torch.dtype | None = None) -> torch.dtype:
+    """The dtype in which linear layers will take a tensor: without autocast `usual`, by default what it has."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else usual or x.dtype
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -129,11 +136,40 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        from gdn2.ops.triton.steps import rms_norm_gradients
+        from gdn2.ops.triton.norm_gradients import rms_norm_gradients
 
         x, weight, gate = ctx.saved_tensors
         dx, dweight, dgate = rms_norm_gradients(dy, x, weight, ctx.eps, gate, ctx.activation)
         return dx, dweight.to(weight.dtype), None, dgate, None, None
+
+
+class _AddRMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, added: Tensor, weight: Tensor, eps: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        from gdn2.ops.triton.launch import launchable
+        from gdn2.ops.triton.norm import add_rms_norm as by_kernel
+
+        weight = launchable(weight)
+        total, y = by_kernel(x, added, weight, eps, dtype=dtype)
+        ctx.save_for_backward(total, weight)
+        ctx.eps, ctx.dtypes = eps, (x.dtype, added.dtype)
+        ctx.set_materialize_grads(False)
+        return total, y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_total: Tensor | None, dy: Tensor | None) -> tuple[Tensor | None, ...]:
+        from gdn2.ops.triton.norm_gradients import add_rms_norm_gradients
+
+        total, weight = ctx.saved_tensors
+        of_x, of_added = ctx.dtypes
+        if dy is None:
+            assert d_total is not None
+            return d_total.to(of_x), d_total.to(of_added), None, None, None
+        dx, d_added, dweight = add_rms_norm_gradients(d_total, dy, total, weight, ctx.eps, of_added)
+        return dx.to(of_x), d_added, dweight.to(weight.dtype), None, None
 
 
 class _Product(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""RMSNorm with the gate after it, and SwiGLU's product: one pass each for what PyTorch does in three to eight.
+"""RMSNorm with the sum before it or the gate after it, and SwiGLU's product: one pass each for three to eight.
 
 Letters: N rows, D channels of a row, DP the same padded to a power of two, BN rows of a program.
 """
@@ -36,19 +36,48 @@ def rms_norm(
     """
     D = x.shape[-1] // groups
     y = torch.empty_like(x, memory_format=torch.contiguous_format, dtype=dtype or x.dtype)
-    if x.numel() == 0:
-        return y
-    DP, N = triton.next_power_of_2(D), x.numel() // D
-    BN = max(1, TILE // DP)
-    constants = {"D": D, "DP": DP, "BN": BN, "GROUPS": groups, "HAS_GATE": gate is not None,
-                 "SILU": activation == "silu"}  # fmt: skip
-    x, weight = launchable(x), launchable(weight)
-    gate = None if gate is None else launchable(gate)
-    dtypes = (x.dtype, weight.dtype, None if gate is None else gate.dtype, y.dtype)
-    launch = launcher_of(rms_norm_kernel, (*constants.items(), ("num_warps", 8 if DP > TILE else 4)), dtypes, x.device)
-    with on_device_of(x):
-        launch((triton.cdiv(N, BN), 1, 1), x, weight, gate, y, N, eps)
+    if x.numel():
+        gate = None if gate is None else launchable(gate)
+        constants = {"D": D, "GROUPS": groups, "ADDS": False, "HAS_GATE": gate is not None,
+                     "SILU": activation == "silu"}  # fmt: skip
+        _launch_norm(constants, (launchable(x), launchable(weight), gate, None, None, y), eps)
     return y
+
+
+def add_rms_norm(
+    x: Tensor, added: Tensor, weight: Tensor, eps: float, *, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """The sum x + added as PyTorch rounds it, and that sum / rms(sum) * weight, without gradients.
+
+    Args:
+        x: [..., D].
+        added: the shape of x.
+        weight: [D].
+        eps: is added to the mean square.
+        dtype: of the normalised sum; that of the sum by default.
+
+    Returns:
+        The sum, in the dtype that PyTorch gives it, and the normalised sum.
+    """
+    total = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, added.dtype), device=x.device)
+    y = torch.empty_like(total, dtype=dtype or total.dtype)
+    if x.numel():
+        constants = {"D": x.shape[-1], "GROUPS": 1, "ADDS": True, "HAS_GATE": False, "SILU": False}
+        _launch_norm(constants, (launchable(x), launchable(weight), None, launchable(added), total, y), eps)
+    return total, y
+
+
+def _launch_norm(constants: dict[str, int], arguments: tuple[Tensor | None, ...], eps: float) -> None:
+    """Run the kernel on its tensors, of which the last is the result."""
+    y, D = arguments[-1], constants["D"]
+    assert y is not None
+    DP, N = triton.next_power_of_2(D), y.numel() // D
+    BN = max(1, TILE // DP)
+    values = (*constants.items(), ("DP", DP), ("BN", BN), ("num_warps", 8 if DP > TILE else 4))
+    dtypes = tuple(None if part is None else part.dtype for part in arguments)
+    launch = launcher_of(rms_norm_kernel, values, dtypes, y.device)
+    with on_device_of(y):
+        launch((triton.cdiv(N, BN), 1, 1), *arguments, N, eps)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
@@ -65,15 +94,19 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["N", "eps"])
 def rms_norm_kernel(
-    p_x, p_weight, p_gate, p_y, N: tl.int64, eps,
-    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, GROUPS: tl.constexpr, HAS_GATE: tl.constexpr,
-    SILU: tl.constexpr,
+    p_x, p_weight, p_gate, p_added, p_total, p_y, N: tl.int64, eps,
+    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, GROUPS: tl.constexpr, ADDS: tl.constexpr,
+    HAS_GATE: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
     """One program for each BN rows."""
     rows, o_d = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN), tl.arange(0, DP)
     mask = (rows < N)[:, None] & (o_d < D)[None, :]
     at = rows[:, None] * D + o_d[None, :]
     b_x = tl.load(p_x + at, mask=mask, other=0.0).to(tl.float32)
+    if ADDS:
+        b_total = (b_x + tl.load(p_added + at, mask=mask, other=0.0).to(tl.float32)).to(p_total.dtype.element_ty)
+        tl.store(p_total + at, b_total, mask=mask)
+        b_x = b_total.to(tl.float32)  # what is normalised is the sum as it is kept
     b_weight = tl.load(p_weight + (rows % GROUPS)[:, None] * D + o_d[None, :], mask=mask, other=0.0).to(tl.float32)
     b_y = b_x * tl.rsqrt(tl.sum(b_x * b_x, axis=1) / D + eps)[:, None] * b_weight
     if HAS_GATE:

@@ -1,11 +1,11 @@
-"""Gradients of a layer's small steps: norms with their gate, SwiGLU's product, short convolution, decay.
+"""Gradients of a layer's small steps: SwiGLU's product, short convolution, decay.
 
 Each recomputes what its forward (norm.py, mixing.py) had in registers from the forward's inputs. Gradients of weights
 are sums over all tokens: a program sums up what it goes through in float32 and writes one row, and PyTorch adds the
 rows, so that the result does not depend on the order in which programs end.
 
-Letters: B rows, T tokens, C channels, H heads, N rows of a norm, D channels of a row or head, DP the same padded to a
-power of two, W taps, BT or BN rows of a tile, TILES tiles of a program.
+Letters: B rows, T tokens, C channels, H heads, N rows, D channels of a head, DP the same padded to a power of
+two, W taps, BT or BN rows of a tile, TILES tiles of a program.
 """
 
 from __future__ import annotations
@@ -22,38 +22,6 @@ TILE = 2048  # numbers of a tile
 TILES = 8  # of a program
 CONVOLUTION_TILE, CONVOLUTION_TILES = 512, 16  # of the convolution, whose one warp keeps a tile for each tap
 ELEMENTS = 1024  # of a program of SwiGLU
-
-
-def rms_norm_gradients(
-    dy: Tensor, x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, activation: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of `rms_norm` with one group.
-
-    Args:
-        dy: of the result, the shape of x.
-        x: [..., D].
-        weight: [D].
-        eps: as in the forward.
-        gate: as many numbers as x has; None: no gate.
-        activation: of the gate.
-
-    Returns:
-        Those of x and of the gate in their dtypes, and that of the weight in float32, as (x, weight, gate).
-    """
-    D = x.shape[-1]
-    DP, N = triton.next_power_of_2(D), x.numel() // D
-    dx, dgate = torch.empty_like(x), None if gate is None else torch.empty_like(gate)
-    if not N:
-        return dx, torch.zeros(D, device=x.device), dgate
-    programs = triton.cdiv(N, (BN := 2 if DP > TILE else max(1, TILE // DP)) * TILES)
-    sums = torch.empty(programs, D, dtype=torch.float32, device=x.device)
-    constants = {"D": D, "DP": DP, "BN": BN, "TILES": TILES, "HAS_GATE": gate is not None,
-                 "SILU": activation == "silu", "num_warps": 4 if DP > TILE // 2 else 2}  # fmt: skip
-    kind = (dy.dtype, x.dtype, weight.dtype, None if gate is None else gate.dtype)
-    launch = launcher_of(rms_norm_gradients_kernel, tuple(constants.items()), kind, x.device)
-    with on_device_of(x):
-        launch((programs, 1, 1), launchable(dy), x, weight, gate, dx, dgate, sums, N, eps)
-    return dx, sums.sum(0), dgate
 
 
 def swiglu_gradients(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,42 +95,6 @@ def convolution_gradients(
         spread((B * triton.cdiv(T, BN) * (C // D), 1, 1), dz, weight, dx, T, C // D)
     summed = sums.sum(0)
     return dx, summed[:W].t().reshape(C, 1, W), None if bias is None else summed[W]
-
-
-@triton.jit(do_not_specialize=["N", "eps"])
-def rms_norm_gradients_kernel(
-    p_dy, p_x, p_weight, p_gate, p_dx, p_dgate, p_sums, N: tl.int64, eps,
-    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, TILES: tl.constexpr, HAS_GATE: tl.constexpr,
-    SILU: tl.constexpr,
-):  # fmt: skip
-    """One program for TILES tiles of BN rows, and one row of sums."""
-    i, o_d = tl.program_id(0).to(tl.int64), tl.arange(0, DP)
-    m_d = o_d < D
-    b_weight = tl.load(p_weight + o_d, mask=m_d, other=0.0).to(tl.float32)
-    b_sum = tl.zeros([DP], dtype=tl.float32)
-    for tile in range(TILES):
-        rows = (i * TILES + tile) * BN + tl.arange(0, BN)
-        mask = (rows < N)[:, None] & m_d[None, :]
-        at = rows[:, None] * D + o_d[None, :]
-        b_x = tl.load(p_x + at, mask=mask, other=0.0).to(tl.float32)
-        b_dy = tl.load(p_dy + at, mask=mask, other=0.0).to(tl.float32)
-        b_scale = tl.rsqrt(tl.sum(b_x * b_x, axis=1) / D + eps)[:, None]
-        b_unit = b_x * b_scale
-        if HAS_GATE:
-            b_gate = tl.load(p_gate + at, mask=mask, other=0.0).to(tl.float32)
-            b_open = tl.sigmoid(b_gate)
-            b_slope = b_open * (1 - b_open)
-            if SILU:
-                b_slope = b_open + b_gate * b_slope
-                b_open = b_gate * b_open
-            b_dgate = b_dy * b_unit * b_weight[None, :] * b_slope
-            tl.store(p_dgate + at, b_dgate.to(p_dgate.dtype.element_ty), mask=mask)
-            b_dy *= b_open
-        b_sum += tl.sum(b_dy * b_unit, axis=0)
-        b_dunit = b_dy * b_weight[None, :]
-        b_dx = b_scale * (b_dunit - b_unit * (tl.sum(b_dunit * b_unit, axis=1) / D)[:, None])
-        tl.store(p_dx + at, b_dx.to(p_dx.dtype.element_ty), mask=mask)
-    tl.store(p_sums + i * D + o_d, b_sum, mask=m_d)
 
 
 @triton.jit(do_not_specialize=["N"])

@@ -9,22 +9,29 @@ from gdn2.ops.triton.aot.binaries import Compiled, compile_kernel
 from gdn2.ops.triton.attention import attend_kernel, join_kernel, rotate_kernel, tile_of
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
+from gdn2.ops.triton.norm_gradients import rms_norm_gradients_kernel
 from gdn2.ops.triton.steps import (
     convolution_inner_gradients_kernel,
     convolution_input_gradients_kernel,
     decay_gradients_kernel,
-    rms_norm_gradients_kernel,
     swiglu_gradients_kernel,
 )
 
 POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
-FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_part", "p_sum", "p_cos", "p_sin"}
 INT64 = {"p_first", "p_end", "p_before"}
 FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_dg", "p_sums", "p_of_bias", "p_of_rate"}
-NORM = {"GROUPS": 1, "HAS_GATE": False, "SILU": False}
+FLOAT32 |= {"p_part", "p_sum", "p_cos", "p_sin"}
+NORM = {"GROUPS": 1, "ADDS": False, "HAS_GATE": False, "SILU": False}
+NORM_GRADIENTS = {"TILES": 8, "HAS_GATE": False, "SILU": False, "JOINS": False, "HALVES": False}
+ABSENT = {"HAS_BIAS": {"p_bias"}, "BOUNDED": {"p_first", "p_end"}, "HAS_GATE": {"p_gate", "p_dgate"},
+          "ADDS": {"p_added", "p_total"}, "JOINS": {"p_d_total"}, "HALVES": {"p_halved"}}  # fmt: skip
 CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
 SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
     "rms_norm, width 2304": (rms_norm_kernel, {"D": 2304, "DP": 4096, "BN": 1, **NORM, "num_warps": 8}),
+    "rms_norm of a sum, width 2304": (
+        rms_norm_kernel,
+        {"D": 2304, "DP": 4096, "BN": 1, **NORM, "ADDS": True, "num_warps": 8},
+    ),
     "rms_norm, gated heads of 128": (
         rms_norm_kernel,
         {"D": 128, "DP": 128, "BN": 16, **NORM, "HAS_GATE": True, "num_warps": 4},
@@ -51,11 +58,15 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
     "decay, 2048 channels": (decay_kernel, {"C": 2048, "HEAD": 128, "CP": 1024, "BN": 2, "num_warps": 4}),
     "rms_norm's gradients, width 2304": (
         rms_norm_gradients_kernel,
-        {"D": 2304, "DP": 4096, "BN": 2, "TILES": 8, "HAS_GATE": False, "SILU": False, "num_warps": 4},
+        {"D": 2304, "DP": 4096, "BN": 2, **NORM_GRADIENTS, "num_warps": 4},
+    ),
+    "rms_norm's gradients behind a sum, width 2304": (
+        rms_norm_gradients_kernel,
+        {"D": 2304, "DP": 4096, "BN": 2, **NORM_GRADIENTS, "JOINS": True, "HALVES": True, "num_warps": 4},
     ),
     "rms_norm's gradients, gated heads of 128": (
         rms_norm_gradients_kernel,
-        {"D": 128, "DP": 128, "BN": 16, "TILES": 8, "HAS_GATE": True, "SILU": True, "num_warps": 2},
+        {"D": 128, "DP": 128, "BN": 16, **NORM_GRADIENTS, "HAS_GATE": True, "SILU": True, "num_warps": 2},
     ),
     "swiglu's gradients": (swiglu_gradients_kernel, {"SIZE": 1024, "EVEN": True, "num_warps": 4}),
     "decay's gradients, 2048 channels": (
@@ -105,9 +116,8 @@ def compile_layer_source(source: LayerSource) -> Compiled:
     if "BS" in fn.arg_names:
         size = 4 if source.precision == "tf32x3" else 2
         constants = constants | tile_of(constants["DP"], size, constants["R"])
-    absent = {"p_bias"} if not constants.get("HAS_BIAS", True) else set()
-    absent |= {"p_first", "p_end"} if not constants.get("BOUNDED", True) else set()
-    absent |= {"p_gate", "p_dgate"} & set(fn.arg_names) if not constants.get("HAS_GATE", True) else set()
+    absent = {name for flag, names in ABSENT.items() if not constants.get(flag, True) for name in names}
+    absent &= set(fn.arg_names)
     values = {name: value for name, value in constants.items() if name != "num_warps"} | dict.fromkeys(absent)
     types, wide = {}, {parameter.name: parameter.annotation_type for parameter in fn.params}
     for argument in fn.arg_names:
