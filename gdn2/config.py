@@ -61,7 +61,8 @@ class GDN2Config(PreTrainedConfig):
             whose two best experts have the largest sum (default: one group).
         shared_expert_size: hidden channels of an expert that every token goes through; 0: there is none.
         shared_expert_gate: whether its output is gated by a sigmoid, one number a token.
-        conv_size: taps of the causal depthwise convolution over q, k and v (Mamba-2: x, B and C).
+        conv_size: taps of the causal depthwise convolution over q, k and v (Mamba-2: x, B and C); in attention layers
+            with `attention_conv` only.
         gate_rank: inner width of GDN-2's and KDA's low-rank projections (default: `value_head_dim`).
         gate_bias: whether the low-rank projection of the output gate has a bias.
         output_gate: activation of the gate behind the per-head RMSNorm, "sigmoid", "silu" or "none" (no gate);
@@ -83,6 +84,7 @@ class GDN2Config(PreTrainedConfig):
         ssm_output_norm: whether Mamba-3 has a RMSNorm a head before its gate.
         attention_head_dim, attention_heads, attention_kv_heads: sizes of attention layers, "attention" and "swa"
             (default: `head_dim`, hidden_size / attention_head_dim, `attention_heads`).
+        attention_conv: whether q, k and v of attention layers pass the same short convolution and SiLU.
         attention_bias, attention_output_bias: whether q, k, v, and whether the output projection have a bias.
         attention_qk_norm: whether q and k of attention layers pass an RMSNorm a head.
         attention_norm_whole: whether that norm is over all heads together.
@@ -160,6 +162,7 @@ class GDN2Config(PreTrainedConfig):
     attention_head_dim: int | None = None
     attention_heads: int | None = None
     attention_kv_heads: int | None = None
+    attention_conv: bool = False
     attention_bias: bool = False
     attention_output_bias: bool = False
     attention_qk_norm: bool = False

@@ -176,7 +176,8 @@ class GDN2Model(GDN2PreTrainedModel):
         continues = attention_mask is not None and past_key_values is not None and bool((state.lengths > 0).any())
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
         uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
-        positions = Positions.after(state.lengths, T, padding) if uses_positions else None
+        fresh = past_key_values is None
+        positions = Positions.after(state.lengths, T, padding, fresh=fresh) if uses_positions else None
         added: Tensor | None = None
         layers, recomputes = [], self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block, layer_state in zip(self.layers, state.layers, strict=True):

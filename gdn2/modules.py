@@ -146,6 +146,7 @@ def convolve(
     if fuses(x, weight, bias, tail) and x.dtype == tail.dtype:
         from gdn2.ops.triton.mixing import convolve as by_kernel
 
+        tail = tail.contiguous()  # the kernel asks for two tails of the same strides
         next_tail, head = torch.empty_like(tail), math.gcd(x.shape[-1], 128)
         bounds = None if padding is None else padding.bounds
         y = by_kernel(

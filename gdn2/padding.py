@@ -71,6 +71,8 @@ class Positions:
         count: tokens of each row in this forward, int64 [B].
         start: column of each row's first token in this forward, int64 [B].
         padded: whether there is padding.
+        fresh: whether it is known that all texts begin with this forward. Without padding nothing here waits for the
+            device then.
     """
 
     index: Tensor
@@ -78,17 +80,18 @@ class Positions:
     count: Tensor
     start: Tensor
     padded: bool
+    fresh: bool = False
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def after(lengths: Tensor, num_tokens: int, padding: Padding | None) -> Positions:
-        """The positions of the next `num_tokens` columns behind rows of `lengths` tokens."""
+    def after(lengths: Tensor, num_tokens: int, padding: Padding | None, *, fresh: bool = False) -> Positions:
+        """The positions of the next `num_tokens` columns behind rows of `lengths` tokens; `fresh`: all are 0."""
         if padding is None:
-            index = lengths[:, None] + torch.arange(num_tokens, device=lengths.device)
-            return Positions(index, lengths, torch.full_like(lengths, num_tokens), torch.zeros_like(lengths), False)
+            index, count = lengths[:, None] + torch.arange(num_tokens, device=lengths.device), num_tokens
+            return Positions(index, lengths, torch.full_like(lengths, count), torch.zeros_like(lengths), False, fresh)
         offsets = (~padding.is_pad[..., 0]).cumsum(1) - 1
         index = (lengths[:, None] + offsets).clamp(min=0)
-        return Positions(index, lengths, padding.lengths, padding.ends - padding.lengths, True)
+        return Positions(index, lengths, padding.lengths, padding.ends - padding.lengths, True, fresh)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once a forward: layers that ask with the same key share it."""
@@ -103,21 +106,23 @@ class Positions:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each row after this forward. Waits for the device."""
+        """Tokens of each row after this forward. Waits for the device, unless texts are fresh and without padding."""
+        if self.fresh and not self.padded:
+            return [self.index.shape[1]] * len(self.before)
         found: list[int] = (self.before + self.count).tolist()
         return found
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row after this forward. Waits for the device."""
+        """Tokens of the longest row after this forward. Waits for the device as `lengths` does."""
         return max(self.lengths, default=0)
 
     @cached_property
     def first(self) -> bool:
-        """Whether all texts begin with this forward. Waits for the device."""
-        return not bool(self.before.any())
+        """Whether all texts begin with this forward. Waits for the device, unless they are fresh."""
+        return self.fresh or not bool(self.before.any())
 
     @cached_property
     def aligned(self) -> bool:
-        """Whether all rows had the same number of tokens before, and no position is padding. Waits for the device."""
-        return not self.padded and bool((self.before == self.before[:1]).all())
+        """Whether all rows had the same number of tokens before, and no position is padding. Waits as `first` does."""
+        return not self.padded and (self.fresh or bool((self.before == self.before[:1]).all()))

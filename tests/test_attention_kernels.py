@@ -133,6 +133,7 @@ def test_heads_that_there_are_no_kernels_for() -> None:
         {"window_size": 5},
         {"attention_qk_norm": True, "rope_fraction": 0.5, "attention_gate": True},
         {"rope_theta": None, "attention_scale": 0.3},
+        {"attention_conv": True},
     ],
 )
 def test_steps_of_a_model_by_kernels_are_those_by_pytorch(

@@ -62,6 +62,8 @@ VARIANTS: dict[str, GDN2Config] = {
     "mamba2 + attention, scaled": mixer_config(
         "mamba2", "attention", embedding_scale=3.0, residual_scale=0.4, logits_scale=0.25, attention_scale=0.1
     ),
+    "attention convolved": mixer_config("attention", attention_conv=True),
+    "swa convolved + gdn2": mixer_config("swa", "gdn2", attention_conv=True, attention_bias=True, conv_size=3),
     "gdn2 + attention": mixer_config("gdn2", "attention", "gdn2", "attention"),
     "mamba3_mimo + swa": mixer_config("mamba3_mimo", "swa"),
     "kda + swa + attention": mixer_config("kda", "swa", "attention"),

@@ -45,6 +45,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "swa rotated in part": ("swa", {"rope_fraction": 0.25, "condense_ratio": 2.0, "rope_llama3": LLAMA3}),
     "attention gated": ("attention", {"attention_gate": True, "attention_qk_norm": True, "zero_centred_norms": True}),
     "swa gated with biases": ("swa", {"attention_gate": True, "attention_bias": True}),
+    "attention convolved": ("attention", {"attention_conv": True, "attention_qk_norm": True, "attention_bias": True}),
+    "swa convolved": ("swa", {"attention_conv": True, "conv_size": 3}),
     "attention norm over all heads": ("attention", {"attention_qk_norm": True, "attention_norm_whole": True}),
     "mla low rank": ("mla", {"query_rank": 8, "attention_bias": True, "attention_output_bias": True}),
     "kda gate without bias": ("kda", {"gate_bias": False}),

@@ -24,16 +24,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "full": ("attention", "attention"),
     "latent": ("mla", "gdn2"),
     "all": ("kda", "swa", "attention", "mla"),
+    "convolved": ("swa", "attention"),
 }
 WINDOWS = (1, 5, 16)
 
 
 @pytest.fixture(
-    scope="module", params=[(kind, window) for kind in ("ring", "all") for window in WINDOWS] + [("full", 16)]
+    scope="module",
+    params=[(kind, window) for kind in ("ring", "all") for window in WINDOWS] + [("full", 16), ("convolved", 5)],
 )
 def model(request: pytest.FixtureRequest) -> GDN2ForCausalLM:
     kind, window = request.param
-    return small_model(mixer_config(*LAYERS[kind], window_size=window)).double()
+    return small_model(mixer_config(*LAYERS[kind], window_size=window, attention_conv=kind == "convolved")).double()
 
 
 @pytest.fixture(autouse=True)

@@ -98,6 +98,17 @@ def test_formulas_are_worth_what_python_says_and_parity_is_the_sum_of_bits() -> 
     assert set(rows.places[:, 0].tolist()) == set(range(2, 12))
 
 
+@pytest.mark.parametrize(("language", "places"), [("parity", [2, 3, 4, 5, 6, 7]), ("arithmetic", [2, 4, 6])])
+def test_rows_asked_at_every_token_have_the_answer_of_each_beginning(language: str, places: list[int]) -> None:
+    asked: dict[str, Any] = {"language": language, "asked": "every", "shortest": 3, "rows": 50}
+    rows = Language(length=8, **asked).draw(np.random.default_rng(0))
+    assert rows.places.tolist() == [places] * 50
+    assert rows.tokens[:, : places[-1] + 1].all()
+    for tokens, answers in zip((rows.tokens - 1).tolist(), (rows.answers - 1).tolist(), strict=True):
+        starts = [tokens[: place + 1] for place in places]
+        assert answers == [sum(start) % 2 if language == "parity" else value_of(start) for start in starts]
+
+
 def test_rows_are_the_same_for_every_run_and_others_for_each_role() -> None:
     task = Recall(**RECALL)
     assert (draw(task, "train", 0).tokens == draw(task, "train", 0).tokens).all()

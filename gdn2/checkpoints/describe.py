@@ -140,7 +140,8 @@ def what_it_is(config: GDN2Config, mixer: str) -> str:
         if config.rope_theta and config.rope_fraction < 1:
             rotary += f" in {config.rope_fraction:.0%} of the channels"
         gate = ", sigmoid gate" if config.attention_gate else ""
-        return f"{heads} heads of {config.attention_head_dim}{grouped}{window}{rotary}{gate}"
+        convolved = f", convolution over {config.conv_size} tokens" if config.attention_conv else ""
+        return f"{heads} heads of {config.attention_head_dim}{grouped}{window}{rotary}{convolved}{gate}"
     group: int = config.num_value_heads // config.num_heads  # type: ignore[operator]
     grouped = f" in groups of {group}" if group > 1 else ""
     sizes = f"{config.num_value_heads} heads of {config.head_dim} x {config.value_head_dim}{grouped}"

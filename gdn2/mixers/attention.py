@@ -6,6 +6,7 @@ Letters: B batch, T tokens, H query heads, G key and value heads, d channels of 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer
 from gdn2.mixers.slots import attend_newest, has_kernels, with_newest, with_tokens
-from gdn2.modules import Linear, RMSNorm, turn_halves
+from gdn2.modules import Linear, RMSNorm, ShortConvolution, convolve, turn_halves
 from gdn2.ops.fused import fuses
 from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Padding, Positions
@@ -22,14 +23,17 @@ from gdn2.state import LayerState
 
 MASK_ELEMENTS = 1 << 24  # queries are taken in pieces, so that a mask has at most that many elements
 LEAST_PIECE = 64  # queries of a piece in front of a smaller window
+Heads = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values."""
 
 
 class Attention(Mixer):
     """y = o_proj(softmax(q k^T / sqrt(d)) v) over all tokens so far (arXiv:1706.03762).
 
     With `attention_scale` that is in the place of 1 / sqrt(d).
-    With `attention_gate` it is o_proj(sigmoid(g_proj(x)) * softmax(...) v) (arXiv:2505.06708). Positions are those of
-    the row's own text. State: 2 * G * d floats a token.
+    With `attention_gate` it is o_proj(sigmoid(g_proj(x)) * softmax(...) v) (arXiv:2505.06708). With `attention_conv`
+    q, k and v pass a short convolution and a SiLU as those of recurrent mixers do, before norms and rotation. Positions
+    are those of the row's own text. State: 2 * G * d floats a token, and the convolution's last inputs.
     """
 
     uses_positions = True
@@ -47,6 +51,11 @@ class Attention(Mixer):
         self.k_proj = Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = Linear(D, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = Linear(self.num_heads * self.head_dim, D, bias=config.attention_output_bias)
+        self.convolution, self.conv_size = config.attention_conv, config.conv_size
+        if self.convolution:
+            for name in "qkv":
+                channels = getattr(self, f"{name}_proj").out_features
+                setattr(self, f"{name}_conv1d", ShortConvolution(channels, config.conv_size))
         self.scale = config.attention_scale
         self.norm_whole = config.attention_norm_whole
         self.g_proj = Linear(D, self.num_heads * self.head_dim, bias=bias) if config.attention_gate else None
@@ -59,8 +68,8 @@ class Attention(Mixer):
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token: no slots."""
-        shape = (batch_size, 0, self.kv_heads, self.head_dim)
-        return LayerState(keys=self.k_proj.weight.new_zeros(shape), values=self.v_proj.weight.new_zeros(shape))
+        keys, values = self.empty_slots(batch_size, 0)
+        return LayerState(conv=self.empty_tail(batch_size), keys=keys, values=values)
 
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
@@ -69,9 +78,11 @@ class Attention(Mixer):
         assert positions.padded == (padding is not None)
         assert state.keys is not None
         assert state.values is not None
+        heads, conv = self.heads(x, state.conv, padding)
         if self.steps_by_kernels(x, state.keys, positions):
-            return self.gate_and_project(self.step(x, state.keys, state.values, positions), x), state
-        q, k, v = self.project(x, positions)
+            o = self.step(heads, state.keys, state.values, positions)
+            return self.gate_and_project(o, x), replace(state, conv=conv)
+        q, k, v = self.rotated_heads(heads, x.dtype, positions)
         keys, values = with_tokens(state.keys, k, positions), with_tokens(state.values, v, positions)
         if positions.is_step:
             o = attend_newest(q, keys, values, positions, self.scale)
@@ -85,40 +96,69 @@ class Attention(Mixer):
                 visible = slots <= positions.index[:, piece, None]
                 parts.append(_attend(q[:, piece], seen[0], seen[1], visible, self.scale))
             o = torch.cat(parts, dim=1)
-        return self.gate_and_project(o, x), LayerState(keys=keys, values=values)
+        return self.gate_and_project(o, x), LayerState(conv=conv, keys=keys, values=values)
 
-    def project(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
-        """Make q [B, T, H, d] and k [B, T, G, d], normalised and rotated as configured, and v [B, T, G, d]."""
-        q, k, v = self.heads(x)
-        if self.theta is None:
-            return q, k, v
-        cos, sin = self.turns(positions, x.dtype)
-        return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
+    def heads(self, x: Tensor, tail: Tensor | None, padding: Padding | None) -> tuple[Heads, Tensor | None]:
+        """Make queries, keys and values of x [B, T, D], convolved and normalised as configured, but not rotated.
 
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Make q [B, T, H, d] and k [B, T, G, d], normalised but not rotated, and v [B, T, G, d]."""
+        Args:
+            x: [B, T, D].
+            tail: the convolution's last inputs; None without one.
+            padding: the padding among the tokens, or None.
+
+        Returns:
+            (q [B, T, H, d], k and v [B, T, G, d]), and the convolution's new last inputs, None without one.
+        """
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if tail is not None:
+            (q, k, v), tail = self._convolved((q, k, v), tail, padding)
         normed = self.q_norm is not None and self.k_norm is not None
         if normed and self.norm_whole:
             q, k = self.q_norm(q), self.k_norm(k)  # type: ignore[misc]
         q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
         if normed and not self.norm_whole:
             q, k = self.q_norm(q), self.k_norm(k)  # type: ignore[misc]
-        return q, k, v
+        return (q, k, v), tail
+
+    def rotated_heads(self, heads: Heads, dtype: torch.dtype, positions: Positions) -> Heads:
+        """Queries and keys of `heads` rotated, if there is a rotation, by angles in that dtype; and the values."""
+        q, k, v = heads
+        if self.theta is None:
+            return q, k, v
+        cos, sin = self.turns(positions, dtype)
+        return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
+
+    def empty_slots(self, batch_size: int, slots: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of so many slots [B, S, G, d] without a token."""
+        shape = (batch_size, slots, self.kv_heads, self.head_dim)
+        return self.k_proj.weight.new_zeros(shape), self.v_proj.weight.new_zeros(shape)
+
+    def empty_tail(self, batch_size: int) -> Tensor | None:
+        """The convolution's last inputs [B, W - 1, C] before the first token; None without one."""
+        channels = (self.num_heads + 2 * self.kv_heads) * self.head_dim
+        return self.k_proj.weight.new_zeros(batch_size, self.conv_size - 1, channels) if self.convolution else None
+
+    def _convolved(self, parts: Heads, tail: Tensor, padding: Padding | None) -> tuple[Heads, Tensor]:
+        """Queries, keys and values [B, T, C] through the convolution and its SiLU; and its new last inputs."""
+        tails = tail.split([part.shape[-1] for part in parts], dim=-1)
+        taps = [getattr(self, f"{name}_conv1d").weight for name in "qkv"]
+        done = [convolve(x, each, None, last, padding) for x, each, last in zip(parts, taps, tails, strict=True)]
+        (q, q_tail), (k, k_tail), (v, v_tail) = done
+        return (q, k, v), torch.cat([q_tail, k_tail, v_tail], dim=-1)
 
     def steps_by_kernels(self, x: Tensor, keys: Tensor, positions: Positions) -> bool:
         """Whether a forward is a step in place for which there are kernels."""
         in_place = positions.is_step and may_overwrite_slots() and fuses(x, keys)
         return in_place and has_kernels(self.head_dim, self.num_heads // self.kv_heads)
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, positions: Positions) -> Tensor:
-        """Put one token x [B, 1, D] into its slots [B, S, G, d], and attend to all of them: [B, 1, H, d].
+    def step(self, heads: Heads, keys: Tensor, values: Tensor, positions: Positions) -> Tensor:
+        """Put one token's `heads` into its slots [B, S, G, d], and attend to all of them: [B, 1, H, d].
 
         There must be room for it, as `gdn2.ops.overwriting` says.
         """
         from gdn2.ops.triton.attention import attend, rotate_and_store
 
-        q, k, v = (part[:, 0] for part in self.heads(x))
+        q, k, v = (part[:, 0] for part in heads)
         angles = None if self.theta is None else self.turns(positions, torch.float32)
         turns = None if angles is None else (angles[0][:, 0, 0], angles[1][:, 0, 0])
         q = rotate_and_store(q, k, v, keys, values, positions.before, turns=turns)
@@ -169,9 +209,8 @@ class SlidingWindowAttention(Attention):
 
     def empty_state(self, batch_size: int) -> LayerState:
         """The state before the first token: an empty ring."""
-        shape = (batch_size, self.window, self.kv_heads, self.head_dim)
-        keys, values = self.k_proj.weight.new_zeros(shape), self.v_proj.weight.new_zeros(shape)
-        return LayerState(window_keys=keys, window_values=values)
+        keys, values = self.empty_slots(batch_size, self.window)
+        return LayerState(conv=self.empty_tail(batch_size), window_keys=keys, window_values=values)
 
     def forward(
         self, x: Tensor, state: LayerState, padding: Padding | None, positions: Positions
@@ -179,15 +218,17 @@ class SlidingWindowAttention(Attention):
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         assert state.window_keys is not None
         assert state.window_values is not None
+        heads, conv = self.heads(x, state.conv, padding)
         if self.steps_by_kernels(x, state.window_keys, positions):
-            return self.gate_and_project(self.step(x, state.window_keys, state.window_values, positions), x), state
-        q, k, v = self.project(x, positions)
+            stepped = self.step(heads, state.window_keys, state.window_values, positions)
+            return self.gate_and_project(stepped, x), replace(state, conv=conv)
+        q, k, v = self.rotated_heads(heads, x.dtype, positions)
         # A step finds all that it sees in the ring; a longer run of tokens would overwrite what its first ones see.
         o = None if positions.is_step else self._attend_run(q, k, v, state, padding, positions)
         keys = with_newest(state.window_keys, k, positions)
         values = with_newest(state.window_values, v, positions)
         o = attend_newest(q, keys, values, positions, self.scale) if o is None else o
-        return self.gate_and_project(o, x), LayerState(window_keys=keys, window_values=values)
+        return self.gate_and_project(o, x), LayerState(conv=conv, window_keys=keys, window_values=values)
 
     def _attend_run(
         self, q: Tensor, k: Tensor, v: Tensor, state: LayerState, padding: Padding | None, positions: Positions

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from gdn2.mixers.reference_parts import linear, parameters, rms, rotate, zeros
+from gdn2.mixers.reference_parts import convolve, linear, parameters, rms, rotate, zeros
 
 
 def attention(mixer: Any, x: Tensor) -> Tensor:
@@ -30,6 +30,9 @@ def swa(mixer: Any, x: Tensor) -> Tensor:
 def _attention(mixer: Any, x: Tensor, window: int) -> Tensor:
     p, d = parameters(mixer), mixer.head_dim
     q, k, v = (linear(p, f"{name}_proj", x) for name in "qkv")
+    if "q_conv1d.weight" in p:
+        parts = zip("qkv", (q, k, v), strict=True)
+        q, k, v = (silu(convolve(part, p[f"{name}_conv1d.weight"], None)) for name, part in parts)
     if not mixer.norm_whole:
         q, k = q.view(len(x), -1, d), k.view(len(x), -1, d)
     if "q_norm.weight" in p:

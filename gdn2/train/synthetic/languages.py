@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdn2.train.fields import number
+from gdn2.train.fields import choice, number
 from gdn2.train.synthetic.rows import Rows
 
 MODULUS = 5
@@ -31,18 +31,21 @@ class Language:
         length: tokens of the longest row.
         shortest: tokens of the shortest one; lengths in between are equally likely. 0: as long as the longest.
         rows: how many.
+        asked: `end`, once behind a row's last token; or `every`, behind each of its tokens from `shortest` on, so that
+            one row of `length` tokens has every length in it.
     """
 
     language: str
     length: int = number(1, 1 << 20)
     shortest: int = number(0, 1 << 20, 0)
     rows: int = number(1, 10**7)
+    asked: str = choice("end", "every")
 
     @property
     def label(self) -> str:
         """Its name in tables."""
         lengths = f"{self.shortest}–{self.length}" if self.shortest else f"{self.length}"
-        return f"{self.language} @{lengths}"
+        return f"{self.language} @{lengths}" + (", every token" if self.asked == "every" else "")
 
     @property
     def chance(self) -> float:
@@ -64,19 +67,20 @@ class Language:
             rng: decides everything.
             rows: how many; `rows` of the task by default.
         """
-        count = rows or self.rows
-        lengths = rng.integers(self.shortest or self.length, self.length + 1, count)
+        count, first = rows or self.rows, self.shortest or self.length
+        lengths = rng.integers(first, self.length + 1, count)
         if self.language == "parity":
-            bits = rng.integers(0, 2, (count, self.length))
-            answers = np.cumsum(bits, axis=1) % 2
-            tokens = 1 + bits
+            tokens = rng.integers(0, 2, (count, self.length))
+            answers = np.cumsum(tokens, axis=1) % 2
         else:
-            lengths -= (lengths + 1) % 2  # a formula ends with a number
             tokens, answers = _formulas(rng, count, self.length)
-            tokens = 1 + tokens
-        places = (lengths - 1)[:, None]
+        each = 1 if self.language == "parity" else 2  # a formula ends with a number
+        if self.asked == "every":
+            places = np.tile(np.arange(first - 1 - (first - 1) % each, self.length, each), (count, 1))
+        else:
+            places = (lengths - 1 - (lengths - 1) % each)[:, None]
         wanted = np.take_along_axis(answers, places, axis=1)
-        tokens = np.where(np.arange(self.length) <= places, tokens, 0)
+        tokens = np.where(np.arange(self.length) <= places[:, -1:], 1 + tokens, 0)
         return Rows(tokens, places, 1 + wanted)
 
 
