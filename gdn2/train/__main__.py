@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         help="auto, cpu, cuda or cuda:N, instead of the recipe's; several GPUs: torchrun -m gdn2.train RECIPE",
     )
     parser.add_argument("--work", type=_path, help="folder of what a later run needs to go on (default: runs/<name>)")
+    parser.add_argument("--prepare", type=_path, metavar="FOLDER", help="write tokenizer and tokens there; no training")
+    parser.add_argument("--prepared", type=_path, metavar="FOLDER", help="take them from there; the text is not needed")
     return parser
 
 
@@ -62,11 +64,17 @@ def _train(args: argparse.Namespace) -> int:
         recipe = load_recipe(args.recipe)
         work = work or Path("runs") / recipe.name
         out = args.out or Path("runs") / recipe.name / "checkpoint"
+        if args.prepare is not None:
+            from gdn2.train.prepared import prepare_into
+
+            corpus = prepare_into(recipe, args.prepare)
+            _say(f"{corpus.documents:,} paragraphs, {len(corpus.stream):,} tokens written to {args.prepare}")
+            return 0
         from gdn2.train.place import joined
         from gdn2.train.run import run
 
         with joined(recipe, args.device) as place:
-            run(recipe, out, work, _say, place)
+            run(recipe, out, work, _say, place, args.prepared)
     except UserError as error:
         _complain("error: " + " ".join(str(error).split()))
         return 2

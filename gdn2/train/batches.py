@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gdn2.train.corpus import MIN_WORD_COUNT, Corpus
+from gdn2.train.facts import ANSWER, IGNORED, SHORTEST, TEXT, Document, FactDocuments
+from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe, Stage
 from gdn2.train.retrieval import draw_document
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-IGNORED, TEXT, ANSWER = range(3)  # what a position's target is
 MAX_DRAWS = 10_000
 CHECKED_DRAWS = 100
 """Draws of a retrieval document until one fits its row: in training, and in the check before it, which is stricter so
@@ -43,6 +45,12 @@ class Batch:
     targets: Tensor
     is_text: Tensor
     is_answer: Tensor
+
+    @classmethod
+    def of(cls, ids: np.ndarray, kinds: np.ndarray) -> Batch:
+        """Make one of rows of T + 1 tokens and what each is as a target."""
+        tokens, what = torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(kinds)[:, 1:]
+        return cls(tokens[:, :-1], tokens[:, 1:], what == TEXT, what == ANSWER)
 
 
 class BatchMaker:
@@ -73,7 +81,11 @@ class BatchMaker:
                     f"{where}.max_keys: {stage.max_keys} keys need more words than the {words} of 4 to 9 letters that "
                     f"occur {MIN_WORD_COUNT} times in data.train; train on more text, or with retrieval: 0"
                 )
-            self._draw(random.Random(f"{self.recipe.seed}/check/{index}"), stage, CHECKED_DRAWS)
+            rng = random.Random(f"{self.recipe.seed}/check/{index}")
+            if stage.wording == "own":
+                self._draw_facts(rng, stage, min(size, SHORTEST), CHECKED_DRAWS)
+            else:
+                self._draw(rng, stage, CHECKED_DRAWS)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
@@ -87,6 +99,10 @@ class BatchMaker:
         Raises:
             RecipeError: no retrieval document fits the stage's length.
         """
+        return Batch.of(*self.rows(step))
+
+    def rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same as arrays: ids uint16 [B, T + 1], and what each is as a target, int8 [B, T + 1]."""
         stage = self.recipe.stage_of(step)
         num_retrieval = round(stage.rows * stage.retrieval)
         rows = [
@@ -95,47 +111,80 @@ class BatchMaker:
             else self._text_row(random.Random(f"{self.recipe.seed}/{step}/{row}"), stage)
             for row in range(stage.rows)
         ]
-        ids = torch.tensor([row[0] for row in rows])
-        kinds = torch.tensor([row[1] for row in rows])[:, 1:]
-        return Batch(ids[:, :-1], ids[:, 1:], kinds == TEXT, kinds == ANSWER)
+        return np.stack([row.ids for row in rows]), np.stack([row.kinds for row in rows])
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
-    def _text_row(self, rng: random.Random, stage: Stage) -> tuple[list[int], list[int]]:
+    @cached_property
+    def _facts(self) -> FactDocuments:
+        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        return FactDocuments(self.corpus, tokens, self._end, self._encode)
+
+    @property
+    def _end(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    def _text_row(self, rng: random.Random, stage: Stage) -> Document:
         """A stretch of the stream: half of them begin with a document, as evaluated texts do."""
         stream, size = self.corpus.stream, stage.length + 1
         start = rng.randrange(len(stream) - 2 * size)
         if rng.random() < 0.5:
-            boundary = (stream[start : start + size] == self.tokenizer.eos_token_id).nonzero()[0]
+            boundary = (stream[start : start + size] == self._end).nonzero()[0]
             start += int(boundary[0]) + rng.randint(0, 1) if len(boundary) else 0
-        return stream[start : start + size].tolist(), [TEXT] * size
+        return Document(stream[start : start + size], np.full(size, TEXT, np.int8))
 
-    def _retrieval_row(self, rng: random.Random, stage: Stage) -> tuple[list[int], list[int]]:
-        """A retrieval document, then ordinary text up to the end of the row."""
+    def _retrieval_row(self, rng: random.Random, stage: Stage) -> Document:
+        """A retrieval document, or several in the recipe's own wording, then ordinary text up to the end of the row."""
         size = stage.length + 1
-        ids, kinds = self._draw(rng, stage, MAX_DRAWS)
-        fill = size - len(ids)
+        parts = self._documents(rng, stage) if stage.wording == "own" else [self._draw(rng, stage, MAX_DRAWS)]
         start = rng.randrange(len(self.corpus.stream) - size)
-        text = [self.tokenizer.eos_token_id, *self.corpus.stream[start : start + size].tolist()]
-        return ids + text[:fill], kinds + [IGNORED, *[TEXT] * size][:fill]
+        parts += [self._between, Document(self.corpus.stream[start : start + size], np.full(size, TEXT, np.int8))]
+        ids, kinds = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Document(ids[:size], kinds[:size])
 
-    def _draw(self, rng: random.Random, stage: Stage, draws: int) -> tuple[list[int], list[int]]:
-        """The first retrieval document that fits a row: its ids, and what each of them is as a target."""
+    @property
+    def _between(self) -> Document:
+        return Document(np.array([self._end], np.uint16), np.array([IGNORED], np.int8))
+
+    def _documents(self, rng: random.Random, stage: Stage) -> list[Document]:
+        """As many documents as a row holds, each of `SHORTEST` tokens or more unless the row is shorter."""
+        parts: list[Document] = []
+        room = stage.length + 1
+        while not parts or room > SHORTEST:
+            if parts or rng.random() < 0.5:
+                parts.append(self._between)
+                room -= 1
+            most = rng.randint(min(SHORTEST, room), room) if rng.random() < 0.6 else room
+            parts.append(self._draw_facts(rng, stage, most, MAX_DRAWS))
+            room -= len(parts[-1].ids)
+        return parts
+
+    def _draw_facts(self, rng: random.Random, stage: Stage, most: int, draws: int) -> Document:
+        for _ in range(draws):
+            if (document := self._facts.draw(rng, most, stage.max_keys)) is not None:
+                return document
+        raise self._none_fits(stage, draws)
+
+    def _draw(self, rng: random.Random, stage: Stage, draws: int) -> Document:
+        """The first retrieval document that fits a row."""
         size = stage.length + 1
         for _ in range(draws):
             document = draw_document(
                 rng, size - 2, stage.max_keys, self.corpus.key_words, self.corpus.sentences, self.count_tokens
             )
-            ids = [self.tokenizer.eos_token_id] if rng.random() < 0.5 else []
+            ids = [self._end] if rng.random() < 0.5 else []
             kinds = [IGNORED] * len(ids)
             for segment in document:
                 piece = self._encode(segment.text)
                 ids += piece
                 kinds += [ANSWER if segment.is_answer else IGNORED] * len(piece)
             if len(ids) <= size:
-                return ids, kinds
-        raise self.recipe.error(
+                return Document(np.array(ids, np.uint16), np.array(kinds, np.int8))
+        raise self._none_fits(stage, draws)
+
+    def _none_fits(self, stage: Stage, draws: int) -> RecipeError:
+        return self.recipe.error(
             f"stages[{self.recipe.stages.index(stage)}].length: none of {draws:,} retrieval documents fits in "
             f"{stage.length} tokens; choose a longer length, fewer max_keys, or retrieval: 0"
         )

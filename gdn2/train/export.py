@@ -206,10 +206,8 @@ Trained by `python -m gdn2.train recipe.yaml` with the recipe beside this card, 
 | --- | --- | --- | --- | --- |
 {stages}
 
-The retrieval documents come from `gdn2/train/retrieval.py`: facts between sentences of the training text or
-repeated filler lines. Half of them use the wording of RULER's needle tasks, so scores on these tasks say how well
-the model retrieves, not how well it understands a new question. Keys and values are drawn at random; the essays that
-RULER's haystacks are made of, SQuAD and the held-out paragraphs were never seen.
+{_wording_words(recipe)} Keys and values are
+drawn at random; the essays that RULER's haystacks are made of, SQuAD and the held-out paragraphs were never seen.
 
 On the first {heldout["paragraphs"]:.0f} held-out paragraphs (float32):
 
@@ -218,3 +216,17 @@ On the first {heldout["paragraphs"]:.0f} held-out paragraphs (float32):
 | this model | {heldout["bits_per_byte"]:.3f} | {heldout["word_perplexity"]:.1f} |
 | unigram over its tokens | {heldout["unigram_bits_per_byte"]:.3f} | {heldout["unigram_word_perplexity"]:.1f} |
 """
+
+
+def _wording_words(recipe: Recipe) -> str:
+    """What the card says of the retrieval documents."""
+    if all(stage.wording == "own" for stage in recipe.stages if stage.retrieval):
+        return (
+            "The retrieval documents come from `gdn2/train/facts.py`: facts between sentences of the training text, "
+            "some\nof them rewritten later, and questions behind them, in wordings that no evaluation uses."
+        )
+    return (
+        "The retrieval documents come from `gdn2/train/retrieval.py`: facts between sentences of the training text or\n"
+        "repeated filler lines. Half of them use the wording of RULER's needle tasks, so scores on these tasks say how "
+        "well\nthe model retrieves, not how well it understands a new question."
+    )

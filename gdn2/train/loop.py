@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.batches import BatchMaker
+from gdn2.train.drawing import drawing
 from gdn2.train.feed import Feed, StepBatch
 from gdn2.train.objective import Objective
 from gdn2.train.optimizers import Several, make_optimizers
@@ -56,7 +57,10 @@ def train(
     model.train()
     saved, operations = time.monotonic(), operations_a_token(model)
     steps = range(progress.step, recipe.total_steps)
-    with Feed(batches.batch, steps, place, compute.accumulation) as feed:
+    with (
+        drawing(batches, steps, compute.drawing_processes) as draw,
+        Feed(draw, steps, place, compute.accumulation) as feed,
+    ):
         for step in steps:
             started = time.monotonic()
             rate = learning_rate(step, recipe)

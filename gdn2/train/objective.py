@@ -18,6 +18,7 @@ from gdn2.state import RecurrentState
 
 LOSS_ROWS = 1024  # positions whose logits exist at a time on a CPU: they stay in the processor's cache
 GPU_LOSS_ROWS = 2048  # on a GPU: its products are large enough, and its peak of memory is when logits are there
+GPU_LOGITS = 1 << 26  # of a small vocabulary more rows: their logits at a time, so that there are fewer kernels
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -91,7 +92,8 @@ class Objective(nn.Module):
         """Read the rows and compare."""
         kind = batch.input_ids.device.type
         autocast = torch.autocast(kind, torch.bfloat16, cache_enabled=False)
-        rows = self.loss_rows or (LOSS_ROWS if kind == "cpu" else GPU_LOSS_ROWS)
+        on_gpu = max(GPU_LOSS_ROWS, GPU_LOGITS // self.model.config.vocab_size)
+        rows = self.loss_rows or (LOSS_ROWS if kind == "cpu" else on_gpu)
         with autocast if self.halved else contextlib.nullcontext():
             empty = None if self._empty is None else RecurrentState.gather([(self._empty, 0)] * len(batch.input_ids))
             x = self.model.model.embed_tokens(batch.input_ids)

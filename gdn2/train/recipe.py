@@ -109,6 +109,7 @@ class ComputeSpec:
             memory, where that is the precision.
         accumulation: in how many parts the rows of a step go through the model, one after the other.
         checkpointing: whether blocks keep nothing but their input, and are computed again going back.
+        drawing_processes: how many processes draw batches; 0: a thread of the training does.
         sharded: whether weights, gradients and moments are cut over the processes; else each has all of them.
     """
 
@@ -117,6 +118,7 @@ class ComputeSpec:
     residual: str = choice("float32", "bfloat16")
     accumulation: int = number(1, 1 << 16, 1)
     checkpointing: bool = flag()
+    drawing_processes: int = number(0, 64, 0)
     sharded: bool = flag()
 
 
@@ -130,6 +132,8 @@ class Stage:
         length: tokens of a text.
         retrieval: share of the rows that are retrieval documents.
         max_keys: needles in such a document, at most.
+        wording: of these documents: "ruler", half of them RULER's own; or "own", none an evaluation's, with facts that
+            are rewritten, several documents a row.
     """
 
     steps: int = number(1, MANY)
@@ -137,6 +141,7 @@ class Stage:
     length: int = number(1, 1 << 20)
     retrieval: float = number(0, 1)
     max_keys: int = number(1, 1000, 4)
+    wording: str = choice("ruler", "own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +234,18 @@ def load_recipe(path: Path) -> Recipe:
             it cannot have.
     """
     try:
-        text = read_text(path)
+        return parse_recipe(read_text(path), path)
+    except FileError as error:
+        raise RecipeError(str(error)) from error
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """Make a recipe of the text of one; `path` is the file that messages name.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    try:
         raw = as_mapping(parse_yaml(text, str(path)), path, "")
     except FileError as error:
         raise RecipeError(str(error)) from error

@@ -110,10 +110,11 @@ def draw_document(
 def _draw_kind(rng: random.Random) -> tuple[str, Callable[[random.Random], str]]:
     if rng.random() < 0.92:
         return "number", lambda r: str(r.randint(1_000_000, 9_999_999))
-    return "uuid", _uuid
+    return "uuid", draw_uuid
 
 
-def _uuid(rng: random.Random) -> str:
+def draw_uuid(rng: random.Random) -> str:
+    """A random uuid of version 4."""
     digits = f"{rng.getrandbits(128):032x}"
     return "-".join((digits[:8], digits[8:12], "4" + digits[13:16], rng.choice("89ab") + digits[17:20], digits[20:]))
 

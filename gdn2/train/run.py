@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +14,15 @@ from basis.errors import reason
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.batches import BatchMaker
-from gdn2.train.corpus import load_corpus, read_texts
 from gdn2.train.export import check_folder, check_heldout, export
 from gdn2.train.fields import RecipeError
 from gdn2.train.initial import initialise
 from gdn2.train.loop import train
 from gdn2.train.place import Place
+from gdn2.train.prepared import prepare, prepared
 from gdn2.train.recipe import Recipe
 from gdn2.train.saves import WorkFolder
 from gdn2.train.sharing import whole
-from gdn2.train.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -33,7 +31,14 @@ BYTES_A_PARAMETER = 16  # float32: the weight, its gradient and two moments
 OUT_OF_MEMORY = ("allocate memory", "out of memory")
 
 
-def run(recipe: Recipe, out: Path, work: Path, report: Callable[[str], None], place: Place | None = None) -> None:
+def run(
+    recipe: Recipe,
+    out: Path,
+    work: Path,
+    report: Callable[[str], None],
+    place: Place | None = None,
+    ahead: Path | None = None,
+) -> None:
     """Train and export; everything that was finished before is taken from the work folder.
 
     Of several processes each calls it; the first one reports and writes.
@@ -44,6 +49,7 @@ def run(recipe: Recipe, out: Path, work: Path, report: Callable[[str], None], pl
         work: folder of what a later run needs to go on.
         report: takes lines for a reader.
         place: which process this is, and its device; None: the only one, on the CPU.
+        ahead: a folder with tokenizer and tokens made ahead; None: they are made of the text now.
 
     Raises:
         RecipeError: the recipe, its data, a folder or a saved state cannot be used.
@@ -55,9 +61,7 @@ def run(recipe: Recipe, out: Path, work: Path, report: Callable[[str], None], pl
         _check_work(work, out)
         check_folder(out)
         check_heldout(heldout_path)
-    texts = itertools.islice(read_texts(train_path), recipe.tokenizer.documents)
-    tokenizer = train_tokenizer(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.digits)
-    corpus = load_corpus(train_path, tokenizer)
+    tokenizer, corpus = prepare(recipe) if ahead is None else prepared(recipe, ahead)
     place.agree(
         corpus.fingerprint, f"{train_path} as tokens is not what process 0 has; give all processes the same text"
     )

@@ -1,0 +1,93 @@
+"""Tokenizer and tokens made ahead, in a folder that is enough to train: on a machine without the text, or many runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from basis.errors import FileError, reason
+from basis.files import replacing, write_atomically
+from gdn2.train.corpus import Corpus, load_corpus, read_texts
+from gdn2.train.fields import RecipeError
+from gdn2.train.recipe import Recipe
+from gdn2.train.tokenizer import train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+LAYOUT = 1
+STREAM, ABOUT, TOKENIZER = "stream.npy", "corpus.json", "tokenizer"
+
+
+def prepare(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, Corpus]:
+    """Train a recipe's tokenizer and read its text.
+
+    Raises:
+        RecipeError: the text cannot be used.
+    """
+    path = recipe.data.paths()[0]
+    texts = itertools.islice(read_texts(path), recipe.tokenizer.documents)
+    tokenizer = train_tokenizer(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.digits)
+    return tokenizer, load_corpus(path, tokenizer)
+
+
+def prepare_into(recipe: Recipe, folder: Path) -> Corpus:
+    """The same, written to a folder for `prepared`.
+
+    Raises:
+        RecipeError: the text cannot be used, or the folder cannot be written.
+    """
+    tokenizer, corpus = prepare(recipe)
+    about = {
+        **_identity(recipe),
+        "key_words": corpus.key_words,
+        "sentences": corpus.sentences,
+        "documents": corpus.documents,
+        "num_bytes": corpus.num_bytes,
+        "fingerprint": corpus.fingerprint,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save_pretrained(folder / TOKENIZER)
+        with replacing(folder / STREAM) as temporary, temporary.open("wb") as file:
+            np.save(file, corpus.stream)
+        write_atomically(folder / ABOUT, json.dumps(about, ensure_ascii=False) + "\n")
+    except (OSError, FileError) as error:
+        raise RecipeError(f"{folder}: cannot be written ({reason(error)}); choose another folder") from error
+    return corpus
+
+
+def prepared(recipe: Recipe, folder: Path) -> tuple[PreTrainedTokenizerFast, Corpus]:
+    """Read what `prepare_into` wrote.
+
+    Raises:
+        RecipeError: it is not there, damaged, or of another tokenizer or text than the recipe's.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    again = "make it again with --prepare"
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        stream = np.load(folder / STREAM, allow_pickle=False)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / TOKENIZER)
+        fields = {name: about[name] for name in ("key_words", "sentences", "documents", "num_bytes")}
+        identity = {name: about[name] for name in _identity(recipe)}
+        corpus = Corpus(stream, **fields)
+        if corpus.fingerprint != about["fingerprint"]:
+            raise ValueError("the tokens are not those that were written")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"{folder}: no tokens made ahead can be read ({reason(error)[:120]}); {again}") from error
+    for name, wanted in _identity(recipe).items():
+        if identity[name] != wanted:
+            raise recipe.error(f"{folder} was made ahead with another {name} than this recipe's; {again}")
+    return tokenizer, corpus
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What decides tokenizer and tokens, as far as a recipe says it."""
+    return {"layout": LAYOUT, "tokenizer": dataclasses.asdict(recipe.tokenizer), "data.train": recipe.data.train}

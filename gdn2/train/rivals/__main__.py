@@ -1,0 +1,154 @@
+"""Train rivals alike: `python -m gdn2.train.rivals text-4m [--devices D,D] [--workers N] [--within MINUTES]`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from basis.errors import UserError
+from basis.files import write_atomically
+from gdn2.train.fields import RecipeError
+from gdn2.train.recipe import Recipe, parse_recipe
+from gdn2.train.rivals.crew import Crew, Ended
+from gdn2.train.rivals.pace import LOGGED, TRIED, fitting_share, pace_of
+from gdn2.train.rivals.plan import Rivals, load_rivals
+
+SHARE = "share.json"  # of the steps that are taken, with the file that it was found for
+FEWEST = 0.02
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns 0, 1 if a run failed or was cut short, 2 for a mistake that the user can mend."""
+    args = _parser().parse_args(argv)
+    try:
+        return _train(args)
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gdn2.train.rivals", description=__doc__)
+    parser.add_argument("rivals", help="a YAML file, or the name of a shipped one: text-4m, text-20m")
+    parser.add_argument("--out", type=Path, help="folder of everything (default: runs/<name>)")
+    parser.add_argument("--devices", default="auto", help="comma-separated, such as cuda:0,cuda:1 (default: auto)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time on each device (default: 1)")
+    parser.add_argument(
+        "--prepared", type=Path, help="tokenizer and tokens made ahead by python -m gdn2.train --prepare"
+    )
+    parser.add_argument(
+        "--within", type=float, metavar="MINUTES", help="take as many of the steps as fit, trials included"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what would be trained; train nothing")
+    return parser
+
+
+def _train(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, got {args.workers}")
+    rivals = load_rivals(args.rivals)
+    if args.plan:
+        _say_plan(rivals)
+        return 0
+    folder = args.out or Path("runs") / rivals.name
+    devices = [name.strip() for name in args.devices.split(",") if name.strip()] * args.workers
+    deadline = None if args.within is None else started + 60 * args.within
+    crew = Crew(folder, devices, args.prepared, deadline)
+    share = _share(rivals, crew, started)
+    recipes = rivals.recipes(share)
+    waiting = [recipe for recipe in recipes if not crew.checkpoint(recipe).is_dir()]
+    _say(f"{len(recipes)} runs, {len(recipes) - len(waiting)} done; {recipes[0].total_steps:,} steps each")
+    ended = crew.train(waiting, lambda run: _say(_told(run)))
+    failed = sum(1 for run in ended if run.status)
+    _say(f"{len(recipes) - failed} of {len(recipes)} are done, in {time.monotonic() - started:.0f} s; {failed} are not")
+    return 1 if failed else 0
+
+
+def _share(rivals: Rivals, crew: Crew, started: float) -> float:
+    """The share of their steps that runs take: found once, then kept in the folder.
+
+    Raises:
+        RecipeError: the folder is of another file, a trial failed, or the time is too short.
+    """
+    file = crew.folder / SHARE
+    if file.is_file():
+        found = json.loads(file.read_text())
+        if found.get("rivals") != rivals.fingerprint:
+            raise RecipeError(f"{crew.folder} has runs of another file than {rivals.path}; choose another --out")
+        return float(found["share"])
+    share = 1.0 if crew.deadline is None else _tried_share(rivals, crew, started)
+    crew.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps({"rivals": rivals.fingerprint, "share": share}) + "\n")
+    return share
+
+
+def _tried_share(rivals: Rivals, crew: Crew, started: float) -> float:
+    """Train a little twice: kernels are compiled the first time, the second one is timed."""
+    assert crew.deadline is not None
+    recipes = rivals.recipes()
+    for number, steps in enumerate((1, TRIED)):
+        trial = Crew(crew.folder / f"trial{number}", crew.devices, crew.prepared, crew.deadline)
+        tried = [_shortened(recipe, steps) for recipe in recipes]
+        ended = trial.train(tried, lambda run: _say(f"trial: {_told(run)}") if run.status else None)
+        if any(run.status for run in ended):
+            raise RecipeError(f"{rivals.path}: trials failed; their words are in {trial.folder / 'logs'}")
+        _say(f"trial of {steps} steps a stage: all done after {time.monotonic() - started:.0f} s")
+    logs = [[json.loads(line) for line in trial.log(recipe).read_text().splitlines()] for recipe in tried]
+    paces = [pace_of(recipe, log, run.seconds) for recipe, log, run in zip(recipes, logs, ended, strict=True)]
+    for recipe, log, pace in zip(recipes, logs, paces, strict=True):
+        speed = f"{log[-1]['tokens_per_second']:,} tokens/s"
+        _say(f"  {recipe.name}: {pace.fixed:.0f} s + {pace.steps:.0f} s of steps, {speed}")
+    share = fitting_share(paces, len(crew.devices), crew.deadline - time.monotonic())
+    if share < FEWEST:
+        raise RecipeError(f"{rivals.path}: next to nothing fits the time of --within; give it more")
+    _say(f"{share:.1%} of the steps fit")
+    return share
+
+
+def _shortened(recipe: Recipe, steps: int) -> Recipe:
+    import yaml
+
+    raw: dict[str, Any] = yaml.safe_load(recipe.text)
+    raw["stages"] = [{**stage, "steps": steps} for stage in raw["stages"]]
+    return parse_recipe(yaml.safe_dump(raw | {"log_every": min(steps, LOGGED)}, sort_keys=False), recipe.path)
+
+
+def _say_plan(rivals: Rivals) -> None:
+    import torch
+
+    from gdn2.config import GDN2Config
+    from gdn2.matching import state_floats
+    from gdn2.model import GDN2ForCausalLM
+
+    recipes: Sequence[Recipe] = rivals.recipes()
+    tokens = sum(stage.steps * stage.rows * stage.length for stage in recipes[0].stages)
+    _say(f"{rivals.name}: {len(recipes)} runs of {recipes[0].total_steps:,} steps, {tokens:,} tokens each")
+    for recipe in recipes:
+        config = GDN2Config(vocab_size=recipe.tokenizer.vocab_size, **recipe.model)
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in GDN2ForCausalLM(config).parameters())
+        floats = state_floats(config)
+        state = "grows" if None in floats else f"{sum(n for n in floats if n is not None):,} state floats"
+        _say(f"  {recipe.name}: {parameters:,} parameters, {state}")
+
+
+def _told(run: Ended) -> str:
+    return f"{run.name} on {run.device}: " + (
+        f"{run.seconds:.0f} s" if not run.status else f"status {run.status}, {run.last[:300]}"
+    )
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # a reader that has gone away ends no training
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

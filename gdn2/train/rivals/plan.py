@@ -1,0 +1,113 @@
+"""A file of rivals: models, seeds, and one recipe for all, parsed into a recipe for each model and seed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from basis.errors import FileError
+from basis.files import parse_yaml, read_text
+from gdn2.train.fields import RecipeError, as_mapping
+from gdn2.train.recipe import NAME, Recipe, parse_recipe
+
+SHIPPED = Path(__file__).parent
+PARTS = ("name", "about", "seeds", "models", "recipe")
+OWN = ("name", "seed", "about")  # fields of a recipe that follow from the file
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What a file asks for.
+
+    Attributes:
+        name: of the folder.
+        about: a paragraph for the cards.
+        seeds: of every model.
+        models: by name, the fields of `GDN2Config` that this one has of its own.
+        shared: the recipe's fields.
+        path: the file.
+        text: its content.
+    """
+
+    name: str
+    about: str
+    seeds: tuple[int, ...]
+    models: dict[str, dict[str, Any]]
+    shared: dict[str, Any]
+    path: Path
+    text: str
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def recipes(self, share: float = 1.0) -> list[Recipe]:
+        """A recipe for each model and seed, seeds of a model behind each other.
+
+        Args:
+            share: of the steps of each stage.
+
+        Raises:
+            RecipeError: a recipe that cannot be followed.
+        """
+        return [self._recipe(model, seed, share) for model in self.models for seed in self.seeds]
+
+    def _recipe(self, model: str, seed: int, share: float) -> Recipe:
+        fields = copy.deepcopy(self.shared)
+        fields["model"] = {**as_mapping(fields.get("model", {}), self.path, "recipe.model"), **self.models[model]}
+        stages = fields.get("stages")
+        for stage in stages if isinstance(stages, list) else ():
+            if isinstance(stage, dict) and isinstance(stage.get("steps"), int):
+                stage["steps"] = max(1, round(stage["steps"] * share))
+        named = {"name": f"{model}-seed{seed}", "about": self.about, "seed": seed}
+        text = yaml.safe_dump({**named, **fields}, sort_keys=False, allow_unicode=True, width=120)
+        return parse_recipe(text, self.path)
+
+
+def load_rivals(name: str) -> Rivals:
+    """Read a file of rivals, every recipe checked.
+
+    Args:
+        name: a YAML file, or the name of a shipped one.
+
+    Raises:
+        RecipeError: the file is missing, has an unknown field or lacks one, or a field has a value that it cannot have.
+    """
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        raise RecipeError(f"{name}: no such file; shipped are {', '.join(shipped)}")
+    try:
+        text = read_text(path)
+        raw = as_mapping(parse_yaml(text, str(path)), path, "")
+    except FileError as error:
+        raise RecipeError(str(error)) from error
+    for field in raw:
+        if field not in PARTS:
+            raise RecipeError(f"{path}: rivals have no field {field!r}; there are: {', '.join(PARTS)}")
+    shared = as_mapping(raw.get("recipe"), path, "recipe")
+    for field in OWN:
+        if field in shared:
+            raise RecipeError(f"{path}: recipe.{field} follows from the file's own; remove it")
+    models = as_mapping(raw.get("models"), path, "models")
+    if not models or not all(NAME.fullmatch(model) for model in models):
+        raise RecipeError(f"{path}: models must be named by letters, digits, '.', '_' and '-', at least one")
+    own = {model: as_mapping(fields, path, f"models.{model}") for model, fields in models.items()}
+    name = str(raw.get("name", path.stem))
+    rivals = Rivals(
+        name, str(raw.get("about", "")).strip(), _seeds(raw.get("seeds", [1]), path), own, shared, path, text
+    )
+    rivals.recipes()
+    return rivals
+
+
+def _seeds(raw: object, path: Path) -> tuple[int, ...]:
+    if not isinstance(raw, list) or not raw or not all(type(seed) is int for seed in raw) or len({*raw}) != len(raw):
+        raise RecipeError(f"{path}: seeds must be a list of different whole numbers")
+    return tuple(raw)

@@ -1,0 +1,127 @@
+"""Retrieval documents in the trainer's own wording: answerable, in no evaluation's words, the same for a step."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fakes import TEXT
+from trials import RECIPE
+
+from gdn2.train import drawing
+from gdn2.train import tokenizer as tokenizer_module
+from gdn2.train.batches import Batch, BatchMaker
+from gdn2.train.facts import ANSWER, ASKED, OPENINGS, REWRITTEN, STATED, Document
+from gdn2.train.fields import RecipeError
+from gdn2.train.prepared import prepare
+from gdn2.train.recipe import parse_recipe
+
+EVALUATED = ("special magic", "hidden within", "mentioned in the provided", "withdrawn", "latest")
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> BatchMaker:
+    folder, rng, words = tmp_path_factory.mktemp("facts"), random.Random(0), TEXT.replace("\n", " ").split()
+    lines = [json.dumps({"text": ". ".join(" ".join(rng.choices(words, k=9)).capitalize() for _ in range(6)) + "."})
+             for _ in range(200)]  # fmt: skip
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    raw = {**RECIPE, "tokenizer": {"vocab_size": 420}}
+    raw["data"] = {name: str(folder / f"{name}.jsonl") for name in ("train", "heldout")}
+    stage = {"steps": 4, "rows": 4, "retrieval": 0.5, "max_keys": 5, "wording": "own"}
+    raw["stages"] = [{**stage, "length": 600}, {**stage, "length": 128}]
+    recipe = parse_recipe(yaml.safe_dump(raw), Path("recipe.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "NUMBER_REPEATS", 500)
+        tokenizer, corpus = prepare(recipe)
+    return BatchMaker(recipe, corpus, tokenizer)
+
+
+def documents(maker: BatchMaker, count: int, size: int = 500) -> list[Document]:
+    drawn = [maker._facts.draw(random.Random(i), size, 5) for i in range(count)]
+    return [document for document in drawn if document is not None]
+
+
+def answers(maker: BatchMaker, document: Document) -> list[tuple[str, str]]:
+    """Each answer with the text before it."""
+    is_answer = document.kinds == ANSWER
+    starts = np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))
+    ends = np.flatnonzero(is_answer & ~np.append(is_answer[1:], False)) + 1
+    parts = [(document.ids[:a], document.ids[a:b]) for a, b in zip(starts, ends, strict=True)]
+    return [(str(maker.tokenizer.decode(before)), str(maker.tokenizer.decode(ids)).strip()) for before, ids in parts]
+
+
+def test_no_wording_is_an_evaluations() -> None:
+    for wording in (*OPENINGS, *STATED, *REWRITTEN, *ASKED):
+        assert not any(words in wording for words in EVALUATED), wording
+        assert not wording.startswith("{key}: {value}")
+    assert all("{key}" in wording and "{value}" in wording for wording in (*STATED, *REWRITTEN))
+    assert all("{key}" in wording and "{value}" not in wording for wording in ASKED)
+
+
+def test_every_answer_is_the_last_value_in_the_text_before_it(maker: BatchMaker) -> None:
+    drawn, rewritten = documents(maker, 60), 0
+    assert len(drawn) > 40
+    for document in drawn:
+        asked = answers(maker, document)
+        assert asked
+        for before, value in asked:
+            context = before.rpartition("\n")[0] or before
+            assert value in context
+            rewritten += len(set(context.split())) < len(context.split())
+    assert rewritten
+
+
+def test_documents_keep_to_their_size_and_are_encoded_as_their_text_is(maker: BatchMaker) -> None:
+    for size in (128, 500):
+        for document in documents(maker, 40, size):
+            assert len(document.ids) <= size
+            text = maker.tokenizer.decode(document.ids)
+            again = maker.tokenizer(text, add_special_tokens=False).input_ids
+            assert abs(len(again) - len(document.ids)) <= 2  # a stretch may begin inside of a word
+
+
+def test_a_row_holds_several_documents_and_the_batch_of_a_step_is_one(maker: BatchMaker) -> None:
+    maker.check()
+    first = maker.batch(0)
+    assert all(bool((a == b).all()) for a, b in zip(vars(first).values(), vars(maker.batch(0)).values(), strict=True))
+    assert first.input_ids.shape == (4, 600)
+    assert int(first.is_answer.sum()) > 4
+    assert not bool((first.is_answer & first.is_text).any())
+    assert bool(first.is_text[2:].all())
+
+
+class Collected(list[Any]):
+    """A pipe's end that keeps what is sent, and whose other end goes away after some."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.most = most
+
+    def send(self, value: Any) -> None:
+        if len(self) == self.most:
+            raise BrokenPipeError
+        self.append(value)
+
+
+def test_a_process_draws_its_batches_until_nobody_takes_them(
+    maker: BatchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing.signal, "signal", lambda *_: None)
+    end: Any = Collected(2)
+    drawing._draw(maker.recipe, maker.corpus, maker.tokenizer, range(1, 8, 2), end)
+    assert len(end) == 2
+    for step, arrays in zip((1, 3), end, strict=True):
+        assert bool((Batch.of(*arrays).input_ids == maker.batch(step).input_ids).all())
+    end = Collected()
+    drawing._draw(maker.recipe, maker.corpus, maker.tokenizer, range(7, 9), end)
+    assert isinstance(end[-1], IndexError)  # there are 8 steps; what went wrong is raised by who takes it
+
+
+def test_a_row_without_room_is_refused_before_training(maker: BatchMaker) -> None:
+    short = maker.recipe.text.replace("length: 128", "length: 8")
+    with pytest.raises(RecipeError, match="none of 100 retrieval documents fits in 8 tokens"):
+        BatchMaker(parse_recipe(short, Path("recipe.yaml")), maker.corpus, maker.tokenizer).check()

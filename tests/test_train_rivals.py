@@ -1,0 +1,177 @@
+"""Rivals: one file becomes recipes that differ in model and seed only, trained in the time that there is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from trials import LINE, RECIPE
+
+from gdn2.checkpoints.training import training_of
+from gdn2.config import GDN2Config
+from gdn2.matching import state_floats
+from gdn2.model import GDN2ForCausalLM
+from gdn2.train import tokenizer as tokenizer_module
+from gdn2.train.__main__ import main as train
+from gdn2.train.fields import RecipeError
+from gdn2.train.prepared import prepare_into, prepared
+from gdn2.train.recipe import load_recipe
+from gdn2.train.rivals import __main__ as command
+from gdn2.train.rivals.crew import Crew
+from gdn2.train.rivals.pace import Pace, finish, fitting_share, pace_of
+from gdn2.train.rivals.plan import load_rivals
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tokenizer_module, "NUMBER_REPEATS", 20)
+    recipe = {name: value for name, value in RECIPE.items() if name not in ("name", "seed")}
+    recipe["data"] = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "heldout")}
+    for name in ("train", "heldout"):
+        (tmp_path / f"{name}.jsonl").write_text(LINE * 12)
+    models = {"a": {"layers": "gdn2"}, "b": {"layers": "mamba2"}}
+    return write(tmp_path, {"name": "few", "about": "Few.", "seeds": [1, 2], "models": models, "recipe": recipe})
+
+
+def write(folder: Path, raw: dict[str, Any]) -> Path:
+    path = folder / "few.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Runs are calls; what they were called with, without Python itself."""
+    calls: list[list[str]] = []
+
+    class Call:
+        def __init__(self, arguments: list[str], **_: Any) -> None:
+            calls.append(arguments[3:])
+            self.status = train(arguments[3:])
+
+        def wait(self, _: float | None = None) -> int:
+            return self.status
+
+    monkeypatch.setattr("gdn2.train.rivals.crew.subprocess.Popen", Call)
+    return calls
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("text-4m", 3.5e6, 4e6), ("text-20m", 15e6, 25e6)])
+def test_shipped_rivals_are_equal_in_size_and_state(name: str, least: float, most: float) -> None:
+    sizes, floats = [], []
+    for recipe in load_rivals(name).recipes():
+        config = GDN2Config(vocab_size=recipe.tokenizer.vocab_size, **recipe.model)
+        with torch.device("meta"):
+            sizes.append(sum(p.numel() for p in GDN2ForCausalLM(config).parameters()))
+        floats.append(state_floats(config))
+        assert {stage.wording for stage in recipe.stages} == {"own"}
+    assert max(sizes) <= 1.01 * min(sizes)
+    assert least < min(sizes) <= max(sizes) < most
+    assert all(own == floats[0] for own in floats[:8])  # the hybrid and full attention are last
+
+
+def test_rivals_are_trained_once_and_seeds_are_of_one_training(
+    file: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert command.main([str(file), "--out", str(out), "--devices", "cpu"]) == 0
+    assert len(in_process) == 4
+    trained = {name: training_of(out / "checkpoints" / name) for name in ("a-seed1", "a-seed2", "b-seed1", "b-seed2")}
+    assert [by.seed for by in trained.values() if by] == [1, 2, 1, 2]
+    assert trained["a-seed1"].recipe == trained["a-seed2"].recipe != trained["b-seed1"].recipe  # type: ignore[union-attr]
+    assert command.main([str(file), "--out", str(out), "--devices", "cpu"]) == 0
+    assert len(in_process) == 4
+    assert "4 runs, 4 done" in capsys.readouterr().out
+    write(tmp_path, {**yaml.safe_load(file.read_text()), "seeds": [3]})
+    assert command.main([str(file), "--out", str(out), "--devices", "cpu"]) == 2
+    assert "runs of another file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_run_that_fails_is_counted_and_the_others_go_on(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "out" / "checkpoints" / "a-seed2").write_text("in the way")
+    assert command.main([str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", "--workers", "2"]) == 1
+    assert "3 of 4 are done" in capsys.readouterr().out
+
+
+def test_as_many_steps_are_taken_as_fit(
+    file: Path, tmp_path: Path, in_process: list[list[str]], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    raw = yaml.safe_load(file.read_text())
+    raw["recipe"]["stages"] = [{**raw["recipe"]["stages"][0], "steps": 8}]
+    write(tmp_path, {**raw, "seeds": [1], "models": {"a": {}}})
+    monkeypatch.setattr(command, "fitting_share", lambda *_: 0.5)
+    arguments = [str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", "--within", "9"]
+    assert command.main(arguments) == 0
+    assert "50.0% of the steps fit" in capsys.readouterr().out
+    steps = [load_recipe(Path(call[0])).total_steps for call in in_process]
+    assert steps == [1, 20, 4]
+    monkeypatch.setattr(command, "fitting_share", lambda *_: pytest.fail("tried again"))
+    assert command.main(arguments) == 0
+
+
+def test_the_share_is_the_largest_that_ends_in_time() -> None:
+    paces = [Pace(10, 100), Pace(10, 50), Pace(10, 200)]
+    assert finish(paces, 3, 1.0) == 210
+    assert finish(paces, 2, 0.5) == 10 + 25 + 10 + 100
+    assert fitting_share(paces, 3, 1000) == 1.0
+    assert fitting_share(paces, 3, 5) == 0.0
+    assert finish(paces, 2, fitting_share(paces, 2, 100)) == pytest.approx(90, abs=1e-3)
+
+
+def test_a_pace_is_of_each_stage_behind_its_first_steps(file: Path) -> None:
+    raw = yaml.safe_load(file.read_text())
+    stage = raw["recipe"]["stages"][0]
+    raw["recipe"]["stages"] = [{**stage, "steps": 100}, {**stage, "steps": 50}]
+    recipe = load_rivals(str(write(file.parent, raw))).recipes()[0]
+    log = [{"seconds": seconds} for seconds in (30, 1, 9, 2)]
+    assert pace_of(recipe, log, 60) == Pace(60 - 42, 100 * 0.1 + 50 * 0.2)
+
+
+def test_a_run_is_interrupted_at_the_deadline(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert Crew(tmp_path, ["cpu"], None, deadline=0.0)._wait(process) != 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": [1]}, "rivals have no field 'seed'"),
+        ({"seeds": [1, 1]}, "seeds must be a list of different whole numbers"),
+        ({"models": {}}, "models must be named"),
+        ({"models": {"a": {"vocab_size": 8}}}, "model.vocab_size follows from the tokenizer"),
+        ({"recipe": {"seed": 1}}, "recipe.seed follows from the file's own"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(file: Path, change: dict[str, Any], message: str) -> None:
+    write(file.parent, {**yaml.safe_load(file.read_text()), **change})
+    with pytest.raises(RecipeError, match=message):
+        load_rivals(str(file))
+
+
+def test_tokens_made_ahead_are_the_texts_and_only_for_its_tokenizer(file: Path, tmp_path: Path) -> None:
+    recipe = load_rivals(str(file)).recipes()[0]
+    corpus, ahead = prepare_into(recipe, tmp_path / "ahead"), tmp_path / "ahead"
+    (tmp_path / "train.jsonl").unlink()
+    tokenizer, again = prepared(recipe, ahead)
+    assert again.fingerprint == corpus.fingerprint
+    assert (again.key_words, again.sentences, again.documents) == (corpus.key_words, corpus.sentences, 12)
+    assert tokenizer.eos_token_id == 0
+    write(tmp_path, {**yaml.safe_load(file.read_text()), "models": {"a": {}}})
+    other = json.loads(json.dumps(yaml.safe_load(file.read_text())))
+    other["recipe"]["tokenizer"]["vocab_size"] = 310
+    with pytest.raises(RecipeError, match="another tokenizer than this recipe's; make it again with --prepare"):
+        prepared(load_rivals(str(write(tmp_path, other))).recipes()[0], ahead)
+    (ahead / "stream.npy").write_bytes(b"no")
+    with pytest.raises(RecipeError, match="no tokens made ahead can be read"):
+        prepared(recipe, ahead)
