@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from gdn2.config import GDN2Config
 from gdn2.mixers.base import Mixer
+from gdn2.mixers.runs import attend_all, attend_window
 from gdn2.mixers.slots import attend_newest, has_kernels, with_newest, with_tokens
 from gdn2.modules import Linear, RMSNorm, ShortConvolution, convolve, turn_halves
 from gdn2.ops.fused import fuses
@@ -21,8 +21,6 @@ from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Padding, Positions
 from gdn2.state import LayerState
 
-MASK_ELEMENTS = 1 << 24  # queries are taken in pieces, so that a mask has at most that many elements
-LEAST_PIECE = 64  # queries of a piece in front of a smaller window
 Heads = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values."""
 
@@ -86,16 +84,8 @@ class Attention(Mixer):
         keys, values = with_tokens(state.keys, k, positions), with_tokens(state.values, v, positions)
         if positions.is_step:
             o = attend_newest(q, keys, values, positions, self.scale)
-        elif positions.first and positions.aligned:
-            o = _attend(q, k, v, None, self.scale)
         else:
-            S = positions.longest
-            slots, parts = torch.arange(S, device=x.device), []
-            seen = [_repeated(part[:, :S], q.shape[2]) for part in (keys, values)]
-            for piece in pieces(q.shape[0], q.shape[1], S):
-                visible = slots <= positions.index[:, piece, None]
-                parts.append(_attend(q[:, piece], seen[0], seen[1], visible, self.scale))
-            o = torch.cat(parts, dim=1)
+            o = attend_all(q, k, v, (keys, values), positions, self.scale)
         return self.gate_and_project(o, x), LayerState(conv=conv, keys=keys, values=values)
 
     def heads(self, x: Tensor, tail: Tensor | None, padding: Padding | None) -> tuple[Heads, Tensor | None]:
@@ -224,60 +214,9 @@ class SlidingWindowAttention(Attention):
             return self.gate_and_project(stepped, x), replace(state, conv=conv)
         q, k, v = self.rotated_heads(heads, x.dtype, positions)
         # A step finds all that it sees in the ring; a longer run of tokens would overwrite what its first ones see.
-        o = None if positions.is_step else self._attend_run(q, k, v, state, padding, positions)
+        ring = (state.window_keys, state.window_values)
+        o = None if positions.is_step else attend_window(q, k, v, ring, padding, positions, scale=self.scale)
         keys = with_newest(state.window_keys, k, positions)
         values = with_newest(state.window_values, v, positions)
         o = attend_newest(q, keys, values, positions, self.scale) if o is None else o
         return self.gate_and_project(o, x), LayerState(conv=conv, window_keys=keys, window_values=values)
-
-    def _attend_run(
-        self, q: Tensor, k: Tensor, v: Tensor, state: LayerState, padding: Padding | None, positions: Positions
-    ) -> Tensor:
-        """Attend with the queries of a run of tokens to the ring before it and to its own keys: [B, T, H, d]."""
-        assert state.window_keys is not None
-        assert state.window_values is not None
-        T, W = q.shape[1], self.window
-        new = positions.index if padding is None else positions.index.masked_fill(padding.is_pad[..., 0], -1)
-        parts, size = [], max(W, LEAST_PIECE)
-        for start in range(0, T, size):
-            stop, first = min(start + size, T), max(start - W + 1, 0)
-            keys, values, at = k[:, first:stop], v[:, first:stop], new[:, first:stop]
-            if start == 0 and stop <= W and positions.first and positions.aligned:
-                parts.append(_attend(q[:, :stop], keys, values, None, self.scale))
-                continue
-            if start == 0 and not positions.first:  # later pieces are a whole window behind what the ring holds
-                keys = torch.cat([state.window_keys, keys], dim=1)
-                values = torch.cat([state.window_values, values], dim=1)
-                at = torch.cat([_ring_positions(positions.before, W), at], dim=1)
-            query = positions.index[:, start:stop, None]
-            visible = (at[:, None] <= query) & (at[:, None] > query - W) & (at[:, None] >= 0)
-            itself = torch.arange(stop - start, device=q.device)[:, None] + keys.shape[1] - (stop - start)
-            visible = visible | (torch.arange(keys.shape[1], device=q.device) == itself)  # also padding sees something
-            parts.append(_attend(q[:, start:stop], keys, values, visible, self.scale))
-        return torch.cat(parts, dim=1)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float | None) -> Tensor:
-    """Attend with q [B, T, H, d] to k and v [B, S, G, d] where visible [B, T, S] (None: causal): [B, T, H, d]."""
-    q, k, v = (part.transpose(1, 2) for part in (q, _repeated(k, q.shape[2]), _repeated(v, q.shape[2])))
-    mask = None if visible is None else visible[:, None]
-    o = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=visible is None, scale=scale)
-    return o.transpose(1, 2)
-
-
-def _repeated(x: Tensor, heads: int) -> Tensor:
-    """Keys or values [B, S, G, d] once for each of their group's query heads, [B, S, H, d]."""
-    groups = heads // x.shape[2]
-    return x.repeat_interleave(groups, dim=2) if groups > 1 else x
-
-
-def pieces(B: int, T: int, S: int) -> list[slice]:
-    """The queries of each piece, such that B masks of T x S have at most `MASK_ELEMENTS` together."""
-    size = max(MASK_ELEMENTS // max(B * S, 1), 1)
-    return [slice(start, start + size) for start in range(0, T, size)]
-
-
-def _ring_positions(lengths: Tensor, window: int) -> Tensor:
-    """The position of the token in each slot of rows with that many tokens, [B, W]; negative in empty slots."""
-    newest = lengths[:, None] - 1
-    return newest - (newest - torch.arange(window, device=lengths.device)).remainder(window)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.config import GDN2Config
-from gdn2.mixers.attention import pieces
 from gdn2.mixers.base import Mixer
+from gdn2.mixers.runs import pieces
 from gdn2.mixers.slots import seen_slots, with_tokens
 from gdn2.modules import RMSNorm, wide
 from gdn2.padding import Padding, Positions
