@@ -61,7 +61,15 @@ ASKED = (
     "\nWhat do the lines say about the {kind} of {key}? The {kind} of {key} found in the lines is",
     "\nRecall the {kind} which {key} has now. At present the {kind} of {key} in this page is",
     "\nIn summary, for {key} the {kind} written down here is",
+    "\nThe {kind} of {key} {aside} is",
+    "\nThe {kind} for {key} {aside} is",
+    "\nWhat {kind} is for {key} {aside}? The {kind} for {key} {aside} is",
+    "\nSay the {kind} of {key} {aside}. The {kind} of {key} {aside} reads",
 )
+ASIDES = (
+    "shown here", "in the text", "from the page above", "given in these lines", "that the report has", "told before",
+    "found further up", "as the notes have it", "in all of this", "that you have read", "written somewhere above",
+)  # fmt: skip
 NOUNS = (
     "number", "code", "score", "badge", "ticket", "price", "reading", "label", "mark", "sign", "level", "account",
     "name", "index", "weight", "colour", "tag", "seat", "room", "serial", "password", "address", "rank", "symbol",
@@ -116,8 +124,9 @@ class FactDocuments:
         opening, stop = rng.choice(OPENINGS), rng.choice((".", ""))
         head = self.encode(opening) if opening else []
         tail: list[tuple[list[int], int]] = []
+        aside = rng.choice(ASIDES) if rng.random() < 0.7 else " ".join(rng.choices(self.words, k=rng.randint(1, 5)))
         for key in rng.sample(keys, rng.randint(1, min(len(keys), MOST_ASKED))):
-            question = (stop if tail else "") + asked.format(kind=kind, key=key)
+            question = (stop if tail else "") + asked.format(kind=kind, key=key, aside=aside)
             tail += [(self.encode(question), IGNORED), (self.encode(f" {last[key]}"), ANSWER)]
         used = len(head) + sum(map(len, statements)) + sum(len(ids) for ids, _ in tail)
         if used > min(ROOM * size, size - 1):
@@ -144,18 +153,17 @@ class FactDocuments:
         Text that repeats itself is no text to learn from.
         """
         repeated = rng.random() < 0.15
-        size = min(room, rng.randint(12, 60)) if repeated else room
-        last = int(np.searchsorted(self.sentences, len(self.stream) - size))
-        index = rng.randrange(max(last, 1))
+        index = rng.randrange(max(int(np.searchsorted(self.sentences, len(self.stream) - room)), 1))
         start = int(self.sentences[index])
-        stop = int(np.searchsorted(self.sentences, start + size, side="right"))
+        stop = int(np.searchsorted(self.sentences, start + room, side="right"))
+        stop = min(stop, index + rng.randint(2, 4)) if repeated else stop
         breaks = [int(place) - start for place in self.sentences[index:stop]]
-        text = self.stream[start : start + (breaks[-1] or size)]
+        text = self.stream[start : start + (breaks[-1] or room)]
         text = np.where(text == self.end, self.newline, text).astype(np.uint16)
         if not repeated:
             return text, breaks if breaks[-1] else [0, len(text)], TEXT
         times = max(room // len(text), 1)
-        return np.tile(text, times)[:room], [len(text) * i for i in range(times)], IGNORED
+        return np.tile(text, times), [len(text) * i for i in range(times)], IGNORED
 
     def _kind(self, rng: random.Random) -> str:
         noun = rng.choice(NOUNS) if rng.random() < 0.85 else rng.choice(self.words)
