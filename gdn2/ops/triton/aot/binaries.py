@@ -139,19 +139,24 @@ def compile_source(source: KernelSource) -> Compiled:
 
 
 def compile_kernel(
-    name: str, fn: Any, types: dict[str, str], constants: dict[str, Any], arch: int, tile: Tile
+    name: str, fn: Any, types: dict[str, Any], constants: dict[str, Any], arch: int, tile: Tile
 ) -> Compiled:
     """Compile any kernel, with all pointers aligned.
 
     Args:
         name: of the kernel, for tables.
         fn: a `triton.jit` function.
-        types: of its arguments, by name; "constexpr" for those in `constants`.
+        types: of its arguments, by name; "constexpr" for those in `constants`, a tuple for a tuple of pointers.
         constants: compile-time arguments.
         arch: compute capability x 10.
         tile: compiler options and block sizes.
     """
-    aligned = {(i,): [["tt.divisibility", 16]] for i, argument in enumerate(types) if types[argument].startswith("*")}
+    places = [
+        (i, *part)
+        for i, kind in enumerate(types.values())
+        for part in ([(j,) for j in range(len(kind))] if isinstance(kind, tuple) else [()] * kind.startswith("*"))
+    ]
+    aligned = {place: [["tt.divisibility", 16]] for place in places}
     options = {option: value for option, value in tile.items() if option in OPTIONS}
     return _compiled(name, ASTSource(fn, types, constants, aligned), arch, tile, options)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gdn2.ops.triton.aot.binaries import Compiled, compile_kernel
 from gdn2.ops.triton.attention import attend_kernel, join_kernel, rotate_kernel, tile_of
+from gdn2.ops.triton.launch import OPTIONS
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
 from gdn2.ops.triton.norm_gradients import rms_norm_gradients_kernel
@@ -16,6 +17,7 @@ from gdn2.ops.triton.steps import (
     decay_gradients_kernel,
     swiglu_gradients_kernel,
 )
+from gdn2.ops.triton.thin import constants_of, thin_kernel, thin_tile
 
 POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
 INT64 = {"p_first", "p_end", "p_before"}
@@ -23,7 +25,7 @@ FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_dg", "p_sums", "p_of_bias", "p_of_r
 FLOAT32 |= {"p_part", "p_sum", "p_cos", "p_sin"}
 NORM = {"GROUPS": 1, "ADDS": False, "HAS_GATE": False, "SILU": False}
 NORM_GRADIENTS = {"TILES": 8, "HAS_GATE": False, "SILU": False, "JOINS": False, "HALVES": False}
-ABSENT = {"HAS_BIAS": {"p_bias"}, "BOUNDED": {"p_first", "p_end"}, "HAS_GATE": {"p_gate", "p_dgate"},
+ABSENT = {"HAS_BIAS": {"p_bias", "p_biases"}, "BOUNDED": {"p_first", "p_end"}, "HAS_GATE": {"p_gate", "p_dgate"},
           "ADDS": {"p_added", "p_total"}, "JOINS": {"p_d_total"}, "HALVES": {"p_halved"}}  # fmt: skip
 CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
 SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -91,6 +93,18 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
         convolution_input_gradients_kernel,
         {"D": 128, "DP": 128, "W": 4, "BT": 16, "num_warps": 4},
     ),
+    "thin products, seven matrices of 2304 columns, two with sigmoids": (
+        thin_kernel,
+        {"K": 2304, "rows": 1, "sizes": (2048,) * 5 + (128,) * 2, "opens": (0, 0, 0, 1, 1, 0, 0), "paired": False},
+    ),
+    "thin products, 32 rows of 6208": (
+        thin_kernel,
+        {"K": 6208, "rows": 32, "sizes": (2304,), "opens": (0,), "paired": False},
+    ),
+    "thin products, swiglu, 32 rows": (
+        thin_kernel,
+        {"K": 2304, "rows": 32, "sizes": (6208,), "opens": (0,), "paired": True},
+    ),
 }
 
 
@@ -113,20 +127,27 @@ def compile_layer_source(source: LayerSource) -> Compiled:
     """Compile what a call on contiguous, aligned tensors would."""
     kernel, constants = SIZES[source.name]
     fn = kernel.fn if not hasattr(kernel, "arg_names") else kernel
+    size = 4 if source.precision == "tf32x3" else 2
+    if kernel is thin_kernel:
+        tile = thin_tile(size, paired=constants["paired"])
+        constants = constants_of(**constants, tile=tile)[0] | {"HAS_BIAS": False, "ALIGNED": True}
     if "BS" in fn.arg_names:
-        size = 4 if source.precision == "tf32x3" else 2
         constants = constants | tile_of(constants["DP"], size, constants["R"])
     absent = {name for flag, names in ABSENT.items() if not constants.get(flag, True) for name in names}
     absent &= set(fn.arg_names)
-    values = {name: value for name, value in constants.items() if name != "num_warps"} | dict.fromkeys(absent)
-    types, wide = {}, {parameter.name: parameter.annotation_type for parameter in fn.params}
+    options = {name: constants[name] for name in OPTIONS if name in constants}
+    values = {name: value for name, value in constants.items() if name not in OPTIONS} | dict.fromkeys(absent)
+    types: dict[str, Any] = {}
+    wide = {parameter.name: parameter.annotation_type for parameter in fn.params}
     for argument in fn.arg_names:
         if argument in values:
             types[argument] = "constexpr"
         elif argument in INT64:
             types[argument] = "*i64"
+        elif argument == "p_ws":
+            types[argument] = (POINTERS[source.precision],) * (len(constants["SIZES"]) + constants["PAIRED"])
         elif argument.startswith("p_"):
             types[argument] = "*fp32" if argument in FLOAT32 else POINTERS[source.precision]
         else:
             types[argument] = "fp32" if argument in ("eps", "scale") else wide.get(argument) or "i32"
-    return compile_kernel(source.name, fn, types, values, source.arch, {"num_warps": constants["num_warps"]})
+    return compile_kernel(source.name, fn, types, values, source.arch, options)
