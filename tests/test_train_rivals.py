@@ -109,15 +109,18 @@ def test_as_many_steps_are_taken_as_fit(
 ) -> None:  # fmt: skip
     raw = yaml.safe_load(file.read_text())
     raw["recipe"]["stages"] = [{**raw["recipe"]["stages"][0], "steps": 8}]
-    write(tmp_path, {**raw, "seeds": [1], "models": {"a": {}}})
+    write(tmp_path, {**raw, "seeds": [1], "models": {"bad": {"layers": "none"}, "a": {}}})
     monkeypatch.setattr(command, "fitting_share", lambda *_: 0.5)
     arguments = [str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", "--within", "9"]
-    assert command.main(arguments) == 0
-    assert "50.0% of the steps fit" in capsys.readouterr().out
-    steps = [load_recipe(Path(call[0])).total_steps for call in in_process]
+    assert command.main(arguments) == 1
+    said = capsys.readouterr().out
+    assert "50.0% of the steps fit" in said
+    assert "trial: bad-seed1 on cpu: status 2" in said
+    assert "1 of 2 are done" in said  # one whose trial fails is counted, and keeps no other from training
+    steps = [load_recipe(Path(call[0])).total_steps for call in in_process if "/a-" in call[0]]
     assert steps == [1, 20, 4]
     monkeypatch.setattr(command, "fitting_share", lambda *_: pytest.fail("tried again"))
-    assert command.main(arguments) == 0
+    assert command.main(arguments) == 1
 
 
 def test_the_share_is_the_largest_that_ends_in_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -90,21 +91,28 @@ def _share(rivals: Rivals, crew: Crew, started: float) -> float:
 
 
 def _tried_share(rivals: Rivals, crew: Crew, started: float) -> float:
-    """Train a little twice: kernels are compiled the first time, the second one is timed."""
+    """Train a little twice: kernels are compiled the first time, the second one is timed.
+
+    A recipe whose trial fails is left out of the reckoning; it is counted when it fails again.
+    """
     assert crew.deadline is not None
-    recipes = rivals.recipes()
+    recipes = {recipe.name: recipe for recipe in rivals.recipes()}
+    tried = {}
     for number, steps in enumerate((1, TRIED)):
         trial = Crew(crew.folder / f"trial{number}", crew.devices, crew.prepared, crew.deadline)
-        tried = [_shortened(recipe, steps) for recipe in recipes]
-        ended = trial.train(tried, lambda run: _say(f"trial: {_told(run)}") if run.status else None)
-        if any(run.status for run in ended):
-            raise RecipeError(f"{rivals.path}: trials failed; their words are in {trial.folder / 'logs'}")
+        shutil.rmtree(trial.folder, ignore_errors=True)
+        short = [_shortened(recipe, steps) for recipe in recipes.values()]
+        ended = trial.train(short, lambda run: _say(f"trial: {_told(run)}") if run.status else None)
+        tried = {run.name: run for run in ended if not run.status}
+        if not tried:
+            raise RecipeError(f"{rivals.path}: every trial failed; their words are in {trial.folder / 'logs'}")
         _say(f"trial of {steps} steps a stage: all done after {time.monotonic() - started:.0f} s")
-    logs = [[json.loads(line) for line in trial.log(recipe).read_text().splitlines()] for recipe in tried]
-    paces = [pace_of(recipe, log, run.seconds) for recipe, log, run in zip(recipes, logs, ended, strict=True)]
-    for recipe, log, pace in zip(recipes, logs, paces, strict=True):
+    paces = []
+    for name, run in tried.items():
+        log = [json.loads(line) for line in trial.log(recipes[name]).read_text().splitlines()]
+        paces.append(pace_of(recipes[name], log, run.seconds))
         speed = f"{log[-1]['tokens_per_second']:,} tokens/s"
-        _say(f"  {recipe.name}: {pace.fixed:.0f} s + {pace.steps:.0f} s of steps, {speed}")
+        _say(f"  {name}: {paces[-1].fixed:.0f} s + {paces[-1].steps:.0f} s of steps, {speed}")
     share = fitting_share(paces, len(crew.devices), crew.deadline - time.monotonic())
     if share < FEWEST:
         raise RecipeError(f"{rivals.path}: next to nothing fits the time of --within; give it more")
@@ -141,7 +149,7 @@ def _say_plan(rivals: Rivals) -> None:
 
 def _told(run: Ended) -> str:
     return f"{run.name} on {run.device}: " + (
-        f"{run.seconds:.0f} s" if not run.status else f"status {run.status}, {run.last[:300]}"
+        f"{run.seconds:.0f} s" if not run.status else f"status {run.status}\n{run.last}"
     )
 
 

@@ -18,6 +18,7 @@ from basis.files import write_atomically
 from gdn2.train.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[3]
+LINES = 12  # that are kept of what a run says
 GRACE = 20.0  # seconds that an interrupted run has to end
 
 
@@ -30,7 +31,7 @@ class Ended:
         device: where.
         seconds: from its process's start to its end.
         status: of the process.
-        last: the last line that it wrote.
+        last: the last lines that it wrote.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Crew:
             process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
             status = self._wait(process)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return Ended(recipe.name, device, time.monotonic() - started, status, said[-1] if said else "")
+        return Ended(recipe.name, device, time.monotonic() - started, status, "\n".join(said[-LINES:]))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         """The status of a process; at the deadline it is interrupted, and ended if that does not help."""
