@@ -83,7 +83,7 @@ def _launch(
     K, x = x.shape[-1], launchable(x)
     R, paired = x.numel() // K, len(weights) > len(sizes)
     tile = tile or thin_tile(x.element_size(), paired=paired)
-    constants, programs = constants_of(K, R, sizes, opens, tile, paired=paired)
+    constants, programs = thin_constants(K, R, sizes, opens, tile, paired=paired)
     aligned = tuple(is_aligned(part) for part in (*weights, *(biases or ())))
     constants |= {"HAS_BIAS": biases is not None, "ALIGNED": all(aligned) and K * x.element_size() % ALIGNMENT == 0}
     starts: tuple[int, ...] = constants["STARTS"]
@@ -96,7 +96,7 @@ def _launch(
     return [y[R * start : R * (start + size)].view(*x.shape[:-1], size) for start, size in parts]
 
 
-def constants_of(
+def thin_constants(
     K: int, rows: int, sizes: tuple[int, ...], opens: tuple[int, ...], tile: Tile, *, paired: bool
 ) -> tuple[dict[str, Any], int]:
     """The compile-time arguments and compiler options that sizes give, and the number of programs.

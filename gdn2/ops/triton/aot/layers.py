@@ -17,7 +17,7 @@ from gdn2.ops.triton.steps import (
     decay_gradients_kernel,
     swiglu_gradients_kernel,
 )
-from gdn2.ops.triton.thin import constants_of, thin_kernel, thin_tile
+from gdn2.ops.triton.thin import thin_constants, thin_kernel, thin_tile
 
 POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
 INT64 = {"p_first", "p_end", "p_before"}
@@ -130,7 +130,7 @@ def compile_layer_source(source: LayerSource) -> Compiled:
     size = 4 if source.precision == "tf32x3" else 2
     if kernel is thin_kernel:
         tile = thin_tile(size, paired=constants["paired"])
-        constants = constants_of(**constants, tile=tile)[0] | {"HAS_BIAS": False, "ALIGNED": True}
+        constants = thin_constants(**constants, tile=tile)[0] | {"HAS_BIAS": False, "ALIGNED": True}
     if "BS" in fn.arg_names:
         constants = constants | tile_of(constants["DP"], size, constants["R"])
     absent = {name for flag, names in ABSENT.items() if not constants.get(flag, True) for name in names}
