@@ -16,6 +16,7 @@ from torch.nn.functional import conv1d, silu
 from gdn2.ops import learning
 from gdn2.ops.fused import fuses
 from gdn2.padding import Padding
+from gdn2.products import Products
 
 L2_EPS = 1e-6
 MAX_NORM = 16384  # channels that one program of the kernel takes
@@ -117,7 +118,8 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., hidden_size] to y of the same shape."""
-        gate, up = self.gate_proj(x), self.up_proj(x)
+        read = Products(x, (self.gate_proj, self.up_proj))
+        gate, up = read(self.gate_proj), read(self.up_proj)
         if fuses(gate, up):
             from gdn2.ops.triton.norm import swiglu
 

@@ -19,6 +19,7 @@ from gdn2.modules import Linear, RMSNorm, ShortConvolution, convolve, turn_halve
 from gdn2.ops.fused import fuses
 from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Padding, Positions
+from gdn2.products import Products
 from gdn2.state import LayerState
 
 Heads = tuple[Tensor, Tensor, Tensor]
@@ -76,30 +77,35 @@ class Attention(Mixer):
         assert positions.padded == (padding is not None)
         assert state.keys is not None
         assert state.values is not None
-        heads, conv = self.heads(x, state.conv, padding)
+        read = self.read(x)
+        heads, conv = self.heads(read, state.conv, padding)
         if self.steps_by_kernels(x, state.keys, positions):
             o = self.step(heads, state.keys, state.values, positions)
-            return self.gate_and_project(o, x), replace(state, conv=conv)
+            return self.gate_and_project(o, read), replace(state, conv=conv)
         q, k, v = self.rotated_heads(heads, x.dtype, positions)
         keys, values = with_tokens(state.keys, k, positions), with_tokens(state.values, v, positions)
         if positions.is_step:
             o = attend_newest(q, keys, values, positions, self.scale)
         else:
             o = attend_all(q, k, v, (keys, values), positions, self.scale)
-        return self.gate_and_project(o, x), LayerState(conv=conv, keys=keys, values=values)
+        return self.gate_and_project(o, read), LayerState(conv=conv, keys=keys, values=values)
 
-    def heads(self, x: Tensor, tail: Tensor | None, padding: Padding | None) -> tuple[Heads, Tensor | None]:
+    def read(self, x: Tensor) -> Products:
+        """What the layers that read x [B, T, D] make of it."""
+        return Products(x, (self.q_proj, self.k_proj, self.v_proj, self.g_proj))
+
+    def heads(self, read: Products, tail: Tensor | None, padding: Padding | None) -> tuple[Heads, Tensor | None]:
         """Make queries, keys and values of x [B, T, D], convolved and normalised as configured, but not rotated.
 
         Args:
-            x: [B, T, D].
+            read: the products of x.
             tail: the convolution's last inputs; None without one.
             padding: the padding among the tokens, or None.
 
         Returns:
             (q [B, T, H, d], k and v [B, T, G, d]), and the convolution's new last inputs, None without one.
         """
-        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        q, k, v = read(self.q_proj), read(self.k_proj), read(self.v_proj)
         if tail is not None:
             (q, k, v), tail = self._convolved((q, k, v), tail, padding)
         normed = self.q_norm is not None and self.k_norm is not None
@@ -165,10 +171,10 @@ class Attention(Mixer):
         made: tuple[Tensor, Tensor] = positions.once(("turns", self.rotation, dtype), make)
         return made
 
-    def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
+    def gate_and_project(self, o: Tensor, read: Products) -> Tensor:
         """Gate o [B, T, H, d] by x, if there is a gate, and bring it back to width D."""
         o = o.flatten(2)
-        y: Tensor = self.o_proj(o if self.g_proj is None else o * torch.sigmoid(self.g_proj(x)))
+        y: Tensor = self.o_proj(o if self.g_proj is None else o * torch.sigmoid(read(self.g_proj)))
         return y
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -208,10 +214,11 @@ class SlidingWindowAttention(Attention):
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
         assert state.window_keys is not None
         assert state.window_values is not None
-        heads, conv = self.heads(x, state.conv, padding)
+        read = self.read(x)
+        heads, conv = self.heads(read, state.conv, padding)
         if self.steps_by_kernels(x, state.window_keys, positions):
             stepped = self.step(heads, state.window_keys, state.window_values, positions)
-            return self.gate_and_project(stepped, x), replace(state, conv=conv)
+            return self.gate_and_project(stepped, read), replace(state, conv=conv)
         q, k, v = self.rotated_heads(heads, x.dtype, positions)
         # A step finds all that it sees in the ring; a longer run of tokens would overwrite what its first ones see.
         ring = (state.window_keys, state.window_values)
@@ -219,4 +226,4 @@ class SlidingWindowAttention(Attention):
         keys = with_newest(state.window_keys, k, positions)
         values = with_newest(state.window_values, v, positions)
         o = attend_newest(q, keys, values, positions, self.scale) if o is None else o
-        return self.gate_and_project(o, x), LayerState(conv=conv, window_keys=keys, window_values=values)
+        return self.gate_and_project(o, read), LayerState(conv=conv, window_keys=keys, window_values=values)

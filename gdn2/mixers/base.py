@@ -19,6 +19,7 @@ from gdn2.ops.learning import convolve as learned_convolution
 from gdn2.ops.learning import convolves, learns
 from gdn2.ops.learning import decay as learned_decay
 from gdn2.padding import Padding
+from gdn2.products import Products
 from gdn2.state import LayerState
 
 if TYPE_CHECKING:
@@ -93,13 +94,18 @@ class QKVMixer(Mixer):
         conv = parameter.new_zeros(batch_size, self.conv_size - 1, sum(self.channels)) if self.convolution else None
         return LayerState(matrix, conv)
 
+    def read(self, x: Tensor) -> Products:
+        """What the layers that read x [B, T, D] make of it."""
+        names = ("q_proj", "k_proj", "v_proj", "w_proj", "b_proj", "a_proj", "f_proj", "gk_proj", "g_proj")
+        return Products(x, [getattr(self, name, None) for name in names])
+
     def project(
-        self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False
+        self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Project x to queries, keys and values, and convolve them.
 
         Args:
-            x: [B, T, D].
+            read: the products of x [B, T, D].
             state: the layer's state, which holds the convolution's last inputs.
             padding: the padding among the tokens, or None.
             activate: whether SiLU follows the convolution.
@@ -108,16 +114,22 @@ class QKVMixer(Mixer):
         Returns:
             q and k [B, T, H, K], v [B, T, H * G, V], and the convolution's new last inputs, None without one.
         """
+        x, conv = read.x, None
         B, T, _ = x.shape
-        conv = None
         if self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
-            q, k, v, conv = self._project_by_kernels(x, state, padding, activate=activate, unit=unit)
+            q, k, v, conv = self._project_by_kernels(read, state, padding, activate=activate, unit=unit)
             unit = False
         elif self.convolution and self.fits_kernels and padding is None and self._learns(x, state.conv):
-            q, k, v, conv = self._project_and_learn(x, state, activate=activate, unit=unit)
+            q, k, v, conv = self._project_and_learn(read, state, activate=activate, unit=unit)
             unit = False
+        elif not self.convolution and read.has(self.q_proj):
+            q, k, v = read(self.q_proj), read(self.k_proj), read(self.v_proj)
         else:
-            qkv = linear(x, torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]))
+            layers = (self.q_proj, self.k_proj, self.v_proj)
+            if read.has(self.q_proj):
+                qkv = torch.cat([read(layer) for layer in layers], dim=-1)
+            else:
+                qkv = linear(x, torch.cat([layer.weight for layer in layers]))
             if self.convolution:
                 assert state.conv is not None
                 taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
@@ -128,15 +140,16 @@ class QKVMixer(Mixer):
         return (unit_length(q), unit_length(k), v, conv) if unit else (q, k, v, conv)
 
     def _project_by_kernels(
-        self, x: Tensor, state: LayerState, padding: Padding | None, *, activate: bool, unit: bool
+        self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool, unit: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         from gdn2.ops.triton.mixing import convolve as by_kernel
 
         assert state.conv is not None
-        tail, conv = state.conv.to(x.dtype), torch.empty_like(state.conv, dtype=x.dtype)
+        dtype = read.x.dtype
+        tail, conv = state.conv.to(dtype), torch.empty_like(state.conv, dtype=dtype)
         bounds, parts, first = None if padding is None else padding.bounds, [], 0
         for name, head in (("q", self.key_dim), ("k", self.key_dim), ("v", self.value_dim)):
-            y, taps = getattr(self, f"{name}_proj")(x), getattr(self, f"{name}_conv1d").weight
+            y, taps = read(getattr(self, f"{name}_proj")), getattr(self, f"{name}_conv1d").weight
             part = slice(first, first + y.shape[-1])
             first = part.stop
             parts.append(
@@ -151,13 +164,13 @@ class QKVMixer(Mixer):
         return tail is not None and convolves(x, self.q_conv1d.weight, None, tail)
 
     def _project_and_learn(
-        self, x: Tensor, state: LayerState, *, activate: bool, unit: bool
+        self, read: Products, state: LayerState, *, activate: bool, unit: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same with gradients."""
         assert state.conv is not None
         parts, inputs, tails = [], [], state.conv.split(self.channels, dim=-1)
         for name, head, tail in zip("qkv", (self.key_dim, self.key_dim, self.value_dim), tails, strict=True):
-            y, taps = getattr(self, f"{name}_proj")(x), getattr(self, f"{name}_conv1d").weight
+            y, taps = read(getattr(self, f"{name}_proj")), getattr(self, f"{name}_conv1d").weight
             inputs.append(last_inputs(y, tail, None))
             parts.append(
                 learned_convolution(
@@ -171,12 +184,12 @@ class QKVMixer(Mixer):
         group = self.num_value_heads // self.num_heads
         return x if group == 1 else x.repeat_interleave(group, dim=2)
 
-    def gate_and_project(self, o: Tensor, x: Tensor) -> Tensor:
+    def gate_and_project(self, o: Tensor, read: Products) -> Tensor:
         """Normalise o of all value heads [B, T, ...] a head, gate it by x, and bring it back to width D."""
-        B, T, _ = x.shape
+        B, T, _ = read.x.shape
         o = o.reshape(B, T, self.num_value_heads, self.value_dim)
         plain = self.gate == "none"
-        o = self.o_norm(o) if plain else self.o_norm.gated(o, self.g_proj(x).view(o.shape), self.gate)
+        o = self.o_norm(o) if plain else self.o_norm.gated(o, read(self.g_proj).view(o.shape), self.gate)
         y: Tensor = self.o_proj(o.flatten(2))
         return y
 

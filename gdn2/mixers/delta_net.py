@@ -31,15 +31,16 @@ class DeltaNet(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding, activate=self.activation == "silu")
+        read = self.read(x)
+        q, k, v, conv = self.project(read, state, padding, activate=self.activation == "silu")
         if self.activation != "silu":
             v = silu(v)
-        beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]
+        beta = scaled_sigmoid(wide(read(self.b_proj)), self.erase_range).to(x.dtype)[..., None]
         q, k = self.features(q), self.features(k)
         g = torch.zeros((), dtype=wide(x[:0]).dtype, device=x.device)
         steps = (q, k, v, g.expand_as(k), beta.expand_as(k), beta.expand_as(v))
         o, matrix = run_operator(*steps, state.matrix, padding)
-        return self.gate_and_project(o, x), LayerState(matrix, conv)
+        return self.gate_and_project(o, read), LayerState(matrix, conv)
 
     def features(self, x: Tensor) -> Tensor:
         """A convolved query or key [B, T, H, K], activated (silu has been) and normalised."""

@@ -32,13 +32,14 @@ class GatedDeltaNet(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding, unit=True)
+        read = self.read(x)
+        q, k, v, conv = self.project(read, state, padding, unit=True)
         q, k = self.to_value_heads(q), self.to_value_heads(k)
-        beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]
-        g = softplus_decay(self.a_proj(x), self.A_log, self.dt_bias)[..., None]
+        beta = scaled_sigmoid(wide(read(self.b_proj)), self.erase_range).to(x.dtype)[..., None]
+        g = softplus_decay(read(self.a_proj), self.A_log, self.dt_bias)[..., None]
         steps = (q, k, v, g.expand_as(k), beta.expand_as(k), beta.expand_as(v))
         o, matrix = run_operator(*steps, state.matrix, padding)
-        return self.gate_and_project(o, x), LayerState(matrix, conv)
+        return self.gate_and_project(o, read), LayerState(matrix, conv)
 
     def initial_values(self) -> dict[str, Tensor]:
         """Rates and biases a value head."""

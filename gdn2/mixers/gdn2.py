@@ -12,6 +12,7 @@ from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.modules import Linear
 from gdn2.padding import Padding
+from gdn2.products import Products
 from gdn2.state import LayerState
 
 
@@ -42,18 +43,19 @@ class GatedDeltaNet2(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding, unit=True)
+        read = self.read(x)
+        q, k, v, conv = self.project(read, state, padding, unit=True)
         heads = (*q.shape[:3], -1)
         erase, write = self.gates
-        b = scaled_sigmoid(_channels(self.b_proj(x), erase, self.key_dim), self.erase_range).reshape(heads)
-        w = torch.sigmoid(_channels(self.w_proj(x), write, self.value_dim)).reshape(heads)
-        g = self.log_decay(x).view(heads)
+        b = scaled_sigmoid(_channels(read(self.b_proj), erase, self.key_dim), self.erase_range).reshape(heads)
+        w = torch.sigmoid(_channels(read(self.w_proj), write, self.value_dim)).reshape(heads)
+        g = self.log_decay(read).view(heads)
         o, matrix = run_operator(q, k, v.reshape(heads), g, b, w, state.matrix, padding)
-        return self.gate_and_project(o, x), LayerState(matrix, conv)
+        return self.gate_and_project(o, read), LayerState(matrix, conv)
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, read: Products) -> Tensor:
         """Compute g [B, T, H * K] <= 0."""
-        return softplus_decay(self.f_proj(x), self.A_log, self.dt_bias)
+        return softplus_decay(read(self.f_proj), self.A_log, self.dt_bias)
 
     def initial_values(self) -> dict[str, Tensor]:
         """Rates a head, biases a channel."""

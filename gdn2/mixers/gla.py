@@ -30,8 +30,9 @@ class GatedLinearAttention(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, _ = self.project(x, state, padding)
-        g = (logsigmoid(wide(self.gk_proj(x))) / self.normalizer).view(k.shape)
+        read = self.read(x)
+        q, k, v, _ = self.project(read, state, padding)
+        g = (logsigmoid(wide(read(self.gk_proj))) / self.normalizer).view(k.shape)
         zero, one = torch.zeros_like(x[0, 0, 0]), torch.ones_like(x[0, 0, 0])
         o, matrix = run_operator(q, k, v, g, zero.expand_as(k), one.expand_as(v), state.matrix, padding)
-        return self.gate_and_project(o, x), LayerState(matrix)
+        return self.gate_and_project(o, read), LayerState(matrix)

@@ -12,6 +12,7 @@ from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
 from gdn2.modules import Linear, wide
 from gdn2.padding import Padding
+from gdn2.products import Products
 from gdn2.state import LayerState
 
 
@@ -34,16 +35,17 @@ class KimiDeltaAttention(QKVMixer):
 
     def forward(self, x: Tensor, state: LayerState, padding: Padding | None) -> tuple[Tensor, LayerState]:
         """Map x [B, T, D] to (y [B, T, D], the state after each row's last real token)."""
-        q, k, v, conv = self.project(x, state, padding, unit=True)
+        read = self.read(x)
+        q, k, v, conv = self.project(read, state, padding, unit=True)
         q, k = self.to_value_heads(q), self.to_value_heads(k)
-        beta = scaled_sigmoid(wide(self.b_proj(x)), self.erase_range).to(x.dtype)[..., None]
-        steps = (q, k, v, self.log_decay(x).view(k.shape), beta.expand_as(k), beta.expand_as(v))
+        beta = scaled_sigmoid(wide(read(self.b_proj)), self.erase_range).to(x.dtype)[..., None]
+        steps = (q, k, v, self.log_decay(read).view(k.shape), beta.expand_as(k), beta.expand_as(v))
         o, matrix = run_operator(*steps, state.matrix, padding)
-        return self.gate_and_project(o, x), LayerState(matrix, conv)
+        return self.gate_and_project(o, read), LayerState(matrix, conv)
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, read: Products) -> Tensor:
         """Compute g [B, T, H * G * K] <= 0."""
-        f = self.f_proj(x)
+        f = read(self.f_proj)
         if self.decay_floor is None:
             return softplus_decay(f, self.A_log, self.dt_bias)
         f, A_log = wide(f), self.A_log.repeat_interleave(self.key_dim)
