@@ -13,6 +13,7 @@ from scipy.stats import t, ttest_ind
 from gdn2.train.synthetic.recall import Recall
 from harness.cli.main import main
 from harness.errors import UserError
+from harness.study import workers
 from harness.study.plan import load_study, shipped_studies
 from harness.study.results import StudyResults, Wanted
 from harness.study.summary import capacity, spread, summarise
@@ -58,13 +59,13 @@ def test_rates_are_chosen_by_the_first_seed_and_further_seeds_wait_for_that(tmp_
     results = results_of(tmp_path)
     assert results.total == 8
     assert [(run.model, run.rate, run.seed) for run in results.to_do()] == [
-        ("GDN-2", 0.01, 1), ("KDA", 0.01, 1), ("GDN-2", 0.001, 1), ("KDA", 0.001, 1),
+        ("GDN-2", 0.01, 1), ("GDN-2", 0.001, 1), ("KDA", 0.01, 1), ("KDA", 0.001, 1),
     ]  # fmt: skip
     for run, loss in zip(results.to_do(), (2.0, 1.0, 1.0, 3.0), strict=True):
         results.found[run.identity] = finished(run, loss)
     assert (results.best_rate("GDN-2"), results.best_rate("KDA")) == (0.001, 0.01)
     assert [(run.model, run.rate, run.seed) for run in results.to_do()] == [
-        ("GDN-2", 0.001, 2), ("KDA", 0.01, 2), ("GDN-2", 0.001, 3), ("KDA", 0.01, 3),
+        ("GDN-2", 0.001, 2), ("GDN-2", 0.001, 3), ("KDA", 0.01, 2), ("KDA", 0.01, 3),
     ]  # fmt: skip
 
 
@@ -136,8 +137,8 @@ def test_shipped_studies_can_be_trained_at_equal_state(name: str, tmp_path: Path
 
     study = load_study(name)
     assert study.name == name
-    sizes = {sum(state_floats(GDN2Config(**study.models[model]))) for model in study.models}  # type: ignore[arg-type]
-    assert len(sizes) == 1
+    sizes = [state_floats(GDN2Config(**fields)) for fields in study.models.values()]
+    assert len({sum(layers) for layers in sizes if None not in layers}) == 1  # type: ignore[arg-type]
     assert StudyResults(study, tmp_path, print).total == len(study.models) * (len(study.rates) + 2)
 
 
@@ -161,6 +162,57 @@ def test_a_worker_that_cannot_begin_stops_the_study_by_name(tmp_path: Path, caps
     assert main(["study", str(path), "--output", str(tmp_path / "out"), "--devices", "nonsense"]) == 2
     assert "a worker on nonsense ended" in capsys.readouterr().err
     assert not list((tmp_path / "out" / "mini" / "runs").iterdir())
+
+
+def test_a_study_ends_by_its_time_limit_and_what_is_done_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = {"steps": 10**6, "batch_rows": 16, "validate_every": 2, "validation_rows": 8}
+    path = write(tmp_path, rates=[0.01], seeds={"count": 1}, training=many)
+    command = ["study", str(path), "--output", str(tmp_path / "out"), "--devices", "cpu"]
+    assert main([*command, "--time-limit", "1s"]) == 0
+    assert "time is up with 2 runs still to do" in capsys.readouterr().err
+    assert not list((tmp_path / "out" / "mini" / "runs").iterdir())
+    assert main([*command, "--time-limit", "soon"]) == 2
+    assert "'soon' is no time; say 520s, 9m or 2h" in capsys.readouterr().err
+
+
+def test_no_run_is_begun_that_would_not_be_done_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = workers._Crew(results_of(tmp_path), ["cpu"], lambda *_: None, print, 60.0)
+    begun: list[str] = []
+    monkeypatch.setattr(workers, "_Worker", lambda device, *_: begun.append(device) or _Idle())  # type: ignore[func-returns-value]
+    crew.longest = 61.0
+    crew.share_out()
+    assert not begun
+    crew.longest = 30.0
+    crew.share_out()
+    assert begun == ["cpu"]
+
+
+def test_a_gpu_that_is_named_twice_has_one_process_and_a_cpu_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(workers, "_Worker", lambda *asked: begun.append(asked[:2]) or _Idle())  # type: ignore[func-returns-value]
+    for devices, processes in (
+        (["cuda:0", "cuda:1"] * 2, [("cuda:0", 2), ("cuda:1", 2)]),
+        (["cpu"] * 2, [("cpu", 1)] * 2),
+    ):
+        crew, begun[:] = workers._Crew(results_of(tmp_path), devices, lambda *_: None, print, None), []
+        crew.share_out()
+        assert begun == processes
+        given = [run.identity for worker in crew.workers.values() for run in worker.runs.values()]
+        assert len(set(given)) == len(given) == len(devices)
+
+
+class _Idle:
+    """A worker that only takes runs."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Wanted] = {}
+
+    def give(self, place: int, run: Wanted) -> None:
+        self.runs[place] = run
 
 
 def test_a_result_of_another_run_is_not_taken(tmp_path: Path) -> None:

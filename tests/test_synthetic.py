@@ -11,7 +11,7 @@ import pytest
 
 from gdn2.train.fields import RecipeError
 from gdn2.train.synthetic.data import batches, draw
-from gdn2.train.synthetic.fit import fit, has_converged
+from gdn2.train.synthetic.fit import fit, has_converged, taking
 from gdn2.train.synthetic.languages import MINUS, MODULUS, PLUS, TIMES, Language
 from gdn2.train.synthetic.recall import Recall
 from gdn2.train.synthetic.spec import Run, read_run
@@ -152,7 +152,7 @@ def test_a_run_leaves_its_curve_its_tests_and_the_same_result_again(tmp_path: Pa
     results = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        fit([run()], tmp_path / folder, "cpu", said.append)
+        fit(taking([run()]), tmp_path / folder, "cpu", said.append)
         results.append(json.loads((tmp_path / folder / f"{run().identity}.json").read_text()))
     first, second = results
     assert [entry["step"] for entry in first["curve"]] == [2, 4, 6]
@@ -162,13 +162,27 @@ def test_a_run_leaves_its_curve_its_tests_and_the_same_result_again(tmp_path: Pa
     assert first["state_floats"] == [64]
 
 
+def test_runs_that_train_together_have_the_results_that_they_have_alone(tmp_path: Path) -> None:
+    runs = [run(seed=seed) for seed in (1, 2, 3)]
+    for folder, together in (("alone", 1), ("together", 2)):
+        (tmp_path / folder).mkdir()
+        fit(taking(runs), tmp_path / folder, "cpu", lambda _: None, together)
+    for one in runs:
+        alone, other = (
+            json.loads((tmp_path / folder / f"{one.identity}.json").read_text()) for folder in ("alone", "together")
+        )
+        assert (alone.pop("together"), other.pop("together")) == (1, 2)
+        del alone["seconds"], other["seconds"]
+        assert alone == other
+
+
 def test_a_loss_that_is_no_number_is_a_failed_run_and_the_next_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, good = run(seed=7), run()
     mean_loss = Trainee.mean_loss
     monkeypatch.setattr(Trainee, "mean_loss", lambda self: float("nan") if self.run is broken else mean_loss(self))
-    fit([broken, good], tmp_path, "cpu", print)
+    fit(taking([broken, good]), tmp_path, "cpu", print)
     assert "not finite" in json.loads((tmp_path / f"{broken.identity}.json").read_text())["failed"]
     assert "tests" in json.loads((tmp_path / f"{good.identity}.json").read_text())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--devices", help="comma-separated, such as cuda:0,cuda:1 (default: all GPUs that there are, else cpu)"
     )
     study.add_argument("--workers", type=int, default=1, help="runs at a time on each device (default: 1)")
+    study.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="TIME",
+        help="such as 520s, 9m or 2h: begin no run that would take longer, and end by then",
+    )
     study.add_argument("--plan", action="store_true", help="say what it asks for and what there is; train nothing")
     study.add_argument("--table", type=Path, help="write the tables to a Markdown file as well")
     study.add_argument("--format", choices=("terminal", "markdown"), default="terminal", help="of what is printed")
@@ -49,7 +56,7 @@ def _study(args: argparse.Namespace) -> int:
         for run, _ in results.failed():
             del results.found[run.identity]
     if not args.plan and len(results.found) < results.total:
-        _train(study, results, _devices(args.devices) * args.workers)
+        _train(study, results, _devices(args.devices) * args.workers, args.time_limit)
     tests = read_tasks(study.shared["tests"], study.path, "tests")
     if args.plan and args.format == "terminal":
         _say_plan(study, results)
@@ -60,6 +67,18 @@ def _study(args: argparse.Namespace) -> int:
     if args.table is not None:
         write_atomically(args.table, study_markdown(results, tests))
     return 1 if results.failed() and not args.plan else 0
+
+
+def _seconds(text: str) -> float:
+    """A time with its unit, in seconds.
+
+    Raises:
+        ArgumentTypeError: it is none, or not above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; say 520s, 9m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _devices(named: str | None) -> list[str]:
@@ -82,7 +101,7 @@ def _say_plan(study: Study, results: StudyResults) -> None:
     )
 
 
-def _train(study: Study, results: StudyResults, devices: list[str]) -> None:
+def _train(study: Study, results: StudyResults, devices: list[str], seconds: float | None) -> None:
     """Do what is left, with a bar for the study and a line for each worker."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -111,7 +130,7 @@ def _train(study: Study, results: StudyResults, devices: list[str]) -> None:
                     how = said.get("failed") or f"{said.get('seconds', 0):.0f} s"
                     err.print(f"{len(results.found) + 1} of {results.total}: {said['run']} {how}", markup=False)
 
-        work(results, devices, hears, lambda text: err.print(text, markup=False))
+        work(results, devices, hears, lambda text: err.print(text, markup=False), seconds)
 
 
 class _Pace:

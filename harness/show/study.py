@@ -73,7 +73,7 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
         found.append(f"{run.model}, rate {run.rate:g}, seed {run.seed} failed: {words}")
     missing = [model for model in study.models if model not in {summary.name for summary in models}]
     if missing:
-        found.append(f"Not trained yet: {', '.join(missing)}.")
+        found.append(f"Not trained yet: {'; '.join(missing)}.")
     return found
 
 

@@ -76,15 +76,14 @@ class StudyResults:
         return min(losses, key=lambda rate: losses[rate]) if losses else None
 
     def to_do(self) -> list[Wanted]:
-        """The runs that can be done now: those that choose rates, then further seeds at the best ones."""
-        first = [self.grid[m, r, s] for s in self._choosing() for r in self.study.rates for m in self.study.models]
-        then = [
-            self.grid[model, best, seed]
-            for seed in range(self.study.seeds.choose + 1, self.study.seeds.count + 1)
-            for model in self.study.models
-            if (best := self.best_rate(model)) is not None
-        ]
-        return [run for run in (*first, *then) if run.identity not in self.found]
+        """The runs that can be done now, model by model: those that choose its rate, then further seeds at the best."""
+        study, runs = self.study, []
+        for model in study.models:
+            runs += [self.grid[model, rate, seed] for seed in self._choosing() for rate in study.rates]
+            if (best := self.best_rate(model)) is not None:
+                further = range(study.seeds.choose + 1, study.seeds.count + 1)
+                runs += [self.grid[model, best, seed] for seed in further]
+        return [run for run in runs if run.identity not in self.found]
 
     @property
     def total(self) -> int:

@@ -1,12 +1,14 @@
-"""Runs shared out among worker processes, a few on each device; a worker that dies costs the run that it had."""
+"""Runs shared out among worker processes, one for each device; one that dies costs the runs that it had."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,42 +16,48 @@ from typing import Any
 from harness.errors import UserError
 from harness.paths import ROOT
 from harness.study.results import StudyResults, Wanted
+from harness.words import counted
 
 Hears = Callable[[int, dict[str, Any]], None]
 
 
 class _Worker:
-    """A process that trains what it is told; its lines go into a queue with its number."""
+    """A process that trains what it is told; its lines go into a queue with it."""
 
-    def __init__(self, number: int, device: str, folder: Path, lines: queue.Queue[tuple[int, str | None]]) -> None:
+    def __init__(
+        self, device: str, together: int, folder: Path, lines: queue.Queue[tuple[_Worker, str | None]]
+    ) -> None:
         command = [sys.executable, "-m", "gdn2.train.synthetic", "--out", str(folder), "--device", device]
-        self.number, self.device = number, device
-        self.run: Wanted | None = None
+        self.device = device
+        self.runs: dict[int, Wanted] = {}  # by the place that has each
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-        )
+            [*command, "--together", str(together)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
         self.errors: list[str] = []
         self.spoke = False
         threading.Thread(target=self._read, args=(lines,), daemon=True).start()
         threading.Thread(target=self._read_errors, daemon=True).start()
 
-    def give(self, run: Wanted) -> None:
-        """Have it train a run."""
-        self.run = run
+    def give(self, place: int, run: Wanted) -> None:
+        """Have it train a run; one that has ended will be found out by its lines."""
+        self.runs[place] = run
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(run.fields) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(run.fields) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return
 
-    def end(self) -> None:
-        """Let it end when it is done."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+    def place_of(self, identity: object) -> int | None:
+        """The place that has a run."""
+        return next((place for place, run in self.runs.items() if run.identity == identity), None)
 
-    def _read(self, lines: queue.Queue[tuple[int, str | None]]) -> None:
+    def _read(self, lines: queue.Queue[tuple[_Worker, str | None]]) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            lines.put((self.number, line))
-        lines.put((self.number, None))
+            lines.put((self, line))
+        lines.put((self, None))
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
@@ -57,84 +65,130 @@ class _Worker:
             self.errors = [*self.errors[-20:], line.rstrip()]
 
 
-def work(results: StudyResults, devices: Sequence[str], hears: Hears, on_problem: Callable[[str], None]) -> None:
+def work(
+    results: StudyResults,
+    devices: Sequence[str],
+    hears: Hears,
+    on_problem: Callable[[str], None],
+    seconds: float | None = None,
+) -> None:
     """Do all runs that a study still asks for.
 
     Args:
         results: of the study; what is done is taken up into it.
-        devices: one worker each; a device may be named several times.
-        hears: is told a worker's number and what it says: `run`, `step`, `validation_loss`, …; and `began` with a run
-            when it is given one.
-        on_problem: is told of what goes wrong.
+        devices: a run at a time for each; a device may be named several times. A GPU then trains as many in one
+            process, a CPU in several.
+        hears: is told the place of a device in that list, and what is said of its run: `run`, `step`,
+            `validation_loss`, …; and `began` with a run when one is given out.
+        on_problem: is told of what goes wrong, and of runs that are left when time is up.
+        seconds: what there is time for. No run is begun that would not be done by then, if it took as long as the
+            longest one so far; what is not done by then is given up.
 
     Raises:
-        UserError: a worker ends before its first step, as it does without memory or a device of that name.
+        UserError: a worker ends before it has its device, as it does without memory or a device of that name.
     """
-    lines: queue.Queue[tuple[int, str | None]] = queue.Queue()
     results.folder.mkdir(parents=True, exist_ok=True)
-    workers: dict[int, _Worker] = {}
+    crew = _Crew(results, devices, hears, on_problem, seconds)
     try:
-        _share_out(results, devices, workers, lines, hears)
-        while any(worker.run for worker in workers.values()):
-            number, line = lines.get()
-            worker = workers[number]
-            if line is None:
-                _has_died(worker, results, on_problem)
-                del workers[number]
-            else:
-                said = _parsed(line)
-                worker.spoke = worker.spoke or bool(said)
-                hears(number, said)
-                if worker.run and said.get("run") == worker.run.identity and {"seconds", "failed"} & set(said):
-                    results.take_up(worker.run, on_problem)
-                    worker.run = None
-            _share_out(results, devices, workers, lines, hears)
-        for worker in workers.values():
-            worker.end()
+        crew.share_out()
+        while crew.is_busy:
+            crew.listen()
+            crew.share_out()
+    except queue.Empty:
+        pass
     finally:
-        for worker in workers.values():
-            if worker.run is not None:
+        crew.dismiss()
+    if left := len(results.to_do()):
+        on_problem(f"time is up with {counted(left, 'run')} still to do; the same command goes on from here")
+
+
+class _Crew:
+    """The workers of a study and what each does."""
+
+    def __init__(
+        self,
+        results: StudyResults,
+        devices: Sequence[str],
+        hears: Hears,
+        on_problem: Callable[[str], None],
+        seconds: float | None,
+    ) -> None:
+        self.results, self.devices, self.hears, self.on_problem = results, devices, hears, on_problem
+        self.end = None if seconds is None else time.monotonic() + seconds
+        self.longest = 0.0  # seconds of a run
+        self.began: dict[int, float] = {}
+        self.lines: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+        self.workers: dict[str, _Worker] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is a run that is not done."""
+        return any(worker.runs for worker in self.workers.values())
+
+    def share_out(self) -> None:
+        """Give places without a run one; a worker is started when there is work for it."""
+        busy = {run.identity for worker in self.workers.values() for run in worker.runs.values()}
+        waiting = [run for run in self.results.to_do() if run.identity not in busy]
+        for place, device in enumerate(self.devices):
+            if not waiting or (self.end is not None and time.monotonic() + self.longest >= self.end):
+                return
+            process = device if device.startswith("cuda") else f"{device} {place}"
+            worker = self.workers.get(process)
+            if worker is not None and place in worker.runs:
+                continue
+            if worker is None:
+                together = self.devices.count(device) if process == device else 1
+                worker = self.workers[process] = _Worker(device, together, self.results.folder, self.lines)
+            run = waiting.pop(0)
+            self.began[place] = time.monotonic()
+            worker.give(place, run)
+            self.hears(place, {"began": run})
+
+    def listen(self) -> None:
+        """Wait for a worker's next line, and do what it asks for.
+
+        Raises:
+            queue.Empty: time is up.
+        """
+        worker, line = self.lines.get(timeout=None if self.end is None else max(self.end - time.monotonic(), 0))
+        if line is None:
+            self.workers = {name: other for name, other in self.workers.items() if other is not worker}
+            _has_died(worker, self.results, self.on_problem)
+            return
+        said = _parsed(line)
+        worker.spoke = worker.spoke or bool(said)
+        place = worker.place_of(said.get("run"))
+        if place is None:
+            return
+        self.hears(place, said)
+        if {"seconds", "failed"} & set(said):
+            self.results.take_up(worker.runs.pop(place), self.on_problem)
+            self.longest = max(self.longest, time.monotonic() - self.began[place])
+
+    def dismiss(self) -> None:
+        """End all workers, whatever they do."""
+        for worker in self.workers.values():
+            if worker.runs:
                 worker.process.kill()
+            assert worker.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                worker.process.stdin.close()
             worker.process.wait()
 
 
-def _share_out(
-    results: StudyResults,
-    devices: Sequence[str],
-    workers: dict[int, _Worker],
-    lines: queue.Queue[tuple[int, str | None]],
-    hears: Hears,
-) -> None:
-    """Give idle workers runs; a worker is started when there is work for it."""
-    busy = {worker.run.identity for worker in workers.values() if worker.run}
-    waiting = [run for run in results.to_do() if run.identity not in busy]
-    for number, device in enumerate(devices):
-        if not waiting:
-            return
-        if number in workers and workers[number].run:
-            continue
-        if number not in workers:
-            workers[number] = _Worker(number, device, results.folder, lines)
-        run = waiting.pop(0)
-        workers[number].give(run)
-        hears(number, {"began": run})
-
-
 def _has_died(worker: _Worker, results: StudyResults, on_problem: Callable[[str], None]) -> None:
-    """Write down that the run of a worker failed with it; one that never said a word stops the study."""
+    """Write down that the runs of a worker failed with it; one that never said a word stops the study."""
     from gdn2.train.synthetic.fit import write_result
 
     status = worker.process.wait()
-    if worker.run is None:
-        return
     last = next((line for line in reversed(worker.errors) if line.strip()), "")
-    if not worker.spoke:
+    if worker.runs and not worker.spoke:
         raise UserError(f"a worker on {worker.device} ended with status {status} before its first step: {last[:300]}")
     words = f"the worker on {worker.device} ended with status {status}" + (f": {last[:200]}" if last else "")
-    run, worker.run = worker.run, None
-    write_result(results.folder, {"identity": run.identity, "run": dict(run.fields), "failed": words})
-    results.take_up(run, on_problem)
-    on_problem(f"{run.model}, rate {run.rate:g}, seed {run.seed}: {words}")
+    for run in worker.runs.values():
+        write_result(results.folder, {"identity": run.identity, "run": dict(run.fields), "failed": words})
+        results.take_up(run, on_problem)
+        on_problem(f"{run.model}, rate {run.rate:g}, seed {run.seed}: {words}")
 
 
 def _parsed(line: str) -> dict[str, Any]:

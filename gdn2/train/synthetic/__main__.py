@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,40 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gdn2.train.synthetic", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, a file a run")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it (default: cpu)")
+    parser.add_argument("--together", type=int, default=1, help="runs at a time (default: 1)")
     args = parser.parse_args(arguments)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        fit(_asked(), args.out, args.device, _say)
+        fit(_Asked(), args.out, args.device, _say, args.together)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _asked() -> Iterator[Run]:
-    for line in sys.stdin:
-        if line.strip():
-            yield read_run(json.loads(line), Path("standard input"))
+class _Asked:
+    """The runs of standard input; a thread reads it, so that training need not wait for the next line."""
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __call__(self, wait: bool) -> Run | None:
+        """The next run; None where no line is there yet, or, after waiting, where the input has ended."""
+        try:
+            line = self._lines.get(block=wait)
+        except queue.Empty:
+            return None
+        if line is None:
+            self._lines.put(None)
+            return None
+        return read_run(json.loads(line), Path("standard input"))
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            if line.strip():
+                self._lines.put(line)
+        self._lines.put(None)
 
 
 def _say(entry: dict[str, Any]) -> None:

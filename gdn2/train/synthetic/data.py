@@ -48,6 +48,27 @@ class RowBatch:
         return len(self.tokens)
 
 
+class DrawnRows:
+    """Rows on a device, drawn once for all runs that have the same kinds.
+
+    Args:
+        device: where they come to lie.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._made: dict[str, tuple[object, list[RowBatch]]] = {}
+
+    def of(self, tasks: Sequence[Task], role: str, rows: int | None = None) -> list[RowBatch]:
+        """The rows of kinds for a role, as `draw` gives them; those of the role's last kinds are let go."""
+        kinds = (tuple(tasks), rows)
+        if role not in self._made or self._made[role][0] != kinds:
+            self._made.pop(role, None)
+            drawn = [RowBatch.of(draw(task, role, i, rows), self.device) for i, task in enumerate(tasks)]
+            self._made[role] = (kinds, drawn)
+        return self._made[role][1]
+
+
 def draw(task: Task, role: str, index: int, rows: int | None = None) -> Rows:
     """The rows of a kind: the same for every run, others for training, validation and tests.
 
