@@ -60,7 +60,7 @@ def band_forward(
     bounded = positions is not None and (positions.padded or cached)
     before = None if positions is None or (ring is None and not cached) else positions.before
     start, count = (positions.start, positions.count) if bounded and positions is not None else (None, None)
-    constants = constants_of(q, k, window, bounded) | {"RING": ring is not None, "CACHED": cached} | tile
+    constants = constants_of(q, k, window, bounded, tile) | {"RING": ring is not None, "CACHED": cached}
     arguments = (q, k, v, ring_k, ring_v, before, start, count, o, lse)
     launch = launcher_of(forward_kernel, tuple(constants.items()), kind_of(*arguments), q.device)
     strides = [stride for x in (q, k, v, k if ring_k is None else ring_k, v if ring_v is None else ring_v)
@@ -71,11 +71,12 @@ def band_forward(
     return o, lse
 
 
-def constants_of(q: Tensor, k: Tensor, window: int | None, bounded: bool) -> dict[str, Any]:
-    """The compile-time arguments that forward and backward share."""
+def constants_of(q: Tensor, k: Tensor, window: int | None, bounded: bool, tile: Tile) -> dict[str, Any]:
+    """The compile-time arguments that forward and backward share, and a tile's."""
     D = q.shape[3]
     sizes = {"D": D, "DP": max(16, triton.next_power_of_2(D)), "R": q.shape[2] // k.shape[2]}
-    return sizes | {"WINDOWED": window is not None, "BOUNDED": bounded}
+    narrow = window is not None and window < tile["BM"] + tile["BN"]
+    return sizes | {"WINDOWED": window is not None, "NARROW": narrow, "BOUNDED": bounded} | tile
 
 
 def kind_of(*tensors: Tensor | None) -> tuple[Any, ...]:
@@ -104,8 +105,8 @@ def forward_kernel(
     p_q, p_k, p_v, p_ring_k, p_ring_v, p_before, p_start, p_count, p_o, p_lse, T, S, H, W,
     q_row, q_token, q_head, k_row, k_token, k_head, v_row, v_token, v_head,
     rk_row, rk_token, rk_head, rv_row, rv_token, rv_head, scale,
-    D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr,
-    RING: tl.constexpr, CACHED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, WINDOWED: tl.constexpr, NARROW: tl.constexpr,
+    BOUNDED: tl.constexpr, RING: tl.constexpr, CACHED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """One program for each block of queries, the last ones of a row first, head and row."""
     i_m, i_h, i_b = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -151,18 +152,20 @@ def forward_kernel(
         inner = tl.minimum(tl.cdiv(whole, BN) * BN, tl.cdiv(stop, BN) * BN)
         until = tl.maximum(until, inner)
         k_base, v_base = p_k + (i_b * k_row + i_g * k_head) * D, p_v + (i_b * v_row + i_g * v_head) * D
+        # Before `inner` a block may hold keys that some queries see no more, from `until` on keys that they do not see
+        # yet; in a narrow window, and where padding ends, one block has both.
         if WINDOWED or BOUNDED:
             b_o, b_max, b_sum = over_keys(
                 b_q, b_o, b_max, b_sum, k_base, v_base, k_token, v_token, first, inner, S, low, W, o_i, o_n, o_d, scale,
-                D, DP, BN, WINDOWED, BOUNDED, True,
+                D, DP, BN, WINDOWED, BOUNDED, NARROW or BOUNDED,
             )  # fmt: skip
         b_o, b_max, b_sum = over_keys(
             b_q, b_o, b_max, b_sum, k_base, v_base, k_token, v_token, inner, until, S, low, W, o_i, o_n, o_d, scale,
-            D, DP, BN, WINDOWED, BOUNDED, False,
+            D, DP, BN, False, False, False,
         )  # fmt: skip
         b_o, b_max, b_sum = over_keys(
             b_q, b_o, b_max, b_sum, k_base, v_base, k_token, v_token, until, stop, S, low, W, o_i, o_n, o_d, scale,
-            D, DP, BN, WINDOWED, BOUNDED, True,
+            D, DP, BN, False, False, True,
         )  # fmt: skip
     m_t, b_sum = o_c < T, tl.where(m_m, b_sum, 1.0)
     b_o = tl.where(m_m[:, None], b_o / b_sum[:, None], 0.0)
@@ -176,36 +179,43 @@ def forward_kernel(
 @triton.jit
 def over_keys(
     b_q, b_o, b_max, b_sum, p_k, p_v, k_token, v_token, first, stop, S, low, W, o_i, o_n, o_d, scale,
-    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr,
-    MASKED: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, FROM_WINDOW: tl.constexpr, FROM_LOW: tl.constexpr,
+    UP_TO: tl.constexpr,
 ):  # fmt: skip
-    """Go over the keys from `first` to `stop` with queries that see those up to o_i."""
-    m_d = (o_d < D)[None, :]
+    """Go over the keys from `first` to `stop`; the switches say what may hide one from a query (`visible`)."""
     k_step, v_step = k_token.to(tl.int64) * D, v_token.to(tl.int64) * D
     for j in range(first, stop, BN):
         o_j = j + o_n
-        at_k = p_k + j * k_step + o_n[:, None] * (k_token * D) + o_d[None, :]
-        at_v = p_v + j * v_step + o_n[:, None] * (v_token * D) + o_d[None, :]
-        if MASKED:
-            b_k = tl.load(at_k, mask=(o_j < S)[:, None] & m_d, other=0.0)
-            b_v = tl.load(at_v, mask=(o_j < S)[:, None] & m_d, other=0.0)
-        elif D != DP:
-            b_k, b_v = tl.load(at_k, mask=m_d, other=0.0), tl.load(at_v, mask=m_d, other=0.0)
-        else:
-            b_k, b_v = tl.load(at_k), tl.load(at_v)
-        seen = visible(o_i[:, None], o_j[None, :], low, W, WINDOWED, BOUNDED)
+        b_k = rows(p_k + j * k_step, k_token, o_n, o_j, S, o_d, D, DP, UP_TO)
+        b_v = rows(p_v + j * v_step, v_token, o_n, o_j, S, o_d, D, DP, UP_TO)
+        seen = visible(o_i[:, None], o_j[None, :], low, W, FROM_WINDOW, FROM_LOW, UP_TO)
+        MASKED: tl.constexpr = FROM_WINDOW or FROM_LOW or UP_TO
         b_o, b_max, b_sum = softmax_step(b_q, b_o, b_max, b_sum, b_k, b_v, seen, scale, MASKED)
     return b_o, b_max, b_sum
 
 
 @triton.jit
-def visible(o_i, o_j, low, W, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr):
-    """Whether queries at o_i see keys at o_j, of which the row's first is at `low`."""
-    seen = o_j <= o_i
-    if WINDOWED:
-        seen &= o_j > o_i - W
-    if BOUNDED:
-        seen &= o_j >= low
+def rows(p_x, step, o_x, o_t, T, o_d, D: tl.constexpr, DP: tl.constexpr, MASKED: tl.constexpr):
+    """Load rows o_x [n] of D channels, `step` heads apart, that are rows o_t of T; MASKED: some may be beyond."""
+    offsets = o_x[:, None] * (step * D) + o_d[None, :]
+    if MASKED:
+        return tl.load(p_x + offsets, mask=(o_t < T)[:, None] & (o_d < D)[None, :], other=0.0)
+    elif D != DP:
+        return tl.load(p_x + offsets, mask=(o_d < D)[None, :], other=0.0)
+    else:
+        return tl.load(p_x + offsets)
+
+
+@triton.jit
+def visible(o_i, o_j, low, W, FROM_WINDOW: tl.constexpr, FROM_LOW: tl.constexpr, UP_TO: tl.constexpr):
+    """Whether queries at o_i see keys at o_j, as far as the switches say: window, first key `low`, own position."""
+    seen = True
+    if UP_TO:
+        seen = o_j <= o_i
+    if FROM_WINDOW:
+        seen = seen & (o_j > o_i - W)
+    if FROM_LOW:
+        seen = seen & (o_j >= low)
     return seen
 
 

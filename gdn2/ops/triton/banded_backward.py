@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gdn2.ops.triton.band_tiles import Tile, band_tile
-from gdn2.ops.triton.banded import LOG2_E, constants_of, kind_of, strides_of, visible, with_whole_heads
+from gdn2.ops.triton.band_tiles import OF_KEYS, OF_QUERIES, Tile, band_tile
+from gdn2.ops.triton.banded import LOG2_E, constants_of, kind_of, rows, strides_of, visible, with_whole_heads
 from gdn2.ops.triton.launch import launcher_of, on_device_of
 from gdn2.padding import Positions
 
@@ -54,9 +54,9 @@ def band_gradients(
     start = positions.start if bounded and positions is not None else None
     strides = [stride for x in (q, k, v) for stride in strides_of(x)]
     numbers = (T, H, window or 0, *strides, LOG2_E * scale, scale)
-    constants = constants_of(q, k, window, bounded)
-    by_queries = constants | (of_queries or band_tile("of_queries", D, q.element_size(), q.device))
-    by_keys = constants | (of_keys or band_tile("of_keys", D, q.element_size(), q.device))
+    tiles = (given or band_tile(name, D, q.element_size(), q.device)
+             for name, given in ((OF_QUERIES, of_queries), (OF_KEYS, of_keys)))  # fmt: skip
+    by_queries, by_keys = (constants_of(q, k, window, bounded, tile) for tile in tiles)
     with on_device_of(q):
         arguments: tuple[Tensor | None, ...] = (q, k, v, o, do, start, lse, delta, dq)
         launch = launcher_of(queries_kernel, tuple(by_queries.items()), kind_of(*arguments), q.device)
@@ -76,8 +76,8 @@ def band_gradients(
 def queries_kernel(
     p_q, p_k, p_v, p_o, p_do, p_start, p_lse, p_delta, p_dq, T, H, W,
     q_row, q_token, q_head, k_row, k_token, k_head, v_row, v_token, v_head, scale, factor,
-    D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, WINDOWED: tl.constexpr, NARROW: tl.constexpr,
+    BOUNDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """One program for each block of queries, the last ones of a row first, head and row."""
     i_m, i_h, i_b = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -110,15 +110,15 @@ def queries_kernel(
     if WINDOWED or BOUNDED:
         b_dq = from_keys(
             b_q, b_do, b_lse, b_delta, b_dq, k_base, v_base, k_token, v_token, first, inner, T, low, W, o_i, o_n, o_d,
-            scale, D, DP, BN, WINDOWED, BOUNDED, True,
+            scale, D, DP, BN, WINDOWED, BOUNDED, NARROW or BOUNDED,
         )  # fmt: skip
     b_dq = from_keys(
         b_q, b_do, b_lse, b_delta, b_dq, k_base, v_base, k_token, v_token, inner, until, T, low, W, o_i, o_n, o_d,
-        scale, D, DP, BN, WINDOWED, BOUNDED, False,
+        scale, D, DP, BN, False, False, False,
     )  # fmt: skip
     b_dq = from_keys(
         b_q, b_do, b_lse, b_delta, b_dq, k_base, v_base, k_token, v_token, until, stop, T, low, W, o_i, o_n, o_d,
-        scale, D, DP, BN, WINDOWED, BOUNDED, True,
+        scale, D, DP, BN, False, False, True,
     )  # fmt: skip
     tl.store(p_dq + at + tile, (b_dq * factor).to(p_dq.dtype.element_ty), mask=mask)
 
@@ -126,27 +126,19 @@ def queries_kernel(
 @triton.jit
 def from_keys(
     b_q, b_do, b_lse, b_delta, b_dq, p_k, p_v, k_token, v_token, first, stop, T, low, W, o_i, o_n, o_d, scale,
-    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr,
-    MASKED: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, FROM_WINDOW: tl.constexpr, FROM_LOW: tl.constexpr,
+    UP_TO: tl.constexpr,
 ):  # fmt: skip
-    """Add to the gradients of queries what comes from the keys from `first` to `stop`."""
-    m_d = (o_d < D)[None, :]
+    """Add to the gradients of queries what comes from the keys from `first` to `stop`; switches as in the forward."""
     k_step, v_step = k_token.to(tl.int64) * D, v_token.to(tl.int64) * D
     for j in range(first, stop, BN):
         o_j = j + o_n
-        at_k = p_k + j * k_step + o_n[:, None] * (k_token * D) + o_d[None, :]
-        at_v = p_v + j * v_step + o_n[:, None] * (v_token * D) + o_d[None, :]
-        if MASKED:
-            b_k = tl.load(at_k, mask=(o_j < T)[:, None] & m_d, other=0.0)
-            b_v = tl.load(at_v, mask=(o_j < T)[:, None] & m_d, other=0.0)
-        elif D != DP:
-            b_k, b_v = tl.load(at_k, mask=m_d, other=0.0), tl.load(at_v, mask=m_d, other=0.0)
-        else:
-            b_k, b_v = tl.load(at_k), tl.load(at_v)
+        b_k = rows(p_k + j * k_step, k_token, o_n, o_j, T, o_d, D, DP, UP_TO)
+        b_v = rows(p_v + j * v_step, v_token, o_n, o_j, T, o_d, D, DP, UP_TO)
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision="tf32x3")
         b_p = tl.exp2(b_s * scale - b_lse[:, None])
-        if MASKED:
-            b_p = tl.where(visible(o_i[:, None], o_j[None, :], low, W, WINDOWED, BOUNDED), b_p, 0.0)
+        if FROM_WINDOW or FROM_LOW or UP_TO:
+            b_p = tl.where(visible(o_i[:, None], o_j[None, :], low, W, FROM_WINDOW, FROM_LOW, UP_TO), b_p, 0.0)
         b_dp = tl.dot(b_do, tl.trans(b_v), input_precision="tf32x3")
         b_ds = b_p * (b_dp - b_delta[:, None])
         b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision="tf32x3")
@@ -162,8 +154,8 @@ def from_keys(
 def keys_kernel(
     p_q, p_k, p_v, p_do, p_start, p_lse, p_delta, p_dk, p_dv, T, H, W,
     q_row, q_token, q_head, k_row, k_token, k_head, v_row, v_token, v_head, scale, factor,
-    D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr, WINDOWED: tl.constexpr, NARROW: tl.constexpr,
+    BOUNDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """One program for each block of keys, key head and row."""
     n0, i_g, i_b = tl.program_id(0) * BN, tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -192,15 +184,15 @@ def keys_kernel(
         of_head = (i_b * H + i_h) * T
         b_dk, b_dv = from_queries(
             b_k, b_v, b_dk, b_dv, q_base, o_base, p_lse + of_head, p_delta + of_head, q_token, H, first, inner, T, low,
-            W, o_j, o_m, o_d, scale, D, DP, BM, WINDOWED, BOUNDED, True,
+            W, o_j, o_m, o_d, scale, D, DP, BM, WINDOWED and (NARROW or BOUNDED), BOUNDED, True, True,
         )  # fmt: skip
         b_dk, b_dv = from_queries(
             b_k, b_v, b_dk, b_dv, q_base, o_base, p_lse + of_head, p_delta + of_head, q_token, H, inner, until, T, low,
-            W, o_j, o_m, o_d, scale, D, DP, BM, WINDOWED, BOUNDED, False,
+            W, o_j, o_m, o_d, scale, D, DP, BM, False, False, False, False,
         )  # fmt: skip
         b_dk, b_dv = from_queries(
             b_k, b_v, b_dk, b_dv, q_base, o_base, p_lse + of_head, p_delta + of_head, q_token, H, until, stop, T, low,
-            W, o_j, o_m, o_d, scale, D, DP, BM, WINDOWED, BOUNDED, True,
+            W, o_j, o_m, o_d, scale, D, DP, BM, WINDOWED, False, False, True,
         )  # fmt: skip
     G = H // R
     at = ((i_b * T + n0) * G + i_g) * D
@@ -212,32 +204,27 @@ def keys_kernel(
 @triton.jit
 def from_queries(
     b_k, b_v, b_dk, b_dv, p_q, p_do, p_lse, p_delta, q_token, H, first, stop, T, low, W, o_j, o_m, o_d, scale,
-    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, WINDOWED: tl.constexpr, BOUNDED: tl.constexpr,
-    MASKED: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, FROM_WINDOW: tl.constexpr, FROM_LOW: tl.constexpr,
+    UP_TO: tl.constexpr, ENDS: tl.constexpr,
 ):  # fmt: skip
-    """Add to the gradients of keys and values what comes from the queries from `first` to `stop`."""
-    m_d = (o_d < D)[None, :]
+    """Add to the gradients of keys and values what comes from the queries from `first` to `stop`.
+
+    The switches are those of the forward; ENDS: there may be queries beyond the last.
+    """
     q_step, o_step = q_token.to(tl.int64) * D, H.to(tl.int64) * D
     for i in range(first, stop, BM):
         o_i = i + o_m
-        at_q = p_q + i * q_step + o_m[:, None] * (q_token * D) + o_d[None, :]
-        at_o = p_do + i * o_step + o_m[:, None] * (H * D) + o_d[None, :]
-        if MASKED:
-            m_i = o_i < T
-            b_q = tl.load(at_q, mask=m_i[:, None] & m_d, other=0.0)
-            b_do = tl.load(at_o, mask=m_i[:, None] & m_d, other=0.0)
-            b_lse = tl.load(p_lse + o_i, mask=m_i, other=float("inf"))
-            b_delta = tl.load(p_delta + o_i, mask=m_i, other=0.0)
+        b_q = rows(p_q + i * q_step, q_token, o_m, o_i, T, o_d, D, DP, ENDS)
+        b_do = rows(p_do + i * o_step, H, o_m, o_i, T, o_d, D, DP, ENDS)
+        if ENDS:
+            b_lse = tl.load(p_lse + o_i, mask=o_i < T, other=float("inf"))
+            b_delta = tl.load(p_delta + o_i, mask=o_i < T, other=0.0)
         else:
-            if D != DP:
-                b_q, b_do = tl.load(at_q, mask=m_d, other=0.0), tl.load(at_o, mask=m_d, other=0.0)
-            else:
-                b_q, b_do = tl.load(at_q), tl.load(at_o)
             b_lse, b_delta = tl.load(p_lse + o_i), tl.load(p_delta + o_i)
         b_s = tl.dot(b_k, tl.trans(b_q), input_precision="tf32x3")
         b_p = tl.exp2(b_s * scale - b_lse[None, :])
-        if MASKED:
-            b_p = tl.where(visible(o_i[None, :], o_j[:, None], low, W, WINDOWED, BOUNDED), b_p, 0.0)
+        if FROM_WINDOW or FROM_LOW or UP_TO:
+            b_p = tl.where(visible(o_i[None, :], o_j[:, None], low, W, FROM_WINDOW, FROM_LOW, UP_TO), b_p, 0.0)
         b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision="tf32x3")
         b_dp = tl.dot(b_v, tl.trans(b_do), input_precision="tf32x3")
         b_ds = b_p * (b_dp - b_delta[None, :])
