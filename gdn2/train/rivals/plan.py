@@ -48,7 +48,7 @@ class Rivals:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def recipes(self, share: float = 1.0) -> list[Recipe]:
-        """A recipe for each model and seed, seeds of a model behind each other.
+        """A recipe for each model and seed, seeds of a model behind each other; the first of them has the model's name.
 
         Args:
             share: of the steps of each stage.
@@ -65,7 +65,8 @@ class Rivals:
         for stage in stages if isinstance(stages, list) else ():
             if isinstance(stage, dict) and isinstance(stage.get("steps"), int):
                 stage["steps"] = max(1, round(stage["steps"] * share))
-        named = {"name": f"{model}-seed{seed}", "about": self.about, "seed": seed}
+        name = model if seed == self.seeds[0] else f"{model}-seed{seed}"  # the first is the one to ship
+        named = {"name": name, "about": self.about, "seed": seed}
         text = yaml.safe_dump({**named, **fields}, sort_keys=False, allow_unicode=True, width=120)
         return parse_recipe(text, self.path)
 
