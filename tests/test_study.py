@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,22 @@ def test_shipped_studies_can_be_trained_at_equal_state(name: str, tmp_path: Path
     assert StudyResults(study, tmp_path, print).total == len(study.models) * (len(study.rates) + 2)
 
 
+NOT_NEEDED = ("lm_eval", "datasets", "pandas", "matplotlib")
+
+
+@pytest.fixture
+def only_what_training_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that only trains: what evaluation needs cannot be imported, neither here nor by a worker."""
+    for name in NOT_NEEDED:
+        monkeypatch.setitem(sys.modules, name, None)
+    folder = tmp_path / "start"
+    folder.mkdir()
+    code = f"import sys\nsys.modules.update(dict.fromkeys({NOT_NEEDED!r}))\n"
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
+
+
+@pytest.mark.usefixtures("only_what_training_needs")
 def test_a_study_is_trained_told_and_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, rates=[0.01], seeds={"count": 1}, models={"GDN-2": {"layers": "gdn2"}})
     command = ["study", str(path), "--output", str(tmp_path / "out"), "--devices", "cpu"]

@@ -16,7 +16,7 @@ from basis.files import write_atomically
 from gdn2.matching import state_floats
 from gdn2.train.synthetic.data import DrawnRows, RowBatch
 from gdn2.train.synthetic.spec import Run
-from gdn2.train.synthetic.trainee import Trainee, fast_products
+from gdn2.train.synthetic.trainee import Trainee, current, fast_products
 
 FLAT = 0.02
 """The fall of the validation loss over the last fifth of a training, as a share of itself or in nats, below which the
@@ -46,7 +46,7 @@ def fit(take: Take, folder: Path, device: str, report: Report, together: int = 1
     rows = DrawnRows(torch.zeros((), device=device).device)
     report({"device": device})
     active: list[Iterator[None]] = []
-    with fast_products():
+    with fast_products(), current(rows.device):
         while True:
             while len(active) < together and (run := take(not active)) is not None:
                 active.append(_recorded(run, rows, folder, report, together))

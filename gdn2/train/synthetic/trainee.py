@@ -168,3 +168,8 @@ def fast_products() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Inside, kernels and graphs that name no device are of this one, if it is a GPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
