@@ -15,6 +15,7 @@ from torch.nn.functional import conv1d, silu
 
 from gdn2.ops import learning
 from gdn2.ops.fused import fuses
+from gdn2.ops.thin import thins
 from gdn2.padding import Padding
 from gdn2.products import Products
 
@@ -98,12 +99,16 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Linear):
-    """PyTorch's, but what it keeps under autocast going forward: see `gdn2.ops.learning.product`."""
+    """PyTorch's, but what it keeps under autocast (`gdn2.ops.learning.product`), and its kernel in decoding steps."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in_features] to [..., out_features]."""
         if self.bias is None and learning.halves(x, self.weight):
             return learning.product(x, self.weight)
+        if thins(x, self.weight, self.bias):
+            from gdn2.ops.triton.thin import products
+
+            return products(x, [self.weight], None if self.bias is None else [self.bias])[0]
         return super().forward(x)
 
 
@@ -114,10 +119,16 @@ class SwiGLU(nn.Module):
         super().__init__()
         self.gate_proj = Linear(hidden_size, intermediate_size, bias=False)
         self.up_proj = Linear(hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., hidden_size] to y of the same shape."""
+        weights = (self.gate_proj.weight, self.up_proj.weight)
+        if thins(x, *weights):
+            from gdn2.ops.triton.thin import swiglu_product
+
+            thin: Tensor = self.down_proj(swiglu_product(x, *weights))
+            return thin
         read = Products(x, (self.gate_proj, self.up_proj))
         gate, up = read(self.gate_proj), read(self.up_proj)
         if fuses(gate, up):

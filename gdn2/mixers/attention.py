@@ -92,7 +92,8 @@ class Attention(Mixer):
 
     def read(self, x: Tensor) -> Products:
         """What the layers that read x [B, T, D] make of it."""
-        return Products(x, (self.q_proj, self.k_proj, self.v_proj, self.g_proj))
+        opens = () if self.g_proj is None else (self.g_proj,)
+        return Products(x, (self.q_proj, self.k_proj, self.v_proj, *opens), opens)
 
     def heads(self, read: Products, tail: Tensor | None, padding: Padding | None) -> tuple[Heads, Tensor | None]:
         """Make queries, keys and values of x [B, T, D], convolved and normalised as configured, but not rotated.
@@ -174,7 +175,7 @@ class Attention(Mixer):
     def gate_and_project(self, o: Tensor, read: Products) -> Tensor:
         """Gate o [B, T, H, d] by x, if there is a gate, and bring it back to width D."""
         o = o.flatten(2)
-        y: Tensor = self.o_proj(o if self.g_proj is None else o * torch.sigmoid(read(self.g_proj)))
+        y: Tensor = self.o_proj(o if self.g_proj is None else o * read.sigmoid(self.g_proj))
         return y
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

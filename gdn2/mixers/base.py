@@ -6,6 +6,7 @@ Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a hea
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,10 +95,10 @@ class QKVMixer(Mixer):
         conv = parameter.new_zeros(batch_size, self.conv_size - 1, sum(self.channels)) if self.convolution else None
         return LayerState(matrix, conv)
 
-    def read(self, x: Tensor) -> Products:
-        """What the layers that read x [B, T, D] make of it."""
+    def read(self, x: Tensor, opens: Collection[nn.Module] = ()) -> Products:
+        """What the layers that read x [B, T, D] make of it; of those in `opens` only the sigmoid is asked for."""
         names = ("q_proj", "k_proj", "v_proj", "w_proj", "b_proj", "a_proj", "f_proj", "gk_proj", "g_proj")
-        return Products(x, [getattr(self, name, None) for name in names])
+        return Products(x, [getattr(self, name, None) for name in names], opens)
 
     def project(
         self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False

@@ -5,11 +5,13 @@ Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a hea
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
-from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
+from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
 from gdn2.modules import Linear
 from gdn2.padding import Padding
 from gdn2.products import Products
@@ -47,11 +49,16 @@ class GatedDeltaNet2(QKVMixer):
         q, k, v, conv = self.project(read, state, padding, unit=True)
         heads = (*q.shape[:3], -1)
         erase, write = self.gates
-        b = scaled_sigmoid(_channels(read(self.b_proj), erase, self.key_dim), self.erase_range).reshape(heads)
-        w = torch.sigmoid(_channels(read(self.w_proj), write, self.value_dim)).reshape(heads)
+        b, w = _gate(read, self.b_proj, erase, self.key_dim), _gate(read, self.w_proj, write, self.value_dim)
+        b, w = (b if self.erase_range == 1 else self.erase_range * b).reshape(heads), w.reshape(heads)
         g = self.log_decay(read).view(heads)
         o, matrix = run_operator(q, k, v.reshape(heads), g, b, w, state.matrix, padding)
         return self.gate_and_project(o, read), LayerState(matrix, conv)
+
+    def read(self, x: Tensor, opens: Collection[nn.Module] = ()) -> Products:
+        """What the layers that read x [B, T, D] make of it."""
+        gates = zip((self.b_proj, self.w_proj), self.gates, strict=True)
+        return super().read(x, [*opens, *(layer for layer, kind in gates if kind == "channel")])
 
     def log_decay(self, read: Products) -> Tensor:
         """Compute g [B, T, H * K] <= 0."""
@@ -62,10 +69,11 @@ class GatedDeltaNet2(QKVMixer):
         return {"A_log": initial_A_log(self.num_heads), "dt_bias": initial_dt_bias(self.channels[0])}
 
 
-def _channels(x: Tensor, gate: str, channels: int) -> Tensor:
-    """A gate's projection [B, T, C] a channel; where it is one number a head, that number in each of its channels."""
-    if gate == "channel":
-        return x
-    if gate == "mean":
+def _gate(read: Products, layer: nn.Module, kind: str, channels: int) -> Tensor:
+    """A gate in (0, 1), [B, T, C] a channel; where it is one number a head, that number in each of its channels."""
+    if kind == "channel":
+        return read.sigmoid(layer)
+    x = read(layer)
+    if kind == "mean":
         x = x.unflatten(-1, (-1, channels)).mean(-1)
-    return x.repeat_interleave(channels, dim=-1)
+    return torch.sigmoid(x.repeat_interleave(channels, dim=-1))
