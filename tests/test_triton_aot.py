@@ -64,6 +64,28 @@ def test_the_small_steps_of_a_layer_compile_without_spills() -> None:
     assert {row[4] for row in rows} == {"0"}
 
 
+def test_attention_over_runs_of_tokens_compiles_onto_matrix_units_and_its_loops_do_not_spill() -> None:
+    rows = bands("--quick", "--arch", "90")
+    assert [row[0] for row in rows] == ["forward, behind a ring", "of_queries, a window", "of_keys, a window"]
+    assert [row[4] for row in rows] == ["0", "0", "0"]
+    assert all("(0)" not in row[6] for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [64, 128, 256])
+def test_attention_over_runs_of_tokens_compiles_for_every_head_and_architecture(channels: int) -> None:
+    assert len(bands("--key-dim", str(channels), "--precision", "bf16", "tf32x3")) == 2 * 8 * len(ARCHITECTURES)
+
+
+def bands(*options: str) -> list[list[str]]:
+    """The rows of the table of `--bands`, in which nothing must be wrong."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "gdn2.ops.triton.aot", "--bands", *options]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()[2:]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gdn2.mixers.base import Mixer
 from gdn2.mixers.runs import attend_all, attend_window
 from gdn2.mixers.slots import attend_newest, has_kernels, with_newest, with_tokens
 from gdn2.modules import Linear, RMSNorm, ShortConvolution, convolve, turn_halves
+from gdn2.ops import rotation
 from gdn2.ops.fused import fuses
 from gdn2.ops.overwriting import may_overwrite_slots
 from gdn2.padding import Padding, Positions
@@ -122,6 +123,9 @@ class Attention(Mixer):
         q, k, v = heads
         if self.theta is None:
             return q, k, v
+        if rotation.turns(q) and rotation.turns(k):
+            cos, sin = self.turns(positions, torch.float32)
+            return rotation.turn(q, cos, sin), rotation.turn(k, cos, sin), v
         cos, sin = self.turns(positions, dtype)
         return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
 

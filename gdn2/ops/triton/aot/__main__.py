@@ -22,6 +22,8 @@ from typing import Any
 
 import triton
 
+from gdn2.ops.triton.aot.bands import QUICK as BANDS
+from gdn2.ops.triton.aot.bands import BandSource, band_faults, band_sources, compile_band
 from gdn2.ops.triton.aot.jobs import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, compile_jobs, jobs_for
 from gdn2.ops.triton.aot.layers import SIZES, LayerSource, compile_layer_source
 from gdn2.ops.triton.aot.report import DTYPES, faults, line, summary
@@ -36,6 +38,11 @@ def main() -> None:
     if arguments.layers:
         _print_layers(arguments.arch, arguments.precision or ["bf16"])
         return
+    if arguments.bands:
+        precisions = arguments.precision or ["bf16"]
+        sources = band_sources(arguments.arch, precisions, arguments.key_dim, every_tile=arguments.candidates)
+        _print_bands(source for source in sources if not arguments.quick or (source.kernel, source.call) in BANDS)
+        return
     jobs = _jobs(arguments)
     print(f"{len(jobs)} binaries, Triton {triton.__version__}", file=sys.stderr, flush=True)
     rows = list(compile_jobs(jobs, arguments.jobs))
@@ -46,7 +53,7 @@ def main() -> None:
     else:
         print("| kernel | tile | sm | registers | spilled bytes | shared kB | matrix instructions (wgmma) |")
         print("|---|---|---|---|---|---|---|")
-        print("\n".join(line(row) for row in rows))
+        print("\n".join(line(row.binary) for row in rows))
     if arguments.json:
         table = list(map(_as_dict, rows))
         arguments.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
@@ -62,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--defaults", action="store_true", help="of --all: the default tiles, with states given")
     parser.add_argument("--quick", action="store_true", help="a few kernels of each architecture only")
     parser.add_argument("--layers", action="store_true", help="the small steps of a layer instead of the operator")
+    parser.add_argument("--bands", action="store_true", help="attention over runs of tokens, heads of --key-dim")
     parser.add_argument("--key-dim", type=int, default=128)
     parser.add_argument("--value-dim", type=int, default=128)
     parser.add_argument("--precision", choices=list(CHUNK_SIZE), nargs="+", help="bf16, or with --all each of them")
@@ -103,6 +111,19 @@ def _print_layers(archs: Iterable[int], precisions: Iterable[str]) -> None:
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
         faults = {"spills": binary.spilled_bytes, "is too large": not binary.fits}
         wrong += [f"{name} on sm_{arch} {fault}" for fault, found in faults.items() if found]
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+def _print_bands(sources: Iterable[BandSource]) -> None:
+    """Print the table of attention over runs of tokens; exits with 1 if a binary is faulty."""
+    print("| kernel | tile | sm | registers | spilled bytes | shared kB | matrix instructions (wgmma) |")
+    print("|---|---|---|---|---|---|---|")
+    wrong = []
+    for source in sources:
+        binary = compile_band(source)
+        print(line(binary), flush=True)
+        wrong += band_faults(source, binary)
     if wrong:
         sys.exit("\n".join(wrong))
 

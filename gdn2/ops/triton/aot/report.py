@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from gdn2.ops.triton.aot.binaries import Compiled
 from gdn2.ops.triton.aot.jobs import Row
 
 DTYPES = {"bf16": "bfloat16", "tf32": "float16", "tf32x3": "float32"}  # of the inputs, by precision
 
 
-def line(row: Row) -> str:
+def line(binary: Compiled) -> str:
     """A row of the table for one head size, in Markdown."""
-    binary = row.binary
     return (
-        f"| {binary.kernel} | {_tile(row)} | {binary.arch} | {binary.registers} | {binary.spilled_bytes} | "
+        f"| {binary.kernel} | {_tile(binary)} | {binary.arch} | {binary.registers} | {binary.spilled_bytes} | "
         f"{binary.shared_bytes / 1024:.0f} | {binary.matrix} ({binary.wgmma}) |"
     )
 
 
-def _tile(row: Row) -> str:
-    return " ".join(f"{key.removeprefix('num_')} {value}" for key, value in row.binary.tile.items())
+def _tile(binary: Compiled) -> str:
+    return " ".join(f"{key.removeprefix('num_')} {value}" for key, value in binary.tile.items())
 
 
 def summary(rows: list[Row]) -> str:
@@ -37,7 +37,7 @@ def summary(rows: list[Row]) -> str:
         lines.append(f"| {arch} | {DTYPES[precision]} | {' | '.join(map(str, counts))} | {too_large} |")
     spills = sorted(
         (row.binary.kernel, row.job.source.precision, row.binary.arch, row.job.sizes, row.binary.spilled_bytes,
-         row.binary.registers, _tile(row)) for row in rows if row.job.default and row.binary.spilled_bytes
+         row.binary.registers, _tile(row.binary)) for row in rows if row.job.default and row.binary.spilled_bytes
     )  # fmt: skip
     if spills:
         lines += ["", "| kernel | inputs | sm | d_k x d_v | tile | spilled bytes |", "|---|---|---|---|---|---|"]
@@ -52,7 +52,7 @@ def faults(rows: list[Row]) -> list[str]:
     found: list[str] = []
     for row in rows:
         binary, source = row.binary, row.job.source
-        name = f"{binary.kernel}, {DTYPES[source.precision]}, {row.job.sizes}, {_tile(row)} on sm_{binary.arch}"
+        name = f"{binary.kernel}, {DTYPES[source.precision]}, {row.job.sizes}, {_tile(row.binary)} on sm_{binary.arch}"
         if not binary.fits:
             found.append(f"{name} needs {binary.shared_bytes} bytes of shared memory, more than the chip has")
         if binary.unwritten:
