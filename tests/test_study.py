@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from scipy.stats import t, ttest_ind
 
 from gdn2.train.synthetic.recall import Recall
 from harness.cli.main import main
 from harness.errors import UserError
+from harness.show.study import print_study
 from harness.study import workers
 from harness.study.plan import load_study, shipped_studies
 from harness.study.results import StudyResults, Wanted
@@ -221,6 +224,19 @@ def test_a_gpu_that_is_named_twice_has_one_process_and_a_cpu_two(
         assert begun == processes
         given = [run.identity for worker in crew.workers.values() for run in worker.runs.values()]
         assert len(set(given)) == len(given) == len(devices)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_of_a_table_is_cut_in_two_in_a_terminal(width: int, tmp_path: Path) -> None:
+    results = results_of(tmp_path, models={"a model of a long name, in many words": {"layers": "gdn2"}}, rates=[0.01])
+    for run in results.to_do():
+        results.found[run.identity] = finished(run, 1.234, (0.987, 0.5))
+    for run, loss in zip(results.to_do(), (1.0, 1.0), strict=True):
+        results.found[run.identity] = finished(run, loss, (1.0, 0.25))
+    out = io.StringIO()
+    print_study(results, [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})], Console(file=out, width=width))
+    for whole in ("99.6 ± 1.1", "33.3 ± 34.6", "[1.234]", "4 pairs", "@16"):
+        assert whole in out.getvalue(), out.getvalue()
 
 
 class _Idle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.show.plain import markdown, plain
@@ -11,8 +11,11 @@ from harness.study.summary import CAPACITY, Difference, ModelSummary, Spread, ca
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
 
 HIGHER, LOWER = "▲", "▼"
+NAMES, LEAST_NAME = 4, 20  # names take a fourth of a terminal at most, but that many characters
+GAP = 2  # between columns
 
 
 def print_study(results: StudyResults, tests: Sequence[Any], on: Console) -> None:
@@ -23,18 +26,49 @@ def print_study(results: StudyResults, tests: Sequence[Any], on: Console) -> Non
         tests: its kinds of rows.
         on: the terminal.
     """
-    from rich.table import Table
-
     for title, header, rows in _tables(results, tests):
-        table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for place, name in enumerate(header):
-            table.add_column(plain(name), justify="left" if place == 0 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(plain(cell) for cell in row))
-        on.print(table)
-        on.print()
+        names = min(max(len(row[0]) for row in (header, *rows)), max(on.width // NAMES, LEAST_NAME))
+        for part in _parts(header, rows, on.width - names):
+            on.print(_drawn(title, header, rows, part, names))
+            on.print()
+            title = ""
     for note in notes(results, tests):
         on.print(plain(note), markup=False)
+
+
+def _parts(header: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Iterator[list[int]]:
+    """The columns behind the names, shared out among tables that fit into a terminal."""
+    part: list[int] = []
+    used = 0
+    for column in range(1, len(header)):
+        lines = (*_heading(header[column]).split("\n"), *(row[column] for row in rows))
+        width = GAP + max(len(line) for line in lines)
+        if part and used + width > room:
+            yield part
+            part, used = [], 0
+        part, used = [*part, column], used + width
+    yield part
+
+
+def _drawn(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], part: Sequence[int], names: int
+) -> RichTable:
+    """One table of some columns, cells on one line each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=plain(title) or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column(plain(header[0]), width=names, overflow="fold", vertical="bottom")
+    for column in part:
+        table.add_column(Text(_heading(header[column])), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(plain(row[column]) for column in (0, *part)))
+    return table
+
+
+def _heading(label: str) -> str:
+    """The heading of a column on several short lines."""
+    return plain(label).replace(" @", "\n@").replace(", ", ",\n")
 
 
 def study_markdown(results: StudyResults, tests: Sequence[Any]) -> str:
@@ -63,12 +97,17 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
         )
     if done < results.total:
         found.append(f"{done} of {results.total} runs are done; the tables have what there is.")
+    falling, edges = [], []
     for model in models:
         seeds = len(next(iter(model.tests.values())).values)
         if model.converged < seeds:
-            found.append(f"{model.name}: the validation loss of {seeds - model.converged} of {seeds} seeds still fell.")
+            falling.append(f"{model.name} ({seeds - model.converged} of {seeds} seeds)")
         if model.at_edge:
-            found.append(f"{model.name}: its best rate, {model.rate:g}, is at the edge of the grid.")
+            edges.append(f"{model.name} ({model.rate:g})")
+    if falling:
+        found.append(f"The validation loss still fell at the end: {'; '.join(falling)}.")
+    if edges:
+        found.append(f"The best rate is at the edge of the grid: {'; '.join(edges)}.")
     for run, words in results.failed():
         found.append(f"{run.model}, rate {run.rate:g}, seed {run.seed} failed: {words}")
     missing = [model for model in study.models if model not in {summary.name for summary in models}]
