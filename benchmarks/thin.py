@@ -73,8 +73,8 @@ def tiles(shape: Shape, rows: int) -> dict[str, dict[str, int]]:
 
     found, twice = {"ships": thin_tile(2, paired=shape.paired)}, 2 if shape.paired else 1
     for BN, BK, split, warps, stages in (
-        (8, 256, 4, 4, 4), (16, 256, 4, 4, 3), (16, 256, 4, 4, 6), (32, 256, 4, 4, 3), (16, 128, 2, 2, 6),
-        (8, 512, 4, 4, 4), (16, 512, 8, 8, 3), (4, 1024, 0, 4, 1), (2, 1024, 0, 4, 1),
+        (8, 256, 4, 4, 4), (8, 256, 4, 4, 6), (16, 256, 4, 4, 3), (16, 256, 4, 4, 6), (32, 256, 4, 4, 3),
+        (16, 128, 2, 2, 6), (8, 512, 4, 4, 4), (16, 512, 8, 8, 3), (4, 1024, 0, 4, 1), (2, 1024, 0, 4, 1),
     ):  # fmt: skip
         if split or rows <= 2:
             name = f"BN {BN * twice} BK {BK} split {split} stages {stages}"

@@ -5,8 +5,8 @@ and many, so that the whole GPU reads from the first moment on. A program has al
 atomics, and the order of a row's sums is that of the tile's BK and SPLIT, whatever number of rows there is: a row gives
 the same bits alone and among others.
 
-Tensor cores take 16 or 32 rows at a time. Weights come through shared memory, several blocks ahead, and each of SPLIT
-groups of warps sums columns of its own. The tile of a single row that has no splits keeps its weights in registers.
+Tensor cores take 8, 16 or 32 rows at a time. Weights come through shared memory, several blocks ahead, and each of
+SPLIT groups of warps sums columns of its own. A tile without splits keeps its weights in registers, for one row or two.
 
 Letters: R rows, K columns of x and of the weights, N rows of a matrix, BN of a program, BK columns of a block.
 """
@@ -118,7 +118,7 @@ def thin_constants(
     padded = triton.next_power_of_2(rows)
     of_sizes = {
         "K": K, "SIZES": sizes, "FIRSTS": tuple(firsts), "STARTS": tuple(starts), "OPENS": opens,
-        "ANY_OPENS": any(opens), "PAIRED": paired, "ROWS": max(16, padded) if tile["SPLIT"] else padded,
+        "ANY_OPENS": any(opens), "PAIRED": paired, "ROWS": max(8, padded) if tile["SPLIT"] else padded,
     }  # fmt: skip
     return of_sizes | tile, programs
 
@@ -237,10 +237,16 @@ def rows_product(
     o_k = tl.arange(0, SPLIT)[:, None, None] * PART + tl.arange(0, PART)[None, None, :]
     o_r = tl.arange(0, ROWS)[None, :, None]
     p_w, p_x = p_rows[None, :, None] + o_k, p_x + o_r * K + o_k
-    b_y = tl.zeros([SPLIT, ROWS, BN], dtype=tl.float32)
+    b_y = tl.zeros([SPLIT, BN, ROWS], dtype=tl.float32)
     for k in range(0, K, BK):
         left = o_k < K - k
         b_w = tl.load(p_w + k, mask=m_n[None, :, None] & left, other=0.0, eviction_policy="evict_first")
         b_x = tl.load(p_x + k, mask=(o_r < R) & left, other=0.0)
-        b_y = tl.dot(b_x, tl.permute(b_w, (0, 2, 1)), b_y, input_precision="ieee")
-    return tl.sum(b_y, axis=0)
+        b_y = tl.dot(b_w, tl.permute(b_x, (0, 2, 1)), b_y, input_precision="ieee")
+    # The sum of the parts, in an order that Triton does not choose by the number of rows.
+    for level in tl.static_range(1, 4):
+        if SPLIT >> level > 0:
+            b_halves = tl.reshape(b_y, [2, SPLIT >> level, BN, ROWS])
+            b_first, b_second = tl.split(tl.permute(b_halves, (1, 2, 3, 0)))
+            b_y = b_first + b_second
+    return tl.trans(tl.reshape(b_y, [BN, ROWS]))
