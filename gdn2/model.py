@@ -7,6 +7,7 @@ Letters: B batch, T tokens, D width, N positions with logits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from gdn2.experts import Experts
 from gdn2.mixers import MIXERS, Mixer
 from gdn2.modules import RMSNorm, ShortConvolution, SwiGLU
 from gdn2.padding import Padding, Positions
-from gdn2.state import LayerState, RecurrentState
+from gdn2.state import RINGS, LayerState, RecurrentState
 
 
 class GDN2Block(nn.Module):
@@ -134,6 +135,14 @@ class GDN2Model(GDN2PreTrainedModel):
         layers = [block.mixer.empty_state(batch_size) for block in self.layers]  # type: ignore[union-attr, operator]
         return RecurrentState(layers, torch.zeros(batch_size, dtype=torch.long, device=self.device))
 
+    def _passing_state(self, batch_size: int) -> RecurrentState:
+        """An empty state for a forward after which none is wanted: the rows of a window share their memory."""
+        one, layers = self.empty_state(1), []
+        for layer in one.layers:
+            rows = {name: x.expand(batch_size, *x.shape[1:]) for name, x in layer.tensors().items()}
+            layers.append(replace(layer, **{name: x if name in RINGS else x.contiguous() for name, x in rows.items()}))
+        return RecurrentState(layers, one.lengths.repeat(batch_size))
+
     def state_bytes(self, num_tokens: int) -> int:
         """Bytes of the state of one text of that length; only full attention makes a difference between lengths."""
         empty = self.empty_state(1)
@@ -170,14 +179,17 @@ class GDN2Model(GDN2PreTrainedModel):
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         x = x if self.config.embedding_scale == 1 else x * self.config.embedding_scale
         B, T = x.shape[:2]
-        state = self.empty_state(B) if past_key_values is None else past_key_values
+        keep = use_cache if use_cache is not None else (self.config.use_cache or past_key_values is not None)
+        state = past_key_values
+        if state is None:
+            state = self.empty_state(B) if keep or T == 1 else self._passing_state(B)
         if state.batch_size != B:
             raise ValueError(f"past_key_values holds {state.batch_size} rows but the input has {B}")
         continues = attention_mask is not None and past_key_values is not None and bool((state.lengths > 0).any())
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
         uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
         fresh = past_key_values is None
-        positions = Positions.after(state.lengths, T, padding, fresh=fresh) if uses_positions else None
+        positions = Positions.after(state.lengths, T, padding, fresh=fresh, kept=keep) if uses_positions else None
         added: Tensor | None = None
         layers, recomputes = [], self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block, layer_state in zip(self.layers, state.layers, strict=True):
@@ -185,7 +197,6 @@ class GDN2Model(GDN2PreTrainedModel):
             run = partial(checkpoint, block, use_reentrant=False) if recomputes else block
             x, added, layer_state = run(*arguments)
             layers.append(layer_state)
-        keep = use_cache if use_cache is not None else (self.config.use_cache or past_key_values is not None)
         new_state = RecurrentState(layers, state.lengths + (T if padding is None else padding.lengths))
         return BaseModelOutputWithPast(
             last_hidden_state=self.norm.of_sum(x, added)[1],

@@ -73,6 +73,7 @@ class Positions:
         padded: whether there is padding.
         fresh: whether it is known that all texts begin with this forward. Without padding nothing here waits for the
             device then.
+        kept: whether the state after this forward is wanted.
     """
 
     index: Tensor
@@ -81,17 +82,21 @@ class Positions:
     start: Tensor
     padded: bool
     fresh: bool = False
+    kept: bool = True
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def after(lengths: Tensor, num_tokens: int, padding: Padding | None, *, fresh: bool = False) -> Positions:
+    def after(
+        lengths: Tensor, num_tokens: int, padding: Padding | None, *, fresh: bool = False, kept: bool = True
+    ) -> Positions:
         """The positions of the next `num_tokens` columns behind rows of `lengths` tokens; `fresh`: all are 0."""
         if padding is None:
-            index, count = lengths[:, None] + torch.arange(num_tokens, device=lengths.device), num_tokens
-            return Positions(index, lengths, torch.full_like(lengths, count), torch.zeros_like(lengths), False, fresh)
+            index = lengths[:, None] + torch.arange(num_tokens, device=lengths.device)
+            count, start = torch.full_like(lengths, num_tokens), torch.zeros_like(lengths)
+            return Positions(index, lengths, count, start, False, fresh, kept)
         offsets = (~padding.is_pad[..., 0]).cumsum(1) - 1
         index = (lengths[:, None] + offsets).clamp(min=0)
-        return Positions(index, lengths, padding.lengths, padding.ends - padding.lengths, True, fresh)
+        return Positions(index, lengths, padding.lengths, padding.ends - padding.lengths, True, fresh, kept)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once a forward: layers that ask with the same key share it."""

@@ -17,6 +17,7 @@ from gdn2 import decoding_memory as memory
 from gdn2.decoding import Decoding, _Graph
 from gdn2.mixers import slots
 from gdn2.ops.overwriting import overwriting_slots, overwriting_states
+from gdn2.padding import Positions
 from gdn2.state import SLOTTED
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -223,3 +224,21 @@ def test_memory_is_that_of_the_rows_and_doubles_when_it_is_full() -> None:
 def read_state(model: Any, tokens: int) -> RecurrentState:
     state: RecurrentState = model(torch.tensor([text(0, tokens)]), use_cache=True).past_key_values
     return state
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_a_forward_whose_state_nobody_wants_gives_the_same(model: GDN2ForCausalLM, tokens: int) -> None:
+    ids, mask = torch.tensor([text(1, tokens), text(2, tokens)]), torch.ones(2, tokens)
+    mask[1, : tokens // 2] = 0
+    for given in (None, mask):
+        kept = model.model(ids, attention_mask=given, use_cache=True)
+        out = model.model(ids, attention_mask=given, use_cache=False)
+        assert out.past_key_values is None
+        assert torch.equal(out.last_hidden_state, kept.last_hidden_state)
+
+
+def test_a_forward_whose_state_nobody_wants_fills_no_ring() -> None:
+    ring, new = torch.zeros(1, 4, 1, 2).expand(3, 4, 1, 2), torch.ones(3, 9, 1, 2)
+    unwanted = Positions.after(torch.zeros(3, dtype=torch.long), 9, None, fresh=True, kept=False)
+    assert slots.with_newest(ring, new, unwanted) is ring

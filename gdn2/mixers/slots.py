@@ -44,8 +44,10 @@ def with_tokens(old: Tensor, new: Tensor, positions: Positions) -> Tensor:
 def with_newest(ring: Tensor, new: Tensor, positions: Positions) -> Tensor:
     """A ring [B, S, ...] with the newest of its old and the new tokens [B, T, ...] in it.
 
-    It is the same memory where that may be overwritten.
+    It is the same memory where that may be overwritten, and the old ring where nobody wants the new one.
     """
+    if not positions.kept and not positions.is_step:  # a step looks at itself in its slot
+        return ring
     return _put(ring if may_overwrite_slots() else ring.clone(), new, positions)
 
 

@@ -26,7 +26,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "over slots": ("BOUNDED", "CACHED"),
 }  # the flags of a call; the last two have no gradients
 QUICK = {(FORWARD, "behind a ring"), (OF_QUERIES, "a window"), (OF_KEYS, "a window")}
-SPILL = 16  # most bytes that a default tile may spill for inputs of 16 bits
+SPILL = 64  # most bytes that a default tile may spill for inputs of 16 bits, by heads of 256
 
 
 @dataclass(frozen=True)
