@@ -11,9 +11,12 @@ from torch import Tensor
 
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.triton.attention import attend, rotate_and_store
+from gdn2.ops.triton.banded import band_forward
+from gdn2.ops.triton.banded_backward import band_gradients
 from gdn2.ops.triton.mixing import convolve, decay
 from gdn2.ops.triton.norm import add_rms_norm, rms_norm, swiglu
 from gdn2.ops.triton.norm_gradients import add_rms_norm_gradients, rms_norm_gradients
+from gdn2.ops.triton.rotation import turn
 from gdn2.ops.triton.steps import convolution_gradients, decay_gradients, swiglu_gradients
 
 GIB = 2**30
@@ -90,6 +93,30 @@ def test_gradients_of_a_layers_steps(tokens: Tensor) -> None:
 
     near, far = gradients(tokens[:, -TAIL:].clone())[0], gradients(tokens)[0]
     assert torch.equal(near, far[:, -(TAIL - 3) :])
+
+
+def test_attention_in_a_window_with_its_gradients_and_rotation(tokens: Tensor) -> None:
+    """The last tokens as those of a text that begins in front of them where a block of the long one does."""
+
+    def attended(x: Tensor) -> tuple[Tensor, ...]:
+        x = x.view(1, -1, 16, 128)
+        o, lse = band_forward(x, x, x, 64, 0.1, with_lse=True)
+        assert lse is not None
+        gradients = band_gradients(x, x, x, x, o, lse, window=64, scale=0.1)
+        return tuple(part.flatten(2)[:, -TAIL:] for part in (o, *gradients))
+
+    near, far = attended(tokens[:, -4 * TAIL :].clone()), attended(tokens)
+    for ours, expected in zip(far, near, strict=True):
+        assert expected.any()
+        assert torch.equal(ours, expected)
+    angles = torch.rand(1, TOKENS, 1, 64, device="cuda")
+
+    def turned(x: Tensor) -> tuple[Tensor]:
+        return (
+            turn(x.view(1, -1, 16, 128), angles[:, -x.shape[1] :], angles[:, -x.shape[1] :], back=False).flatten(2),
+        )
+
+    assert_ends_equal(turned, tokens, 0)
 
 
 def test_slots_of_attention() -> None:
