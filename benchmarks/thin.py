@@ -15,11 +15,13 @@ works.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +40,7 @@ CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 POOL = (512 << 20) if CUDA else 1 << 16  # bytes of weights
 REPLAYS = 15
+COMPILERS = 8  # threads
 DTYPE = torch.bfloat16 if CUDA else torch.float16  # Triton's interpreter makes no products of bfloat16
 Row = dict[str, Any]
 Call = Callable[[Any], Any]  # of the weights
@@ -154,6 +157,17 @@ class Bench:
                     found[-1][1].update(self.checked(tile))
         return found
 
+    def compile(self, names: Sequence[str] | None) -> None:
+        """Call each tile once, several at a time, since compiling takes longer than measuring."""
+
+        def call(tile: dict[str, int]) -> None:
+            with contextlib.suppress(Exception):  # `row` says what fails
+                ours(self.shape, self.x, tile)(self.weights[0])
+
+        found = tiles(self.shape, len(self.x)).items()
+        with ThreadPoolExecutor(COMPILERS) as threads:
+            list(threads.map(call, (tile for name, tile in found if names is None or name in names)))
+
     def checked(self, tile: dict[str, int]) -> Row:
         """How near a result is to float64, and whether rows alone give the same bits."""
         weights = self.weights[0]
@@ -181,7 +195,10 @@ def measure(args: argparse.Namespace) -> list[Row]:
     for name in args.shapes:
         names: list[str] | None = None
         for rows in args.rows:
-            measured = Bench(args.known[name], rows, pool).rows(names)
+            bench = Bench(args.known[name], rows, pool)
+            if CUDA:
+                bench.compile(names)
+            measured = bench.rows(names)
             best = min((row["us"], how) for how, row in measured if "us" in row and how not in ("separate", "joint"))
             for how, row in measured:
                 found.append({"shape": name, "rows": rows, "how": how, **row})
