@@ -26,10 +26,12 @@ class Products:
 
     Attributes:
         x: as given.
+        decay: a log-decay that was made of x on the way [B, T, C]; None: there is none.
     """
 
     def __init__(self, x: Tensor, layers: Iterable[nn.Module | None], opens: Collection[nn.Module] = ()) -> None:
         self.x = x
+        self.decay: Tensor | None = None
         self._made: dict[nn.Module, Tensor] = {}
         self._opened: dict[nn.Module, Tensor] = {}
         plain: list[nn.Linear] = []

@@ -38,8 +38,8 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(
     ("kind", "changes", "expected"),
     [
-        ("gdn2", {}, [7, 1, 1, 1]),  # q, k, v, both gates and the first of both pairs; the seconds; the output
-        ("kda", {}, [6, 1, 1, 1]),
+        ("gdn2", {}, [7, 1]),  # q, k, v, both gates and the first of both pairs; the output
+        ("kda", {}, [6, 1]),
         ("swa", {"attention_gate": True}, [4, 1]),
         ("attention", {"attention_bias": True}, [3, 1]),
     ],

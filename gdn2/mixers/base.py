@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
+from gdn2.mixers.stepping import gate_step, project_step, steps
 from gdn2.modules import L2_EPS, Linear, RMSNorm, ShortConvolution, convolve, last_inputs, unit_length, wide
 from gdn2.ops import gated_delta_rule_2
 from gdn2.ops.fused import fuses
@@ -25,6 +26,7 @@ from gdn2.state import LayerState
 
 if TYPE_CHECKING:
     from gdn2.config import GDN2Config
+    from gdn2.ops.triton.stepping import LowRankDecay
 
 MAX_HEAD = 1024  # channels of a head that one program of the convolution's kernel takes
 
@@ -100,6 +102,10 @@ class QKVMixer(Mixer):
         names = ("q_proj", "k_proj", "v_proj", "w_proj", "b_proj", "a_proj", "f_proj", "gk_proj", "g_proj")
         return Products(x, [getattr(self, name, None) for name in names], opens)
 
+    def decay_of_step(self, read: Products) -> LowRankDecay | None:  # noqa: ARG002 (for those that have one)
+        """What a step's kernel makes the decay of, if it shall."""
+        return None
+
     def project(
         self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -117,7 +123,10 @@ class QKVMixer(Mixer):
         """
         x, conv = read.x, None
         B, T, _ = x.shape
-        if self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
+        if self.convolution and self.fits_kernels and steps(read, padding, state.conv):
+            q, k, v, conv = self._project_step(read, state, activate=activate, unit=unit)
+            unit = False
+        elif self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
             q, k, v, conv = self._project_by_kernels(read, state, padding, activate=activate, unit=unit)
             unit = False
         elif self.convolution and self.fits_kernels and padding is None and self._learns(x, state.conv):
@@ -139,6 +148,16 @@ class QKVMixer(Mixer):
         keys = (B, T, self.num_heads, self.key_dim)
         q, k, v = q.reshape(keys), k.reshape(keys), v.reshape(B, T, self.num_value_heads, self.value_dim)
         return (unit_length(q), unit_length(k), v, conv) if unit else (q, k, v, conv)
+
+    def _project_step(
+        self, read: Products, state: LayerState, *, activate: bool, unit: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        assert state.conv is not None
+        found, conv = project_step(
+            read, [self.q_proj, self.k_proj, self.v_proj], [self.q_conv1d, self.k_conv1d, self.v_conv1d],
+            state.conv, (self.key_dim, self.value_dim), self.decay_of_step(read), activate=activate, unit=unit,
+        )  # fmt: skip
+        return *found, conv
 
     def _project_by_kernels(
         self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool, unit: bool
@@ -189,9 +208,13 @@ class QKVMixer(Mixer):
         """Normalise o of all value heads [B, T, ...] a head, gate it by x, and bring it back to width D."""
         B, T, _ = read.x.shape
         o = o.reshape(B, T, self.num_value_heads, self.value_dim)
-        plain = self.gate == "none"
-        o = self.o_norm(o) if plain else self.o_norm.gated(o, read(self.g_proj).view(o.shape), self.gate)
-        y: Tensor = self.o_proj(o.flatten(2))
+        if self.gate == "none":
+            gated: Tensor | None = self.o_norm(o)
+        else:
+            gated = gate_step(self.o_norm, o, read, self.g_proj, self.gate)
+        if gated is None:
+            gated = self.o_norm.gated(o, read(self.g_proj).view(o.shape), self.gate)
+        y: Tensor = self.o_proj(gated.flatten(2))
         return y
 
 

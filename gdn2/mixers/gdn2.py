@@ -6,16 +6,21 @@ Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a hea
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
+from gdn2.mixers.stepping import low_rank_decay
 from gdn2.modules import Linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 from gdn2.state import LayerState
+
+if TYPE_CHECKING:
+    from gdn2.ops.triton.stepping import LowRankDecay
 
 
 class GatedDeltaNet2(QKVMixer):
@@ -62,7 +67,11 @@ class GatedDeltaNet2(QKVMixer):
 
     def log_decay(self, read: Products) -> Tensor:
         """Compute g [B, T, H * K] <= 0."""
-        return softplus_decay(read(self.f_proj), self.A_log, self.dt_bias)
+        return softplus_decay(read(self.f_proj), self.A_log, self.dt_bias) if read.decay is None else read.decay
+
+    def decay_of_step(self, read: Products) -> LowRankDecay | None:
+        """What a step's kernel makes the decay of."""
+        return low_rank_decay(read, self.f_proj, self.A_log, self.dt_bias)
 
     def initial_values(self) -> dict[str, Tensor]:
         """Rates a head, biases a channel."""

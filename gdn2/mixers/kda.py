@@ -5,15 +5,21 @@ Letters: B batch, T tokens, H heads, K key dim, V value dim, G value heads a hea
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
 from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled_sigmoid, softplus_decay
+from gdn2.mixers.stepping import low_rank_decay
 from gdn2.modules import Linear, wide
 from gdn2.padding import Padding
 from gdn2.products import Products
 from gdn2.state import LayerState
+
+if TYPE_CHECKING:
+    from gdn2.ops.triton.stepping import LowRankDecay
 
 
 class KimiDeltaAttention(QKVMixer):
@@ -45,11 +51,17 @@ class KimiDeltaAttention(QKVMixer):
 
     def log_decay(self, read: Products) -> Tensor:
         """Compute g [B, T, H * G * K] <= 0."""
+        if read.decay is not None:
+            return read.decay
         f = read(self.f_proj)
         if self.decay_floor is None:
             return softplus_decay(f, self.A_log, self.dt_bias)
         f, A_log = wide(f), self.A_log.repeat_interleave(self.key_dim)
         return self.decay_floor * torch.sigmoid(A_log.to(f.dtype).exp() * (f + self.dt_bias.to(f.dtype)))
+
+    def decay_of_step(self, read: Products) -> LowRankDecay | None:
+        """What a step's kernel makes the decay of, where that has no floor."""
+        return None if self.decay_floor is not None else low_rank_decay(read, self.f_proj, self.A_log, self.dt_bias)
 
     def initial_values(self) -> dict[str, Tensor]:
         """Rates a value head, biases a channel; a bounded decay starts with rates of 1."""

@@ -13,8 +13,9 @@ _overwritten: ContextVar[str] = ContextVar("what of a state may be overwritten",
 def overwriting_states() -> Iterator[None]:
     """Inside, forwards may write the new state into the memory of the one they get, and return those tensors.
 
-    The Triton kernel for short inputs does so, which halves the memory of a decoding step, and so does attention, which
-    then writes the slots of the new tokens and nothing else. Everything else still returns new tensors.
+    The Triton kernel for short inputs does so, which halves the memory of a decoding step, and so do a step's kernel of
+    the short convolution and attention, which then writes the slots of the new tokens and nothing else. Everything else
+    still returns new tensors.
     """
     with _overwriting("everything"):
         yield

@@ -11,6 +11,7 @@ from gdn2.ops.triton.launch import OPTIONS
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
 from gdn2.ops.triton.norm_gradients import rms_norm_gradients_kernel
+from gdn2.ops.triton.stepping import step_inputs_kernel, step_output_kernel
 from gdn2.ops.triton.steps import (
     convolution_inner_gradients_kernel,
     convolution_input_gradients_kernel,
@@ -28,6 +29,10 @@ NORM_GRADIENTS = {"TILES": 8, "HAS_GATE": False, "SILU": False, "JOINS": False, 
 ABSENT = {"HAS_BIAS": {"p_bias", "p_biases"}, "BOUNDED": {"p_first", "p_end"}, "HAS_GATE": {"p_gate", "p_dgate"},
           "ADDS": {"p_added", "p_total"}, "JOINS": {"p_d_total"}, "HALVES": {"p_halved"}}  # fmt: skip
 CONVOLUTION = {"W": 4, "HAS_BIAS": False, "ACTIVATE": True, "BOUNDED": False}
+STEP_INPUTS = {"K": 128, "KP": 128, "V": 128, "VP": 128, "H": 16, "HV": 16, "W": 4, "WP": 4, "C": 2048, "HEAD": 128,
+               "R": 128, "RP": 128, "BC": 32, "ACTIVATE": True, "UNIT": True, "num_warps": 4}  # fmt: skip
+STEP_OUTPUT = {"V": 128, "VP": 128, "HV": 16, "R": 128, "RP": 128, "BC": 32, "HAS_BIAS": True, "SILU": True,
+               "num_warps": 4}  # fmt: skip
 SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
     "rms_norm, width 2304": (rms_norm_kernel, {"D": 2304, "DP": 4096, "BN": 1, **NORM, "num_warps": 8}),
     "rms_norm of a sum, width 2304": (
@@ -93,6 +98,8 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
         convolution_input_gradients_kernel,
         {"D": 128, "DP": 128, "W": 4, "BT": 16, "num_warps": 4},
     ),
+    "a step's convolutions and low-rank decay, 16 heads of 128": (step_inputs_kernel, STEP_INPUTS),
+    "a step's norm and low-rank gate, heads of 128": (step_output_kernel, STEP_OUTPUT),
     "thin products, seven matrices of 2304 columns, two with sigmoids": (
         thin_kernel,
         {"K": 2304, "rows": 1, "sizes": (2048,) * 5 + (128,) * 2, "opens": (0, 0, 0, 1, 1, 0, 0), "paired": False},
