@@ -93,6 +93,15 @@ def test_a_run_that_failed_is_named(tmp_path: Path) -> None:
     assert "GDN-2, rate 0.01, seed 2 failed: the loss is no number" in data.notes
 
 
+def test_models_are_chosen_by_name_or_pattern_and_nothing_is_said_of_others(tmp_path: Path) -> None:
+    results = results_of(tmp_path, {**SEEDS, "GLA": (0.7, None, 0.9)})
+    data = over_pairs(results, ["kda*", "GDN-2"])
+    assert data.values("model") == ["GDN-2", "KDA, named in full"]
+    assert not any("GLA" in note for note in data.notes)
+    with pytest.raises(UserError, match=r"--models Mamba: the study has no such model; there are GDN-2; KDA, named"):
+        over_pairs(results, ["kda*", "Mamba"])
+
+
 def test_shipped_numbers_are_those_of_the_runs() -> None:
     shown = json.loads((ROOT / "docs/pictures/study.json").read_text(encoding="utf-8"))
     found = [json.loads(path.read_text()) for path in sorted((ROOT / "results/studies/mqar/runs").glob("*.json"))]
@@ -176,7 +185,7 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     study, before = written(tmp_path), set(tmp_path.iterdir())
     for arguments, line in (
-        (["mqra"], "mqra: no study and no file has this name; there are mqar"),
+        (["mqra"], "mqra: no study and no file has this name; there are "),
         ([study, "--results", "none"], "none/mini/runs: no model of the study mini has finished runs at all rates"),
         (["state-tracking"], "state-tracking.yaml: tests has no recall"),
         ([study, "--output", "a.gif"], "--output a.gif: must end in one of .png"),

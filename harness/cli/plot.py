@@ -38,6 +38,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             parser.add_argument(
                 "--results", type=Path, default=OUTPUT, help=f"folder of studies' results (default: {OUTPUT})"
             )
+            parser.add_argument(
+                "--models",
+                nargs="+",
+                default=(),
+                metavar="GLOB",
+                help="only these, such as GDN-2 'KDA*' (default: all)",
+            )
         else:
             _add_options(parser, picture)
         _add_output(parser)
@@ -119,7 +126,7 @@ def _study_data(args: argparse.Namespace) -> PictureData[Any]:
 
     study = load_study(args.study)
     results = StudyResults(study, folder_of(study, args.results), left_out)
-    return STUDIES[args.picture].prepare(results)
+    return STUDIES[args.picture].prepare(results, args.models)
 
 
 def _split(tasks: str | None) -> list[str]:

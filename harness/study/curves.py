@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from harness.analysis.picture_data import PictureData
@@ -11,6 +13,7 @@ from harness.study.summary import summarise
 
 if TYPE_CHECKING:
     from gdn2.train.synthetic.recall import Recall
+    from harness.study.plan import Study
     from harness.study.results import StudyResults
     from harness.study.summary import ModelSummary
 
@@ -48,22 +51,24 @@ class StudyRow:
     seeds: tuple[float, ...]
 
 
-def over_pairs(results: StudyResults) -> PictureData[StudyRow]:
+def over_pairs(results: StudyResults, patterns: Sequence[str] = ()) -> PictureData[StudyRow]:
     """Each trained model at every test of recall, in the order of the study's file; tests by size.
 
     Args:
         results: of the study.
+        patterns: names of models, or patterns such as `KDA*`, in any case of letters; none: every model.
 
     Returns:
         The rows; the notes name the models that have none, runs that failed, and models with fewer seeds than asked.
 
     Raises:
-        UserError: the study asks for no recall, or no model has what chooses its rate.
+        UserError: the study asks for no recall, no model has what chooses its rate, or a pattern fits no model.
     """
     tests, study = _tests(results), results.study
     if not tests:
         raise UserError(f"{study.path}: tests has no recall (length, keys, rows), which plot study shows")
-    models = summarise(results)
+    chosen = _chosen(study, patterns)
+    models = [model for model in summarise(results) if model.name in chosen]
     rows = tuple(
         _row(model, test) for model in models for kind in tests for test in tests[kind] if test.label in model.tests
     )
@@ -72,7 +77,20 @@ def over_pairs(results: StudyResults) -> PictureData[StudyRow]:
             f"{results.folder}: no model of the study {study.name} has finished runs at all rates; "
             f"`study` with --output {results.folder.parent.parent} trains them"
         )
-    return PictureData("study", rows, _notes(results, models))
+    return PictureData("study", rows, _notes(results, models, chosen))
+
+
+def _chosen(study: Study, patterns: Sequence[str]) -> list[str]:
+    """The models that a pattern fits."""
+    fits = {pattern: [name for name in study.models if _fits(name, pattern)] for pattern in patterns}
+    for pattern, names in fits.items():
+        if not names:
+            raise UserError(f"--models {pattern}: the study has no such model; there are {'; '.join(study.models)}")
+    return [name for name in study.models if not patterns or any(name in names for names in fits.values())]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name.lower(), pattern.lower())
 
 
 def _tests(results: StudyResults) -> dict[Kind, list[Recall]]:
@@ -109,17 +127,17 @@ def _row(model: ModelSummary, test: Recall) -> StudyRow:
     )
 
 
-def _notes(results: StudyResults, models: list[ModelSummary]) -> tuple[str, ...]:
-    study, asked = results.study, results.study.seeds.count
+def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[str]) -> tuple[str, ...]:
+    asked = results.study.seeds.count
     notes = []
     for model in models:
         seeds = len(next(iter(model.tests.values())).values)
         if seeds < asked:
             notes.append(f"{model.name}: {seeds} of {asked} seeds")
-    for run, words in results.failed():
+    for run, words in ((run, words) for run, words in results.failed() if run.model in chosen):
         notes.append(f"{run.model}, rate {run.rate:g}, seed {run.seed} failed: {words}")
     shown = {model.name for model in models}
-    missing = [name for name in study.models if name not in shown]
+    missing = [name for name in chosen if name not in shown]
     if missing:
         notes.append(f"not trained yet: {'; '.join(missing)}")
     return tuple(notes)

@@ -66,7 +66,7 @@ class ModelSummary:
     Attributes:
         name: in tables.
         rate: the best, None while it is not known.
-        at_edge: whether it is the lowest or the highest of the grid, so that a better one may lie beyond it.
+        at_edge: whether it is the lowest or the highest of more than two, so that a better one may lie beyond it.
         losses: validation loss of each rate, mean over the seeds that choose; None for one that failed.
         parameters: of the whole model, and without embedding and head.
         state_floats: of all layers; None if the state grows.
@@ -154,7 +154,7 @@ def _summary(
     return ModelSummary(
         name=model,
         rate=rate,
-        at_edge=len(study.rates) > 1 and rate in (min(study.rates), max(study.rates)),
+        at_edge=len(study.rates) > 2 and rate in (min(study.rates), max(study.rates)),
         losses={each: _loss(results, model, each) for each in study.rates},
         parameters=(first["parameters"], first["parameters_without_embedding"]),
         state_floats=None if None in floats else sum(floats),

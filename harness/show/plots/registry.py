@@ -55,14 +55,14 @@ class Picture:
     Attributes:
         shows: what it shows, in a few words.
         needs: what records must have for it.
-        prepare: its data, of a `Subject`; of a study's results for those of studies.
+        prepare: its data, of a `Subject`; of a study's results and patterns of models for those of studies.
         draw: the sheet of its data; called within `drawn_as`.
         options: those of `Subject` beside models and spots that it understands.
     """
 
     shows: str
     needs: str
-    prepare: Callable[[Any], Data]
+    prepare: Callable[..., Data]
     draw: Callable[[Data, Look], Sheet]
     options: tuple[Literal["published", "length", "threshold"], ...] = ()
 
@@ -163,10 +163,10 @@ def _draw_failures(data: Data, look: Look) -> Sheet:
     return draw_failures(data, look)
 
 
-def _study(results: StudyResults) -> Data:
+def _study(results: StudyResults, patterns: Sequence[str]) -> Data:
     from harness.study.curves import over_pairs
 
-    return over_pairs(results)
+    return over_pairs(results, patterns)
 
 
 def _draw_study(data: Data, look: Look) -> Sheet:
