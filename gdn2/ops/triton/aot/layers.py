@@ -11,6 +11,7 @@ from gdn2.ops.triton.launch import OPTIONS
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
 from gdn2.ops.triton.norm_gradients import rms_norm_gradients_kernel
+from gdn2.ops.triton.rotation import turn_kernel
 from gdn2.ops.triton.stepping import step_inputs_kernel, step_output_kernel
 from gdn2.ops.triton.steps import (
     convolution_inner_gradients_kernel,
@@ -62,6 +63,10 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "parts of slots joined, heads of 128": (join_kernel, {"D": 128, "DP": 128, "num_warps": 4}),
     "a token put into its slot, heads of 128": (rotate_kernel, {"D": 128, "DP": 128, "HALF": 64, "num_warps": 4}),
+    "rotation, heads of 128": (
+        turn_kernel,
+        {"D": 128, "HALF": 64, "HP": 64, "BH": 8, "RP": 0, "BACK": False, "num_warps": 2},
+    ),
     "decay, 2048 channels": (decay_kernel, {"C": 2048, "HEAD": 128, "CP": 1024, "BN": 2, "num_warps": 4}),
     "rms_norm's gradients, width 2304": (
         rms_norm_gradients_kernel,
