@@ -61,7 +61,7 @@ def test_a_sum_is_rounded_as_pytorch_rounds_it_and_then_normalised(
     x, added = (random(*shape, seed=i).to(DEVICE, getattr(torch, dtype)) for i, dtype in enumerate(dtypes))
     (total, y), wanted = layer.of_sum(x, added), x + added
     torch.testing.assert_close(total, wanted, atol=0, rtol=HALF if wanted.dtype == torch.bfloat16 else 0)
-    again = HALF if wanted.dtype == torch.bfloat16 else 1e-6  # a compiler may sum the squares in another order
+    again = 2**-7 if wanted.dtype == torch.bfloat16 else 1e-6  # a compiler may sum the squares in another order
     torch.testing.assert_close(y, layer(total), atol=again, rtol=again)
     assert total.dtype == y.dtype == wanted.dtype
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gdn2.modules import Linear
 from gdn2.ops import learning
 from gdn2.ops.backends import BACKEND_VARIABLE
-from gdn2.ops.products import SMALL, products
+from gdn2.ops.products import FLOAT32_RESULTS, SMALL, products, weight_gradient
 from gdn2.products import Products
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,6 +63,16 @@ def test_the_input_is_kept_once_and_frozen_weights_get_no_gradient() -> None:
     assert [layer.weight.grad is None for layer in layers] == [False, True, False, False]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_of_a_weight_has_its_dtype(dtype: torch.dtype) -> None:
+    """From inputs in half precision; on a GPU a float32 one keeps its digits."""
+    dy, x = torch.randn(50, 24, device=DEVICE).bfloat16(), torch.randn(50, 40, device=DEVICE).bfloat16()
+    ours = weight_gradient(dy, x, dtype)
+    assert ours.dtype == dtype
+    exact = dtype == torch.float32 and DEVICE == "cuda" and FLOAT32_RESULTS
+    assert relative(ours, dy.double().t() @ x.double()) < (1e-5 if exact else 2**-8)
+
+
 def test_layers_with_a_bias_and_those_behind_the_first_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "triton")
     first, second, third, last = layers_of()
@@ -78,7 +88,10 @@ def test_layers_with_a_bias_and_those_behind_the_first_are_called(monkeypatch: p
                 torch.testing.assert_close(read(layer), layer(x), atol=1e-2, rtol=1e-2)
 
 
-@pytest.mark.parametrize(("kind", "padded"), [("gdn2", False), ("kda", True), ("gla", False), ("swa", True)])
+@pytest.mark.parametrize(
+    ("kind", "padded"),
+    [("gdn2", False), ("kda", True), ("gla", False), pytest.param("swa", True, marks=pytest.mark.gpu)],
+)
 def test_models_learn_the_same_under_autocast(kind: str, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the products of a layer together and each alone, to the rounding of bfloat16."""
     monkeypatch.setenv(BACKEND_VARIABLE, "chunked")  # the interpreter's products in bfloat16 are none

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from gdn2.ops.fused import can_fuse
+from gdn2.ops.products import weight_gradient
 from gdn2.ops.remaking import Remade, flattened, note, recipe_of
 
 MAX_TAPS = 4  # of a convolution
@@ -210,8 +211,7 @@ class _SwiGLUDown(torch.autograd.Function):
         gate, up, weight = ctx.saved_tensors
         dy = dy.to(gate.dtype)
         dgate, dup, inner = swiglu_gradients(dy @ weight.to(dy.dtype), gate, up)
-        dweight = dy.flatten(0, -2).t() @ inner.flatten(0, -2)
-        return dgate, dup, dweight.to(weight.dtype)
+        return dgate, dup, weight_gradient(dy.flatten(0, -2), inner.flatten(0, -2), weight.dtype)
 
 
 class _Decay(torch.autograd.Function):
