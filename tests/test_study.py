@@ -17,7 +17,7 @@ from scipy.stats import t, ttest_ind
 from gdn2.train.synthetic.recall import Recall
 from harness.cli.main import main
 from harness.errors import UserError
-from harness.show.study import print_study
+from harness.show.study import notes, print_study
 from harness.study import workers
 from harness.study.plan import load_study, shipped_studies
 from harness.study.results import StudyResults, Wanted
@@ -103,6 +103,14 @@ def test_conclusions_are_over_seeds_and_corrected(tmp_path: Path) -> None:
     assert not hard.is_real
     tests = [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})]
     assert (capacity(reference, tests), capacity(kda, tests)) == (2, 0)
+
+
+def test_runs_that_shared_a_device_are_said_to(tmp_path: Path) -> None:
+    results = results_of(tmp_path)
+    run = results.to_do()[0]
+    for together, said in ((1, False), (2, True)):
+        results.found[run.identity] = {**finished(run, 1.0), "together": together}
+        assert ("Times are those of up to 2 runs that shared a device." in notes(results, [])) is said
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

@@ -113,12 +113,12 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=err, disable=not err.is_terminal) as bars:
         whole = bars.add_task(study.name, total=results.total, completed=len(results.found), said="")
         lines = {i: bars.add_task(device, total=steps, said="") for i, device in enumerate(devices)}
+        named = {run.identity: run.words for run in results.grid.values()}
         pace = _Pace(results.total - len(results.found), steps)
 
         def hears(number: int, said: dict[str, Any]) -> None:
             if (run := said.get("began")) is not None:
-                what = f"{run.model}, rate {run.rate:g}, seed {run.seed}"
-                bars.update(lines[number], completed=0, description=f"{devices[number]}  {what}", said="")
+                bars.update(lines[number], completed=0, description=f"{devices[number]}  {run.words}", said="")
             elif "step" in said:
                 pace.add(number, said["step"])
                 bars.update(lines[number], completed=said["step"], said=f"loss {said['validation_loss']:.3f}")
@@ -128,7 +128,7 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
                 bars.update(whole, advance=1)
                 if not err.is_terminal:
                     how = said.get("failed") or f"{said.get('seconds', 0):.0f} s"
-                    err.print(f"{len(results.found) + 1} of {results.total}: {said['run']} {how}", markup=False)
+                    err.print(f"{len(results.found) + 1} of {results.total}: {named[said['run']]}: {how}", markup=False)
 
         work(results, devices, hears, lambda text: err.print(text, markup=False), seconds)
 

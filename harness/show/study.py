@@ -97,6 +97,8 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
         )
     if done < results.total:
         found.append(f"{done} of {results.total} runs are done; the tables have what there is.")
+    if (shared := max((result.get("together", 1) for result in results.found.values()), default=1)) > 1:
+        found.append(f"Times are those of up to {shared} runs that shared a device.")
     falling, edges = [], []
     for model in models:
         seeds = len(next(iter(model.tests.values())).values)
@@ -109,7 +111,7 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
     if edges:
         found.append(f"The best rate is at the edge of the grid: {'; '.join(edges)}.")
     for run, words in results.failed():
-        found.append(f"{run.model}, rate {run.rate:g}, seed {run.seed} failed: {words}")
+        found.append(f"{run.words} failed: {words}")
     missing = [model for model in study.models if model not in {summary.name for summary in models}]
     if missing:
         found.append(f"Not trained yet: {'; '.join(missing)}.")

@@ -135,7 +135,7 @@ def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[s
         if seeds < asked:
             notes.append(f"{model.name}: {seeds} of {asked} seeds")
     for run, words in ((run, words) for run, words in results.failed() if run.model in chosen):
-        notes.append(f"{run.model}, rate {run.rate:g}, seed {run.seed} failed: {words}")
+        notes.append(f"{run.words} failed: {words}")
     shown = {model.name for model in models}
     missing = [name for name in chosen if name not in shown]
     if missing:

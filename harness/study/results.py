@@ -24,6 +24,11 @@ class Wanted:
     identity: str
     fields: Mapping[str, Any]
 
+    @property
+    def words(self) -> str:
+        """Which it is, for people."""
+        return f"{self.model}, rate {self.rate:g}, seed {self.seed}"
+
 
 class StudyResults:
     """The results of a study in its folder.

@@ -188,7 +188,7 @@ def _has_died(worker: _Worker, results: StudyResults, on_problem: Callable[[str]
     for run in worker.runs.values():
         write_result(results.folder, {"identity": run.identity, "run": dict(run.fields), "failed": words})
         results.take_up(run, on_problem)
-        on_problem(f"{run.model}, rate {run.rate:g}, seed {run.seed}: {words}")
+        on_problem(f"{run.words}: {words}")
 
 
 def _parsed(line: str) -> dict[str, Any]:
