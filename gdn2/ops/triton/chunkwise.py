@@ -11,6 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from gdn2.ops.triton.forms import MAPS
 from gdn2.ops.triton.kernel_set import Call
 from gdn2.ops.triton.layout import Segment
 from gdn2.ops.triton.variants import PREPARE, PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL, PREPARE_BY_LEVEL
@@ -28,8 +29,8 @@ class ChunkTerms:
         K: keys with the decay until the end of the chunk, K-.
         carry: the decay of a whole chunk, one number a key channel.
         by_level: 1 for chunks whose decay is too strong for a single reference, else 0.
-        A: the matrix of the affine map that a chunk is for its state.
-        B: what that map adds.
+        A: the matrix of the affine map that a chunk is for its state; or W (forms.py).
+        B: what that map adds; or U0.
     """
 
     P: Tensor
@@ -59,15 +60,22 @@ def run_forward(
     for segment in segments:
         boundaries.append(state)
         terms = prepared(call, segment, o=o)
-        A, S, R, carry = terms.A, terms.B, terms.Q, terms.carry
+        A, S, R, carry, Km, P = terms.A, terms.B, terms.Q, terms.carry, terms.K, terms.P
         del terms
         last = kernels.empty_state(segment.N, H)
-        with pipeline.beside(A, S, R, carry):
-            kernels.launch(
-                scan, segment.N * H, A, S, carry, S, state, last, segment.offsets, H, segment.N,
-                R, None, None, None, o, segment.starts, segment.lengths, HAS_FIRST=state is not None, HAS_AFTER=False,
-            )  # fmt: skip
-        del A, S, R, carry
+        with pipeline.beside(A, S, R, carry, *((Km, P) if kernels.form != MAPS else ())):
+            if kernels.form == MAPS:
+                kernels.launch(
+                    scan, segment.N * H, A, S, carry, S, state, last, segment.offsets, H, segment.N,
+                    R, None, None, None, o, segment.starts, segment.lengths,
+                    HAS_FIRST=state is not None, HAS_AFTER=False,
+                )  # fmt: skip
+            else:
+                kernels.launch(
+                    scan, segment.N * H, A, S, Km, R, P, carry, state, last, segment.offsets, H, o, segment.starts,
+                    segment.lengths, HAS_FIRST=state is not None,
+                )  # fmt: skip
+        del A, S, R, carry, Km, P
         state = last
     pipeline.join()
     assert state is not None
@@ -89,10 +97,12 @@ def prepared(
     kernels, H, C, KP, VP = call.kernels, call.H, call.kernels.C, call.kernels.KP, call.kernels.VP
     slots = segment.num_chunks * H
     P, M, L = kernels.empty(slots, C * C), kernels.empty(slots, C * C), kernels.empty(slots, C * C, torch.float32)
-    E, Q, Km = kernels.empty(slots, C * KP), kernels.empty(slots, C * KP), kernels.empty(slots, C * KP)
+    Q, Km = kernels.empty(slots, C * KP), kernels.empty(slots, C * KP)
     carry, by_level = kernels.empty(slots, KP, torch.float32), kernels.empty(slots, 1, torch.int32)
-    A, B = kernels.empty(slots, KP * KP), kernels.empty(slots, KP * VP)
     backward = do is not None
+    writes = kernels.form.writes and not backward
+    A, B = (kernels.empty(slots, (C if writes else KP) * columns) for columns in (KP, VP))
+    E = A if writes else kernels.empty(slots, C * KP)  # W overwrites E+
     for variant in (PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL) if backward else (PREPARE, PREPARE_BY_LEVEL):
         kernels.launch(
             variant, slots, call.q, call.k, call.b, call.g, call.v, call.w, do, P, L, M, E, Q, Km, carry, by_level,

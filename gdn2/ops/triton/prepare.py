@@ -18,7 +18,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdn2.ops.triton.decay import dot, dot_add, joined, level_decay, level_mask, log2_decay, place
+from gdn2.ops.triton.decay import (
+    centred_sums,
+    dot,
+    dot_add,
+    level_decay,
+    level_mask,
+    log2_decay,
+    place,
+    weighted_sums,
+)
+from gdn2.ops.triton.inverse import inverse, inverse_in_memory
 
 
 @triton.jit(do_not_specialize=["H"])
@@ -27,7 +37,8 @@ def prepare_kernel(
     p_starts, p_lengths, scale, H,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
     BK: tl.constexpr, BN: tl.constexpr, BT: tl.constexpr, MAX_RANGE: tl.constexpr, BY_LEVEL: tl.constexpr,
-    FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr, OF_INVERSE: tl.constexpr,
+    FOR_BACKWARD: tl.constexpr, WRITES: tl.constexpr, LATE: tl.constexpr, VALUE_FIRST: tl.constexpr,
+    PRODUCTS: tl.constexpr, KEPT: tl.constexpr, PRECISION: tl.constexpr, OF_INVERSE: tl.constexpr,
 ):  # fmt: skip
     """One program for each chunk and head.
 
@@ -47,32 +58,65 @@ def prepare_kernel(
         _scores_by_level(p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, length, scale, H, K, KP, C, LOG_C, BK, PRECISION)
     else:
         p_carry += slot * KP
-        lowest = _scores(
-            p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, length, scale, H, K, KP, C, BK, PRECISION
+        lowest, b_P, b_L = _scores(
+            p_q,
+            p_k,
+            p_b,
+            p_g,
+            p_E,
+            p_Q,
+            p_K,
+            p_carry,
+            length,
+            scale,
+            H,
+            K,
+            KP,
+            C,
+            BK,
+            PRODUCTS,
+            PRECISION,
         )
         tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
         if lowest < MAX_RANGE:
             return
-    tl.debug_barrier()  # here and below: the next step reads what other threads of the program have written
-    _inverse(p_L, p_M, C, OF_INVERSE)
+    b_M, b_kept = None, None
+    if KEPT:
+        o_c = tl.arange(0, C)
+        o_square = o_c[:, None] * C + o_c[None, :]
+        b_kept = tl.where(o_c[:, None] >= o_c[None, :], b_P, 0.0).to(p_P.dtype.element_ty)
+        if FOR_BACKWARD or LATE:
+            tl.store(p_P + o_square, b_kept)
+        b_M = inverse(tl.where(o_c[:, None] > o_c[None, :], b_L, 0.0), C, OF_INVERSE).to(p_M.dtype.element_ty)
+        if FOR_BACKWARD:
+            tl.store(p_M + o_square, b_M)
+    else:
+        if not BY_LEVEL:
+            _store_scores(p_P, p_L, b_P, b_L, tl.arange(0, C), C)
+        tl.debug_barrier()  # here and below: the next step reads what other threads of the program have written
+        inverse_in_memory(p_L, p_M, C, OF_INVERSE)
     tl.debug_barrier()
     p_R += slot * (KP * VP if FOR_BACKWARD else C * KP)
-    p_A, p_B, p_v, p_w = p_A + slot * (KP * KP), p_B + slot * (KP * VP), p_v + row * V, p_w + row * V
+    p_A += slot * ((C if WRITES else KP) * KP)
+    p_B += slot * ((C if WRITES else KP) * VP)
+    p_v, p_w = p_v + row * V, p_w + row * V
     p_do, p_o = (p_do + row * V, p_o) if FOR_BACKWARD else (p_do, p_o + row * V)
     for n0 in tl.static_range(0, max(KP, VP), BN):
         _columns(
-            n0, p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_do, p_A, p_B, p_R, p_o, length, H,
-            V, KP, VP, C, BN, BT, FOR_BACKWARD, PRECISION,
+            n0, p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_do, p_A, p_B, p_R, p_o, length, H, b_M, b_kept,
+            V, KP, VP, C, BN, BT, FOR_BACKWARD, WRITES, LATE, VALUE_FIRST, KEPT, PRECISION,
         )  # fmt: skip
 
 
 @triton.jit
 def _scores(
-    p_q, p_k, p_b, p_g, p_P, p_L, p_E, p_Q, p_K, p_carry, length, scale, H,
-    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    p_q, p_k, p_b, p_g, p_E, p_Q, p_K, p_carry, length, scale, H,
+    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PRODUCTS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The first step with one reference; returns the lowest log2-decay of a channel over the chunk."""
+    """The first step with one reference; returns the lowest log2-decay of a channel, and P and L with all pairs."""
     lowest, o_c = 0.0, tl.arange(0, C)
+    b_lowest = tl.zeros([C, BK], dtype=tl.float32)
     b_P = tl.zeros([C, C], dtype=tl.float32)
     b_L = tl.zeros([C, C], dtype=tl.float32)
     for k0 in range(0, KP, BK):
@@ -80,12 +124,18 @@ def _scores(
         o_in = o_c[:, None] * (H * K) + o_k[None, :]
         m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
         b_g = log2_decay(tl.load(p_g + o_in, mask=m_in, other=0.0, eviction_policy="evict_first"))
-        total = tl.sum(b_g, axis=0)
-        lowest = tl.minimum(lowest, tl.min(total))
-        middle = 0.5 * total
-        x = tl.cumsum(b_g, axis=0) - middle[None, :]
-        up, down, half = tl.exp2(x), tl.exp2(-x), tl.exp2(middle)[None, :]
-        tl.store(p_carry + o_k, tl.exp2(total))
+        if PRODUCTS:  # half the sum of all rows, in every row
+            b_middle = weighted_sums(tl.full([C, C], 0.5, dtype=tl.float32), b_g, PRECISION)
+            b_lowest = tl.minimum(b_lowest, b_middle)
+            x, half = centred_sums(b_g, None, o_c, True, PRECISION), tl.exp2(b_middle)
+            tl.store(p_carry + (o_c[:, None] * 0 + o_k[None, :]), half * half, mask=(o_c == 0)[:, None])
+        else:
+            total = tl.sum(b_g, axis=0)
+            lowest = tl.minimum(lowest, tl.min(total))
+            middle = 0.5 * total
+            x, half = centred_sums(b_g, middle, o_c, False, PRECISION), tl.exp2(middle)[None, :]
+            tl.store(p_carry + o_k, tl.exp2(total))
+        up, down = tl.exp2(x), tl.exp2(-x)
         o_out = o_c[:, None] * KP + o_k[None, :]
         b_k = tl.load(p_k + o_in, mask=m_in, other=0.0, eviction_policy="evict_first").to(tl.float32)
         b_right = b_k * down
@@ -97,8 +147,9 @@ def _scores(
         b_q = tl.load(p_q + o_in, mask=m_in, other=0.0, eviction_policy="evict_first").to(tl.float32) * (scale * up)
         tl.store(p_Q + o_out, (b_q * half).to(p_Q.dtype.element_ty), eviction_policy="evict_last")
         b_P = dot_add(b_q, b_right, b_P, PRECISION)
-    _store_scores(p_P, p_L, b_P, b_L, o_c, C)
-    return lowest
+    if PRODUCTS:
+        lowest = 2.0 * tl.min(b_lowest)
+    return lowest, b_P, b_L
 
 
 @triton.jit
@@ -149,49 +200,19 @@ def _store_scores(p_P, p_L, b_P, b_L, o_c, C: tl.constexpr):
 
 
 @triton.jit
-def _inverse(p_L, p_M, C: tl.constexpr, PRECISION: tl.constexpr):
-    """M = (I + L)^-1 for C of 32 or 64.
-
-    For blocks of 1, 2, 4, ... tokens M becomes M - M X M, where X is the part of L that joins pairs of blocks. The
-    C / 16 blocks on the diagonal come first, each by itself, then their pairs, then the two halves.
-    """
-    o_a, o_s = tl.arange(0, C // 16), tl.arange(0, 16)
-    o_row = (o_a[:, None] * 16 + o_s[None, :])[:, :, None] * C
-    b_L = tl.load(p_L + o_row + (o_a[:, None, None] * 16 + o_s[None, None, :]))
-    b_M = tl.where((o_s[:, None] == o_s[None, :])[None, :, :], 1.0, 0.0) - tl.where(
-        joined(o_s, 1)[None, :, :], b_L, 0.0
-    )
-    for level in tl.static_range(1, 4):
-        b_X = tl.where(joined(o_s, 1 << level)[None, :, :], b_L, 0.0)
-        b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
-    N: tl.constexpr = C // 32
-    o_2, o_n, o_t = tl.arange(0, 2), tl.arange(0, N), tl.arange(0, 32)
-    m_own = o_2[None, :, None, None, None] == o_2[None, None, None, :, None]
-    b_M = tl.reshape(b_M, [N, 2, 16, 1, 16])
-    b_M = tl.reshape(tl.where(m_own, b_M, 0.0), [N, 32, 32])
-    o_32 = (o_n[:, None] * 32 + o_t[None, :])[:, :, None] * C + (o_n[:, None, None] * 32 + o_t[None, None, :])
-    b_X = tl.where(joined(o_t, 16)[None, :, :], tl.load(p_L + o_32), 0.0)
-    b_M -= dot(dot(b_M, b_X, PRECISION), b_M, PRECISION)
-    tl.store(p_M + o_32, b_M.to(p_M.dtype.element_ty))
-    if C == 64:
-        o_half = o_t[:, None] * C + o_t[None, :]
-        left = tl.sum(tl.where((o_n == 0)[:, None, None], b_M, 0.0), axis=0)
-        right = tl.sum(tl.where((o_n == 1)[:, None, None], b_M, 0.0), axis=0)
-        b_X = dot(dot(right, tl.load(p_L + 32 * C + o_half), PRECISION), left, PRECISION)
-        tl.store(p_M + 32 * C + o_half, (-b_X).to(p_M.dtype.element_ty))
-        tl.store(p_M + 32 + o_half, tl.zeros([32, 32], dtype=p_M.dtype.element_ty))
-
-
-@triton.jit
 def _columns(
-    n0: tl.constexpr, p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_do, p_A, p_B, p_R, p_o, length, H,
+    n0: tl.constexpr, p_M, p_P, p_E, p_Q, p_K, p_v, p_w, p_do, p_A, p_B, p_R, p_o, length, H, b_M, b_P,
     V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BN: tl.constexpr, BT: tl.constexpr,
-    FOR_BACKWARD: tl.constexpr, PRECISION: tl.constexpr,
+    FOR_BACKWARD: tl.constexpr, WRITES: tl.constexpr, LATE: tl.constexpr, VALUE_FIRST: tl.constexpr,
+    KEPT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """BN columns of W, from which A and R (or R^T do) follow, and of U0, from which B and O follow."""
     o_c, o_n = tl.arange(0, C), n0 + tl.arange(0, BN)
     o_square, o_key = o_c[:, None] * C + o_c[None, :], o_c[:, None] * KP + o_n[None, :]
-    b_M, b_P = tl.load(p_M + o_square), tl.load(p_P + o_square)
+    if not KEPT:
+        b_M = tl.load(p_M + o_square)
+        if not LATE:
+            b_P = tl.load(p_P + o_square)
     if n0 < KP:
         b_W = dot(b_M, tl.load(p_E + o_key), PRECISION).to(p_A.dtype.element_ty)
     if n0 < VP:
@@ -199,7 +220,14 @@ def _columns(
         b_z = tl.load(p_v + o_in, mask=m_in, other=0.0, eviction_policy="evict_first").to(tl.float32)
         b_z *= tl.load(p_w + o_in, mask=m_in, other=0.0, eviction_policy="evict_first")
         b_U = dot(b_M, b_z, PRECISION).to(p_B.dtype.element_ty)
-    if n0 < KP:
+    if WRITES:
+        tl.debug_barrier()  # W may overwrite E+
+        if n0 < KP:
+            tl.store(p_A + o_key, b_W)
+        if n0 < VP:
+            o_U = (o_n[None, :] * C + o_c[:, None]) if VALUE_FIRST else (o_c[:, None] * VP + o_n[None, :])
+            tl.store(p_B + o_U, b_U)
+    if n0 < KP and not LATE:
         b_R = tl.load(p_Q + o_key).to(tl.float32) - dot(b_P, b_W, PRECISION)
         if FOR_BACKWARD:
             for v0 in range(0, VP, BN):
@@ -209,11 +237,11 @@ def _columns(
                 tl.store(p_R + (o_n[:, None] * VP + o_v[None, :]), b_out.to(p_R.dtype.element_ty))
         else:
             tl.store(p_R + o_key, b_R.to(p_R.dtype.element_ty), eviction_policy="evict_first")
-    if n0 < VP and not FOR_BACKWARD:
+    if n0 < VP and not FOR_BACKWARD and not LATE:
         tl.store(
             p_o + o_in, dot(b_P, b_U, PRECISION).to(p_o.dtype.element_ty), mask=m_in, eviction_policy="evict_first"
         )
-    for k0 in tl.range(0, KP, BT, num_stages=1):
+    for k0 in tl.range(0, 0 if WRITES else KP, BT, num_stages=1):
         o_k = k0 + tl.arange(0, BT)
         b_K = tl.load(p_K + (o_c[None, :] * KP + o_k[:, None]))
         if n0 < KP:
@@ -222,7 +250,6 @@ def _columns(
                 p_A + (o_k[:, None] * KP + o_n[None, :]), b_A.to(p_A.dtype.element_ty), eviction_policy="evict_first"
             )
         if n0 < VP:
-            b_B = dot(b_K, b_U, PRECISION)
-            tl.store(
-                p_B + (o_k[:, None] * VP + o_n[None, :]), b_B.to(p_B.dtype.element_ty), eviction_policy="evict_first"
-            )
+            b_B = dot(b_K, b_U, PRECISION).to(p_B.dtype.element_ty)
+            o_add = (o_n[None, :] * KP + o_k[:, None]) if VALUE_FIRST else (o_k[:, None] * VP + o_n[None, :])
+            tl.store(p_B + o_add, b_B, eviction_policy="evict_first")

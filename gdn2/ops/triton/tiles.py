@@ -22,6 +22,8 @@ from gdn2.ops.triton.variants import (
     RECURRENT,
     RECURRENT_FRESH,
     SCAN_BOTH_WAYS,
+    SCAN_FORMS,
+    SCAN_FORMS_WIDE,
     SCAN_OUTPUT,
     SCAN_OUTPUT_WIDE,
     VALUE_GRADIENTS,
@@ -55,6 +57,8 @@ CANDIDATES: dict[Variant, list[Tile]] = {
         {"BV": 64, "num_warps": 8, "num_stages": 2},
         {"BV": 32, "num_warps": 4, "num_stages": 3},
     ],
+    SCAN_FORMS: [{"BV": 32, "num_warps": 4, "num_stages": 3}],
+    SCAN_FORMS_WIDE: [{"BV": 64, "num_warps": 4, "num_stages": 3}],
     SCAN_BOTH_WAYS: [
         {"BV": 32, "num_warps": 4, "num_stages": 4},
         {"BV": 16, "num_warps": 4, "num_stages": 3},

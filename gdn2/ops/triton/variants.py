@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-KernelName = Literal["prepare", "scan", "value_gradients", "key_gradients", "recurrent"]
+KernelName = Literal["prepare", "scan", "scan_forms", "value_gradients", "key_gradients", "recurrent"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ PREPARE_BACKWARD = Variant("prepare_backward", "prepare", for_backward=True)
 PREPARE_BACKWARD_BY_LEVEL = Variant("prepare_backward_by_level", "prepare", by_level=True, for_backward=True)
 SCAN_OUTPUT = Variant("scan_output", "scan", with_output=True)
 SCAN_OUTPUT_WIDE = Variant("scan_output_wide", "scan", with_output=True, many_programs=True)
+SCAN_FORMS = Variant("scan_forms", "scan_forms", with_output=True)
+SCAN_FORMS_WIDE = Variant("scan_forms_wide", "scan_forms", with_output=True, many_programs=True)
 SCAN_BOTH_WAYS = Variant("scan_both_ways", "scan", both_ways=True)
 VALUE_GRADIENTS = Variant("value_gradients", "value_gradients")
 KEY_GRADIENTS = Variant("key_gradients", "key_gradients")

@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from gdn2.ops.triton.aot.instructions import narrow_addresses, unwritten_registers
+from gdn2.ops.triton.forms import FORMS
 from gdn2.ops.triton.kernel_set import KERNELS, KernelSet
 from gdn2.ops.triton.launch import OPTIONS
 from gdn2.ops.triton.tiles import Tile, shared_memory_limit
@@ -67,6 +68,7 @@ class KernelSource:
         precision: of matrix products.
         tile: the items of a tile.
         flags: the names in FLAGS that are set.
+        form: in which a chunk goes from `prepare` to the scan, a key of FORMS.
     """
 
     variant: Variant
@@ -76,11 +78,13 @@ class KernelSource:
     precision: str
     tile: tuple[tuple[str, int], ...]
     flags: tuple[str, ...] = ("HAS_FIRST", "HAS_AFTER")
+    form: str = "maps"
 
     @property
     def constants(self) -> dict[str, Any]:
         """The compile-time arguments: two sources with the same ones are the same binary."""
-        kernels, tile = KernelSet(self.K, self.V, self.precision, torch.device("cpu")), dict(self.tile)
+        form = FORMS[self.form]
+        kernels, tile = KernelSet(self.K, self.V, self.precision, torch.device("cpu"), form=form), dict(self.tile)
         flags = {name: name in self.flags for name in OF_FLAGS}
         if self.variant.with_output:
             flags["HAS_AFTER"] = False
