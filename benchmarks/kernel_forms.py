@@ -38,6 +38,8 @@ if "--ahead" in sys.argv:
 
 from gdn2.ops.naive import naive_gated_delta_rule_2
 from gdn2.ops.triton import choice, triton_gated_delta_rule_2
+from gdn2.ops.triton.aot.binaries import disassemble
+from gdn2.ops.triton.aot.instructions import unwritten_registers
 from gdn2.ops.triton.forms import FORMS
 from gdn2.ops.triton.kernel_set import FEW_PROGRAMS, KernelSet
 from gdn2.ops.triton.layout import SEGMENT_TOKEN_HEADS
@@ -123,7 +125,7 @@ def prepare_tiles(d: int) -> list[Tile]:
     tiles += [base | fields | {"BN": 64, "maxnreg": 128} for fields in ({}, kept)]
     tiles += [base | {"PRODUCTS": 1, "maxnreg": 168}, base | sums | {"num_stages": 3, "maxnreg": 168}]
     if d == 64:
-        tiles += [narrow | sums | {"maxnreg": 96}, base | sums | {"maxnreg": 128}]
+        tiles += [narrow | sums | {"maxnreg": 96}, narrow | kept | {"maxnreg": 96}]
     return tiles
 
 
@@ -167,9 +169,12 @@ def backward_plans(d: int) -> list[Plan]:
     plan, device = Plan(), torch.device("cuda", 0)
     base = choice.tile_for(PREPARE_BACKWARD, d, d, "bf16", device)
     keys = choice.tile_for(KEY_GRADIENTS, d, d, "bf16", device)
-    summed = plan.with_tile(KEY_GRADIENTS, keys | {"PRODUCTS": 1})
     tiles = [base | {"KEPT": 1}, base | {"KEPT": 1, "PRODUCTS": 1}, base | {"KEPT": 1, "PRODUCTS": 1, "maxnreg": 168}]
-    return [plan, summed, *(summed.with_tile(PREPARE_BACKWARD, tile) for tile in tiles)]
+    found = [plan, *(plan.with_tile(PREPARE_BACKWARD, tile) for tile in tiles)]
+    narrow = keys | {"BK": 32}
+    tiles = [keys | {"PRODUCTS": 1}, keys | {"PRODUCTS": 2}, narrow, narrow | {"PRODUCTS": 2}, narrow | {"PRODUCTS": 3}]
+    found += [plan.with_tile(KEY_GRADIENTS, tile) for tile in tiles]
+    return list(dict.fromkeys(found))
 
 
 def run(plan: Plan, inputs: Iterable[torch.Tensor], kernels: KernelSet | None = None, state: Any = None) -> Any:
@@ -201,19 +206,20 @@ def exactly(plan: Plan, inputs: Iterable[torch.Tensor], state: Any = None) -> An
 
 def fault_of(plan: Plan, d: int, backward: bool = False) -> str:
     """What is wrong with a plan on small inputs; empty if nothing is. Compiles its kernels."""
+    kernels = plan.kernels(d, d)
     try:
-        for decay, with_state in ((0.1, True), (3.0, False)):
+        for decay, with_state in ((0.1, True), (2.0, False), *(() if backward else ((6.0, True),))):
             torch.manual_seed(0)
             inputs = make_inputs(
                 2, 200 if CUDA else 40, 3 if CUDA else 1, d, d, torch.bfloat16 if CUDA else torch.float32, decay
             )
             state = torch.randn(2, inputs[0].shape[2], d, d, device=DEVICE) if with_state else None
             if backward:
-                ours, again = (gradients(plan, inputs, run) for _ in range(2))
+                ours, again = (gradients(plan, inputs, partial(run, kernels=kernels)) for _ in range(2))
                 exact, most = gradients(plan, [x.double() for x in inputs], exactly), GRADIENTS
             else:
                 with torch.no_grad():
-                    ours, again = (run(plan, inputs, state=state) for _ in range(2))
+                    ours, again = (run(plan, inputs, kernels, state) for _ in range(2))
                     exact, most = exactly(plan, inputs, state), TOLERANCE
             errors = [float((a.double() - e).norm() / e.norm()) for a, e in zip(ours, exact, strict=True)]
             if not max(errors) <= most:  # NaN is not
@@ -222,6 +228,16 @@ def fault_of(plan: Plan, d: int, backward: bool = False) -> str:
                 return f"other bits in a second run at decay {decay}"
     except Exception as error:  # a plan that does not compile is a result
         return f"{type(error).__name__}: {str(error)[:160]}"
+    return unwritten(kernels)
+
+
+def unwritten(kernels: KernelSet) -> str:
+    """Says whether a binary reads registers that nothing wrote, a fault of some compilers; empty if not."""
+    for launcher, _ in kernels._launchers.values():
+        if launcher.compiled is not None and torch.cuda.get_device_capability() == (9, 0):
+            found = unwritten_registers(disassemble(launcher.compiled.asm["cubin"])[1])
+            if found:
+                return f"{launcher.kernel.__name__} reads what nothing wrote: {', '.join(found)}"
     return ""
 
 

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.skipif(DEVICE != "cpu", reason="benchmarks/kernel_forms
 def kernels(form: Form, K: int, V: int, **fields: int) -> KernelSet:
     def choose(variant: Variant, KP: int, VP: int, precision: str, device: torch.device) -> Tile:
         tile = tile_for(variant, KP, VP, precision, device)
-        return tile | fields if variant.kernel in ("prepare", "key_gradients") and not variant.by_level else tile
+        if variant.kernel == "key_gradients":
+            return tile | {"PRODUCTS": 3 * fields.get("PRODUCTS", 0)}
+        return tile | fields if variant.kernel == "prepare" and not variant.by_level else tile
 
     return KernelSet(K, V, "tf32x3", torch.device("cpu"), form=form, choose_tile=choose)
 

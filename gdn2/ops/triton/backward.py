@@ -86,7 +86,8 @@ def key_gradients_kernel(
 ):  # fmt: skip
     """One program for each chunk, head and block of key channels: dq, dk, db and dg.
 
-    The chunks that `prepare_kernel` marked in p_by_level are left to a second launch, BY_LEVEL.
+    The chunks that `prepare_kernel` marked in p_by_level are left to a second launch, BY_LEVEL. PRODUCTS: 1 if the sums
+    of the decay are matrix products, 2 if those of dg are, 3 if both.
     """
     slot, i_n, i_h, i_k = place(H, KP // BK)
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
@@ -150,7 +151,7 @@ def key_gradients_kernel(
         tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)
     else:
         middle = 0.5 * total
-        x = centred_sums(b_g, middle, o_c, PRODUCTS, PRECISION)
+        x = centred_sums(b_g, middle, o_c, PRODUCTS % 2 > 0, PRECISION)
         rows, columns = tl.exp2(x), tl.exp2(-x)
         half = tl.exp2(middle)[None, :]
         b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
@@ -171,7 +172,7 @@ def key_gradients_kernel(
         tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
         tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
         b_dg += b_k * (b_b * b_de - b_dk)
-        b_dg = sums_to_end(b_dg, o_c, PRODUCTS, PRECISION) + b_close[None, :]
+        b_dg = sums_to_end(b_dg, o_c, PRODUCTS > 1, PRECISION) + b_close[None, :]
         b_graw = tl.load(p_g + row * K + o_in, mask=m_in, other=0.0)
         b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
         tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

@@ -18,7 +18,7 @@ from gdn2.ops.triton.choice import tile_for
 from gdn2.ops.triton.decay import LOG2_E
 from gdn2.ops.triton.forms import MAPS, Form
 from gdn2.ops.triton.launch import Launcher
-from gdn2.ops.triton.layout import MAX_KEY_DIM, SEGMENT_TOKEN_HEADS, padded_key_dim, padded_value_dim
+from gdn2.ops.triton.layout import MAX_KEY_DIM, padded_key_dim, padded_value_dim
 from gdn2.ops.triton.prepare import prepare_kernel
 from gdn2.ops.triton.recurrent import recurrent_kernel
 from gdn2.ops.triton.scan import scan_kernel
@@ -82,7 +82,7 @@ class KernelSet:
         choose_tile: gives the tile of a variant; `choice.tile_for` if None.
         few_programs: up to so many programs the variant `scan_output` runs, beyond them `scan_output_wide`.
         form: in which a chunk goes from `prepare` to the scan of the forward pass.
-        token_heads: tokens times heads of a segment.
+        token_heads: tokens times heads of a segment; the usual number if None.
         on_launch: called before each launch. It sees the tensors themselves, which the launch may overwrite.
 
     Attributes:
@@ -92,7 +92,7 @@ class KernelSet:
     def __init__(
         self, K: int, V: int, precision: str, device: torch.device,
         *, choose_tile: TileChoice | None = None, few_programs: int = FEW_PROGRAMS, form: Form = MAPS,
-        token_heads: int = SEGMENT_TOKEN_HEADS, on_launch: LaunchHook | None = None,
+        token_heads: int | None = None, on_launch: LaunchHook | None = None,
     ) -> None:  # fmt: skip
         self.K, self.V, self.precision, self.device = K, V, precision, device
         self.KP, self.VP, self.C = padded_key_dim(K), padded_value_dim(V), CHUNK_SIZE[precision]

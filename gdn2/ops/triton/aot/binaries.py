@@ -167,7 +167,7 @@ def compile_kernel(
 
 def _compiled(name: str, ast: ASTSource, arch: int, tile: Tile, options: dict[str, int]) -> Compiled:
     binary = triton.compile(ast, target=GPUTarget("cuda", arch, 32), options=options)
-    usage, sass = _disassemble(binary.asm["cubin"])
+    usage, sass = disassemble(binary.asm["cubin"])
     return Compiled(
         name, arch, tile, _number("REG", usage), _number("STACK", usage), binary.metadata.shared,
         len(re.findall(r"\b(?:HMMA|HGMMA|UTC\w*MMA)\b", sass)), len(re.findall(r"\bHGMMA\b", sass)),
@@ -215,7 +215,8 @@ def _tool() -> Path:
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
-def _disassemble(cubin: bytes) -> tuple[str, str]:
+def disassemble(cubin: bytes) -> tuple[str, str]:
+    """What a binary uses, and its machine code, as `cuobjdump` prints them."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
