@@ -1,6 +1,6 @@
 """Kernels beside those that ship: forms of a chunk, tiles and segments, each checked, timed alone and in whole calls.
 
-    python benchmarks/kernel_forms.py [--dims 128 256 64] [--seconds 220] [--json FILE]
+    python benchmarks/kernel_forms.py [--dims 128 256 64] [--backward 128] [--seconds 240] [--json FILE]
     python benchmarks/kernel_forms.py --ahead [--arch 90]
 
 First every plan is compiled, one process a core, and checked on small inputs: against the recurrence in float64, with
@@ -57,6 +57,7 @@ from gdn2.ops.triton.variants import (
 
 Tiles = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # by the name of a variant; items, so that they can be keys
 TOLERANCE, GRADIENTS = 8e-3, 1.5e-2
+PATIENCE = 170.0  # seconds for the compilation and check of all plans
 SIZES = (SEGMENT_TOKEN_HEADS, SEGMENT_TOKEN_HEADS // 2, SEGMENT_TOKEN_HEADS // 4, SEGMENT_TOKEN_HEADS * 2)
 FORMS_OF = {128: list(FORMS), 256: ["maps", "writes", "late"], 64: ["maps", "maps_by_value", "late"]}
 SHAPES: dict[int, list[Shape]] = {
@@ -241,12 +242,32 @@ def unwritten(kernels: KernelSet) -> str:
     return ""
 
 
-def faults(jobs: list[tuple[Plan, int, bool]]) -> dict[tuple[Plan, int, bool], str]:
-    """The faults of every plan, found in one process a core."""
+Job = tuple[Plan, int, bool]
+
+
+def faults(jobs: list[Job]) -> dict[Job, str]:
+    """The faults of every plan, found in one process a core; what failed beside a broken plan is tried once more."""
     if not CUDA:
         return {job: fault_of(*job) for job in jobs}
-    with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1, 14)) as pool:
-        return dict(zip(jobs, pool.starmap(fault_of, jobs, chunksize=1), strict=True))
+    found = in_processes(jobs, None)
+    again = [job for job, fault in found.items() if "CUDA" in fault]
+    return found | (in_processes(again, 1) if again else {})
+
+
+def in_processes(jobs: list[Job], tasks: int | None) -> dict[Job, str]:
+    """Runs `fault_of`; each process ends after so many `tasks`. What takes too long is a fault."""
+    end = time.monotonic() + PATIENCE
+    workers = min(len(jobs), os.cpu_count() or 1, 14)
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=tasks) as pool:
+        pending = {job: pool.apply_async(fault_of, job) for job in jobs}
+        return {job: result_in_time(result, end) for job, result in pending.items()}
+
+
+def result_in_time(result: Any, end: float) -> str:
+    try:
+        return str(result.get(timeout=max(0.1, end - time.monotonic())))
+    except multiprocessing.TimeoutError:
+        return f"nothing after {PATIENCE:.0f} s"
 
 
 def milliseconds(call: Callable[[], Any], rep: int = 40) -> float:
@@ -307,17 +328,14 @@ def plans_of(d: int, times: list[Timed]) -> list[Plan]:
     return list(dict.fromkeys(found))
 
 
-def measure(d: int, clock: Clock, record: dict[str, Any], save: Callable[[], None]) -> None:
+def measure(d: int, wrong: dict[Job, str], clock: Clock, record: dict[str, Any], save: Callable[[], None]) -> None:
     """All of one head size: kernels alone, whole forward passes, and the backward pass."""
     shapes = SHAPES[d] if CUDA else [(1, 70, 1, d, d)]
-    jobs = parts(d)
-    backward = backward_plans(d) if CUDA else []
-    started = time.monotonic()
-    wrong = faults([(plan, d, False) for plan, _, _ in jobs] + [(plan, d, True) for plan in backward])
-    print(f"d = {d}: {len(wrong)} plans compiled and checked in {time.monotonic() - started:.0f} s", flush=True)
+    jobs, backward = parts(d), [plan for plan, size, gradients in wrong if gradients and size == d]
+    print(f"d = {d}", flush=True)
     rows: list[dict[str, Any]] = record.setdefault(f"d = {d}", [])
-    for (plan, _, of_gradients), fault in wrong.items():
-        if fault:
+    for (plan, size, of_gradients), fault in wrong.items():
+        if fault and size == d:
             print(f"  LEFT OUT {'backward, ' if of_gradients else ''}{plan}: {fault}", flush=True)
             rows.append({"plan": str(plan), "fault": fault})
     dtype = torch.bfloat16 if CUDA else torch.float32
@@ -411,7 +429,8 @@ def ahead(dims: list[int], arch: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 256, 64] if CUDA else [16])
-    parser.add_argument("--seconds", type=float, default=220.0)
+    parser.add_argument("--backward", type=int, nargs="*", default=[128], help="of --dims: also the backward pass")
+    parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--ahead", action="store_true")
     parser.add_argument("--arch", type=int, default=90)
@@ -427,8 +446,13 @@ def main() -> None:
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
             arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
+    jobs = [(plan, d, True) for d in arguments.backward for plan in (backward_plans(d) if CUDA else [])]
+    jobs += [(plan, d, False) for d in arguments.dims for plan, _, _ in parts(d)]
+    started = time.monotonic()
+    wrong = faults(list(dict.fromkeys(jobs)))
+    print(f"{len(wrong)} plans compiled and checked in {time.monotonic() - started:.0f} s", flush=True)
     for d in arguments.dims:
-        measure(d, clock, record, save)
+        measure(d, wrong, clock, record, save)
     if clock.is_over():
         sys.exit("not everything was measured: give it more --seconds, or fewer --dims")
 
