@@ -24,7 +24,7 @@ def _tile(BM: int, BN: int, num_warps: int, num_stages: int) -> Tile:
 HALF: Table = {
     FORWARD: {
         64: [_tile(64, 64, 4, 3), _tile(128, 64, 4, 3), _tile(128, 128, 8, 2)],
-        128: [_tile(64, 64, 4, 2), _tile(128, 128, 8, 2), _tile(64, 64, 4, 3), _tile(128, 64, 8, 3)],
+        128: [_tile(128, 64, 8, 3), _tile(128, 128, 8, 2), _tile(64, 64, 4, 3), _tile(64, 64, 4, 2)],
         256: [_tile(64, 64, 8, 1), _tile(128, 64, 8, 1), _tile(64, 32, 4, 2)],
     },
     OF_QUERIES: {
