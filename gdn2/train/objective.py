@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
 from gdn2.model import GDN2ForCausalLM
+from gdn2.ops.fused import fuses
 from gdn2.state import RecurrentState
 
 LOSS_ROWS = 1024  # positions whose logits exist at a time on a CPU: they stay in the processor's cache
@@ -106,6 +107,34 @@ class Objective(nn.Module):
         return loss, means
 
 
+def _slice(
+    inputs: Tensor, head: Tensor, targets: Tensor, scale: float, factor: float, total: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What some positions have of a mean of `total` losses, and the gradients of their inputs and of the head.
+
+    Gradients are of that share times `factor`.
+    """
+    inputs = inputs.requires_grad_()
+    with torch.enable_grad():
+        logits = linear(inputs, head)
+        logits = logits if scale == 1 else logits * scale
+        loss = cross_entropy(logits.float(), targets, reduction="sum") / total
+        d_inputs, d_head = torch.autograd.grad(loss * factor, (inputs, head))
+    return loss, d_inputs, d_head
+
+
+def _slice_by_kernel(
+    inputs: Tensor, head: Tensor, targets: Tensor, scale: float, factor: float, total: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same on a GPU, where gradients take the logits' place."""
+    from gdn2.ops.triton.entropy import cross_entropy_
+
+    head = head.detach()
+    logits = linear(inputs, head)
+    losses = cross_entropy_(logits, targets, scale, factor / total)
+    return losses.sum() / total, (logits @ head).to(inputs.dtype), (logits.t() @ inputs).to(head.dtype)
+
+
 class _SlicedLoss(torch.autograd.Function):
     """The head and the cross-entropy: the forward computes the gradients, the backward hands them out."""
 
@@ -121,13 +150,8 @@ class _SlicedLoss(torch.autograd.Function):
             for places, targets in zip(term.places.split(rows), term.targets.split(rows), strict=True):
                 if not len(targets):
                     continue
-                inputs = flat[places].requires_grad_()
-                with torch.enable_grad():
-                    logits = linear(inputs, head)
-                    logits = logits if scale == 1 else logits * scale
-                    loss = cross_entropy(logits.float(), targets, reduction="sum") / term.total
-                    d_inputs, d_slice = torch.autograd.grad(loss * factor, (inputs, head))
-                del logits
+                step = _slice_by_kernel if fuses(flat, head.detach()) else _slice
+                loss, d_inputs, d_slice = step(flat[places], head, targets, scale, factor, term.total)
                 d_hidden.index_copy_(0, places, d_inputs)
                 d_head = d_slice.to(weight.dtype) if d_head is None else d_head.add_(d_slice)
                 means[number] += loss.detach()

@@ -7,6 +7,7 @@ from typing import Any
 
 from gdn2.ops.triton.aot.binaries import Compiled, compile_kernel
 from gdn2.ops.triton.attention import attend_kernel, join_kernel, rotate_kernel, tile_of
+from gdn2.ops.triton.entropy import cross_entropy_kernel
 from gdn2.ops.triton.launch import OPTIONS
 from gdn2.ops.triton.mixing import convolution_kernel, decay_kernel
 from gdn2.ops.triton.norm import rms_norm_kernel, swiglu_kernel
@@ -22,9 +23,9 @@ from gdn2.ops.triton.steps import (
 from gdn2.ops.triton.thin import thin_constants, thin_kernel, thin_tile
 
 POINTERS = {"bf16": "*bf16", "tf32": "*fp16", "tf32x3": "*fp32"}
-INT64 = {"p_first", "p_end", "p_before"}
+INT64 = {"p_first", "p_end", "p_before", "p_targets"}
 FLOAT32 = {"p_A_log", "p_dt_bias", "p_g", "p_dg", "p_sums", "p_of_bias", "p_of_rate"}
-FLOAT32 |= {"p_part", "p_sum", "p_cos", "p_sin"}
+FLOAT32 |= {"p_losses", "p_part", "p_sum", "p_cos", "p_sin"}
 NORM = {"GROUPS": 1, "ADDS": False, "HAS_GATE": False, "SILU": False}
 NORM_GRADIENTS = {"TILES": 8, "HAS_GATE": False, "SILU": False, "JOINS": False, "HALVES": False}
 ABSENT = {"HAS_BIAS": {"p_bias", "p_biases"}, "BOUNDED": {"p_first", "p_end"}, "HAS_GATE": {"p_gate", "p_dgate"},
@@ -43,6 +44,10 @@ SIZES: dict[str, tuple[Any, dict[str, Any]]] = {
     "rms_norm, gated heads of 128": (
         rms_norm_kernel,
         {"D": 128, "DP": 128, "BN": 16, **NORM, "HAS_GATE": True, "num_warps": 4},
+    ),
+    "cross-entropy, 32000 tokens": (
+        cross_entropy_kernel,
+        {"V": 32000, "BV": 4096, "SCALES": False, "num_warps": 8},
     ),
     "swiglu": (swiglu_kernel, {"SIZE": 1024, "EVEN": True, "num_warps": 4}),
     "convolution, heads of 128 to unit length": (
@@ -161,5 +166,5 @@ def compile_layer_source(source: LayerSource) -> Compiled:
         elif argument.startswith("p_"):
             types[argument] = "*fp32" if argument in FLOAT32 else POINTERS[source.precision]
         else:
-            types[argument] = "fp32" if argument in ("eps", "scale") else wide.get(argument) or "i32"
+            types[argument] = "fp32" if argument in ("eps", "scale", "factor") else wide.get(argument) or "i32"
     return compile_kernel(source.name, fn, types, values, source.arch, options)
