@@ -73,7 +73,27 @@ def test_shipped_rivals_are_equal_in_size_and_state(name: str, least: float, mos
         assert {stage.wording for stage in recipe.stages} == {"own"}
     assert max(sizes) <= 1.01 * min(sizes)
     assert least < min(sizes) <= max(sizes) < most
-    assert all(own == floats[0] for own in floats[:8])  # the hybrid and full attention are last
+    assert all(own == floats[0] for own in floats[:4])  # the hybrid and full attention are last of a seed
+    assert floats[:6] == floats[6:]
+
+
+def test_every_model_has_its_first_seed_before_any_has_its_second(file: Path) -> None:
+    assert [recipe.name for recipe in load_rivals(str(file)).recipes()] == ["a", "b", "a-seed2", "b-seed2"]
+
+
+def test_a_share_of_the_steps_can_be_asked_for(
+    file: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", "--share", "0.5"]
+    assert command.main(arguments) == 0
+    assert len(in_process) == 4
+    recipe = load_rivals(str(file)).recipes(0.5)[0]
+    assert recipe.total_steps < load_rivals(str(file)).recipes()[0].total_steps
+    assert f"{recipe.total_steps:,} steps each" in capsys.readouterr().out
+    assert command.main([*arguments[:-1], "0.25"]) == 2
+    assert "0.5 of the steps" in capsys.readouterr().err
+    assert command.main([*arguments[:-1], "1.5"]) == 2
+    assert "--share" in capsys.readouterr().err
 
 
 def test_rivals_are_trained_once_and_seeds_are_of_one_training(

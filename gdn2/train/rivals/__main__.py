@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--within", type=float, metavar="MINUTES", help="take as many of the steps as fit, trials included"
     )
+    parser.add_argument("--share", type=float, help="of the steps of each stage (default: 1, or what fits --within)")
     parser.add_argument("--plan", action="store_true", help="say what would be trained; train nothing")
     return parser
 
@@ -54,6 +55,8 @@ def _train(args: argparse.Namespace) -> int:
     started = time.monotonic()
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
+    if args.share is not None and not 0 < args.share <= 1:
+        raise UserError(f"--share must be above 0 and at most 1, got {args.share}")
     rivals = load_rivals(args.rivals)
     if args.plan:
         _say_plan(rivals)
@@ -62,7 +65,7 @@ def _train(args: argparse.Namespace) -> int:
     devices = [name.strip() for name in args.devices.split(",") if name.strip()] * args.workers
     deadline = None if args.within is None else started + 60 * args.within
     crew = Crew(folder, devices, args.prepared, deadline)
-    share = _share(rivals, crew, started)
+    share = _share(rivals, crew, started, args.share)
     recipes = rivals.recipes(share)
     waiting = [recipe for recipe in recipes if not crew.checkpoint(recipe).is_dir()]
     _say(f"{len(recipes)} runs, {len(recipes) - len(waiting)} done; {recipes[0].total_steps:,} steps each")
@@ -72,19 +75,24 @@ def _train(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _share(rivals: Rivals, crew: Crew, started: float) -> float:
-    """The share of their steps that runs take: found once, then kept in the folder.
+def _share(rivals: Rivals, crew: Crew, started: float, wanted: float | None) -> float:
+    """The share of their steps that runs take: asked for or found once, then kept in the folder.
 
     Raises:
-        RecipeError: the folder is of another file, a trial failed, or the time is too short.
+        RecipeError: the folder is of another file or share, a trial failed, or the time is too short.
     """
     file = crew.folder / SHARE
     if file.is_file():
         found = json.loads(file.read_text())
         if found.get("rivals") != rivals.fingerprint:
             raise RecipeError(f"{crew.folder} has runs of another file than {rivals.path}; choose another --out")
-        return float(found["share"])
-    share = 1.0 if crew.deadline is None else _tried_share(rivals, crew, started)
+        share = float(found["share"])
+        if wanted not in (None, share):
+            raise RecipeError(f"{crew.folder} has runs with {share} of the steps; choose another --out or that --share")
+        return share
+    share = 1.0 if wanted is None else wanted
+    if wanted is None and crew.deadline is not None:
+        share = _tried_share(rivals, crew, started)
     crew.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"rivals": rivals.fingerprint, "share": share}) + "\n")
     return share

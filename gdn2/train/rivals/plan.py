@@ -48,7 +48,7 @@ class Rivals:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def recipes(self, share: float = 1.0) -> list[Recipe]:
-        """A recipe for each model and seed, seeds of a model behind each other; the first of them has the model's name.
+        """A recipe for each model and seed: every model's first seed, which has its name, then the next seed of each.
 
         Args:
             share: of the steps of each stage.
@@ -56,7 +56,7 @@ class Rivals:
         Raises:
             RecipeError: a recipe that cannot be followed.
         """
-        return [self._recipe(model, seed, share) for model in self.models for seed in self.seeds]
+        return [self._recipe(model, seed, share) for seed in self.seeds for model in self.models]
 
     def _recipe(self, model: str, seed: int, share: float) -> Recipe:
         fields = copy.deepcopy(self.shared)
