@@ -18,6 +18,7 @@ from gdn2.ops.triton.aot.binaries import FLAGS, Compiled
 from gdn2.ops.triton.aot.jobs import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, jobs_for
 from gdn2.ops.triton.aot.layers import SIZES
 from gdn2.ops.triton.aot.report import faults, summary
+from gdn2.ops.triton.forms import form_for
 from gdn2.ops.triton.tiles import CHUNK_SIZE, shared_memory_limit, tiles_for
 from gdn2.ops.triton.variants import KEY_GRADIENTS, SCAN_BOTH_WAYS, SCAN_OUTPUT, VARIANTS
 
@@ -90,7 +91,7 @@ def bands(*options: str) -> list[list[str]]:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_kernel_of_the_common_head_size_compiles_without_spills(arch: Any, tmp_path: Path) -> None:
     rows = compiled(tmp_path, "--arch", arch)
-    assert len(rows) == len(VARIANTS)
+    assert len(rows) == len(VARIANTS) - 2  # of the two pairs of scans that write outputs, a head size has one
     assert_sound(rows)
 
 
@@ -105,6 +106,8 @@ def test_all_means_every_candidate_and_every_kind_of_call_once() -> None:
         for arch in ARCHITECTURES:
             for precision in CHUNK_SIZE:
                 for K, V in HEAD_SIZES:
+                    if not form_for(K, V, precision, arch).uses(variant):
+                        continue
                     for i, tile in enumerate(tiles_for(variant, K, V, precision, arch)):
                         job = tiles[variant, arch, precision, (K, V), tuple(tile.items())]
                         assert job.default or i > 0
@@ -114,7 +117,7 @@ def test_all_means_every_candidate_and_every_kind_of_call_once() -> None:
 
 
 def _row(**changes: Any) -> Row:
-    job = jobs_for([90], [(128, 128)], ["bf16"], [SCAN_OUTPUT])[0]
+    job = jobs_for([90], [(64, 64)], ["bf16"], [SCAN_OUTPUT])[0]
     values: dict[str, Any] = {"kernel": "scan_output", "arch": 90, "tile": dict(job.source.tile), "registers": 64,
               "spilled_bytes": 0,
               "shared_bytes": 1024, "matrix": 16, "wgmma": 16, "unwritten": (), "narrow": ()}  # fmt: skip
@@ -130,9 +133,7 @@ def test_whatever_must_not_ship_is_named_and_a_sound_binary_is_not() -> None:
     candidate = _row(spilled_bytes=8)
     candidate.job.default = False
     assert faults([candidate]) == []
-    assert "| scan_output | bfloat16 | 90 | 128 x 128 | BV 16 warps 4 stages 4 | 8 |" in summary(
-        [_row(spilled_bytes=8)]
-    )
+    assert "| scan_output | bfloat16 | 90 | 64 x 64 | BV 16 warps 4 stages 4 | 8 |" in summary([_row(spilled_bytes=8)])
 
 
 def test_chips_with_little_shared_memory_get_fewer_stages_and_no_tiles_of_sm_90() -> None:

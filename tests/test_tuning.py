@@ -15,9 +15,10 @@ from operator_checks import make_inputs
 from triton.runtime.errors import OutOfResources
 
 from gdn2.ops.triton import choice, kernel_set, operator, tuning
+from gdn2.ops.triton.forms import MAPS
 from gdn2.ops.triton.launch import Launcher
 from gdn2.ops.triton.tiles import tiles_for
-from gdn2.ops.triton.variants import PREPARE, PREPARE_BACKWARD, RECURRENT, SCAN_OUTPUT, VARIANTS
+from gdn2.ops.triton.variants import PREPARE, PREPARE_BACKWARD, RECURRENT, SCAN_OUTPUT, SCAN_OUTPUT_WIDE, VARIANTS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 K = V = 16
@@ -80,7 +81,7 @@ def last_of_prepare(variant: Any, tile: Any) -> Any:
 def test_the_fastest_candidate_is_kept_by_gpu_and_shape_and_read_by_the_next_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    several = {v for v in VARIANTS.values() if len(tiles_for(v, 16, 16, "tf32x3", 90)) > 1}
+    several = {v for v in VARIANTS.values() if MAPS.uses(v) and len(tiles_for(v, 16, 16, "tf32x3", 90)) > 1}
     assert {PREPARE, PREPARE_BACKWARD, RECURRENT} <= several
     asked, tune = clock(monkeypatch, last_is_fastest)
     found = tune()
@@ -217,12 +218,12 @@ def test_the_command_says_so_where_there_is_no_gpu(
 def test_a_tile_that_ships_for_a_gpu_is_its_default_until_the_user_tunes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    shipped, own = tiles_for(PREPARE, 128, 128, "bf16", 90)[1:3]
+    shipped, own = tiles_for(SCAN_OUTPUT_WIDE, 128, 128, "bf16", 90)[1:3]
     monkeypatch.setattr(choice, "SHIPPED", tmp_path / "shipped")
-    choice.write(choice.SHIPPED / choice.cache_file(CUDA).name, {"prepare 128x128 bf16": shipped})
-    assert choice.tile_for(PREPARE, 128, 128, "bf16", CUDA) == shipped
-    choice.write(choice.cache_file(CUDA), {"prepare 128x128 bf16": own})
-    assert choice.tile_for(PREPARE, 128, 128, "bf16", CUDA) == own
+    choice.write(choice.SHIPPED / choice.cache_file(CUDA).name, {"scan_output_wide 128x128 bf16": shipped})
+    assert choice.tile_for(SCAN_OUTPUT_WIDE, 128, 128, "bf16", CUDA) == shipped
+    choice.write(choice.cache_file(CUDA), {"scan_output_wide 128x128 bf16": own})
+    assert choice.tile_for(SCAN_OUTPUT_WIDE, 128, 128, "bf16", CUDA) == own
 
 
 def test_what_ships_are_candidates() -> None:
@@ -236,12 +237,12 @@ def test_what_ships_are_candidates() -> None:
 def test_the_names_in_users_files_stay() -> None:
     assert list(VARIANTS) == [
         "prepare", "prepare_by_level", "prepare_backward", "prepare_backward_by_level",
-        "scan_output", "scan_output_wide", "scan_both_ways",
+        "scan_output", "scan_output_wide", "scan_writes", "scan_writes_wide", "scan_both_ways",
         "value_gradients", "key_gradients", "key_gradients_by_level", "recurrent", "recurrent_fresh",
     ]  # fmt: skip
     assert all(variant.name == name for name, variant in VARIANTS.items())
     switches = [dataclasses.replace(v, name="", many_programs=False) for v in VARIANTS.values()]
-    assert len(set(switches)) == len(VARIANTS) - 1  # two scans that write outputs differ in their tiles only
+    assert len(set(switches)) == len(VARIANTS) - 2  # a scan that writes outputs has one for many sequences beside it
 
 
 def test_hooks_belong_to_one_kernel_set_and_the_one_that_all_calls_share_has_none(

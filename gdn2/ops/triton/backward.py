@@ -19,14 +19,12 @@ import triton.language as tl
 
 from gdn2.ops.triton.decay import (
     STRONGEST_STEP,
-    centred_sums,
     dot,
     dot_add,
     level_decay,
     level_mask,
     log2_decay,
     place,
-    sums_to_end,
 )
 
 
@@ -82,12 +80,11 @@ def key_gradients_kernel(
     p_q, p_k, p_b, p_g, p_S, p_H, p_do, p_U, p_Y, p_dP, p_dL, p_dq, p_dk, p_db, p_dg, p_by_level,
     p_starts, p_lengths, scale, H,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRODUCTS: tl.constexpr, PRECISION: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, BY_LEVEL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One program for each chunk, head and block of key channels: dq, dk, db and dg.
 
-    The chunks that `prepare_kernel` marked in p_by_level are left to a second launch, BY_LEVEL. PRODUCTS: 1 if the sums
-    of the decay are matrix products, 2 if those of dg are, 3 if both.
+    The chunks that `prepare_kernel` marked in p_by_level are left to a second launch, BY_LEVEL.
     """
     slot, i_n, i_h, i_k = place(H, KP // BK)
     if (tl.load(p_by_level + slot) != 0) != BY_LEVEL:
@@ -151,7 +148,7 @@ def key_gradients_kernel(
         tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)
     else:
         middle = 0.5 * total
-        x = centred_sums(b_g, middle, o_c, PRODUCTS % 2 > 0, PRECISION)
+        x = tl.cumsum(b_g, axis=0) - middle[None, :]
         rows, columns = tl.exp2(x), tl.exp2(-x)
         half = tl.exp2(middle)[None, :]
         b_k = tl.load(p_k + row * K + o_in, mask=m_in, other=0.0).to(tl.float32)
@@ -172,7 +169,7 @@ def key_gradients_kernel(
         tl.store(p_db + row * K + o_in, (b_k * b_de).to(p_db.dtype.element_ty), mask=m_in)
         tl.store(p_dk + row * K + o_in, (b_dk + b_b * b_de).to(p_dk.dtype.element_ty), mask=m_in)
         b_dg += b_k * (b_b * b_de - b_dk)
-        b_dg = sums_to_end(b_dg, o_c, PRODUCTS > 1, PRECISION) + b_close[None, :]
+        b_dg = tl.cumsum(b_dg, axis=0, reverse=True) + b_close[None, :]
         b_graw = tl.load(p_g + row * K + o_in, mask=m_in, other=0.0)
         b_dg = tl.where(b_graw < STRONGEST_STEP, 0.0, b_dg)
         tl.store(p_dg + row * K + o_in, b_dg.to(p_dg.dtype.element_ty), mask=m_in)

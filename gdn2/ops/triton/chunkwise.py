@@ -11,7 +11,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gdn2.ops.triton.forms import MAPS
 from gdn2.ops.triton.kernel_set import Call
 from gdn2.ops.triton.layout import Segment
 from gdn2.ops.triton.variants import PREPARE, PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL, PREPARE_BY_LEVEL
@@ -59,21 +58,21 @@ def run_forward(
     pipeline = Pipeline(kernels.device, enabled=len(segments) > 1)
     for segment in segments:
         boundaries.append(state)
-        terms = prepared(call, segment, o=o)
+        terms = prepared(call, segment, o=o, value_first=kernels.form.is_value_first(scan))
         A, S, R, carry, Km, P = terms.A, terms.B, terms.Q, terms.carry, terms.K, terms.P
         del terms
         last = kernels.empty_state(segment.N, H)
-        with pipeline.beside(A, S, R, carry, *((Km, P) if kernels.form != MAPS else ())):
-            if kernels.form == MAPS:
+        with pipeline.beside(A, S, R, carry, *((Km, P) if kernels.form.writes else ())):
+            if kernels.form.writes:
+                kernels.launch(
+                    scan, segment.N * H, A, S, Km, R, P, carry, state, last, segment.offsets, H, o, segment.starts,
+                    segment.lengths, HAS_FIRST=state is not None,
+                )  # fmt: skip
+            else:
                 kernels.launch(
                     scan, segment.N * H, A, S, carry, S, state, last, segment.offsets, H, segment.N,
                     R, None, None, None, o, segment.starts, segment.lengths,
                     HAS_FIRST=state is not None, HAS_AFTER=False,
-                )  # fmt: skip
-            else:
-                kernels.launch(
-                    scan, segment.N * H, A, S, Km, R, P, carry, state, last, segment.offsets, H, o, segment.starts,
-                    segment.lengths, HAS_FIRST=state is not None,
                 )  # fmt: skip
         del A, S, R, carry, Km, P
         state = last
@@ -83,8 +82,9 @@ def run_forward(
 
 
 def prepared(
-    call: Call, segment: Segment, *, o: Tensor | None = None, do: Tensor | None = None, R: Tensor | None = None
-) -> ChunkTerms:
+    call: Call, segment: Segment, *, o: Tensor | None = None, do: Tensor | None = None, R: Tensor | None = None,
+    value_first: bool = False,
+) -> ChunkTerms:  # fmt: skip
     """The terms of a segment's chunks: for the forward pass if `o` is given, for the backward pass if `do` and `R` are.
 
     Args:
@@ -93,6 +93,7 @@ def prepared(
         o: receives O [B, T, H, V], what the outputs owe to their own chunks; R then overwrites the decayed queries.
         do: the gradients of the outputs [B, T, H, V].
         R: receives R^T do, a tile [KP, VP] for each chunk and head.
+        value_first: U0 is to be transposed.
     """
     kernels, H, C, KP, VP = call.kernels, call.H, call.kernels.C, call.kernels.KP, call.kernels.VP
     slots = segment.num_chunks * H
@@ -106,7 +107,7 @@ def prepared(
     for variant in (PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL) if backward else (PREPARE, PREPARE_BY_LEVEL):
         kernels.launch(
             variant, slots, call.q, call.k, call.b, call.g, call.v, call.w, do, P, L, M, E, Q, Km, carry, by_level,
-            A, B, Q if R is None else R, o, segment.starts, segment.lengths, call.scale, H,
+            A, B, Q if R is None else R, o, segment.starts, segment.lengths, call.scale, H, VALUE_FIRST=value_first,
         )  # fmt: skip
     return ChunkTerms(P, M, E, Q, Km, carry, by_level, A, B)
 

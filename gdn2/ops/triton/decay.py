@@ -57,35 +57,6 @@ def log2_decay(b_g):
 
 
 @triton.jit
-def weighted_sums(weights, b_x, PRECISION: tl.constexpr):
-    """The product weights @ b_x for weights [C, C] of few bits; of b_x, bfloat16 leaves out 2^-16."""
-    if PRECISION == "bf16":
-        weights = weights.to(tl.bfloat16)
-        high = (b_x.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)  # the bits that bfloat16 has
-        return tl.dot(weights, (b_x - high).to(tl.bfloat16), tl.dot(weights, high.to(tl.bfloat16)))
-    else:
-        return tl.dot(weights, b_x, input_precision=PRECISION)
-
-
-@triton.jit
-def centred_sums(b_g, middle, o_c, PRODUCTS: tl.constexpr, PRECISION: tl.constexpr):
-    """For each row of b_g the sum up to it, less half the sum of all rows, `middle`; PRODUCTS: by a product."""
-    if PRODUCTS:
-        return weighted_sums(tl.where(o_c[:, None] >= o_c[None, :], 0.5, -0.5), b_g, PRECISION)
-    else:
-        return tl.cumsum(b_g, axis=0) - middle[None, :]
-
-
-@triton.jit
-def sums_to_end(b_x, o_c, PRODUCTS: tl.constexpr, PRECISION: tl.constexpr):
-    """For each row of b_x the sum from it to the last row; PRODUCTS: by a product."""
-    if PRODUCTS:
-        return weighted_sums(tl.where(o_c[:, None] <= o_c[None, :], 1.0, 0.0), b_x, PRECISION)
-    else:
-        return tl.cumsum(b_x, axis=0, reverse=True)
-
-
-@triton.jit
 def sums_before(b_g, SIZE: tl.constexpr):
     """For each row of [C, BK] the sum from the start of its block of SIZE rows up to the row itself, included."""
     C: tl.constexpr = b_g.shape[0]

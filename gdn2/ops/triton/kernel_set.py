@@ -14,32 +14,26 @@ import torch
 from torch import Tensor
 
 from gdn2.ops.triton.backward import key_gradients_kernel, value_gradients_kernel
-from gdn2.ops.triton.choice import tile_for
+from gdn2.ops.triton.choice import architecture, tile_for
 from gdn2.ops.triton.decay import LOG2_E
-from gdn2.ops.triton.forms import MAPS, Form
+from gdn2.ops.triton.forms import Form, form_for
 from gdn2.ops.triton.launch import Launcher
 from gdn2.ops.triton.layout import MAX_KEY_DIM, padded_key_dim, padded_value_dim
 from gdn2.ops.triton.prepare import prepare_kernel
 from gdn2.ops.triton.recurrent import recurrent_kernel
 from gdn2.ops.triton.scan import scan_kernel
-from gdn2.ops.triton.scan_forms import scan_forms_kernel
+from gdn2.ops.triton.scan_writes import scan_writes_kernel
 from gdn2.ops.triton.tiles import CHUNK_SIZE, MAX_RANGE, PRECISION, Tile
-from gdn2.ops.triton.variants import (
-    SCAN_FORMS,
-    SCAN_FORMS_WIDE,
-    SCAN_OUTPUT,
-    SCAN_OUTPUT_WIDE,
-    KernelName,
-    Variant,
-)
+from gdn2.ops.triton.variants import KernelName, Variant
 
 MAX_PROGRAMS = 2**31 - 1  # of a launch along its first axis, the only one in use
 FEW_PROGRAMS = 128  # of 16 value columns: they run at once, one on a multiprocessor, and nothing runs beside them
+SMALL_HEAD = 64  # d_k and d_v up to which a chunk takes less time than its launches, and little memory
 
 KERNELS: dict[KernelName, Any] = {
     "prepare": prepare_kernel,
     "scan": scan_kernel,
-    "scan_forms": scan_forms_kernel,
+    "scan_writes": scan_writes_kernel,
     "value_gradients": value_gradients_kernel,
     "key_gradients": key_gradients_kernel,
     "recurrent": recurrent_kernel,
@@ -80,25 +74,26 @@ class KernelSet:
         precision: of matrix products: "bf16", "tf32" or "tf32x3" (decay.py).
         device: where the inputs are.
         choose_tile: gives the tile of a variant; `choice.tile_for` if None.
-        few_programs: up to so many programs the variant `scan_output` runs, beyond them `scan_output_wide`.
-        form: in which a chunk goes from `prepare` to the scan of the forward pass.
-        token_heads: tokens times heads of a segment; the usual number if None.
+        few_programs: up to so many programs the scan of few sequences runs, beyond them that of many.
+        form: in which a chunk goes from `prepare` to the scan of the forward pass; `form_for` if None.
         on_launch: called before each launch. It sees the tensors themselves, which the launch may overwrite.
 
     Attributes:
         scratch_dtype: the dtype of the tiles that kernels hand to each other.
+        segment_times: forward passes without gradients take segments of so many times the usual size.
     """
 
     def __init__(
         self, K: int, V: int, precision: str, device: torch.device,
-        *, choose_tile: TileChoice | None = None, few_programs: int = FEW_PROGRAMS, form: Form = MAPS,
-        token_heads: int | None = None, on_launch: LaunchHook | None = None,
+        *, choose_tile: TileChoice | None = None, few_programs: int = FEW_PROGRAMS, form: Form | None = None,
+        on_launch: LaunchHook | None = None,
     ) -> None:  # fmt: skip
         self.K, self.V, self.precision, self.device = K, V, precision, device
         self.KP, self.VP, self.C = padded_key_dim(K), padded_value_dim(V), CHUNK_SIZE[precision]
         self.scratch_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.choose_tile, self.few_programs, self.on_launch = choose_tile or tile_for, few_programs, on_launch
-        self.form, self.token_heads = form, token_heads
+        self.form = form or form_for(self.KP, self.VP, precision, architecture(device))
+        self.segment_times = 2 if max(self.KP, self.VP) <= SMALL_HEAD else 1
         self._tiles: dict[str, Tile] = {}
         self._launchers: dict[Hashable, tuple[Launcher, int]] = {}
 
@@ -115,7 +110,7 @@ class KernelSet:
             variant: which kernel, and how it is compiled.
             slots: the number of chunks or sequences, times the number of heads.
             arguments: of the kernel, in its order.
-            flags: compile-time arguments that say which of the arguments are None.
+            flags: compile-time arguments that depend on the call, such as which of the arguments are None.
 
         Raises:
             ValueError: the launch would need more programs than one launch can have.
@@ -144,7 +139,7 @@ class KernelSet:
             "BY_LEVEL": variant.by_level, "FOR_BACKWARD": variant.for_backward,
             "WRITES": self.form.writes and not variant.for_backward,
             "LATE": self.form.late and not variant.for_backward,
-            "VALUE_FIRST": self.form.value_first and not variant.for_backward, "PRODUCTS": False, "KEPT": False,
+            "VALUE_FIRST": self.form.is_value_first(variant), "KEPT": False,
             "BOTH_WAYS": variant.both_ways, "WITH_OUTPUT": variant.with_output,
             "STAGES": tile["num_stages"], "BJ": 0, "BLOCKS": self.blocks(variant, tile),
         }  # fmt: skip
@@ -153,16 +148,14 @@ class KernelSet:
         """The number of programs that share one chunk or sequence of a head."""
         if variant.kernel == "key_gradients":
             return self.KP // tile["BK"]
-        if variant.kernel in ("scan", "scan_forms"):
+        if variant.kernel in ("scan", "scan_writes"):
             return self.VP // tile["BV"]
         return -(-self.V // tile["BV"]) if variant.kernel == "recurrent" else 1
 
     def output_scan(self, sequences: int, num_segments: int) -> Variant:
         """The variant of the scan for so many sequences (times heads) that run in so many segments."""
         few = num_segments == 1 and sequences * self.VP // 16 <= self.few_programs
-        if self.form == MAPS:
-            return SCAN_OUTPUT if few else SCAN_OUTPUT_WIDE
-        return SCAN_FORMS if few else SCAN_FORMS_WIDE
+        return self.form.scans[0 if few else 1]
 
     def empty(self, slots: int, size: int, dtype: torch.dtype | None = None) -> Tensor:
         """Scratch memory of `slots` (chunks times heads) tiles of `size` numbers, uninitialised."""

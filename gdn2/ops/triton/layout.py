@@ -39,7 +39,7 @@ class Segment:
 @lru_cache(maxsize=128)
 def segments_of(
     offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device,
-    *, token_heads: int | None = None,
+    *, times: int = 1,
 ) -> tuple[Segment, ...]:  # fmt: skip
     """The segments of B sequences of T tokens, or of packed sequences.
 
@@ -50,10 +50,10 @@ def segments_of(
         H: heads, which share the scratch memory of a segment.
         chunk_size: tokens of a chunk.
         device: where the segments' tensors are made.
-        token_heads: tokens times heads of a segment; SEGMENT_TOKEN_HEADS if None.
+        times: so many times the usual number of tokens make a segment.
     """
     N = B if offsets is None else len(offsets) - 1
-    chunks = max(1, (token_heads or SEGMENT_TOKEN_HEADS) // (N * H * chunk_size))  # of each sequence in a segment
+    chunks = max(1, times * SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
     step = chunks * chunk_size
     firsts = range(0, longest_sequence(T, offsets), step)
     if offsets is None:

@@ -68,12 +68,12 @@ def triton_gated_delta_rule_2(
         return torch.zeros_like(v), state
     with on_device_of(q):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-            segments = segments_of(offsets, B, T, H, kernels.C, q.device, token_heads=kernels.token_heads)
+            segments = segments_of(offsets, B, T, H, kernels.C, q.device)
             o, last = Chunkwise.apply(*inputs, scale, kernels, segments, recipes)  # type: ignore[no-untyped-call]
             return o, last
         if longest_sequence(T, offsets) <= SHORT_INPUT:
             return run_recurrent(call, initial_state, offsets)
-        segments = segments_of(offsets, B, T, H, kernels.C, q.device, token_heads=kernels.token_heads)
+        segments = segments_of(offsets, B, T, H, kernels.C, q.device, times=kernels.segment_times)
         return run_forward(call, initial_state, segments)[:2]
 
 

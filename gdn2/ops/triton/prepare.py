@@ -7,7 +7,7 @@ The symbols are those of gdn2/README.md. A program computes for one chunk of one
 2. inverse: M = (I + L)^-1, by merging pairs of blocks;
 3. transition: with W = M E+ and U0 = M z
        S' = carry * S + A S + B,   A = -K-^T W,   B = K-^T U0;      o = R S + O,   R = Q+ - P W,   O = P U0.
-   O goes to the output at once.
+   O goes to the output at once. Forms other than maps stop earlier (forms.py).
 
 The steps hand tiles to each other through scratch memory, most of which is still in the cache when it is read. Inputs
 and results are marked as the first to leave the cache, and what is read again as the last.
@@ -19,14 +19,12 @@ import triton
 import triton.language as tl
 
 from gdn2.ops.triton.decay import (
-    centred_sums,
     dot,
     dot_add,
     level_decay,
     level_mask,
     log2_decay,
     place,
-    weighted_sums,
 )
 from gdn2.ops.triton.inverse import inverse, inverse_in_memory
 
@@ -38,12 +36,14 @@ def prepare_kernel(
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LOG_C: tl.constexpr,
     BK: tl.constexpr, BN: tl.constexpr, BT: tl.constexpr, MAX_RANGE: tl.constexpr, BY_LEVEL: tl.constexpr,
     FOR_BACKWARD: tl.constexpr, WRITES: tl.constexpr, LATE: tl.constexpr, VALUE_FIRST: tl.constexpr,
-    PRODUCTS: tl.constexpr, KEPT: tl.constexpr, PRECISION: tl.constexpr, OF_INVERSE: tl.constexpr,
+    KEPT: tl.constexpr, PRECISION: tl.constexpr, OF_INVERSE: tl.constexpr,
 ):  # fmt: skip
     """One program for each chunk and head.
 
     Chunks that decay too much for one reference are marked in p_by_level and left to a second launch, BY_LEVEL. R may
-    overwrite Q+. FOR_BACKWARD: p_R receives R^T do [KP, VP] instead of R, and p_o is None.
+    overwrite Q+. FOR_BACKWARD: p_R receives R^T do [KP, VP] instead of R, and p_o is None. WRITES: p_A receives W,
+    which may overwrite E+, and p_B U0; LATE, only with WRITES: no R and O; VALUE_FIRST, only with WRITES: U0 is written
+    transposed. KEPT: L, M and P stay in registers, except what other kernels read.
     """
     slot, i_n, i_h, _ = place(H, 1)
     if BY_LEVEL:  # noqa: SIM102 (a compile-time condition)
@@ -59,23 +59,7 @@ def prepare_kernel(
     else:
         p_carry += slot * KP
         lowest, b_P, b_L = _scores(
-            p_q,
-            p_k,
-            p_b,
-            p_g,
-            p_E,
-            p_Q,
-            p_K,
-            p_carry,
-            length,
-            scale,
-            H,
-            K,
-            KP,
-            C,
-            BK,
-            PRODUCTS,
-            PRECISION,
+            p_q, p_k, p_b, p_g, p_E, p_Q, p_K, p_carry, length, scale, H, K, KP, C, BK, PRECISION
         )
         tl.store(p_by_level + slot, (lowest < MAX_RANGE).to(tl.int32))
         if lowest < MAX_RANGE:
@@ -111,12 +95,10 @@ def prepare_kernel(
 @triton.jit
 def _scores(
     p_q, p_k, p_b, p_g, p_E, p_Q, p_K, p_carry, length, scale, H,
-    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PRODUCTS: tl.constexpr,
-    PRECISION: tl.constexpr,
+    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The first step with one reference; returns the lowest log2-decay of a channel, and P and L with all pairs."""
     lowest, o_c = 0.0, tl.arange(0, C)
-    b_lowest = tl.zeros([C, BK], dtype=tl.float32)
     b_P = tl.zeros([C, C], dtype=tl.float32)
     b_L = tl.zeros([C, C], dtype=tl.float32)
     for k0 in range(0, KP, BK):
@@ -124,17 +106,11 @@ def _scores(
         o_in = o_c[:, None] * (H * K) + o_k[None, :]
         m_in = (o_c < length)[:, None] & (o_k < K)[None, :]
         b_g = log2_decay(tl.load(p_g + o_in, mask=m_in, other=0.0, eviction_policy="evict_first"))
-        if PRODUCTS:  # half the sum of all rows, in every row
-            b_middle = weighted_sums(tl.full([C, C], 0.5, dtype=tl.float32), b_g, PRECISION)
-            b_lowest = tl.minimum(b_lowest, b_middle)
-            x, half = centred_sums(b_g, None, o_c, True, PRECISION), tl.exp2(b_middle)
-            tl.store(p_carry + (o_c[:, None] * 0 + o_k[None, :]), half * half, mask=(o_c == 0)[:, None])
-        else:
-            total = tl.sum(b_g, axis=0)
-            lowest = tl.minimum(lowest, tl.min(total))
-            middle = 0.5 * total
-            x, half = centred_sums(b_g, middle, o_c, False, PRECISION), tl.exp2(middle)[None, :]
-            tl.store(p_carry + o_k, tl.exp2(total))
+        total = tl.sum(b_g, axis=0)
+        lowest = tl.minimum(lowest, tl.min(total))
+        middle = 0.5 * total
+        x, half = tl.cumsum(b_g, axis=0) - middle[None, :], tl.exp2(middle)[None, :]
+        tl.store(p_carry + o_k, tl.exp2(total))
         up, down = tl.exp2(x), tl.exp2(-x)
         o_out = o_c[:, None] * KP + o_k[None, :]
         b_k = tl.load(p_k + o_in, mask=m_in, other=0.0, eviction_policy="evict_first").to(tl.float32)
@@ -147,8 +123,6 @@ def _scores(
         b_q = tl.load(p_q + o_in, mask=m_in, other=0.0, eviction_policy="evict_first").to(tl.float32) * (scale * up)
         tl.store(p_Q + o_out, (b_q * half).to(p_Q.dtype.element_ty), eviction_policy="evict_last")
         b_P = dot_add(b_q, b_right, b_P, PRECISION)
-    if PRODUCTS:
-        lowest = 2.0 * tl.min(b_lowest)
     return lowest, b_P, b_L
 
 
@@ -251,5 +225,4 @@ def _columns(
             )
         if n0 < VP:
             b_B = dot(b_K, b_U, PRECISION).to(p_B.dtype.element_ty)
-            o_add = (o_n[None, :] * KP + o_k[:, None]) if VALUE_FIRST else (o_k[:, None] * VP + o_n[None, :])
-            tl.store(p_B + o_add, b_B, eviction_policy="evict_first")
+            tl.store(p_B + (o_k[:, None] * VP + o_n[None, :]), b_B, eviction_policy="evict_first")

@@ -1,7 +1,8 @@
 """Tile sizes of every variant: the few that are considered for a shape, the default first.
 
-A tile is a dict of compiler options (`num_warps`, `num_stages`, `maxnreg`) and block sizes. The first one that fits a
-shape is its default; `tuning.py` measures the others on a GPU, and `choice.py` reads which one was the fastest.
+A tile is a dict of compiler options (`num_warps`, `num_stages`, `maxnreg`), block sizes, and for `prepare` whether L, M
+and P are kept in registers (`KEPT`). The first one that fits a shape is its default; `tuning.py` measures the others on
+a GPU, and `choice.py` reads which one was the fastest.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from gdn2.ops.triton.variants import (
     RECURRENT,
     RECURRENT_FRESH,
     SCAN_BOTH_WAYS,
-    SCAN_FORMS,
-    SCAN_FORMS_WIDE,
     SCAN_OUTPUT,
     SCAN_OUTPUT_WIDE,
+    SCAN_WRITES,
+    SCAN_WRITES_WIDE,
     VALUE_GRADIENTS,
     Variant,
 )
@@ -57,8 +58,8 @@ CANDIDATES: dict[Variant, list[Tile]] = {
         {"BV": 64, "num_warps": 8, "num_stages": 2},
         {"BV": 32, "num_warps": 4, "num_stages": 3},
     ],
-    SCAN_FORMS: [{"BV": 32, "num_warps": 4, "num_stages": 3}],
-    SCAN_FORMS_WIDE: [{"BV": 64, "num_warps": 4, "num_stages": 3}],
+    SCAN_WRITES: [{"BV": 16, "num_warps": 4, "num_stages": 3}],
+    SCAN_WRITES_WIDE: [{"BV": 64, "num_warps": 4, "num_stages": 3}],
     SCAN_BOTH_WAYS: [
         {"BV": 32, "num_warps": 4, "num_stages": 4},
         {"BV": 16, "num_warps": 4, "num_stages": 3},
@@ -117,7 +118,15 @@ SCANS = (SCAN_OUTPUT, SCAN_OUTPUT_WIDE, SCAN_BOTH_WAYS)
 _SMALLEST = (_tile(8, 1, BK=16, BN=32, BT=16), _tile(4, 1, BK=16, BN=16, BT=16))
 _SMALL = (_tile(8, 1, BK=16, BN=32, BT=32),)
 _MIDDLE = (_tile(8, 1, BK=32, BN=64, BT=32),)
+_KEPT = {"BK": 32, "BN": 128, "BT": 64, "num_warps": 4, "num_stages": 2, "KEPT": 1}
 SPECIALS = (
+    # Not spills, but speed where it was measured. maxnreg: three programs a multiprocessor, spills with Triton 3.9.
+    Special(PREPARE, (_KEPT | {"maxnreg": 168}, _KEPT), (90,), BF16, (64,), (64,)),
+    Special(PREPARE, (_KEPT, _KEPT | {"maxnreg": 168}), (90,), BF16, (128,), (128,)),
+    Special(PREPARE, (_KEPT | {"BN": 64}, _KEPT | {"BN": 64, "maxnreg": 168}), (90,), BF16, (256,), (256,)),
+    Special(PREPARE_BACKWARD, (_KEPT,), (90,), BF16, (128,), (128,)),
+    Special(SCAN_OUTPUT_WIDE, (_tile(4, 4, BV=32), _tile(4, 3, BV=64)), (90,), BF16, (64,), (64,)),
+    *(Special(scan, (_tile(4, 2, BV=32),), key_dims=(256,)) for scan in (SCAN_WRITES, SCAN_WRITES_WIDE)),
     *(Special(variant, _SMALLEST, precisions=THREE, key_dims=(16, 32)) for variant in PREPARES),
     *(Special(variant, _SMALL, precisions=THREE) for variant in PREPARES),
     Special(PREPARE, _MIDDLE, (80,), HALF, (256,)),
@@ -180,6 +189,11 @@ SPILLS: dict[tuple[Variant, int, str, int], int] = {
 }  # most bytes that default tiles spill, for any d_v: variant, padded d_k, precision, architecture; Triton 3.9.0
 
 
+def family_of(arch: int) -> int:
+    """The one of 80, 90 and 100 that an architecture is like in the way in which products get their operands."""
+    return 80 if arch < 90 or arch >= 120 else 90 if arch < 100 else 100
+
+
 def shared_memory_limit(arch: int) -> int:
     """Bytes of shared memory that one program can have on an architecture (compute capability x 10)."""
     return 1024 * {80: 163, 87: 163, 90: 227, 100: 227, 103: 227, 110: 227}.get(arch, 99)
@@ -200,9 +214,7 @@ def tiles_for(variant: Variant, KP: int, VP: int, precision: str, arch: int = 90
         precision: of matrix products, a key of CHUNK_SIZE.
         arch: compute capability x 10.
     """
-    family = (
-        80 if arch < 90 or arch >= 120 else 90 if arch < 100 else 100
-    )  # by the way in which products get their operands
+    family = family_of(arch)
     candidates: Iterable[Tile] = CANDIDATES[variant]
     for special in SPECIALS:
         if special.fits(variant, KP, VP, precision, family):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-KernelName = Literal["prepare", "scan", "scan_forms", "value_gradients", "key_gradients", "recurrent"]
+KernelName = Literal["prepare", "scan", "scan_writes", "value_gradients", "key_gradients", "recurrent"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Variant:
         for_backward: `prepare` makes R^T do for the adjoints, instead of R and the outputs.
         both_ways: `scan` also runs in reverse, for the adjoints of the states.
         with_output: `scan` adds what the states contribute to the outputs, instead of keeping the states.
-        many_programs: the choice where many sequences or segments keep the GPU busy; differs in its tiles only.
+        many_programs: the choice where many sequences or segments keep the GPU busy; differs in its tiles, and in the
+            form `late` also in how it keeps the state (forms.py).
         from_zero: `recurrent` begins with a state of zeros instead of a given one.
     """
 
@@ -47,8 +48,8 @@ PREPARE_BACKWARD = Variant("prepare_backward", "prepare", for_backward=True)
 PREPARE_BACKWARD_BY_LEVEL = Variant("prepare_backward_by_level", "prepare", by_level=True, for_backward=True)
 SCAN_OUTPUT = Variant("scan_output", "scan", with_output=True)
 SCAN_OUTPUT_WIDE = Variant("scan_output_wide", "scan", with_output=True, many_programs=True)
-SCAN_FORMS = Variant("scan_forms", "scan_forms", with_output=True)
-SCAN_FORMS_WIDE = Variant("scan_forms_wide", "scan_forms", with_output=True, many_programs=True)
+SCAN_WRITES = Variant("scan_writes", "scan_writes", with_output=True)
+SCAN_WRITES_WIDE = Variant("scan_writes_wide", "scan_writes", with_output=True, many_programs=True)
 SCAN_BOTH_WAYS = Variant("scan_both_ways", "scan", both_ways=True)
 VALUE_GRADIENTS = Variant("value_gradients", "value_gradients")
 KEY_GRADIENTS = Variant("key_gradients", "key_gradients")
@@ -60,7 +61,7 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         PREPARE, PREPARE_BY_LEVEL, PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL,
-        SCAN_OUTPUT, SCAN_OUTPUT_WIDE, SCAN_BOTH_WAYS,
+        SCAN_OUTPUT, SCAN_OUTPUT_WIDE, SCAN_WRITES, SCAN_WRITES_WIDE, SCAN_BOTH_WAYS,
         VALUE_GRADIENTS, KEY_GRADIENTS, KEY_GRADIENTS_BY_LEVEL, RECURRENT, RECURRENT_FRESH,
     )
 }  # fmt: skip

@@ -16,9 +16,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from gdn2.ops.triton.aot.instructions import narrow_addresses, unwritten_registers
-from gdn2.ops.triton.forms import FORMS
+from gdn2.ops.triton.forms import Form, form_for
 from gdn2.ops.triton.kernel_set import KERNELS, KernelSet
 from gdn2.ops.triton.launch import OPTIONS
+from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
 from gdn2.ops.triton.tiles import Tile, shared_memory_limit
 from gdn2.ops.triton.variants import (
     PREPARE,
@@ -30,6 +31,8 @@ from gdn2.ops.triton.variants import (
     SCAN_BOTH_WAYS,
     SCAN_OUTPUT,
     SCAN_OUTPUT_WIDE,
+    SCAN_WRITES,
+    SCAN_WRITES_WIDE,
     Variant,
 )
 
@@ -48,12 +51,16 @@ ABSENT: dict[Variant, tuple[str, ...]] = {
 }  # the arguments that are None
 OF_FLAGS = {"HAS_FIRST": "p_first", "HAS_AFTER": "p_after", "PACKED": "p_offsets"}  # None without their flag
 FLAGS: dict[Variant, tuple[str, ...]] = {
+    PREPARE: ("VALUE_FIRST",),
+    PREPARE_BY_LEVEL: ("VALUE_FIRST",),
     SCAN_OUTPUT: ("HAS_FIRST",),
     SCAN_OUTPUT_WIDE: ("HAS_FIRST",),
+    SCAN_WRITES: ("HAS_FIRST",),
+    SCAN_WRITES_WIDE: ("HAS_FIRST",),
     SCAN_BOTH_WAYS: ("HAS_FIRST", "HAS_AFTER"),
     RECURRENT: ("PACKED",),
     RECURRENT_FRESH: ("PACKED",),
-}  # compile-time arguments that depend on the call: an initial state, an adjoint of the last one, packed sequences
+}  # what depends on the call: U0 transposed, an initial state, an adjoint of the last one, packed sequences
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,6 @@ class KernelSource:
         precision: of matrix products.
         tile: the items of a tile.
         flags: the names in FLAGS that are set.
-        form: in which a chunk goes from `prepare` to the scan, a key of FORMS.
     """
 
     variant: Variant
@@ -78,16 +84,22 @@ class KernelSource:
     precision: str
     tile: tuple[tuple[str, int], ...]
     flags: tuple[str, ...] = ("HAS_FIRST", "HAS_AFTER")
-    form: str = "maps"
+
+    @property
+    def form(self) -> Form:
+        """In which a chunk goes from `prepare` to the scan of the forward pass."""
+        return form_for(padded_key_dim(self.K), padded_value_dim(self.V), self.precision, self.arch)
 
     @property
     def constants(self) -> dict[str, Any]:
         """The compile-time arguments: two sources with the same ones are the same binary."""
-        form = FORMS[self.form]
-        kernels, tile = KernelSet(self.K, self.V, self.precision, torch.device("cpu"), form=form), dict(self.tile)
+        kernels = KernelSet(self.K, self.V, self.precision, torch.device("cpu"), form=self.form)
+        tile = dict(self.tile)
         flags = {name: name in self.flags for name in OF_FLAGS}
         if self.variant.with_output:
             flags["HAS_AFTER"] = False
+        if self.variant.kernel == "prepare":
+            flags["VALUE_FIRST"] = self.form.late and "VALUE_FIRST" in self.flags
         if self.variant.kernel == "recurrent":
             flags["HAS_FIRST"] = not self.variant.from_zero
         values = kernels.constants(self.variant, tile) | tile | flags

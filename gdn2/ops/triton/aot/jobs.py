@@ -20,8 +20,8 @@ from gdn2.ops.triton.variants import (
     PREPARE,
     PREPARE_BY_LEVEL,
     RECURRENT,
-    SCAN_OUTPUT,
     SCAN_OUTPUT_WIDE,
+    SCAN_WRITES,
     Variant,
 )
 
@@ -29,7 +29,7 @@ ARCHITECTURES = (80, 90, 100)
 HEAD_SIZES = ((32, 32), (64, 64), (128, 128), (256, 256), (64, 128), (128, 64), (128, 256), (256, 128))  # d_k, d_v
 QUICK = {
     80: (PREPARE_BY_LEVEL, KEY_GRADIENTS_BY_LEVEL),
-    90: (PREPARE, SCAN_OUTPUT, KEY_GRADIENTS),
+    90: (PREPARE, SCAN_WRITES, KEY_GRADIENTS),
     100: (SCAN_OUTPUT_WIDE, RECURRENT),
 }  # what `--quick` and the tests of every change compile
 
@@ -83,6 +83,8 @@ def jobs_for(
         tiles = tiles_for(variant, padded_key_dim(K), padded_value_dim(V), precision, arch)
         for i, tile in enumerate(tiles if candidates else tiles[:1]):
             source = KernelSource(variant, arch, K, V, precision, tuple(tile.items()))
+            if not source.form.uses(variant):
+                break
             for kind in _kinds_of_call(source) if all_flags and i == 0 else (source,):
                 job = jobs.setdefault(kind.key, Job(kind, False, []))
                 job.default |= i == 0

@@ -1,7 +1,8 @@
-"""The serial kernel for the other forms in which a chunk can come (forms.py), and with a state's columns as rows.
+"""The serial kernel for chunks that come as what they write (forms.py): two products of a chunk wait for each other.
 
-VALUE_FIRST: a program keeps S^T [BV, KP]. The state is then the left operand of every product, which matrix units take
-from registers, so that no step waits until shared memory is written; B or U0 come transposed.
+VALUE_FIRST, for LATE only: a program keeps S^T [BV, KP]. The state is then the left operand of every product, which
+matrix units take from registers, so that no step waits until shared memory is written; U0 comes transposed. Both ways
+add up the same numbers in the same order.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from gdn2.ops.triton.decay import dot, dot_add, place
 
 
 @triton.jit(do_not_specialize=["H"])
-def scan_forms_kernel(
-    p_A, p_B, p_K, p_R, p_P, p_carry, p_first, p_last, p_offsets, H, p_o, p_starts, p_lengths,
+def scan_writes_kernel(
+    p_W, p_U, p_K, p_R, p_P, p_carry, p_first, p_last, p_offsets, H, p_o, p_starts, p_lengths,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, BV: tl.constexpr,
-    WRITES: tl.constexpr, LATE: tl.constexpr, VALUE_FIRST: tl.constexpr, HAS_FIRST: tl.constexpr,
-    PRECISION: tl.constexpr, STAGES: tl.constexpr,
+    LATE: tl.constexpr, VALUE_FIRST: tl.constexpr, HAS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """One program for each sequence, head and BV value columns: outputs, and the last state.
 
-    WRITES: p_A has W, p_B has U0; else A and B. LATE: p_R has Q+, and p_o is written; else p_R has R, and R S is added
-    to the O in p_o.
+    p_U has U0. LATE: p_R has Q+, and p_o is written; else p_R has R, and R S is added to the O in p_o.
     """
     _slot, i_n, i_h, i_v = place(H, VP // BV)
     begin, end = tl.load(p_offsets + i_n), tl.load(p_offsets + i_n + 1)
@@ -44,11 +44,9 @@ def scan_forms_kernel(
         length = tl.where(step == end - begin - 1, last_length, C)
         m_out = (o_c < length)[:, None] & (o_v < V)[None, :]
         if VALUE_FIRST:
-            b_S, b_o = _by_value(
-                b_S, p_A, p_B, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v, KP, VP, C, WRITES, LATE, PRECISION
-            )
+            b_S, b_o = _by_value(b_S, p_W, p_U, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v, KP, VP, C, PRECISION)
         else:
-            b_S, b_o = _by_key(b_S, p_A, p_B, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v, KP, VP, C, LATE, PRECISION)
+            b_S, b_o = _by_key(b_S, p_W, p_U, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v, KP, VP, C, LATE, PRECISION)
         if not LATE:
             b_o += tl.load(p_out, mask=m_out, other=0.0).to(tl.float32)
         tl.store(p_out, b_o.to(p_o.dtype.element_ty), mask=m_out)
@@ -57,15 +55,15 @@ def scan_forms_kernel(
 
 @triton.jit
 def _by_key(
-    b_S, p_A, p_B, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v,
+    b_S, p_W, p_U, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v,
     KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LATE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A chunk that comes as its writes, on S [KP, BV]: the next S, and R S or the outputs."""
+    """A chunk on S [KP, BV]: the next S, and R S or the outputs [C, BV]."""
     o_rows, o_columns = o_c[:, None] * KP + o_k[None, :], o_c[None, :] * KP + o_k[:, None]
     b_carry = tl.load(p_carry + slot * KP + o_k)[:, None]
-    low = b_S.to(p_A.dtype.element_ty)
-    b_U = tl.load(p_B + slot * (C * VP) + (o_c[:, None] * VP + o_v[None, :])).to(tl.float32)
-    b_U = (b_U - dot(tl.load(p_A + slot * (C * KP) + o_rows), low, PRECISION)).to(low.dtype)
+    low = b_S.to(p_W.dtype.element_ty)
+    b_U = tl.load(p_U + slot * (C * VP) + (o_c[:, None] * VP + o_v[None, :])).to(tl.float32)
+    b_U = (b_U - dot(tl.load(p_W + slot * (C * KP) + o_rows), low, PRECISION)).to(low.dtype)
     b_S = dot_add(tl.load(p_K + slot * (C * KP) + o_columns), b_U, b_S * b_carry, PRECISION)
     b_o = dot(tl.load(p_R + slot * (C * KP) + o_rows), low, PRECISION)
     if LATE:
@@ -75,25 +73,17 @@ def _by_key(
 
 @triton.jit
 def _by_value(
-    b_S, p_A, p_B, p_K, p_R, p_P, p_carry, slot, o_c, o_k, o_v,
-    KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, WRITES: tl.constexpr, LATE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    b_S, p_W, p_U, p_K, p_Q, p_P, p_carry, slot, o_c, o_k, o_v,
+    KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A chunk in any form on S^T [BV, KP]: the next S^T, and R S or the outputs [C, BV]."""
+    """A chunk in the form `late` on S^T [BV, KP]: the next S^T, and the outputs [C, BV]."""
     o_rows, o_columns = o_c[:, None] * KP + o_k[None, :], o_c[None, :] * KP + o_k[:, None]
     b_carry = tl.load(p_carry + slot * KP + o_k)[None, :]
-    low = b_S.to(p_A.dtype.element_ty)
-    b_R = tl.load(p_R + slot * (C * KP) + o_columns)
-    if WRITES:
-        b_U = tl.load(p_B + slot * (C * VP) + (o_v[:, None] * C + o_c[None, :])).to(tl.float32)
-        b_U = (b_U - dot(low, tl.load(p_A + slot * (C * KP) + o_columns), PRECISION)).to(low.dtype)
-        b_S = dot_add(b_U, tl.load(p_K + slot * (C * KP) + o_rows), b_S * b_carry, PRECISION)
-        b_o = dot(low, b_R, PRECISION)
-        if LATE:
-            b_o = dot_add(b_U, tl.load(p_P + slot * (C * C) + (o_c[None, :] * C + o_c[:, None])), b_o, PRECISION)
-    else:
-        b_A = tl.load(p_A + slot * (KP * KP) + (o_k[None, :] * KP + o_k[:, None]))
-        b_B = tl.load(p_B + slot * (KP * VP) + (o_v[:, None] * KP + o_k[None, :])).to(tl.float32)
-        b_S = dot_add(low, b_A, b_S * b_carry + b_B, PRECISION)
-        b_o = dot(low, b_R, PRECISION)
+    low = b_S.to(p_W.dtype.element_ty)
+    b_Q = tl.load(p_Q + slot * (C * KP) + o_columns)
+    b_U = tl.load(p_U + slot * (C * VP) + (o_v[:, None] * C + o_c[None, :])).to(tl.float32)
+    b_U = (b_U - dot(low, tl.load(p_W + slot * (C * KP) + o_columns), PRECISION)).to(low.dtype)
+    b_S = dot_add(b_U, tl.load(p_K + slot * (C * KP) + o_rows), b_S * b_carry, PRECISION)
+    b_o = dot(low, b_Q, PRECISION)
+    b_o = dot_add(b_U, tl.load(p_P + slot * (C * C) + (o_c[None, :] * C + o_c[:, None])), b_o, PRECISION)
     return b_S, tl.trans(b_o)
