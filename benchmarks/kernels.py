@@ -1,6 +1,6 @@
 """The Triton kernels: correctness first, then time and memory beside flash-linear-attention, in one run.
 
-    python benchmarks/kernels.py [--grid targets|full] [--json FILE] [--without-fla] [--compiled]
+    python benchmarks/kernels.py [--grid targets|full] [--shapes BxTxHxd ...] [--json FILE] [--without-fla] [--compiled]
     python benchmarks/kernels.py --compare OLD.json [--threshold 0.1] [--measured NEW.json]
 
 Needs a GPU for figures that mean something; without one it runs tiny shapes in Triton's interpreter, to show that it
@@ -216,7 +216,8 @@ def jobs_of(
     long = [(name, shape, torch.bfloat16) for shape in _kinds(lengths) for name in long_operators(fla, shape[-1])]
     decode = [(name, (N, 1, 16, d, d), torch.bfloat16) for name in ("ours", "fla")[: 2 if fla else 1] for N, d in steps]
     checked = [("ours", shape, dtype) for shape in shapes for dtype in dtypes]
-    return sorted(long, key=lambda job: job[0] == "ours") + decode + checked
+    checked += [("ours", shape, torch.bfloat16) for shape in _kinds(lengths, shortest=True)]
+    return list(dict.fromkeys([*sorted(long, key=lambda job: job[0] == "ours"), *decode, *checked]))
 
 
 def _compile(name: str, shape: Shape, dtype: torch.dtype) -> None:
@@ -315,14 +316,22 @@ def grid_of(name: str) -> tuple[list[Shape], list[tuple[int, int]]]:
     return shapes, steps
 
 
-def _kinds(shapes: list[Shape]) -> list[Shape]:
-    """The longest of each head size and number of heads: lengths are not compiled in."""
-    return list({(shape[2:]): shape for shape in sorted(shapes, key=lambda shape: shape[1])}.values())
+def shape_of(text: str) -> Shape:
+    """A shape [B, T, H, d, d] as the command line has it, 4x8192x16x128."""
+    B, T, H, d = map(int, text.split("x"))
+    return B, T, H, d, d
+
+
+def _kinds(shapes: list[Shape], *, shortest: bool = False) -> list[Shape]:
+    """The longest, or shortest, of each head size and number of heads: lengths are not compiled in, but few programs
+    and many have kernels of their own."""
+    return list({(shape[2:]): shape for shape in sorted(shapes, key=lambda s: s[1], reverse=shortest)}.values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", choices=["targets", "full"], default="targets")
+    parser.add_argument("--shapes", type=shape_of, nargs="+", metavar="BxTxHxd", help="these instead of a grid")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--compare", type=Path, metavar="OLD.json")
     parser.add_argument("--threshold", type=float, default=0.1, help="of --compare: how much slower, as a fraction")
@@ -348,7 +357,7 @@ def main() -> None:
     print(json.dumps(machine, indent=1), flush=True)
     shapes = [(2, 200, 3, 128, 128), (1, 333, 2, 64, 64), (1, 130, 2, 256, 128)] if CUDA else [(1, 70, 2, 16, 8)]
     dtypes = [torch.bfloat16, torch.float16, torch.float32] if CUDA else [torch.float32]
-    lengths, steps = grid_of(arguments.grid)
+    lengths, steps = (arguments.shapes, []) if arguments.shapes else grid_of(arguments.grid)
     if not arguments.compiled:
         compile_ahead(jobs_of(shapes, dtypes, lengths, steps, fla))
     checks = check(shapes, dtypes)

@@ -109,6 +109,13 @@ def test_the_shipped_figures_compare_with_themselves_and_with_slower_ones(
         run(benchmark, monkeypatch, tmp_path, measured, slower)
 
 
+def test_shapes_of_the_command_line_are_compiled_once_a_kind_at_both_ends_of_their_lengths(benchmark: Any) -> None:
+    shapes = [benchmark.shape_of(text) for text in ("1x2048x16x128", "1x131072x16x128", "4x8192x16x64")]
+    assert shapes[2] == (4, 8192, 16, 64, 64)
+    jobs = benchmark.jobs_of([], [], shapes, [], None)
+    assert sorted(job[1][:2] for job in jobs) == [(1, 2048), (1, 131072), (4, 8192)]
+
+
 def test_a_new_file_needs_an_old_one(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
