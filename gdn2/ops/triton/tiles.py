@@ -120,7 +120,7 @@ _SMALL = (_tile(8, 1, BK=16, BN=32, BT=32),)
 _MIDDLE = (_tile(8, 1, BK=32, BN=64, BT=32),)
 _KEPT = {"BK": 32, "BN": 128, "BT": 64, "num_warps": 4, "num_stages": 2, "KEPT": 1}
 SPECIALS = (
-    # Not spills, but speed where it was measured. maxnreg: three programs a multiprocessor, spills with Triton 3.9.
+    # For speed, where it was measured. maxnreg lets three programs share a multiprocessor, and may spill a little.
     Special(PREPARE, (_KEPT | {"maxnreg": 168}, _KEPT), (90,), BF16, (64,), (64,)),
     Special(PREPARE, (_KEPT, _KEPT | {"maxnreg": 168}), (90,), BF16, (128,), (128,)),
     Special(PREPARE, (_KEPT | {"BN": 64}, _KEPT | {"BN": 64, "maxnreg": 168}), (90,), BF16, (256,), (256,)),
