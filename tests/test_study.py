@@ -189,6 +189,30 @@ def test_a_study_is_trained_told_and_not_trained_again(tmp_path: Path, capsys: p
     assert "the run is done again" in capsys.readouterr().err
 
 
+def test_models_trained_on_text_are_a_study_without_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def train(arguments: list[str]) -> int:
+        asked.append(arguments)
+        return 0
+
+    monkeypatch.setattr("gdn2.train.rivals.__main__.main", train)
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\nmodels: {a: {layers: gdn2}}\nrecipe: {}\n", encoding="utf-8")
+    for name in ("text-4m", str(own)):
+        assert main(["study", name, "--devices", "cpu", "--time-limit", "9m", "--output", "out", "--plan"]) == 0
+        wanted = [name, "--workers", "1", "--devices", "cpu", "--out", "out", "--within", "9.0", "--plan"]
+        assert asked.pop() == wanted
+    for option in (["--retry"], ["--table", "t.md"], ["--format", "markdown"]):
+        assert main(["study", "text-4m", *option]) == 2
+        assert option[0] in capsys.readouterr().err
+    assert not asked
+    assert main(["study", "text-5m"]) == 2
+    assert "text-4m" in capsys.readouterr().err
+
+
 def test_a_worker_that_cannot_begin_stops_the_study_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, rates=[0.01], seeds={"count": 1})
     assert main(["study", str(path), "--output", str(tmp_path / "out"), "--devices", "nonsense"]) == 2

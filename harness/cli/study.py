@@ -21,8 +21,13 @@ OUTPUT = Path("results/studies")
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     study = commands.add_parser("study", help="train many small models under equal conditions and compare them")
-    study.add_argument("study", help="a study that is shipped (mqar-laptop, mqar, …), or a YAML file")
-    study.add_argument("--output", type=Path, default=OUTPUT, help="folder of results (default: results/studies)")
+    study.add_argument(
+        "study",
+        help="one that is shipped (mqar-laptop, mqar, …; of models trained on text: text-4m), or a YAML file",
+    )
+    study.add_argument(
+        "--output", type=Path, help="folder of results (default: results/studies; of models trained on text: runs/NAME)"
+    )
     study.add_argument(
         "--devices", help="comma-separated, such as cuda:0,cuda:1 (default: all GPUs that there are, else cpu)"
     )
@@ -42,6 +47,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _study(args: argparse.Namespace) -> int:
     from basis.files import write_atomically
+    from gdn2.train.rivals.plan import is_rivals
     from gdn2.train.synthetic.spec import read_tasks
     from harness.errors import UserError
     from harness.show.study import print_study, study_markdown
@@ -50,8 +56,10 @@ def _study(args: argparse.Namespace) -> int:
 
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
+    if is_rivals(args.study):
+        return _train_on_text(args)
     study, err = load_study(args.study), console(stderr=True)
-    results = StudyResults(study, folder_of(study, args.output), lambda text: err.print(text, markup=False))
+    results = StudyResults(study, folder_of(study, args.output or OUTPUT), lambda text: err.print(text, markup=False))
     if args.retry:
         for run, _ in results.failed():
             del results.found[run.identity]
@@ -67,6 +75,25 @@ def _study(args: argparse.Namespace) -> int:
     if args.table is not None:
         write_atomically(args.table, study_markdown(results, tests))
     return 1 if results.failed() and not args.plan else 0
+
+
+def _train_on_text(args: argparse.Namespace) -> int:
+    """Train rivals on text; what they are asked then, and the tables, are commands of their own.
+
+    Raises:
+        UserError: an option that only another study has.
+    """
+    from gdn2.train.rivals.__main__ import main
+    from harness.errors import UserError
+
+    unknown = [name for name in ("table", "retry") if getattr(args, name)]
+    if unknown or args.format != "terminal":
+        option = unknown[0] if unknown else "format"
+        raise UserError(f"--{option} is of studies with tables; ask {args.study}'s models with run, then compare them")
+    arguments = [args.study, "--workers", str(args.workers), "--devices", ",".join(_devices(args.devices))]
+    arguments += ["--out", str(args.output)] if args.output else []
+    arguments += ["--within", str(args.time_limit / 60)] if args.time_limit else []
+    return main([*arguments, *(["--plan"] if args.plan else [])])
 
 
 def _seconds(text: str) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from basis.errors import FileError
 from basis.files import parse_yaml, read_text
 from gdn2.train.fields import RecipeError, as_mapping, build, number
+from gdn2.train.rivals.plan import shipped_rivals
 from harness.errors import UserError
 from harness.paths import STUDIES
 
@@ -83,7 +84,8 @@ def load_study(name: str) -> Study:
     """
     path = shipped_studies().get(name, Path(name))
     if not path.is_file():
-        raise UserError(f"{name}: no study and no file has this name; there are {', '.join(shipped_studies())}")
+        names = ", ".join([*shipped_studies(), *shipped_rivals()])
+        raise UserError(f"{name}: no study and no file has this name; there are {names}")
     try:
         raw = as_mapping(parse_yaml(read_text(path), str(path)), path, "")
     except FileError as error:

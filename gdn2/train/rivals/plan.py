@@ -71,6 +71,17 @@ class Rivals:
         return parse_recipe(text, self.path)
 
 
+def is_rivals(name: str) -> bool:
+    """Whether a name is that of a shipped file of rivals, or a YAML file with a recipe; False if there is no file."""
+    if name in shipped_rivals():
+        return True
+    try:
+        raw = parse_yaml(read_text(Path(name)), name)
+    except FileError:
+        return False
+    return isinstance(raw, dict) and "recipe" in raw
+
+
 def load_rivals(name: str) -> Rivals:
     """Read a file of rivals, every recipe checked.
 
@@ -80,7 +91,7 @@ def load_rivals(name: str) -> Rivals:
     Raises:
         RecipeError: the file is missing, has an unknown field or lacks one, or a field has a value that it cannot have.
     """
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    shipped = shipped_rivals()
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise RecipeError(f"{name}: no such file; shipped are {', '.join(shipped)}")
@@ -106,6 +117,11 @@ def load_rivals(name: str) -> Rivals:
     )
     rivals.recipes()
     return rivals
+
+
+def shipped_rivals() -> dict[str, Path]:
+    """The shipped files by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def _seeds(raw: object, path: Path) -> tuple[int, ...]:
