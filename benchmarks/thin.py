@@ -70,18 +70,17 @@ SHAPES = {
 TINY = {"tiny": Shape(64, (48, 8), (True, False)), "tiny pair": Shape(64, (24, 24), paired=True)}
 
 
-def tiles(shape: Shape, rows: int) -> dict[str, dict[str, int]]:
+def tiles(shape: Shape) -> dict[str, dict[str, int]]:
     """Those that are worth a measurement, the one that ships first."""
     from gdn2.ops.triton.thin import thin_tile
 
     found, twice = {"ships": thin_tile(2, paired=shape.paired)}, 2 if shape.paired else 1
     for BN, BK, split, warps, stages in (
         (8, 256, 4, 4, 4), (8, 256, 4, 4, 6), (16, 256, 4, 4, 3), (16, 256, 4, 4, 6), (32, 256, 4, 4, 3),
-        (16, 128, 2, 2, 6), (8, 512, 4, 4, 4), (16, 512, 8, 8, 3), (4, 1024, 0, 4, 1), (2, 1024, 0, 4, 1),
+        (16, 128, 2, 2, 6), (8, 512, 4, 4, 4), (16, 512, 8, 8, 3),
     ):  # fmt: skip
-        if split or rows <= 2:
-            name = f"BN {BN * twice} BK {BK} split {split} stages {stages}"
-            found[name] = {"BN": BN * twice, "BK": BK, "SPLIT": split, "num_warps": warps, "num_stages": stages}
+        name = f"BN {BN * twice} BK {BK} split {split} stages {stages}"
+        found[name] = {"BN": BN * twice, "BK": BK, "SPLIT": split, "num_warps": warps, "num_stages": stages}
     return found
 
 
@@ -150,7 +149,7 @@ class Bench:
         found = [("separate", self.row(partial(separate, shape, x), self.weights))]
         if len(shape.sizes) > 1:
             found.append(("joint", self.row(lambda joint: linear(x, joint), self.joint)))
-        for name, tile in tiles(shape, len(x)).items():
+        for name, tile in tiles(shape).items():
             if names is None or name in names:
                 found.append((name, self.row(ours(shape, x, tile), self.weights)))
                 if name == "ships":
@@ -164,7 +163,7 @@ class Bench:
             with contextlib.suppress(Exception):  # `row` says what fails
                 ours(self.shape, self.x, tile)(self.weights[0])
 
-        found = tiles(self.shape, len(self.x)).items()
+        found = tiles(self.shape).items()
         with ThreadPoolExecutor(COMPILERS) as threads:
             list(threads.map(call, (tile for name, tile in found if names is None or name in names)))
 

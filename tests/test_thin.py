@@ -18,8 +18,6 @@ from gdn2.ops.triton.thin import are_thin, products, swiglu_product, thin_tile
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXACT = 1e-6  # float32: relative L2
 SPLIT = {"BN": 16, "BK": 128, "SPLIT": 4, "num_warps": 4, "num_stages": 2}
-IN_REGISTERS = {"BN": 4, "BK": 256, "SPLIT": 0, "num_warps": 1, "num_stages": 1}
-TILES = [pytest.param(SPLIT, id="split"), pytest.param(IN_REGISTERS, id="in registers")]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -35,34 +33,30 @@ def assert_close(ours: Tensor, exact: Tensor, tolerance: float = EXACT) -> None:
     assert float((ours.double().cpu() - exact).norm() / exact.norm()) <= tolerance
 
 
-@pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize("rows", [1, 3, 17])
 @pytest.mark.parametrize(("columns", "sizes"), [(48, (40,)), (90, (17, 33, 5)), (264, (8, 16))])
-def test_products_of_one_x_with_several_matrices(tile: Any, rows: int, columns: int, sizes: Any) -> None:
-    rows = min(rows, 2) if not tile["SPLIT"] else rows
+def test_products_of_one_x_with_several_matrices(rows: int, columns: int, sizes: Any) -> None:
     x, weights = random(rows, columns), [random(size, columns, seed=size) for size in sizes]
-    ours = products(given(x), list(map(given, weights)), tile=tile)
+    ours = products(given(x), list(map(given, weights)), tile=SPLIT)
     for y, weight in zip(ours, weights, strict=True):
         assert y.is_contiguous()
         assert_close(y, x @ weight.T)
 
 
-@pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize("rows", [1, 2])
-def test_biases_and_the_gates_that_a_sigmoid_opens(tile: Any, rows: int) -> None:
+def test_biases_and_the_gates_that_a_sigmoid_opens(rows: int) -> None:
     x, weights = random(rows, 1, 48), [random(size, 48, seed=size) for size in (24, 7, 16)]
     biases, opens = [random(len(weight), seed=9) for weight in weights], [False, True, True]
-    ours = products(given(x), *(list(map(given, parts)) for parts in (weights, biases)), sigmoids=opens, tile=tile)
+    ours = products(given(x), *(list(map(given, parts)) for parts in (weights, biases)), sigmoids=opens, tile=SPLIT)
     for y, weight, bias, opened in zip(ours, weights, biases, opens, strict=True):
         exact = x @ weight.T + bias
         assert_close(y, exact.sigmoid() if opened else exact)
 
 
-@pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize(("rows", "size"), [(1, 40), (2, 37)])
-def test_swiglus_product_of_two_matrices(tile: Any, rows: int, size: int) -> None:
+def test_swiglus_product_of_two_matrices(rows: int, size: int) -> None:
     x, gate, up = random(1, rows, 72), random(size, 72, seed=1), random(size, 72, seed=2)
-    ours = swiglu_product(given(x), given(gate), given(up), tile={**tile, "BN": 2 * tile["BN"]})
+    ours = swiglu_product(given(x), given(gate), given(up), tile={**SPLIT, "BN": 2 * SPLIT["BN"]})
     assert_close(ours, silu(x @ gate.T) * (x @ up.T))
 
 
@@ -118,7 +112,7 @@ def test_the_order_of_sums_is_one_for_all_shapes() -> None:
 def test_the_benchmark_measures_every_way_and_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "CUDA", False)  # not its timing
     monkeypatch.setattr(benchmark, "DTYPE", torch.float16)
-    monkeypatch.setattr(benchmark, "tiles", lambda shape, _: {"ships": thin_tile(2, paired=shape.paired)})
+    monkeypatch.setattr(benchmark, "tiles", lambda shape: {"ships": thin_tile(2, paired=shape.paired)})
     monkeypatch.setattr(sys, "argv", ["thin.py", "--json", str(tmp_path / "thin.json")])
     benchmark.main()
     rows = json.loads((tmp_path / "thin.json").read_text())["rows"]

@@ -6,7 +6,7 @@ atomics, and the order of a row's sums is that of the tile's BK and SPLIT, whate
 the same bits alone and among others.
 
 Tensor cores take 8, 16 or 32 rows at a time. Weights come through shared memory, several blocks ahead, and each of
-SPLIT groups of warps sums columns of its own. A tile without splits keeps its weights in registers, for one row or two.
+SPLIT groups of warps sums columns of its own.
 
 Letters: R rows, K columns of x and of the weights, N rows of a matrix, BN of a program, BK columns of a block.
 """
@@ -115,10 +115,9 @@ def thin_constants(
         starts.append(start)
         programs += triton.cdiv(size, tile["BN"] // 2 if paired else tile["BN"])
         start += triton.cdiv(size, APART) * APART
-    padded = triton.next_power_of_2(rows)
     of_sizes = {
         "K": K, "SIZES": sizes, "FIRSTS": tuple(firsts), "STARTS": tuple(starts), "OPENS": opens,
-        "ANY_OPENS": any(opens), "PAIRED": paired, "ROWS": max(8, padded) if tile["SPLIT"] else padded,
+        "ANY_OPENS": any(opens), "PAIRED": paired, "ROWS": max(8, triton.next_power_of_2(rows)),
     }  # fmt: skip
     return of_sizes | tile, programs
 
@@ -152,24 +151,10 @@ def thin_kernel(
     if ALIGNED:
         p_rows = tl.multiple_of(p_rows, 16)
     m_n = o_n < N
-    if SPLIT == 0:
-        blocks = weights_of(p_rows, m_n, K, BK)
-        for r in tl.static_range(ROWS):
-            b_y = row_product(p_x, blocks, r, R, K, BN, BK)[None, :]
-            b_y = added(b_y, p_bias, o_n, m_n, HAS_BIAS)
-            finish(b_y.to(p_y.dtype.element_ty), p_y, r + tl.arange(0, 1), R, i - first, N, opens, PAIRED, ANY_OPENS)
-    else:
-        b_y = rows_product(p_x, p_rows, m_n, R, K, ROWS, BN, BK, SPLIT)
-        b_y = added(b_y, p_bias, o_n, m_n, HAS_BIAS)
-        finish(b_y.to(p_y.dtype.element_ty), p_y, tl.arange(0, ROWS), R, i - first, N, opens, PAIRED, ANY_OPENS)
-
-
-@triton.jit
-def added(b_y, p_bias, o_n, m_n, HAS_BIAS: tl.constexpr):
-    """The products [rows, BN] with the bias."""
+    b_y = rows_product(p_x, p_rows, m_n, R, K, ROWS, BN, BK, SPLIT)
     if HAS_BIAS:
         b_y += tl.load(p_bias + o_n, mask=m_n, other=0.0).to(tl.float32)[None, :]
-    return b_y
+    finish(b_y.to(p_y.dtype.element_ty), p_y, tl.arange(0, ROWS), R, i - first, N, opens, PAIRED, ANY_OPENS)
 
 
 @triton.jit
@@ -184,48 +169,6 @@ def finish(b_y, p_y, o_r, R, block, N, opens, PAIRED: tl.constexpr, ANY_OPENS: t
         b_y = tl.where(opens > 0, tl.sigmoid(b_y.to(tl.float32)).to(b_y.dtype), b_y)
     o_n = block * b_y.shape[1] + tl.arange(0, b_y.shape[1])
     tl.store(p_y + o_r[:, None] * N + o_n[None, :], b_y, mask=(o_r < R)[:, None] & (o_n < N)[None, :])
-
-
-@triton.jit
-def weights_of(p_rows, m_n, K: tl.constexpr, BK: tl.constexpr):
-    """All columns of BN rows of weights, in blocks [BN, BK]."""
-    o_k = tl.arange(0, BK)
-    p_w, blocks = p_rows[:, None] + o_k[None, :], ()
-    for k in tl.static_range(0, K, BK):
-        mask = m_n[:, None] if k + BK <= K else m_n[:, None] & (o_k < K - k)[None, :]
-        blocks += (tl.load(p_w + k, mask=mask, other=0.0, eviction_policy="evict_first"),)  # type: ignore[assignment]
-    return blocks
-
-
-@triton.jit
-def row_product(p_x, blocks, r, R, K: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
-    """The products [BN] of row r of x, or zeros where there is none.
-
-    A thread has eight neighbouring columns and multiplies them one after the other, without a sum among threads before
-    the end.
-    """
-    C: tl.constexpr = BK // 8
-    o_k = tl.arange(0, BK)
-    b_y = tl.zeros([BN, C], dtype=tl.float32)
-    for k in tl.static_range(0, K, BK):
-        b_x = tl.load(p_x + r * K + k + o_k, mask=(o_k < K - k) & (o_k * 0 + r < R), other=0.0).to(tl.float32)
-        ws, xs = eighths(blocks[k // BK].to(tl.float32), BN, C), eighths(b_x[None, :], 1, C)
-        for j in tl.static_range(8):
-            b_y = tl.fma(ws[j], tl.broadcast_to(xs[j], [BN, C]), b_y)
-    return tl.sum(b_y, axis=1)
-
-
-@triton.jit
-def eighths(b, M: tl.constexpr, C: tl.constexpr):
-    """Eight tiles [M, C] of one [M, 8 C]: of each eight neighbouring columns the first, the second, ..."""
-    even, odd = tl.split(tl.reshape(b, [M, C, 4, 2]))
-    b04, b26 = tl.split(tl.reshape(even, [M, C, 2, 2]))
-    b15, b37 = tl.split(tl.reshape(odd, [M, C, 2, 2]))
-    b0, b4 = tl.split(b04)
-    b1, b5 = tl.split(b15)
-    b2, b6 = tl.split(b26)
-    b3, b7 = tl.split(b37)
-    return b0, b1, b2, b3, b4, b5, b6, b7
 
 
 @triton.jit
