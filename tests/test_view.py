@@ -205,3 +205,51 @@ def test_weights_that_share_a_name_are_chosen_and_renamed_together_or_apart(tmp_
 
 def test_numbers_in_names_are_sorted_by_their_size() -> None:
     assert sorted(["m10", "m9", "M1b", "m", "10", "007"], key=natural) == ["007", "10", "m", "M1b", "m9", "m10"]
+
+
+def seeds_of(name: str, *values: float, seeds: tuple[int, ...] = (1, 2), recipe: str = "r" * 16) -> list[RunRecord]:
+    """Models of one recipe, a seed each, with these scores at 1K."""
+    return [
+        scored(f"{name}-s{seed}", value, model=model(f"{name}{seed}{value}", training=recipe, training_seed=seed))
+        for seed, value in zip(seeds, values, strict=False)
+    ]
+
+
+def test_seeds_of_one_recipe_stand_below_their_mean_which_has_neither_interval_nor_mark() -> None:
+    runs = [*seeds_of("b", 0.9, 0.1, seeds=(2, 1)), *seeds_of("a", 0.2, 0.4, recipe="q" * 16), scored("lone", 0.8)]
+    assert [row.name for row in table_of(*runs).rows] == ["a-s1", "a-s2", "b-s1", "b-s2", "lone"]
+    table = table_of(*runs, scored("other", 0.7), seeds=True)
+    shown = {row.name: entry for row in table.rows if (entry := row.entries[0])}
+    assert list(shown) == ["a-s, mean", "a-s1", "a-s2", "b-s, mean", "b-s1", "b-s2", "lone", "other"]
+    assert [round(entry.value, 9) for entry in shown.values()] == [30, 20, 40, 50, 10, 90, 80, 70]
+    assert (shown["b-s, mean"].low, shown["b-s, mean"].n, shown["b-s1"].n) == (None, None, 500)
+    assert [name for name, entry in shown.items() if entry.is_best or entry.is_second] == ["lone"]
+    assert any("compare --seeds" in sentence for sentence in table.explained)
+
+
+def test_trainings_are_sorted_by_their_means_and_keep_their_seeds() -> None:
+    runs = [*seeds_of("a", 0.9, 0.1), *seeds_of("b", 0.6, 0.7, recipe="q" * 16), scored("c", 0.55)]
+    table = table_of(*runs, seeds=True, sort="niah_single_1@1024")
+    assert [row.name for row in table.rows] == ["b-s, mean", "b-s1", "b-s2", "c", "a-s, mean", "a-s1", "a-s2"]
+
+
+def test_a_column_that_one_seed_lacks_has_no_mean() -> None:
+    first, second = seeds_of("a", 0.9, 0.1)
+    more = scored("a-s2", 0.1, 0.3, model=second.model)
+    mean = table_of(first, more, seeds=True).rows[0]
+    assert [entry is None for entry in mean.entries[:2]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        seeds_of("a", 0.5),
+        [*seeds_of("a", 0.5), *seeds_of("b", 0.5)],
+        [*seeds_of("a", 0.5), *seeds_of("b", 0.5, seeds=(2,), recipe="q" * 16)],
+        [scored("a-s1", 0.5), scored("a-s2", 0.5)],
+    ],
+    ids=["one seed", "one seed twice", "two recipes", "no recipe"],
+)
+def test_what_records_do_not_call_seeds_of_one_recipe_has_no_mean(runs: list[RunRecord]) -> None:
+    table = table_of(*runs, seeds=True)
+    assert (len(table.rows), table.explained) == (len(runs), [])

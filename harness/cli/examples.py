@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "leaderboard",
         "leaderboard --suite retrieval-2k --results my-runs",
         "leaderboard --output table.tex --intervals --no-published",
+        "leaderboard --suite rivals --seeds --no-published",
         "leaderboard --models 'gdn2-*' 'Gated*' --columns 'S-NIAH-*' --sort niah_single_1@8192",
     ),
     "compare": (

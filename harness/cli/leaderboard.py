@@ -44,6 +44,9 @@ def _add_view(board: argparse.ArgumentParser) -> None:
     about.add_argument(
         "--columns", nargs="+", default=(), metavar="GLOB", help="columns by name, group, task or length: '*NIAH-1' 4K"
     )
+    about.add_argument(
+        "--seeds", action="store_true", help="the seeds of one training below a row with their mean, as records say"
+    )
     about.add_argument("--no-published", action="store_true", help="without the rows of papers")
     about.add_argument("--names", type=Path, metavar="FILE", help="a YAML file with `rename` and `groups` of rows")
 
@@ -67,7 +70,7 @@ def _view(args: argparse.Namespace) -> View:
     from harness.records.view import View
 
     names = None if args.names is None else read_row_names(args.names)
-    return View(models=tuple(args.models), columns=tuple(args.columns), sort=args.sort, names=names)
+    return View(models=tuple(args.models), columns=tuple(args.columns), sort=args.sort, names=names, seeds=args.seeds)
 
 
 def print_leaderboard(suite: str, folders: Sequence[Path], on: Console, run: RunRecord | None = None) -> None:

@@ -64,6 +64,12 @@ class TableModel:
         return None if found is None else found[0]
 
     @property
+    def recipe(self) -> tuple[str | None, int | None]:
+        """The hash of what it was trained by and its seed, as the first record that knows them says."""
+        said = ((run.model.training, run.model.training_seed) for run in self.runs)
+        return next((pair for pair in said if None not in pair), (None, None))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What it may be called by: as shown, as recorded, and its training."""
         return (self.title, self.name, *([] if self.training is None else [self.training]))
@@ -115,7 +121,8 @@ class _Builder:
         choices = [choose_resolved(self._suite, column, model.runs) for column in self._columns]
         visible = [choice for choice, shown in zip(choices, self._shown, strict=False) if shown]
         if any(choices):
-            row = self._row(model.name, title, OURS, choices)
+            recipe, seed = model.recipe
+            row = replace(self._row(model.name, title, OURS, choices), recipe=recipe, seed=seed)
             table.rows.append(row)
             for text in self._incomplete(row):
                 self._lacking.setdefault(text, []).append(title)

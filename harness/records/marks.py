@@ -15,13 +15,14 @@ def mark(table: Table) -> None:
     """Mark the best and the second of each column in each section, and say where intervals overlap with the best's.
 
     A mark needs a rival, so a number that stands alone has none. Numbers that read the same share a mark.
+    Means of seeds and the seeds below them have none.
 
     Args:
         table: is changed: its rows and what it says of overlaps.
     """
     table.overlaps = []
     for section in dict.fromkeys(row.section for row in table.rows):
-        positions = [i for i, row in enumerate(table.rows) if row.section == section]
+        positions = [i for i, row in enumerate(table.rows) if row.section == section and not row.of_mean]
         marked = [
             _marked(header, [table.rows[i].entries[index] for i in positions])
             for index, header in enumerate(table.headers)

@@ -65,6 +65,9 @@ class Row:
         training: the name of the training whose checkpoint it is; None where the name says no step.
         step: of that training.
         full: the name where its section is not said, if that is another: a checkpoint's with its training.
+        recipe: the hash of what it was trained by, without the seed; None where no record says it.
+        seed: of that training; None for the mean of several.
+        of_mean: whether it is the mean of several seeds, or one of these.
     """
 
     name: str
@@ -76,6 +79,9 @@ class Row:
     training: str | None = None
     step: float | None = None
     full: str | None = None
+    recipe: str | None = None
+    seed: int | None = None
+    of_mean: bool = False
 
     @property
     def full_name(self) -> str:

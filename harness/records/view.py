@@ -11,6 +11,7 @@ from harness.errors import UserError
 from harness.records.columns import column_to_sort_by, columns_named
 from harness.records.patterns import matches, quoted
 from harness.records.row_names import RowNames
+from harness.records.seed_rows import MEANING, below_their_means, with_means
 from harness.records.steps import in_sections
 from harness.records.table import Header, Row, Table
 
@@ -27,12 +28,14 @@ class View:
         columns: patterns of the names of columns; empty: all.
         sort: a column, `average` or `name`; None: as they come.
         names: what rows are called, and how they are grouped.
+        seeds: whether the seeds of one training stand below a row with their mean.
     """
 
     models: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     sort: str | None = None
     names: RowNames | None = None
+    seeds: bool = False
 
     def wants(self, *names: str) -> bool:
         """Whether a row of these names is shown."""
@@ -83,8 +86,13 @@ def arrange(table: Table, view: View, section: str) -> None:
     rows, kept = table.rows, view.positions(table.headers)
     if view.names is not None and view.names.groups:
         rows = _grouped(rows, view.names)
+    if view.seeds:
+        rows = with_means(rows, table.headers)
     if view.sort is not None:
         rows = _sorted(rows, table.headers, view.sort)
+    if view.seeds and any(row.of_mean for row in rows):
+        rows = below_their_means(rows)
+        table.explained.append(MEANING)
     rows = in_sections(rows, section)
     table.headers = tuple(table.headers[i] for i in kept)
     cut = [replace(row, entries=tuple(row.entries[i] for i in kept)) for row in rows]

@@ -1,0 +1,86 @@
+"""Trainings with several seeds in a table: a row with the mean above the rows of the seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from harness.records.table import Entry, Header, Row
+
+MEANING = (
+    "A mean of seeds has no interval and no mark here: compare --seeds tests trainings over their seeds, from three on"
+)
+
+
+def with_means(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
+    """Add a row with the mean before the first seed of each training.
+
+    Args:
+        rows: any. Those of one section are the seeds of one training if their records name one recipe and no seed
+            twice: checkpoints of several steps of one seed are none.
+        headers: the columns.
+
+    Returns:
+        All rows, means among them.
+    """
+    trainings: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.recipe is not None:
+            trainings.setdefault((row.section, row.recipe), []).append(row)
+    several = {key: found for key, found in trainings.items() if _are_seeds(found)}
+    made: list[Row] = []
+    met = set()
+    for row in rows:
+        key = row.section, row.recipe or ""
+        if key in several and key not in met:
+            met.add(key)
+            made.append(_mean(several[key], headers))
+        made.append(replace(row, of_mean=True) if key in several else row)
+    return made
+
+
+def below_their_means(rows: Sequence[Row]) -> list[Row]:
+    """Put the rows of seeds, in the order of the seeds, below the mean of their training, wherever that stands."""
+    found: list[Row] = []
+    for row in rows:
+        if row.of_mean and row.seed is not None:
+            continue
+        found.append(row)
+        if row.of_mean:
+            its = [one for one in rows if _training(one) == _training(row) and one.seed is not None]
+            found += sorted(its, key=lambda one: one.seed or 0)
+    return found
+
+
+def _training(row: Row) -> tuple[str, str | None]:
+    return row.section, row.recipe
+
+
+def _are_seeds(rows: Sequence[Row]) -> bool:
+    return len(rows) > 1 and len({row.seed for row in rows}) == len(rows)
+
+
+def _mean(seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
+    """The row of a training: a column that one of its seeds lacks has no mean, nor has one of lengths."""
+    names = [row.name for row in seeds]
+    shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    name = "".join(letters[0] for letters in shared).rstrip(" -_.@") or names[0]
+    columns = zip(headers, zip(*(row.entries for row in seeds), strict=True), strict=True)
+    entries = tuple(None if header.tested else _mean_entry(entries) for header, entries in columns)
+    return Row(
+        f"{name}, mean",
+        seeds[0].section,
+        entries,
+        model=name,
+        recipe=seeds[0].recipe,
+        of_mean=True,
+    )
+
+
+def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
+    there = [entry for entry in entries if entry is not None]
+    if len(there) < len(entries):
+        return None
+    notes = tuple(sorted({note for entry in there for note in entry.notes}))
+    return Entry(sum(entry.value for entry in there) / len(there), notes=notes)
