@@ -92,6 +92,7 @@ class Suite:
     published: Published | None = None
     effective_length: float | None = None
     """Percent that the mean of the tasks must exceed; then the table has the length up to which it does."""
+    apart: bool = False  # whether tables of other suites have its runs only where they are asked for by name
 
     def resolve(self, samples: int | None = None) -> list[ResolvedTask]:
         """The tasks to run, each once, in column order; `samples` overrides every column's number."""
@@ -103,7 +104,7 @@ class Suite:
 
 
 Record = TypeVar("Record", SuiteProtocol, Column, Average, Published)
-FIELDS = ("suite", "description", "protocol", "columns", "averages", "published", "effective_length")
+FIELDS = ("suite", "description", "protocol", "columns", "averages", "published", "effective_length", "apart")
 
 
 def resolve_column(column: Column, protocol: SuiteProtocol, samples: int | None = None) -> ResolvedTask:
@@ -187,6 +188,8 @@ def _read(file: Path) -> Suite:
     threshold = raw.get("effective_length")
     if threshold is not None and (type(threshold) not in (int, float) or not 0 < threshold < 100):
         raise TaskError(f"{file}: field 'effective_length' must be percent above 0 and below 100, got {threshold!r}")
+    if type(raw.get("apart", False)) is not bool:
+        raise TaskError(f"{file}: field 'apart' must be true or false, got {raw['apart']!r}")
     places, columns = [], []
     for index, listed in enumerate(_list(raw, "columns", file)):
         place = f"{file}: columns[{index}]"
@@ -207,6 +210,7 @@ def _read(file: Path) -> Suite:
         averages=averages,
         published=_record(Published, raw["published"], f"{file}: published") if "published" in raw else None,
         effective_length=threshold,
+        apart=raw.get("apart", False),
     )
 
 
@@ -290,8 +294,7 @@ def _record(kind: type[Record], raw: Any, where: str) -> Record:
         if type(value) is not wanted and not (value is None and "None" in kind_of_value):
             shape = "a whole number" if wanted is int else 'text (quote it: "512")'
             raise TaskError(f"{where}: field {name!r} must be {shape}, got {value!r}")
-    for name, field in known.items():
-        if field.default is MISSING and name not in raw:
-            raise TaskError(f"{where}: field {name!r} is missing")
+    if lacking := [name for name, field in known.items() if field.default is MISSING and name not in raw]:
+        raise TaskError(f"{where}: field {lacking[0]!r} is missing")
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
     return kind(**values)

@@ -157,6 +157,7 @@ def test_an_average_carries_the_notes_of_its_parts(small: Path) -> None:
         ("name: dev", "shots: 2, name: dev", r"columns\[2\]: task 'jrt_squad_dev' takes no solved examples"),
         ("max_length: 2048", "max_length: 0", "max_length must be at least 1, got 0"),
         ("averages: [", "averages: {", None),
+        ("averages:", "apart: 'yes'\naverages:", "field 'apart' must be true or false, got 'yes'"),
         ("averages:", "published: {tables: gdn}\naverages:", "published: field 'tables' must be a list of texts"),
         ("averages:", "published: {tables: [t]}\naverages:", "published: field 'note' is missing"),
     ],

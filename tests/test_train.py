@@ -72,6 +72,8 @@ def test_training_makes_a_checkpoint_with_log_and_card(recipe: Path, tmp_path: P
     assert "| 96 | 4 | 4 | 50% | 2 |" in card
     assert "gdn2/zoo" not in card
     assert "On the first 10 held-out paragraphs" in card
+    assert " paragraphs of train.jsonl, " in card
+    assert " minutes of steps on a CPU, whatever else ran there |" in card
     assert (tmp_path / "out" / "recipe.yaml").read_text() == recipe.read_text()
     assert "unigram over its tokens" in card
 

@@ -89,6 +89,7 @@ def test_a_share_of_the_steps_can_be_asked_for(
     assert len(in_process) == 4
     recipe = load_rivals(str(file)).recipes(0.5)[0]
     assert recipe.total_steps < load_rivals(str(file)).recipes()[0].total_steps
+    assert recipe.about == "Few. `python -m gdn2.train.rivals few.yaml --share 0.5` trains all of them."
     assert f"{recipe.total_steps:,} steps each" in capsys.readouterr().out
     assert command.main([*arguments[:-1], "0.25"]) == 2
     assert "0.5 of the steps" in capsys.readouterr().err

@@ -181,7 +181,6 @@ def _card(
     length = "and the keys and values of full attention" if state.grows else "whatever its length"
     seen = sum(stage.steps * stage.rows * stage.length for stage in recipe.stages)
     retrieval = sum(stage.steps * round(stage.rows * stage.retrieval) * stage.length for stage in recipe.stages)
-    minutes = sum(entry["seconds"] for entry in log) / 60
     stages = "\n".join(
         f"| {stage.length} | {stage.steps:,} | {stage.rows} | {stage.retrieval:.0%} | {stage.max_keys} |"
         for stage in recipe.stages
@@ -196,9 +195,9 @@ def _card(
 | layers | {", ".join(f"{count} {name}" for name, count in Counter(model.config.layers).items())} |
 | state | {state.num_bytes:,} bytes a sequence, {length} |
 | tokenizer | byte-level BPE, {len(corpus.stream):,} tokens of training text, vocabulary {model.config.vocab_size:,} |
-| training text | {corpus.documents:,} paragraphs, {corpus.num_bytes:,} bytes |
+| training text | {corpus.documents:,} paragraphs of {recipe.data.paths()[0].name}, {corpus.num_bytes:,} bytes |
 | tokens seen | {seen:,}, of which {retrieval:,} in retrieval documents |
-| time | {minutes:.0f} minutes on the machine that trained it |
+| time | {_time_words(log, model.device)} |
 
 Trained by `python -m gdn2.train recipe.yaml` with the recipe beside this card, in these stages:
 
@@ -216,6 +215,13 @@ On the first {heldout["paragraphs"]:.0f} held-out paragraphs (float32):
 | this model | {heldout["bits_per_byte"]:.3f} | {heldout["word_perplexity"]:.1f} |
 | unigram over its tokens | {heldout["unigram_bits_per_byte"]:.3f} | {heldout["unigram_word_perplexity"]:.1f} |
 """
+
+
+def _time_words(log: list[dict[str, Any]], device: torch.device) -> str:
+    """How long the steps took, and where; other work of that machine is not known here."""
+    minutes = sum(entry["seconds"] for entry in log) / 60
+    where = "a CPU" if device.type == "cpu" else f"one {torch.cuda.get_device_name(device)}"
+    return f"{minutes:.1f} minutes of steps on {where}, whatever else ran there"
 
 
 def _wording_words(recipe: Recipe) -> str:

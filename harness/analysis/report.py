@@ -10,7 +10,7 @@ from harness.analysis.compare import compare_sides
 from harness.analysis.comparison import ModelComparison
 from harness.analysis.entrants import Entrant, entrants_of, named_runs
 from harness.analysis.lengths import LengthReach, lengths_of
-from harness.analysis.selection import FoundRun
+from harness.analysis.selection import FoundRun, without_those_apart
 from harness.analysis.shown import Model, Spot
 from harness.analysis.sides import Side
 from harness.errors import UserError
@@ -97,7 +97,7 @@ def make_report(
         on_problem(problem)
 
     bounds = bounds or Bounds()
-    chosen = named_runs(names, runs, on_problem)
+    chosen = named_runs(names, runs if names else without_those_apart(runs, suite.name), on_problem)
     entrants, others = entrants_of(suite, chosen, bounds.models, tell)
     if not entrants:
         raise UserError(_nothing(suite, chosen))

@@ -14,6 +14,7 @@ from harness.records.judged import prompt_rooms
 from harness.records.record import FILE_NAME, RunRecord, read_record
 from harness.records.samples import Sample, read_samples
 from harness.records.store import find_records
+from tasks.registry import load_suite, suite_names
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,18 @@ def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None 
     return sorted(
         (run for runs in found.values() for run in runs), key=lambda run: (run.record.started, run.record.run_id)
     )
+
+
+def without_those_apart(runs: Sequence[FoundRun], suite: str) -> list[FoundRun]:
+    """The runs that a suite's table has where none is asked for by name.
+
+    Args:
+        runs: of any suites.
+        suite: the table's; runs of other suites are left out if their suite says `apart`.
+    """
+    others = {run.record.suite for run in runs}.intersection(suite_names()) - {suite}
+    apart = {name for name in others if load_suite(name).apart}
+    return [run for run in runs if run.record.suite not in apart]
 
 
 def select_runs(name: str, runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:

@@ -108,20 +108,26 @@ def table_of(
     Raises:
         UserError: an unknown suite, a folder that does not exist, or a model or column of the view that is not there.
     """
-    from harness.analysis.selection import find_runs
+    from harness.analysis.selection import find_runs, without_those_apart
     from harness.records.leaderboard import build_table
     from harness.records.named_tasks import NAME, suite_of
     from tasks.registry import load_suite
 
     wanted = None if suite == NAME else load_suite(suite)
-    records = [(found.folder, found.record) for found in find_runs(folders, left_out)]
+    found = find_runs(folders, left_out)
+    is_named = view is not None and bool(view.models)
+    shown = found if is_named else without_those_apart(found, suite if wanted is None else wanted.name)
+    records = [(run.folder, run.record) for run in shown]
     if wanted is None:
         wanted = suite_of([record for _, record in records] if run is None else [run], left_out)
     table = build_table(wanted, records, published, run, view)
-    is_chosen = bool(table.rows and view is not None and view.models)
-    if records and not is_chosen and not any(entry and entry.run_id for row in table.rows for entry in row.entries):
-        suites = ", ".join(sorted({record.suite for _, record in records}))
-        left_out(f"{counted(len(records), 'run')} of {suites}: no number for the columns of {table.title}")
+    if (
+        found
+        and not (table.rows and is_named)
+        and not any(entry and entry.run_id for row in table.rows for entry in row.entries)
+    ):
+        suites = ", ".join(sorted({run.record.suite for run in found}))
+        left_out(f"{counted(len(found), 'run')} of {suites}: no number for the columns of {table.title}")
     return table
 
 

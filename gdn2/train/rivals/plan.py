@@ -66,9 +66,15 @@ class Rivals:
             if isinstance(stage, dict) and isinstance(stage.get("steps"), int):
                 stage["steps"] = max(1, round(stage["steps"] * share))
         name = model if seed == self.seeds[0] else f"{model}-seed{seed}"  # the first is the one to ship
-        named = {"name": name, "about": self.about, "seed": seed}
+        named = {"name": name, "about": f"{self.about} {self._remade(share)}".strip(), "seed": seed}
         text = yaml.safe_dump({**named, **fields}, sort_keys=False, allow_unicode=True, width=120)
         return parse_recipe(text, self.path)
+
+    def _remade(self, share: float) -> str:
+        """Words on the command that trains all of them."""
+        called = self.path.stem if self.path.parent == SHIPPED else self.path.name
+        steps = "" if share == 1 else f" --share {share}"
+        return f"`python -m gdn2.train.rivals {called}{steps}` trains all of them."
 
 
 def is_rivals(name: str) -> bool:
