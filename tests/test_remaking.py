@@ -54,7 +54,10 @@ def model_of(mixer: str) -> GDN2ForCausalLM:
         )
 
 
-@pytest.mark.parametrize(("mixer", "saved"), [("gdn2", 4), ("kda", 4), ("gla", 0), ("delta_net", 1)])
+@pytest.mark.parametrize(
+    ("mixer", "saved"),
+    [("gdn2", 4), pytest.param("kda", 4, marks=pytest.mark.slow), ("gla", 0), ("delta_net", 1)],
+)
 def test_the_operators_inputs_are_made_again_to_the_bit(
     mixer: str, saved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,15 +79,21 @@ def alone(checkpoint: Path) -> Iterator[Engine]:
 
 
 def worker_processes() -> list[int]:
-    """Process ids of our workers."""
-    found = []
+    """Process ids of our workers, and of no other process's."""
+    parents, workers = {}, []
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                found.append(int(folder.name))
+            if folder.name.isdigit():
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
+                    workers.append(int(folder.name))
         except OSError:
             continue
-    return found
+
+    def is_ours(process: int) -> bool:
+        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+
+    return [worker for worker in workers if is_ours(worker)]
 
 
 def test_two_workers_give_what_one_process_gives_to_the_byte(crew: RayExecutor, alone: Engine) -> None:
