@@ -139,6 +139,19 @@ def test_records_say_which_models_are_seeds_of_one_training(tmp_path: Path) -> N
     assert json.loads(runs[0].record.to_json())["model"]["training_seed"] == 0
 
 
+def test_checkpoints_of_one_seed_each_are_said_to_be_no_trainings(tmp_path: Path) -> None:
+    def run(name: str, recipe: str | None, seed: int | None) -> FoundRun:
+        found = simple_run(tmp_path, name, GOOD)
+        model = replace(found.record.model, training=recipe, training_seed=seed)
+        return FoundRun(found.folder, replace(found.record, model=model))
+
+    a, b, unknown = run("a", "r" * 16, 1), run("b", "s" * 16, 1), run("c", None, None)
+    (said,) = compare_sides(sides_of_runs([a, b, unknown])).notes
+    assert said.startswith("a, b: one seed each")
+    assert not compare_sides(sides_of_runs([a, run("a2", "r" * 16, 2)])).notes
+    assert not compare_sides(sides_of_runs([a, unknown])).notes
+
+
 def test_a_checkpoint_says_by_which_recipe_and_seed_it_was_trained(tmp_path: Path) -> None:
     recipe = {"name": "a", "seed": 0, "stages": [{"steps": 3}], "about": "x"}
     file = tmp_path / "recipe.yaml"

@@ -55,7 +55,7 @@ def compare_sides(sides: Sequence[Side], suite: Suite | None = None, anyway: boo
     sides, notes = told_apart(sides), list[str]()
     grid = grid_of(sides, suite, lambda problem: notes.append(f"not known here any more: {problem}"))
     suite = suite or suite_behind(sides)
-    notes += [*_same_runs(sides), *_without_samples(sides, grid)]
+    notes += [*_same_runs(sides), *_of_one_seed(sides), *_without_samples(sides, grid)]
     places = _possible_tests(sides, grid)
     alphas = ALPHA / max(1, sum(places)), ALPHA / max(1, sum(map(bool, places)))
     pairs = tuple(_compare_two(a, b, grid, suite, alphas, anyway) for a, b in combinations(sides, 2))
@@ -151,3 +151,13 @@ def _same_runs(sides: Sequence[Side]) -> Iterator[str]:
         common = {run.record.run_id for run in a.all_runs()} & {run.record.run_id for run in b.all_runs()}
         for run_id in sorted(common):
             yield f"{a.label} and {b.label} are the same run, {run_id}"
+
+
+def _of_one_seed(sides: Sequence[Side]) -> Iterator[str]:
+    """Checkpoints of different trainings whose records say a seed: what differs may be the seed."""
+    single = [side for side in sides if side.runs and side.runs[0].record.model.training_seed is not None]
+    if len({side.runs[0].record.model.training for side in single}) > 1:
+        yield (
+            f"{', '.join(side.label for side in single)}: one seed each of their trainings, so a difference is one "
+            "between these checkpoints, other seeds may have another; --seeds compares trainings, from three seeds on"
+        )
