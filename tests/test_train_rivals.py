@@ -81,6 +81,21 @@ def test_every_model_has_its_first_seed_before_any_has_its_second(file: Path) ->
     assert [recipe.name for recipe in load_rivals(str(file)).recipes()] == ["a", "b", "a-seed2", "b-seed2"]
 
 
+@pytest.mark.parametrize("missing", ["train", "heldout", "prepared"])
+def test_what_all_runs_would_be_refused_for_is_said_once(
+    missing: str, file: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(file), "--out", str(tmp_path / "out"), "--devices", "cpu"]
+    if missing == "prepared":
+        arguments += ["--prepared", str(tmp_path / "nowhere")]
+    else:
+        (tmp_path / f"{missing}.jsonl").unlink()
+    assert command.main(arguments) == 2
+    assert ("nowhere" if missing == "prepared" else f"{missing}.jsonl") in capsys.readouterr().err
+    assert not in_process
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_share_of_the_steps_can_be_asked_for(
     file: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

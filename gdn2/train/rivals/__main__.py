@@ -65,6 +65,7 @@ def _train(args: argparse.Namespace) -> int:
     devices = [name.strip() for name in args.devices.split(",") if name.strip()] * args.workers
     deadline = None if args.within is None else started + 60 * args.within
     crew = Crew(folder, devices, args.prepared, deadline)
+    _check_text(rivals.recipes()[0], args.prepared)
     share = _share(rivals, crew, started, args.share)
     recipes = rivals.recipes(share)
     waiting = [recipe for recipe in recipes if not crew.checkpoint(recipe).is_dir()]
@@ -73,6 +74,24 @@ def _train(args: argparse.Namespace) -> int:
     failed = sum(1 for run in ended if run.status)
     _say(f"{len(recipes) - failed} of {len(recipes)} are done, in {time.monotonic() - started:.0f} s; {failed} are not")
     return 1 if failed else 0
+
+
+def _check_text(recipe: Recipe, ahead: Path | None) -> None:
+    """See that the text is there, for which every run would be refused.
+
+    Raises:
+        RecipeError: text, held-out text or the tokens made ahead cannot be used.
+    """
+    from gdn2.train.corpus import read_texts
+    from gdn2.train.export import check_heldout
+    from gdn2.train.prepared import prepared
+
+    train, heldout = recipe.data.paths()
+    check_heldout(heldout)
+    if ahead is not None:
+        prepared(recipe, ahead)
+    elif next(read_texts(train), None) is None:
+        raise RecipeError(f"{train}: no text in it; data.train needs some")
 
 
 def _share(rivals: Rivals, crew: Crew, started: float, wanted: float | None) -> float:
