@@ -100,7 +100,7 @@ class QKVMixer(Mixer):
     def read(self, x: Tensor, opens: Collection[nn.Module] = ()) -> Products:
         """What the layers that read x [B, T, D] make of it; of those in `opens` only the sigmoid is asked for."""
         names = ("q_proj", "k_proj", "v_proj", "w_proj", "b_proj", "a_proj", "f_proj", "gk_proj", "g_proj")
-        return Products(x, [getattr(self, name, None) for name in names], opens)
+        return Products(x, (getattr(self, name, None) for name in names), opens)
 
     def decay_of_step(self, read: Products) -> LowRankDecay | None:  # noqa: ARG002 (for those that have one)
         """What a step's kernel makes the decay of, if it shall."""
@@ -259,7 +259,11 @@ def softplus_decay(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
 
 def scaled_sigmoid(x: Tensor, most: float) -> Tensor:
     """A gate in (0, most)."""
-    gate = torch.sigmoid(x)
+    return scaled(torch.sigmoid(x), most)
+
+
+def scaled(gate: Tensor, most: float) -> Tensor:
+    """A gate in (0, 1) as one in (0, most)."""
     return gate if most == 1 else most * gate
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.config import OUTPUT_GATES, GDN2Config
-from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, softplus_decay
+from gdn2.mixers.base import QKVMixer, initial_A_log, initial_dt_bias, run_operator, scaled, softplus_decay
 from gdn2.mixers.stepping import low_rank_decay
 from gdn2.modules import Linear
 from gdn2.padding import Padding
@@ -55,7 +55,7 @@ class GatedDeltaNet2(QKVMixer):
         heads = (*q.shape[:3], -1)
         erase, write = self.gates
         b, w = _gate(read, self.b_proj, erase, self.key_dim), _gate(read, self.w_proj, write, self.value_dim)
-        b, w = (b if self.erase_range == 1 else self.erase_range * b).reshape(heads), w.reshape(heads)
+        b, w = scaled(b, self.erase_range).reshape(heads), w.reshape(heads)
         g = self.log_decay(read).view(heads)
         o, matrix = run_operator(q, k, v.reshape(heads), g, b, w, state.matrix, padding)
         return self.gate_and_project(o, read), LayerState(matrix, conv)

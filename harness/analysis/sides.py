@@ -12,6 +12,7 @@ from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.records.choice import choose
 from harness.records.record import Cell, Score
+from harness.records.seed_rows import of_one_training
 from harness.records.steps import step_of
 from tasks.errors import TaskError
 from tasks.registry import Column, Suite
@@ -153,8 +154,7 @@ def _seeds_of(model: Side) -> set[str]:
 def are_seeds(models: Sequence[Side]) -> bool:
     """Whether models are the seeds of one training, as their records say: one recipe, and no seed twice."""
     said = [(run.record.model.training, run.record.model.training_seed) for model in models for run in model.runs[:1]]
-    recipes, seeds = {recipe for recipe, _ in said}, {seed for _, seed in said}
-    return len(models) > 1 and len(recipes) == 1 and None not in recipes and len(seeds) == len(models)
+    return len(said) == len(models) and of_one_training(said)
 
 
 def told_apart(sides: Sequence[Side]) -> list[Side]:

@@ -28,7 +28,9 @@ def with_means(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
     for row in rows:
         if row.recipe is not None:
             trainings.setdefault((row.section, row.recipe), []).append(row)
-    several = {key: found for key, found in trainings.items() if _are_seeds(found)}
+    several = {
+        key: found for key, found in trainings.items() if of_one_training([(row.recipe, row.seed) for row in found])
+    }
     made: list[Row] = []
     met = set()
     for row in rows:
@@ -38,6 +40,12 @@ def with_means(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
             made.append(_mean(several[key], headers))
         made.append(replace(row, of_mean=True) if key in several else row)
     return made
+
+
+def of_one_training(said: Sequence[tuple[str | None, int | None]]) -> bool:
+    """Whether recipes and seeds, as records say them, are several seeds of one training: one recipe, no seed twice."""
+    recipes, seeds = {recipe for recipe, _ in said}, {seed for _, seed in said}
+    return len(said) > 1 and len(recipes) == 1 and None not in recipes and len(seeds) == len(said)
 
 
 def below_their_means(rows: Sequence[Row]) -> list[Row]:
@@ -55,10 +63,6 @@ def below_their_means(rows: Sequence[Row]) -> list[Row]:
 
 def _training(row: Row) -> tuple[str, str | None]:
     return row.section, row.recipe
-
-
-def _are_seeds(rows: Sequence[Row]) -> bool:
-    return len(rows) > 1 and len({row.seed for row in rows}) == len(rows)
 
 
 def _mean(seeds: Sequence[Row], headers: Sequence[Header]) -> Row:

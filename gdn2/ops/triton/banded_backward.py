@@ -19,6 +19,12 @@ from gdn2.ops.triton.banded import LOG2_E, constants_of, kind_of, rows, strides_
 from gdn2.ops.triton.launch import launcher_of, on_device_of
 from gdn2.padding import Positions
 
+NUMBERS = [
+    "T", "H", "W", "q_row", "q_token", "q_head", "k_row", "k_token", "k_head", "v_row", "v_token", "v_head", "scale",
+    "factor",
+]  # fmt: skip
+"""Arguments of both kernels that nothing is compiled for."""
+
 
 def band_gradients(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
@@ -67,12 +73,7 @@ def band_gradients(
     return dq, dk, dv
 
 
-@triton.jit(
-    do_not_specialize=[
-        "T", "H", "W", "q_row", "q_token", "q_head", "k_row", "k_token", "k_head", "v_row", "v_token", "v_head",
-        "scale", "factor",
-    ]
-)  # fmt: skip
+@triton.jit(do_not_specialize=NUMBERS)
 def queries_kernel(
     p_q, p_k, p_v, p_o, p_do, p_start, p_lse, p_delta, p_dq, T, H, W,
     q_row, q_token, q_head, k_row, k_token, k_head, v_row, v_token, v_head, scale, factor,
@@ -145,12 +146,7 @@ def from_keys(
     return b_dq
 
 
-@triton.jit(
-    do_not_specialize=[
-        "T", "H", "W", "q_row", "q_token", "q_head", "k_row", "k_token", "k_head", "v_row", "v_token", "v_head",
-        "scale", "factor",
-    ]
-)  # fmt: skip
+@triton.jit(do_not_specialize=NUMBERS)
 def keys_kernel(
     p_q, p_k, p_v, p_do, p_start, p_lse, p_delta, p_dk, p_dv, T, H, W,
     q_row, q_token, q_head, k_row, k_token, k_head, v_row, v_token, v_head, scale, factor,
