@@ -11,7 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, silu
+from torch.nn.functional import conv1d, linear, silu
 
 from gdn2.ops import learning
 from gdn2.ops.fused import fuses
@@ -103,13 +103,14 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in_features] to [..., out_features]."""
-        if self.bias is None and learning.halves(x, self.weight):
-            return learning.product(x, self.weight)
-        if thins(x, self.weight, self.bias):
+        weight, bias = self.weight, self.bias
+        if bias is None and learning.halves(x, weight):
+            return learning.product(x, weight)
+        if thins(x, weight, bias):
             from gdn2.ops.triton.thin import products
 
-            return products(x, [self.weight], None if self.bias is None else [self.bias])[0]
-        return super().forward(x)
+            return products(x, [weight], None if bias is None else [bias])[0]
+        return linear(x, weight, bias)
 
 
 class SwiGLU(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.ops import learning
+from gdn2.ops.overwriting import may_overwrite
 from gdn2.ops.products import products
 from gdn2.ops.thin import thins
 
@@ -34,6 +35,12 @@ class Products:
         self.decay: Tensor | None = None
         self._made: dict[nn.Module, Tensor] = {}
         self._opened: dict[nn.Module, Tensor] = {}
+        if may_overwrite() or torch.is_autocast_enabled(x.device.type):  # elsewhere nothing is made together
+            self._make(layers, opens)
+
+    def _make(self, layers: Iterable[nn.Module | None], opens: Collection[nn.Module]) -> None:
+        """Make what can be made together."""
+        x = self.x
         plain: list[nn.Linear] = []
         biased: list[nn.Linear] = []
         for layer in layers:
