@@ -15,6 +15,7 @@ from harness.records.row_names import read_row_names
 from harness.records.steps import step_of
 from harness.records.table import Table
 from harness.records.view import View, natural
+from harness.show.intervals import interval_parts
 from tasks.registry import load_suite
 
 SUITE = load_suite("ruler_table3")
@@ -218,7 +219,7 @@ def seeds_of(name: str, *values: float, seeds: tuple[int, ...] = (1, 2), recipe:
 def test_seeds_of_one_recipe_stand_below_their_mean_which_has_neither_interval_nor_mark() -> None:
     runs = [*seeds_of("b", 0.9, 0.1, seeds=(2, 1)), *seeds_of("a", 0.2, 0.4, recipe="q" * 16), scored("lone", 0.8)]
     assert [row.name for row in table_of(*runs).rows] == ["a-s1", "a-s2", "b-s1", "b-s2", "lone"]
-    table = table_of(*runs, scored("other", 0.7), seeds=True)
+    table = table_of(*runs, scored("other", 0.7), seeds="all")
     shown = {row.name: entry for row in table.rows if (entry := row.entries[0])}
     assert list(shown) == ["a-s, mean", "a-s1", "a-s2", "b-s, mean", "b-s1", "b-s2", "lone", "other"]
     assert [round(entry.value, 9) for entry in shown.values()] == [30, 20, 40, 50, 10, 90, 80, 70]
@@ -227,16 +228,28 @@ def test_seeds_of_one_recipe_stand_below_their_mean_which_has_neither_interval_n
     assert any("compare --seeds" in sentence for sentence in table.explained)
 
 
+def test_the_mean_of_three_seeds_has_students_interval_within_what_a_share_can_be() -> None:
+    runs = [*seeds_of("a", 0.9, 0.7, 0.8, seeds=(1, 2, 3)), *seeds_of("b", 1, 0.9, 0, seeds=(1, 2, 3), recipe="q" * 16)]
+    table = table_of(*runs, scored("lone", 0.1), seeds="means")
+    shown = {row.name: entry for row in table.rows if (entry := row.entries[0])}
+    assert list(shown) == ["a-s, mean", "b-s, mean", "lone"]
+    mean = shown["a-s, mean"]
+    reach = 4.302652729696142 * 10 / 3**0.5  # t for two degrees of freedom; the standard deviation is 10 points
+    assert (mean.value, mean.low, mean.high) == pytest.approx((80, 80 - reach, 100))
+    assert (shown["b-s, mean"].low, shown["b-s, mean"].high) == (0, 100)
+    assert [part.rows[0].name for part in interval_parts(table, len, 10)] == ["a-s, mean", "b-s, mean", "lone"]
+
+
 def test_trainings_are_sorted_by_their_means_and_keep_their_seeds() -> None:
     runs = [*seeds_of("a", 0.9, 0.1), *seeds_of("b", 0.6, 0.7, recipe="q" * 16), scored("c", 0.55)]
-    table = table_of(*runs, seeds=True, sort="niah_single_1@1024")
+    table = table_of(*runs, seeds="all", sort="niah_single_1@1024")
     assert [row.name for row in table.rows] == ["b-s, mean", "b-s1", "b-s2", "c", "a-s, mean", "a-s1", "a-s2"]
 
 
 def test_a_column_that_one_seed_lacks_has_no_mean() -> None:
     first, second = seeds_of("a", 0.9, 0.1)
     more = scored("a-s2", 0.1, 0.3, model=second.model)
-    mean = table_of(first, more, seeds=True).rows[0]
+    mean = table_of(first, more, seeds="all").rows[0]
     assert [entry is None for entry in mean.entries[:2]] == [False, True]
 
 
@@ -251,5 +264,5 @@ def test_a_column_that_one_seed_lacks_has_no_mean() -> None:
     ids=["one seed", "one seed twice", "two recipes", "no recipe"],
 )
 def test_what_records_do_not_call_seeds_of_one_recipe_has_no_mean(runs: list[RunRecord]) -> None:
-    table = table_of(*runs, seeds=True)
+    table = table_of(*runs, seeds="all")
     assert (len(table.rows), table.explained) == (len(runs), [])

@@ -14,10 +14,10 @@ from harness.analysis.comparison import MeanComparison, TaskComparison
 from harness.analysis.power import POWER
 from harness.analysis.sides import GridPlace, Side
 from harness.analysis.significance import REJECTED, holding_zero, welch
+from harness.records.seed_rows import LEAST_SEEDS
 from tasks.families import unit_of
 from tasks.metrics import Unit
 
-LEAST_SEEDS = 3
 OVER_SEEDS = "Welch over seeds"
 TOO_FEW = f"none: fewer than {LEAST_SEEDS} seeds on a side, so nothing can be concluded"
 

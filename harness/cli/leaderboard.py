@@ -45,7 +45,12 @@ def _add_view(board: argparse.ArgumentParser) -> None:
         "--columns", nargs="+", default=(), metavar="GLOB", help="columns by name, group, task or length: '*NIAH-1' 4K"
     )
     about.add_argument(
-        "--seeds", action="store_true", help="the seeds of one training below a row with their mean, as records say"
+        "--seeds",
+        nargs="?",
+        const="all",
+        choices=("all", "means"),
+        help="the seeds of one training, as records say, below a row with their mean; or the means alone (default: "
+        "models of their own)",
     )
     about.add_argument("--no-published", action="store_true", help="without the rows of papers")
     about.add_argument("--names", type=Path, metavar="FILE", help="a YAML file with `rename` and `groups` of rows")

@@ -64,6 +64,12 @@ def _add_options(parser: argparse.ArgumentParser, picture: Picture) -> None:
         parser.add_argument(
             "--published", action="append", metavar="ROW", help="a paper's row, or a pattern; repeatable"
         )
+    if picture.has_means:
+        parser.add_argument(
+            "--seeds",
+            action="store_true",
+            help="the mean of each training instead of its seeds, as records say which they are",
+        )
     if "length" in picture.options:
         parser.add_argument("--length", type=whole(1), help="tokens (default: the longest that most models have)")
     if "threshold" in picture.options:
@@ -111,13 +117,15 @@ def _plot(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> PictureData[Any]:
+    from harness.analysis.seed_means import over_seeds
     from harness.analysis.shown import models_of, spots_of
 
     runs = recorded_runs(args.results)
     models = models_of(args.names, runs, left_out)
     spots = spots_of(models, args.suite, _split(args.tasks), left_out)
     extra = {name: getattr(args, name) for name in PICTURES[args.picture].options if getattr(args, name) is not None}
-    return PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))
+    data = PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))
+    return over_seeds(data, models) if getattr(args, "seeds", False) else data
 
 
 def _study_data(args: argparse.Namespace) -> PictureData[Any]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
+from harness.records.stats import interval_over_seeds
 from harness.records.table import Entry, Header, Row
 
+if TYPE_CHECKING:
+    from tasks.metrics import Unit
+
+LEAST_SEEDS = 3
+"""Of a training, for an interval or a test over them."""
 MEANING = (
-    "A mean of seeds has no interval and no mark here: compare --seeds tests trainings over their seeds, from three on"
+    "A mean of seeds has no mark here, and from three seeds on an interval over them (Student's t); compare --seeds "
+    "tests trainings"
 )
 
 
@@ -52,13 +61,18 @@ def below_their_means(rows: Sequence[Row]) -> list[Row]:
     """Put the rows of seeds, in the order of the seeds, below the mean of their training, wherever that stands."""
     found: list[Row] = []
     for row in rows:
-        if row.of_mean and row.seed is not None:
+        if not is_mean_or_other(row):
             continue
         found.append(row)
         if row.of_mean:
             its = [one for one in rows if _training(one) == _training(row) and one.seed is not None]
             found += sorted(its, key=lambda one: one.seed or 0)
     return found
+
+
+def is_mean_or_other(row: Row) -> bool:
+    """Whether a row is none of the seeds of a mean."""
+    return not row.of_mean or row.seed is None
 
 
 def _training(row: Row) -> tuple[str, str | None]:
@@ -68,10 +82,9 @@ def _training(row: Row) -> tuple[str, str | None]:
 def _mean(seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
     """The row of a training: a column that one of its seeds lacks has no mean, nor has one of lengths."""
     names = [row.name for row in seeds]
-    shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    name = "".join(letters[0] for letters in shared).rstrip(" -_.@") or names[0]
+    name = training_name(names)
     columns = zip(headers, zip(*(row.entries for row in seeds), strict=True), strict=True)
-    entries = tuple(None if header.tested else _mean_entry(entries) for header, entries in columns)
+    entries = tuple(None if header.tested else _mean_entry(entries, header.unit) for header, entries in columns)
     return Row(
         f"{name}, mean",
         seeds[0].section,
@@ -82,9 +95,28 @@ def _mean(seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
     )
 
 
-def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
+def _mean_entry(entries: Sequence[Entry | None], unit: Unit) -> Entry | None:
     there = [entry for entry in entries if entry is not None]
     if len(there) < len(entries):
         return None
-    notes = tuple(sorted({note for entry in there for note in entry.notes}))
-    return Entry(sum(entry.value for entry in there) / len(there), notes=notes)
+    values = [entry.value for entry in there]
+    mean, low, high = mean_of_seeds(values, 100.0 if unit == "share" else math.inf)
+    return Entry(mean, low, high, notes=tuple(sorted({note for entry in there for note in entry.notes})))
+
+
+def mean_of_seeds(values: Sequence[float], most: float) -> tuple[float, float | None, float | None]:
+    """The mean of a training's seeds with both ends of its 95 % interval, which are None for fewer than three seeds.
+
+    Args:
+        values: at least one, none below 0.
+        most: what a value can be at most; the interval is cut there, and at 0.
+    """
+    mean = sum(values) / len(values)
+    found = interval_over_seeds(values) if len(values) >= LEAST_SEEDS else None
+    return (mean, None, None) if found is None else (mean, max(0.0, found[0]), min(most, found[1]))
+
+
+def training_name(names: Sequence[str]) -> str:
+    """What a training's seeds have in common at the beginning of their names; the first name if that is nothing."""
+    shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in shared).rstrip(" -_.@") or names[0]

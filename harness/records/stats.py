@@ -42,6 +42,21 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return max(0.0, mean - Z95 * error), min(1.0, mean + Z95 * error)
 
 
+def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean of a few trainings, by Student's t: their spread is as uncertain as they are few.
+
+    None for fewer than two values. It is not cut to what the values can be.
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        return None
+    mean = sum(values) / n
+    reach = float(t.ppf(0.975, n - 1)) * math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    return mean - reach, mean + reach
+
+
 def ratio_interval(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
     """95 % interval of sum(x) / sum(y) over documents, by the linearised standard error of a ratio.
 

@@ -6,15 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from harness.errors import UserError
 from harness.records.columns import column_to_sort_by, columns_named
 from harness.records.patterns import matches, quoted
 from harness.records.row_names import RowNames
-from harness.records.seed_rows import MEANING, below_their_means, with_means
+from harness.records.seed_rows import MEANING, below_their_means, is_mean_or_other, with_means
 from harness.records.steps import in_sections
 from harness.records.table import Header, Row, Table
 
+Seeds = Literal["all", "means"]
 NAME = "name"
 """What rows are sorted by that are sorted by their names."""
 
@@ -28,14 +30,15 @@ class View:
         columns: patterns of the names of columns; empty: all.
         sort: a column, `average` or `name`; None: as they come.
         names: what rows are called, and how they are grouped.
-        seeds: whether the seeds of one training stand below a row with their mean.
+        seeds: `all`: the seeds of one training stand below a row with their mean; `means`: only the mean is shown;
+            None: seeds are models as others are.
     """
 
     models: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     sort: str | None = None
     names: RowNames | None = None
-    seeds: bool = False
+    seeds: Seeds | None = None
 
     def wants(self, *names: str) -> bool:
         """Whether a row of these names is shown."""
@@ -91,7 +94,7 @@ def arrange(table: Table, view: View, section: str) -> None:
     if view.sort is not None:
         rows = _sorted(rows, table.headers, view.sort)
     if view.seeds and any(row.of_mean for row in rows):
-        rows = below_their_means(rows)
+        rows = below_their_means(rows) if view.seeds == "all" else [row for row in rows if is_mean_or_other(row)]
         table.explained.append(MEANING)
     rows = in_sections(rows, section)
     table.headers = tuple(table.headers[i] for i in kept)

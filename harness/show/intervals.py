@@ -56,11 +56,16 @@ def interval_parts(table: Table, width: Callable[[str], float], room: float) -> 
         for index in range(len(table.headers))
         if any((entry := row.entries[index]) is not None and entry.low is not None for row in table.rows)
     )
-    rows = [row for row in table.rows if any((entry := row.entries[i]) is not None and entry.n for i in indices)]
-    counts = {entry.n for row in rows for i in indices if (entry := row.entries[i]) is not None}
+    rows = [row for row in table.rows if any(_is_known(row.entries[i]) for i in indices)]
+    counts = {entry.n for row in rows for i in indices if (entry := row.entries[i]) is not None and entry.n}
     same = counts.pop() if len(counts) == 1 else None
     headers = tuple(table.headers[i] for i in indices)
     return [Intervals(part, headers, indices, same) for part in _shared(rows, width, room)]
+
+
+def _is_known(entry: Entry | None) -> bool:
+    """Whether something can be said of how sure a number is: a mean of seeds has an interval and no documents."""
+    return entry is not None and bool(entry.n or entry.low is not None)
 
 
 def _shared(rows: Sequence[Row], width: Callable[[str], float], room: float) -> Iterator[tuple[Row, ...]]:

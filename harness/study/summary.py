@@ -7,14 +7,13 @@ over the whole table by Holm (1979).
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.intervals import quantile_for
 from harness.analysis.significance import holm, welch
+from harness.records.stats import interval_over_seeds
 from harness.study.results import StudyResults
 
 LEVEL = 0.05
@@ -121,12 +120,10 @@ def capacity(summary: ModelSummary, tests: Sequence[Any], level: float = CAPACIT
 
 def spread(values: Sequence[float]) -> Spread:
     """The mean over seeds with its interval."""
-    n, mean = len(values), sum(values) / len(values)
-    if n < 2:
+    mean, found = sum(values) / len(values), interval_over_seeds(values)
+    if found is None:
         return Spread(tuple(values), mean, None, None)
-    error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    reach = quantile_for(n) * error
-    return Spread(tuple(values), mean, max(0.0, mean - reach), min(1.0, mean + reach))
+    return Spread(tuple(values), mean, max(0.0, found[0]), min(1.0, found[1]))
 
 
 def _at_best(results: StudyResults, model: str) -> list[dict[str, Any]]:

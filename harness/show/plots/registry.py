@@ -58,6 +58,7 @@ class Picture:
         prepare: its data, of a `Subject`; of a study's results and patterns of models for those of studies.
         draw: the sheet of its data; called within `drawn_as`.
         options: those of `Subject` beside models and spots that it understands.
+        has_means: whether it can show trainings in the place of their seeds.
     """
 
     shows: str
@@ -65,6 +66,7 @@ class Picture:
     prepare: Callable[..., Data]
     draw: Callable[[Data, Look], Sheet]
     options: tuple[Literal["published", "length", "threshold"], ...] = ()
+    has_means: bool = False
 
 
 def _depth(subject: Subject) -> Data:
@@ -188,15 +190,22 @@ PICTURES = {
         _length,
         _draw_length,
         ("published", "threshold"),
+        has_means=True,
     ),
     "state": Picture(
-        "scores at one length beside the bytes of the state", "tasks with lengths", _state, _draw_state, ("length",)
+        "scores at one length beside the bytes of the state",
+        "tasks with lengths",
+        _state,
+        _draw_state,
+        ("length",),
+        has_means=True,
     ),
     "position": Picture(
         "bits per byte by position in long documents",
         "tasks by position: wiki_positions, essay_positions, pg19_positions",
         _position,
         _draw_position,
+        has_means=True,
     ),
     "matrix": Picture(
         "every model against every other, corrected by Holm", "two models or more", _matrix, _draw_matrix

@@ -1,0 +1,87 @@
+"""Pictures of trainings with several seeds: the mean of each, with an interval over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from harness.analysis.picture_data import PictureData
+from harness.analysis.score_rows import ScoreRow
+from harness.analysis.shown import Model
+from harness.errors import UserError
+from harness.records.seed_rows import LEAST_SEEDS, mean_of_seeds, of_one_training, training_name
+
+Row = TypeVar("Row", bound=ScoreRow)
+OF_A_NUMBER = ("model", "value", "low", "high", "n", "source")  # all else says where it belongs
+
+
+def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[Row]:
+    """Put the mean of each training in the place of its seeds.
+
+    Args:
+        data: rows of all models.
+        models: whose rows they are. Those whose records name one recipe, and no seed twice, are the seeds of one
+            training; others stay as they are.
+
+    Returns:
+        The data with one model for each training. An interval is Student's over the seeds, from three of them on; `n`
+        is the fewest documents of a seed.
+
+    Raises:
+        UserError: none of the models are seeds of one training.
+    """
+    trainings = _trainings(models)
+    if not trainings:
+        names = ", ".join(model.title for model in models[:4]) + (", …" if len(models) > 4 else "")
+        raise UserError(
+            f"--seeds: of {names} no two are seeds of one training, as their records say; leave it out, or name the "
+            "checkpoints of several seeds"
+        )
+    training_of = {model.title: name for name, seeds in trainings.items() for model in seeds}
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in data.rows:
+        groups.setdefault((training_of.get(row.model, row.model), *_place(row)), []).append(row)
+    rows = [
+        _mean(str(key[0]), rows) if key[0] in trainings else rows[0]
+        for key, rows in groups.items()
+        if key[0] not in trainings or len(rows) == len(trainings[str(key[0])])
+    ]
+    trained = {training_of.get(title, title): length for title, length in data.trained.items()}
+    return replace(data, rows=tuple(rows), notes=(*data.notes, *_notes(trainings, groups)), trained=trained)
+
+
+def _trainings(models: Sequence[Model]) -> dict[str, list[Model]]:
+    """The seeds of each training that has several, by its name."""
+    by_recipe: dict[str, list[Model]] = {}
+    for model in models:
+        if (recipe := model.runs[0].record.model.training) is not None:
+            by_recipe.setdefault(recipe, []).append(model)
+    found = {}
+    for recipe, seeds in by_recipe.items():
+        if of_one_training([(recipe, model.runs[0].record.model.training_seed) for model in seeds]):
+            found[training_name([model.title for model in seeds])] = seeds
+    return found
+
+
+def _place(row: ScoreRow) -> tuple[object, ...]:
+    return tuple(getattr(row, field.name) for field in fields(row) if field.name not in OF_A_NUMBER)
+
+
+def _mean(name: str, seeds: Sequence[Row]) -> Row:
+    most = 1.0 if seeds[0].unit == "share" else math.inf
+    value, low, high = mean_of_seeds([row.value for row in seeds], most)
+    source = "; ".join(row.source for row in seeds)
+    return replace(seeds[0], model=name, value=value, low=low, high=high, n=min(row.n for row in seeds), source=source)
+
+
+def _notes(trainings: dict[str, list[Model]], groups: dict[tuple[object, ...], list[Row]]) -> list[str]:
+    counts = {name: len(seeds) for name, seeds in trainings.items()}
+    said = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    notes = [f"means over the seeds of trainings: {said}; bands are Student's intervals over them"]
+    if few := [name for name, count in counts.items() if count < LEAST_SEEDS]:
+        notes.append(f"no interval, fewer than {LEAST_SEEDS} seeds: {', '.join(few)}")
+    if gaps := {str(key[0]) for key, rows in groups.items() if key[0] in counts and len(rows) < counts[str(key[0])]}:
+        notes.append(f"left out where a seed has no number: {', '.join(sorted(gaps))}")
+    return notes
