@@ -92,7 +92,7 @@ class Suite:
     published: Published | None = None
     effective_length: float | None = None
     """Percent that the mean of the tasks must exceed; then the table has the length up to which it does."""
-    apart: bool = False  # whether tables of other suites have its runs only where they are asked for by name
+    apart: bool = False  # whether its table has its own runs alone, and other tables have these only by name
 
     def resolve(self, samples: int | None = None) -> list[ResolvedTask]:
         """The tasks to run, each once, in column order; `samples` overrides every column's number."""

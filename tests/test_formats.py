@@ -86,25 +86,6 @@ def test_runs_that_have_no_number_for_a_table_are_counted_with_their_suites(
     assert capsys.readouterr().err == ""
 
 
-def test_runs_of_a_suite_that_is_apart_are_in_other_tables_only_by_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def rows(*options: str) -> set[str]:
-        assert cli.main(["leaderboard", "--results", str(tmp_path), "--format", "csv", "--no-published", *options]) == 0
-        return {line.split(",")[2] for line in capsys.readouterr().out.splitlines()[1:]}
-
-    for name, suite in (("one", "ruler_table3"), ("two", "rivals"), ("three", "unheard-of")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "record.json").write_text(record(name, (cell(),), suite=suite, run_id=f"{name}/x").to_json())
-    assert rows() == rows("--suite", "quick") == {"one", "three"}
-    assert rows("--suite", "rivals") == {"one", "two", "three"}
-    assert rows("--models", "t*") == {"two", "three"}
-    for name in ("one", "three"):
-        (tmp_path / name / "record.json").unlink()
-    assert cli.main(["leaderboard", "--results", str(tmp_path)]) == 0
-    assert "left out: 1 run of rivals: no number for the columns of " in capsys.readouterr().err
-
-
 def test_the_command_writes_a_file_by_its_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "record.json").write_text(record(cells=(cell(),)).to_json())
     starts = {"t.md": "| model |", "t.txt": "ruler_table3", "t.tex": "% In the preamble", "t.html": "<!DOCTYPE html>"}

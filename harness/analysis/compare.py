@@ -63,7 +63,7 @@ def compare_sides(sides: Sequence[Side], suite: Suite | None = None, anyway: boo
         raise UserError("; ".join(dict.fromkeys(f"{pair.a} and {pair.b}: {pair.problem}" for pair in pairs)))
     pairs, tests = _corrected(pairs)
     return ModelComparison(
-        title=title_of(sides, suite),
+        title=title_of(sides, suite, grid),
         models=tuple(side.label for side in sides),
         pairs=pairs,
         tests=tests,

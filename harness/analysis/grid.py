@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from harness.analysis.comparison import Place
 from harness.analysis.sides import GridPlace, Side
+from harness.records.apart import whose_columns_first
 from harness.records.named_tasks import NAME, suite_of
 from harness.records.record import RunRecord
 from tasks.errors import TaskError
@@ -31,7 +32,8 @@ def grid_of(sides: Sequence[Side], suite: Suite | None, on_problem: Callable[[st
     if suite is not None:
         return [at for at in _columns(suite) if _key(at) in there or at.place in published]
     found: dict[Place, GridPlace] = {}
-    for known in _suites(records):
+    asked = [{run.record.suite for run in side.all_runs()} for side in sides if side.all_runs()]
+    for known in whose_columns_first(_suites(records), asked):
         for at in _columns(known):
             if _key(at) in there:
                 found.setdefault(at.place, at)
@@ -44,12 +46,14 @@ def grid_of(sides: Sequence[Side], suite: Suite | None, on_problem: Callable[[st
     return list(found.values())
 
 
-def title_of(sides: Sequence[Side], suite: Suite | None) -> str:
-    """What a comparison is called: its suite, or those that were run."""
+def title_of(sides: Sequence[Side], suite: Suite | None, grid: Sequence[GridPlace]) -> str:
+    """What a comparison is called: its suite, or those of the runs that it has numbers of."""
     if suite is not None:
         return suite.name
-    names = dict.fromkeys(run.record.suite for side in sides for run in side.all_runs())
-    return ", ".join(names) or "published figures"
+    members = [member for side in sides for member in side.members()]
+    common = [at for at in grid if sum(side.has(at) for side in sides) > 1]
+    shown = [found for at in common for member in members if (found := member.shown(at)) is not None]
+    return ", ".join(dict.fromkeys(found.run.record.suite for found in shown)) or "published figures"
 
 
 def suite_behind(sides: Sequence[Side]) -> Suite | None:

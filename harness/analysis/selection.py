@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.records.apart import suites_apart
 from harness.records.judged import prompt_rooms
 from harness.records.record import FILE_NAME, RunRecord, read_record
 from harness.records.samples import Sample, read_samples
 from harness.records.store import find_records
-from tasks.registry import load_suite, suite_names
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,17 @@ def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None 
     )
 
 
-def without_those_apart(runs: Sequence[FoundRun], suite: str) -> list[FoundRun]:
+def without_those_apart(runs: Sequence[FoundRun], suite: str | None) -> list[FoundRun]:
     """The runs that a suite's table has where none is asked for by name.
 
     Args:
         runs: of any suites.
-        suite: the table's; runs of other suites are left out if their suite says `apart`.
+        suite: the table's; runs of other suites are left out if their suite says `apart`. None where no suite is asked
+            for: then these are left out where there are others.
     """
-    others = {run.record.suite for run in runs}.intersection(suite_names()) - {suite}
-    apart = {name for name in others if load_suite(name).apart}
-    return [run for run in runs if run.record.suite not in apart]
+    apart = suites_apart(run.record.suite for run in runs) - {suite}
+    kept = [run for run in runs if run.record.suite not in apart]
+    return kept if kept or suite is not None else list(runs)
 
 
 def select_runs(name: str, runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:

@@ -6,8 +6,9 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.selection import FoundRun, select_runs
+from harness.analysis.selection import FoundRun, select_runs, without_those_apart
 from harness.errors import UserError
+from harness.records.apart import whose_columns_first
 from harness.records.choice import choose
 from harness.records.named_tasks import NAME as NAMED_TASKS
 from harness.records.named_tasks import is_named, suite_of
@@ -62,7 +63,10 @@ class Number:
 
 
 def models_of(
-    names: Sequence[str], runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None
+    names: Sequence[str],
+    runs: Sequence[FoundRun],
+    on_problem: Callable[[str], None] | None = None,
+    suite: str | None = None,
 ) -> list[Model]:
     """Find the models of a picture.
 
@@ -70,14 +74,18 @@ def models_of(
         names: as they were typed, each as for `select_runs`; nothing for all models.
         runs: where to look.
         on_problem: as for `select_runs`.
+        suite: whose columns are shown, as for `spots_of`; where no model is named, runs of other suites that stand
+            apart are left out.
 
     Returns:
         A model for each checkpoint of each name, in the order of the names. Where two names choose different runs of
         one checkpoint, their titles tell the runs apart.
 
     Raises:
-        UserError: a name that means no run, or no runs at all.
+        UserError, TaskError: a name that means no run, no runs at all, or an unknown suite.
     """
+    if not names:
+        runs = without_those_apart(runs, load_suite(suite).name if suite not in (None, NAMED_TASKS) else suite)
     if not names and not runs:
         raise UserError("there are no runs yet: run_eval.py run CHECKPOINT, or name their folder with --results")
     groups = [select_runs(name, runs, on_problem) for name in names]
@@ -126,9 +134,8 @@ def spots_of(
     Raises:
         UserError, TaskError: an unknown suite; `tasks` that match nothing.
     """
-    records = [run.record for model in models for run in model.runs]
     found: dict[tuple[str, int | None, str], Spot] = {}
-    for one in _suites(records, suite, on_problem):
+    for one in _suites(models, suite, on_problem):
         for column in one.columns:
             spot = Spot(one, column)
             found.setdefault(spot.key, spot)
@@ -142,17 +149,19 @@ def spots_of(
     return kept
 
 
-def _suites(records: Sequence[RunRecord], suite: str | None, on_problem: Callable[[str], None]) -> Iterator[Suite]:
+def _suites(models: Sequence[Model], suite: str | None, on_problem: Callable[[str], None]) -> Iterator[Suite]:
     if suite is not None and suite != NAMED_TASKS:
         yield load_suite(suite)
         return
+    records = [run.record for model in models for run in model.runs]
     names = {record.suite for record in records} - {NAMED_TASKS} if suite is None else set()
-    unknown = {NAMED_TASKS}
+    known, unknown = list[Suite](), {NAMED_TASKS}
     for name in sorted(names, key=lambda name: (name != FIRST_SUITE, name)):
         try:
-            yield load_suite(name)
+            known.append(load_suite(name))
         except TaskError:  # a suite of the user's own, whose file the record does not name
             unknown.add(name)
+    yield from whose_columns_first(known, [{run.record.suite for run in model.runs} for model in models])
     others = [replace(record, suite=NAMED_TASKS) for record in records if record.suite in unknown or is_named(record)]
     if others:
         yield suite_of(others, on_problem)

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.analysis.comparison import Place
 from harness.analysis.selection import FoundRun
 from harness.errors import UserError
+from harness.records.apart import takes
 from harness.records.choice import choose
 from harness.records.record import Cell, Score
 from harness.records.seed_rows import of_one_training
@@ -95,6 +96,7 @@ class Side:
         found = [
             Shown(run, cell, score)
             for run in self.runs
+            if at.suite is None or takes(at.suite, run.record)
             for cell in run.record.cells
             if (cell.protocol.name, cell.protocol.length) == (place.task, place.length)
             and (score := cell.scores.get(place.metric)) is not None

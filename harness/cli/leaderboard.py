@@ -15,9 +15,11 @@ from harness.words import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.analysis.selection import FoundRun
     from harness.records.record import RunRecord
     from harness.records.table import Table
     from harness.records.view import View
+    from tasks.registry import Suite
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,9 +133,21 @@ def table_of(
         and not (table.rows and is_named)
         and not any(entry and entry.run_id for row in table.rows for entry in row.entries)
     ):
-        suites = ", ".join(sorted({run.record.suite for run in found}))
-        left_out(f"{counted(len(found), 'run')} of {suites}: no number for the columns of {table.title}")
+        asked = [run for run in found if view is None or view.wants(run.record.name)]
+        left_out(_no_number(wanted, asked or found))
     return table
+
+
+def _no_number(suite: Suite, runs: Sequence[FoundRun]) -> str:
+    """Why a table has no number of any of these runs, and which has some."""
+    from harness.records.apart import suites_apart
+
+    suites = sorted({run.record.suite for run in runs})
+    said = f"{counted(len(runs), 'run')} of {', '.join(suites)}: no number for the columns of {suite.name}"
+    if suite.apart:
+        return f"{said}, which has its own runs alone"
+    apart = sorted(suites_apart(suites))
+    return f"{said}; {' or '.join(f'--suite {name}' for name in apart)} has its own" if apart else said
 
 
 def _draw(table: Table, on: Console) -> None:

@@ -17,7 +17,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     lengths = commands.add_parser("lengths", help="up to which length models answer")
     lengths.add_argument(
-        "names", metavar="NAME", nargs="*", help="models, runs, folders, patterns (default: every model)"
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="models, runs, folders, patterns (default: every model; those of a suite that stands apart by --suite)",
     )
     lengths.add_argument("--tasks", help="only these, separated by commas: niah_single_1, 'niah_*'")
     lengths.add_argument("--suite", help="columns of this suite or YAML file (default: of every suite of the runs)")
@@ -41,7 +44,7 @@ def _lengths(args: argparse.Namespace) -> None:
     if args.threshold >= 100:
         raise UserError(f"--threshold {args.threshold:g}: must be below 100, nothing exceeds it")
     runs = recorded_runs(args.results)
-    models = models_of(args.names, runs, left_out)
+    models = models_of(args.names, runs, left_out, args.suite)
     tasks = [part.strip() for part in (args.tasks or "").split(",") if part.strip()]
     spots = spots_of(models, args.suite, tasks, left_out)
     reaches = lengths_of(models, spots, args.published or (), args.threshold / 100)

@@ -55,7 +55,8 @@ def _add_options(parser: argparse.ArgumentParser, picture: Picture) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="models, runs, folders or patterns such as 'kda-*' (default: every model there is)",
+        help="models, runs, folders or patterns such as 'kda-*' (default: every model there is; those of a suite that "
+        "stands apart by --suite)",
     )
     parser.add_argument("--tasks", help="only these, separated by commas: niah_single_1, 'niah_*@4096'")
     parser.add_argument("--suite", help="columns of this suite or YAML file (default: of every suite of the runs)")
@@ -121,7 +122,7 @@ def _data(args: argparse.Namespace) -> PictureData[Any]:
     from harness.analysis.shown import models_of, spots_of
 
     runs = recorded_runs(args.results)
-    models = models_of(args.names, runs, left_out)
+    models = models_of(args.names, runs, left_out, args.suite)
     spots = spots_of(models, args.suite, _split(args.tasks), left_out)
     extra = {name: getattr(args, name) for name in PICTURES[args.picture].options if getattr(args, name) is not None}
     data = PICTURES[args.picture].prepare(Subject(models, spots, bool(args.suite or args.tasks), **extra))

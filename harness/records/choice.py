@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.records.added import UNKNOWN, Added
+from harness.records.apart import takes
 from harness.records.cells import task_protocol
 from harness.records.columns import AddedColumn, TableColumn, resolved_column
 from harness.records.protocol import Protocol, TaskProtocol, package_versions
@@ -72,7 +73,11 @@ def choose(suite: Suite, column: Column, runs: Sequence[RunRecord]) -> Choice | 
 
 
 def choose_resolved(suite: Suite, column: TableColumn, runs: Sequence[RunRecord]) -> Choice | None:
-    """Choose for a column whose task is known already, as where many models have it."""
+    """Choose for a column whose task is known already, as where many models have it.
+
+    A suite that stands apart has its own runs alone (`harness.records.apart`).
+    """
+    runs = [run for run in runs if takes(suite, run)]
     found = [(run, cell, score) for run in runs for cell in run.cells if (score := score_of(cell, column)) is not None]
     if not found:
         return None
