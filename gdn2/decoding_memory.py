@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gdn2.state import GROWING, SLOTTED, LayerState, Place, RecurrentState, StateRows, parts_of
+from gdn2.state import GROWING, SLOTTED, LayerState, Place, RecurrentState, parts_of
 
 LEAST_SLOTS = 256  # full attention's room is a multiple of it at first, and doubles when it is full
 
@@ -53,9 +53,14 @@ class DecodingMemory:
         self._longest, self._most = int(rest.lengths.max()), most_slots
         parts = parts_of(places)
         self._reserve(max(rows, len(places)), keep=any(part.state is self.state for part in parts))
+        moving = [part.moving() for part in parts if part.state is self.state]
+        coming = [part for part in parts if part.state is not self.state]
         for index, layer in enumerate(self._layers):
             for name, memory in layer.items():
-                self._rearrange(memory, parts, index, name)
+                for part in moving:  # before others are in their places
+                    part.move(memory, grows=name in GROWING)
+                for part in coming:
+                    part.copy(part.state.layers[index].tensors()[name], memory, grows=name in GROWING)
         self._hold(rest)
         assert self.state is not None
         return self.state
@@ -94,22 +99,6 @@ class DecodingMemory:
             for layer, memory in zip(rest.layers, self._layers, strict=True)
         ]
         self.state = RecurrentState(layers, lengths)
-
-    def _rearrange(self, memory: Tensor, parts: Sequence[StateRows], layer: int, name: str) -> None:
-        """Bring rows into one tensor of the memory, those first that it has already."""
-        for part in parts:
-            if part.state is self.state:
-                moves = [(row, to) for row, to in zip(part.rows, part.targets, strict=True) if row != to]
-                if moves:
-                    rows, targets = torch.tensor(moves, device=memory.device).unbind(1)
-                    memory.index_copy_(0, targets, memory.index_select(0, rows))
-        for part in parts:
-            if part.state is not self.state:
-                source = part.state.layers[layer].tensors()[name]
-                part.copy(source, memory, grows=name in GROWING)
-                if name in GROWING and source.shape[1] < memory.shape[1]:
-                    targets = torch.tensor(part.targets, device=memory.device)
-                    memory[:, source.shape[1] :].index_fill_(0, targets, 0)
 
     def _reserve(self, rows: int, *, keep: bool) -> None:
         """Have room for so many rows and for a token more in each; what is held stays if it is to be kept."""

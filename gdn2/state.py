@@ -8,7 +8,8 @@ R rank, A angles.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -176,8 +177,7 @@ class RecurrentState:
         for part in parts:
             part.copy(part.state.lengths, lengths)
         first = places[0][0]
-        if first.grows:
-            slots = max(slots, int(lengths.max()))
+        slots = max(slots, *(part.filled for part in parts)) if first.grows else 0
         layers = []
         for index, layer in enumerate(first.layers):
             tensors = {}
@@ -186,7 +186,7 @@ class RecurrentState:
                     continue
                 grows = name in GROWING
                 shape = (len(places), *((slots, *tensor.shape[2:]) if grows else tensor.shape[1:]))
-                tensors[name] = (tensor.new_zeros if grows else tensor.new_empty)(shape, device=device)
+                tensors[name] = tensor.new_empty(shape, device=device)
                 for part in parts:
                     part.copy(part.state.layers[index].tensors()[name], tensors[name], grows=grows)
             layers.append(LayerState(**tensors))
@@ -212,23 +212,57 @@ class StateRows:
         state: where they come from.
         rows: their numbers in it.
         targets: the rows that they become.
+        filled: tokens of the longest of them.
     """
 
     state: RecurrentState
     rows: list[int]
     targets: list[int]
+    filled: int = 0
+    _indices: dict[tuple[str, torch.device], Tensor] = field(default_factory=dict, repr=False)
 
     def copy(self, source: Tensor, memory: Tensor, *, grows: bool = False) -> None:
-        """Copy the rows of one of the state's tensors into memory; as many slots as both have, if it `grows`."""
+        """Copy the rows of one of the state's tensors into other memory, straight from where they lie.
+
+        Of a tensor that `grows` the filled slots are copied, and those behind them become 0.
+        """
         if grows:
-            slots = min(source.shape[1], memory.shape[1])
-            source, memory = source[:, :slots], memory[:, :slots]
-        rows, targets = _span(self.rows), _span(self.targets)
-        taken = source[torch.tensor(self.rows, device=source.device) if rows is None else rows]
-        if targets is None:
-            memory.index_copy_(0, torch.tensor(self.targets, device=memory.device), taken.to(memory.device))
-        else:
-            memory[targets].copy_(taken)
+            for _, targets in self._spans(memory):
+                memory[targets, self.filled :] = 0
+            source, memory = source[:, : self.filled], memory[:, : self.filled]
+        rows, learns = self._index("rows", source.device), torch.is_grad_enabled() and source.requires_grad
+        direct = source.device == memory.device and source.dtype == memory.dtype and not learns
+        for part, targets in self._spans(memory):
+            if direct and isinstance(targets, slice):
+                torch.index_select(source, 0, rows[part], out=memory[targets])
+            else:
+                memory[targets] = source.index_select(0, rows[part]).to(memory)
+
+    def move(self, memory: Tensor, *, grows: bool = False) -> None:
+        """Bring the rows to their places where `memory` is the tensor that they lie in."""
+        if self.rows:
+            filled = memory[:, : self.filled] if grows else memory
+            taken = StateRows(self.state, list(range(len(self.rows))), self.targets, self.filled)
+            taken.copy(filled.index_select(0, self._index("rows", memory.device)), memory, grows=grows)
+
+    def moving(self) -> StateRows:
+        """Those of the rows that become others."""
+        moves = [(row, to) for row, to in zip(self.rows, self.targets, strict=True) if row != to]
+        return StateRows(self.state, [row for row, _ in moves], [to for _, to in moves], self.filled)
+
+    def _spans(self, memory: Tensor) -> list[tuple[slice, slice | Tensor]]:
+        """Runs of rows whose targets follow one another, and these; on a GPU one of all rows: launches cost more."""
+        starts = [at for at, to in enumerate(self.targets) if not at or to != self.targets[at - 1] + 1]
+        if memory.is_cuda and len(starts) > 1:
+            return [(slice(None), self._index("targets", memory.device))]
+        spans = pairwise([*starts, len(self.targets)])
+        return [(slice(at, end), slice(self.targets[at], self.targets[at] + end - at)) for at, end in spans]
+
+    def _index(self, name: str, device: torch.device) -> Tensor:
+        """`rows` or `targets` on a device, brought there once for all tensors."""
+        if (name, device) not in self._indices:
+            self._indices[name, device] = torch.tensor(getattr(self, name), dtype=torch.long, device=device)
+        return self._indices[name, device]
 
 
 def parts_of(places: Sequence[Place]) -> list[StateRows]:
@@ -246,6 +280,8 @@ def parts_of(places: Sequence[Place]) -> list[StateRows]:
         part.targets.append(target)
     first = places[0][0]
     for part in parts.values():
+        lengths = part.state.lengths.tolist()
+        part.filled = max(lengths[row] for row in part.rows)
         if len(part.state.layers) != len(first.layers):
             raise ValueError("states of different models cannot be joined: their numbers of layers differ")
         for ours, others in zip(first.layers, part.state.layers, strict=True):
@@ -253,8 +289,3 @@ def parts_of(places: Sequence[Place]) -> list[StateRows]:
                 names = f"{tuple(ours.tensors())} and {tuple(others.tensors())}"
                 raise ValueError(f"states of different models cannot be joined: a layer holds {names}")
     return list(parts.values())
-
-
-def _span(rows: list[int]) -> slice | None:
-    """Rows that follow one another, as a slice."""
-    return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else None

@@ -154,8 +154,8 @@ class _Batch:
 
     def memory(self, rows: Sequence[int]) -> RecurrentState:
         """The states that some rows begin with, copied, with room for all their tokens."""
-        lengths = {id(state): state.lengths.tolist() for state, _ in self._behind}
         places = [self._behind[row] for row in rows]
+        lengths = {key: state.lengths.tolist() for key, state in {id(state): state for state, _ in places}.items()}
         slots = max(lengths[id(state)][at] + len(self.rows[row]) for row, (state, at) in zip(rows, places, strict=True))
         return RecurrentState.gather(places, slots=slots)
 
