@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, linear, silu
 
 from gdn2.ops import learning
-from gdn2.ops.fused import fuses
+from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.thin import thins
 from gdn2.padding import Padding
 from gdn2.products import Products
 
 L2_EPS = 1e-6
 MAX_NORM = 16384  # channels that one program of the kernel takes
+STEP_DTYPES = (torch.float32, torch.bfloat16)  # of which a CPU's convolution sums up in float32, tap by tap
 
 
 def wide(x: Tensor) -> Tensor:
@@ -55,12 +56,13 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [..., size]."""
-        if self._fuses(x):
-            from gdn2.ops.triton.norm import rms_norm
+        if reaches_kernels(x):
+            if self._fuses(x):
+                from gdn2.ops.triton.norm import rms_norm
 
-            return rms_norm(x, self.scale, self.eps, self.groups)
-        if self._learns(x):
-            return learning.rms_norm(x, self.scale, self.eps)
+                return rms_norm(x, self.scale, self.eps, self.groups)
+            if self._learns(x):
+                return learning.rms_norm(x, self.scale, self.eps)
         exact = wide(x)
         if self.groups > 1:
             exact = exact.unflatten(-1, (self.groups, -1))
@@ -71,7 +73,7 @@ class RMSNorm(nn.Module):
         """The sum x + added [..., size], or x where nothing is added, and `self` of it."""
         if added is None:
             return x, self(x)
-        if self.groups == 1 and x.shape == added.shape:
+        if reaches_kernels(x) and self.groups == 1 and x.shape == added.shape:
             if self._fuses(x, added):
                 from gdn2.ops.triton.norm import add_rms_norm
 
@@ -83,12 +85,13 @@ class RMSNorm(nn.Module):
 
     def gated(self, x: Tensor, gate: Tensor, activation: str) -> Tensor:
         """`self(x) * activation(gate)`, by "sigmoid" or "silu"; x and gate of one shape."""
-        if self._fuses(x, gate):
-            from gdn2.ops.triton.norm import rms_norm
+        if reaches_kernels(x):
+            if self._fuses(x, gate):
+                from gdn2.ops.triton.norm import rms_norm
 
-            return rms_norm(x, self.scale, self.eps, self.groups, gate, activation)
-        if self._learns(x, gate):
-            return learning.rms_norm(x, self.scale, self.eps, gate, activation)
+                return rms_norm(x, self.scale, self.eps, self.groups, gate, activation)
+            if self._learns(x, gate):
+                return learning.rms_norm(x, self.scale, self.eps, gate, activation)
         return self.forward(x) * (silu(gate) if activation == "silu" else torch.sigmoid(gate))
 
     def _fuses(self, x: Tensor, gate: Tensor | None = None) -> bool:
@@ -104,6 +107,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in_features] to [..., out_features]."""
         weight, bias = self.weight, self.bias
+        if not reaches_kernels(x):
+            return linear(x, weight, bias)
         if bias is None and learning.halves(x, weight):
             return learning.product(x, weight)
         if thins(x, weight, bias):
@@ -124,6 +129,13 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., hidden_size] to y of the same shape."""
+        if reaches_kernels(x):
+            return self._by_kernels(x)
+        y: Tensor = self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        return y
+
+    def _by_kernels(self, x: Tensor) -> Tensor:
+        """The same by kernels, as far as there are any for x."""
         weights = (self.gate_proj.weight, self.up_proj.weight)
         if thins(x, *weights):
             from gdn2.ops.triton.thin import swiglu_product
@@ -157,7 +169,7 @@ def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor, padding: Padding | None, *, activate: bool = True
 ) -> tuple[Tensor, Tensor]:
     """`short_convolution` of x [B, T, D] with padding counted as zeros, and the tail for what comes next."""
-    if fuses(x, weight, bias, tail) and x.dtype == tail.dtype:
+    if reaches_kernels(x) and fuses(x, weight, bias, tail) and x.dtype == tail.dtype:
         from gdn2.ops.triton.mixing import convolve as by_kernel
 
         tail = tail.contiguous()  # the kernel asks for two tails of the same strides
@@ -167,7 +179,7 @@ def convolve(
             x, weight, bias, tail, next_tail, head, activate=activate, unit_length=False, eps=L2_EPS, bounds=bounds
         )
         return y, next_tail
-    if padding is None and learning.convolves(x, weight, bias, tail):
+    if padding is None and reaches_kernels(x) and learning.convolves(x, weight, bias, tail):
         head = math.gcd(x.shape[-1], 128)
         y = learning.convolve(x, weight, bias, tail, head, activate=activate, unit_length=False, eps=L2_EPS)
         return y, last_inputs(x, tail, None)
@@ -189,9 +201,25 @@ def short_convolution(
         bias: [D].
         activate: whether there is the silu.
     """
+    if x.shape[1] == 1 and x.dtype in STEP_DTYPES and tail.shape[1] and x.device.type == "cpu":
+        y = _convolution_of_step(x, weight, tail, bias)
+        return silu(y) if activate else y
     padded = torch.cat([tail.to(x.dtype), x], dim=1).transpose(1, 2)
     y = conv1d(padded, weight, bias, groups=weight.shape[0]).transpose(1, 2)
     return silu(y) if activate else y
+
+
+def _convolution_of_step(x: Tensor, weight: Tensor, tail: Tensor, bias: Tensor | None) -> Tensor:
+    """`short_convolution` of one token a row [B, 1, D]; conv1d would take eight times as long to set itself up.
+
+    Sums are taken in its order, in float32 and with each product unrounded, so that no bit differs from it.
+    """
+    first, *others = wide(weight[:, 0].t().contiguous())
+    before, *inputs = (*wide(tail).unbind(1), wide(x[:, 0]))
+    y = before * first if bias is None else torch.addcmul(wide(bias), before, first)
+    for each, tap in zip(inputs, others, strict=True):
+        y = y.addcmul_(each, tap)
+    return y.to(x.dtype)[:, None]
 
 
 def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:
@@ -204,7 +232,7 @@ def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:
     """
     size, T, tail = tail.shape[1], x.shape[1], tail.to(x.dtype)
     if ends is None:
-        return torch.cat([tail, x[:, max(T - size, 0) :]], dim=1)[:, -size:].clone() if size else tail
+        return torch.cat([tail[:, T:], x[:, max(T - size, 0) :]], dim=1)
     index = (ends[:, None] + torch.arange(size, device=x.device))[..., None].expand(-1, -1, x.shape[2])
     if not size or not T:
         return tail

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn2.ops import learning
+from gdn2.ops.fused import reaches_kernels
 from gdn2.ops.overwriting import may_overwrite
 from gdn2.ops.products import products
 from gdn2.ops.thin import thins
@@ -35,8 +36,8 @@ class Products:
         self.decay: Tensor | None = None
         self._made: dict[nn.Module, Tensor] = {}
         self._opened: dict[nn.Module, Tensor] = {}
-        if may_overwrite() or torch.is_autocast_enabled(x.device.type):  # elsewhere nothing is made together
-            self._make(layers, opens)
+        if reaches_kernels(x) and (may_overwrite() or torch.is_autocast_enabled(x.device.type)):
+            self._make(layers, opens)  # elsewhere nothing is made together
 
     def _make(self, layers: Iterable[nn.Module | None], opens: Collection[nn.Module]) -> None:
         """Make what can be made together."""
@@ -77,7 +78,7 @@ class Products:
     def __call__(self, layer: nn.Module) -> Tensor:
         """The layer's product."""
         if isinstance(layer, nn.Sequential):
-            first, *others = layer.children()
+            first, *others = layer
             y = self(first)
             for following in others:
                 y = following(y)

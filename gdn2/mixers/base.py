@@ -16,7 +16,7 @@ from torch.nn.functional import linear, softplus
 from gdn2.mixers.stepping import gate_step, project_step, steps
 from gdn2.modules import L2_EPS, Linear, RMSNorm, ShortConvolution, convolve, last_inputs, unit_length, wide
 from gdn2.ops import gated_delta_rule_2
-from gdn2.ops.fused import fuses
+from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.learning import convolve as learned_convolution
 from gdn2.ops.learning import convolves, learns
 from gdn2.ops.learning import decay as learned_decay
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from gdn2.ops.triton.stepping import LowRankDecay
 
 MAX_HEAD = 1024  # channels of a head that one program of the convolution's kernel takes
+
+Projected = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""Queries, keys and values, and the convolution's new last inputs, None without one."""
 
 
 class Mixer(nn.Module):
@@ -108,7 +111,7 @@ class QKVMixer(Mixer):
 
     def project(
         self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool = True, unit: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    ) -> Projected:
         """Project x to queries, keys and values, and convolve them.
 
         Args:
@@ -121,37 +124,42 @@ class QKVMixer(Mixer):
         Returns:
             q and k [B, T, H, K], v [B, T, H * G, V], and the convolution's new last inputs, None without one.
         """
-        x, conv = read.x, None
-        B, T, _ = x.shape
-        if self.convolution and self.fits_kernels and steps(read, padding, state.conv):
-            q, k, v, conv = self._project_step(read, state, activate=activate, unit=unit)
-            unit = False
-        elif self.convolution and self.fits_kernels and fuses(x, self.q_proj.weight, state.conv):
-            q, k, v, conv = self._project_by_kernels(read, state, padding, activate=activate, unit=unit)
-            unit = False
-        elif self.convolution and self.fits_kernels and padding is None and self._learns(x, state.conv):
-            q, k, v, conv = self._project_and_learn(read, state, activate=activate, unit=unit)
-            unit = False
-        elif not self.convolution and read.has(self.q_proj):
-            q, k, v = read(self.q_proj), read(self.k_proj), read(self.v_proj)
-        else:
-            layers = (self.q_proj, self.k_proj, self.v_proj)
-            if read.has(self.q_proj):
-                qkv = torch.cat([read(layer) for layer in layers], dim=-1)
-            else:
-                qkv = linear(x, torch.cat([layer.weight for layer in layers]))
-            if self.convolution:
-                assert state.conv is not None
-                taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
-                qkv, conv = convolve(qkv, taps, None, state.conv, padding, activate=activate)
-            q, k, v = qkv.split(self.channels, dim=-1)
-        keys = (B, T, self.num_heads, self.key_dim)
-        q, k, v = q.reshape(keys), k.reshape(keys), v.reshape(B, T, self.num_value_heads, self.value_dim)
-        return (unit_length(q), unit_length(k), v, conv) if unit else (q, k, v, conv)
+        x, found = read.x, None
+        if self.convolution and self.fits_kernels and reaches_kernels(x):
+            if steps(read, padding, state.conv):
+                found = self._project_step(read, state, activate=activate, unit=unit)
+            elif fuses(x, self.q_proj.weight, state.conv):
+                found = self._project_by_kernels(read, state, padding, activate=activate, unit=unit)
+            elif padding is None and self._learns(x, state.conv):
+                found = self._project_and_learn(read, state, activate=activate, unit=unit)
+        q, k, v, conv = found or self._project(read, state, padding, activate=activate, unit=unit)
+        keys, values = (*x.shape[:2], self.num_heads, self.key_dim), (self.num_value_heads, self.value_dim)
+        return q.reshape(keys), k.reshape(keys), v.reshape(*x.shape[:2], *values), conv
 
-    def _project_step(
-        self, read: Products, state: LayerState, *, activate: bool, unit: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _project(
+        self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool, unit: bool
+    ) -> Projected:
+        """The same by PyTorch's operations, which specify it."""
+        x, conv, layers = read.x, state.conv, (self.q_proj, self.k_proj, self.v_proj)
+        # What is smaller is put together: the products of a step, or the weights in front of a run of tokens.
+        alone = x.shape[1] == 1 or read.has(self.q_proj)
+        if alone and conv is None and not unit:
+            return read(self.q_proj), read(self.k_proj), read(self.v_proj), None
+        if alone:
+            qkv = torch.cat([read(layer) for layer in layers], dim=-1)
+        else:
+            qkv = linear(x, torch.cat([layer.weight for layer in layers]))
+        if conv is not None:
+            taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
+            qkv, conv = convolve(qkv, taps, None, conv, padding, activate=activate)
+        if not unit:
+            return *qkv.split(self.channels, dim=-1), conv
+        keys, _, values = self.channels
+        qk, v = qkv.split((2 * keys, values), dim=-1)
+        q, k = unit_length(qk.unflatten(-1, (-1, self.key_dim))).flatten(2).split(keys, dim=-1)
+        return q, k, v, conv
+
+    def _project_step(self, read: Products, state: LayerState, *, activate: bool, unit: bool) -> Projected:
         assert state.conv is not None
         found, conv = project_step(
             read, [self.q_proj, self.k_proj, self.v_proj], [self.q_conv1d, self.k_conv1d, self.v_conv1d],
@@ -161,7 +169,7 @@ class QKVMixer(Mixer):
 
     def _project_by_kernels(
         self, read: Products, state: LayerState, padding: Padding | None, *, activate: bool, unit: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> Projected:
         from gdn2.ops.triton.mixing import convolve as by_kernel
 
         assert state.conv is not None
@@ -183,9 +191,7 @@ class QKVMixer(Mixer):
     def _learns(self, x: Tensor, tail: Tensor | None) -> bool:
         return tail is not None and convolves(x, self.q_conv1d.weight, None, tail)
 
-    def _project_and_learn(
-        self, read: Products, state: LayerState, *, activate: bool, unit: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _project_and_learn(self, read: Products, state: LayerState, *, activate: bool, unit: bool) -> Projected:
         """The same with gradients."""
         assert state.conv is not None
         parts, inputs, tails = [], [], state.conv.split(self.channels, dim=-1)

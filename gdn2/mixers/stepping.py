@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from gdn2.modules import L2_EPS, RMSNorm, ShortConvolution
-from gdn2.ops.fused import fuses
+from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.overwriting import may_overwrite
 from gdn2.padding import Padding
 from gdn2.products import Products
@@ -63,7 +63,9 @@ def project_step(
 def gate_step(norm: RMSNorm, o: Tensor, read: Products, layers: nn.Module, activation: str) -> Tensor | None:
     """`norm.gated` of one token's o [B, 1, H, d] by a low-rank projection of x; None: there is no kernel for it."""
     B, T = o.shape[:2]
-    if T != 1 or not 0 < B <= MOST_ROWS or not isinstance(layers, nn.Sequential) or norm.groups > 1:
+    if T != 1 or not reaches_kernels(o):
+        return None
+    if not 0 < B <= MOST_ROWS or not isinstance(layers, nn.Sequential) or norm.groups > 1:
         return None
     down, up = layers.children()
     assert isinstance(up, nn.Linear)
