@@ -103,8 +103,8 @@ def test_small_heads_take_longer_segments_where_no_gradient_is_asked_for(monkeyp
     monkeypatch.setattr(layout, "SEGMENT_TOKEN_HEADS", 64)
     layout.segments_of.cache_clear()
     inputs = rounded(1, 150, 1, 16, 16)
-    assert kernels_for(*inputs[:6]).segment_times == 2
-    assert KernelSet(128, 64, "bf16", HERE).segment_times == 1
+    assert kernels_for(*inputs[:6]).times(1, 150, learning=False) == 2
+    assert KernelSet(128, 64, "bf16", HERE).times(1, 150, learning=False) == 1
     launched: list[str] = []
     chosen = KernelSet(16, 16, "tf32x3", HERE, on_launch=lambda variant, *_: launched.append(variant.name))
     assert_exact(inputs, chosen)

@@ -5,17 +5,50 @@ The forward pass takes the segments in order, the backward pass from the last to
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gdn2.ops.remaking import Remade, flattened
-from gdn2.ops.triton.chunkwise import prepared, run_forward
+from gdn2.ops.triton.chunkwise import run_forward
 from gdn2.ops.triton.kernel_set import Call, KernelSet
 from gdn2.ops.triton.launch import launchable
 from gdn2.ops.triton.layout import Segment
-from gdn2.ops.triton.variants import KEY_GRADIENTS, KEY_GRADIENTS_BY_LEVEL, SCAN_BOTH_WAYS, VALUE_GRADIENTS
+from gdn2.ops.triton.variants import (
+    KEY_GRADIENTS,
+    KEY_GRADIENTS_BY_LEVEL,
+    PREPARE_BACKWARD,
+    PREPARE_BACKWARD_BY_LEVEL,
+    SCAN_BOTH_WAYS,
+    VALUE_GRADIENTS,
+)
+
+
+@dataclass
+class ChunkTerms:
+    """What the chunks of a segment contribute to gradients before their state is known (prepare.py).
+
+    Attributes:
+        P: decayed inner products of queries and keys.
+        M: (I + L)^-1, with the decayed inner products L of erase vectors and keys.
+        E: erase vectors with the decay since the start of the chunk, E+.
+        K: keys with the decay until the end of the chunk, K-.
+        carry: the decay of a whole chunk, one number a key channel.
+        by_level: 1 for chunks whose decay is too strong for a single reference, else 0.
+        A: the matrix of the affine map that a chunk is for its state.
+        B: what that map adds.
+    """
+
+    P: Tensor
+    M: Tensor
+    E: Tensor
+    K: Tensor
+    carry: Tensor
+    by_level: Tensor
+    A: Tensor
+    B: Tensor
 
 
 class Chunkwise(torch.autograd.Function):
@@ -27,7 +60,8 @@ class Chunkwise(torch.autograd.Function):
         scale: float, kernels: KernelSet, segments: tuple[Segment, ...], recipes: tuple[Remade | None, ...],
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Outputs and the last state, as `run_forward` gives them."""
-        o, last, boundaries = run_forward(Call(q, k, v, g, b, w, scale, kernels), initial_state, segments)
+        call = Call(q, k, v, g, b, w, scale, kernels)
+        o, last, boundaries = run_forward(call, initial_state, segments, keep=True)
         ctx.kept, flat = flattened((q, k, v, g, b, w), recipes)
         ctx.save_for_backward(*boundaries, *flat)
         ctx.num_boundaries = len(boundaries)
@@ -72,7 +106,7 @@ def segment_gradients(
     kernels, H, C, KP, VP = call.kernels, call.H, call.kernels.C, call.kernels.KP, call.kernels.VP
     slots = segment.num_chunks * H
     adjoints = kernels.empty(slots, KP * VP)
-    terms = prepared(call, segment, do=do, R=adjoints)
+    terms = prepared(call, segment, do, adjoints)
     A, S = terms.A, terms.B
     before, last = kernels.empty_state(segment.N, H), kernels.empty_state(segment.N, H)
     kernels.launch(
@@ -96,6 +130,29 @@ def segment_gradients(
             segment.starts, segment.lengths, call.scale, H,
         )  # fmt: skip
     return before
+
+
+def prepared(call: Call, segment: Segment, do: Tensor, adjoints: Tensor) -> ChunkTerms:
+    """The terms of a segment's chunks.
+
+    Args:
+        call: the inputs.
+        segment: which chunks.
+        do: the gradients of the outputs [B, T, H, V].
+        adjoints: receives R^T do, a tile [KP, VP] for each chunk and head.
+    """
+    kernels, H, C, KP, VP = call.kernels, call.H, call.kernels.C, call.kernels.KP, call.kernels.VP
+    slots = segment.num_chunks * H
+    P, M, L = kernels.empty(slots, C * C), kernels.empty(slots, C * C), kernels.empty(slots, C * C, torch.float32)
+    E, Q, K = (kernels.empty(slots, C * KP) for _ in range(3))
+    carry, by_level = kernels.empty(slots, KP, torch.float32), kernels.empty(slots, 1, torch.int32)
+    A, B = (kernels.empty(slots, KP * columns) for columns in (KP, VP))
+    for variant in (PREPARE_BACKWARD, PREPARE_BACKWARD_BY_LEVEL):
+        kernels.launch(
+            variant, slots, call.q, call.k, call.b, call.g, call.v, call.w, do, P, L, M, E, Q, K, carry, by_level,
+            A, B, adjoints, None, segment.starts, segment.lengths, call.scale, H, VALUE_FIRST=False,
+        )  # fmt: skip
+    return ChunkTerms(P, M, E, K, carry, by_level, A, B)
 
 
 def _allocate(gradients: dict[str, Tensor], **inputs: Tensor) -> tuple[Tensor, ...]:

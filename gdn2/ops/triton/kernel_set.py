@@ -18,7 +18,7 @@ from gdn2.ops.triton.choice import architecture, tile_for
 from gdn2.ops.triton.decay import LOG2_E
 from gdn2.ops.triton.forms import Form, form_for
 from gdn2.ops.triton.launch import Launcher
-from gdn2.ops.triton.layout import MAX_KEY_DIM, padded_key_dim, padded_value_dim
+from gdn2.ops.triton.layout import MAX_KEY_DIM, padded_key_dim, padded_value_dim, usual_times
 from gdn2.ops.triton.prepare import prepare_kernel
 from gdn2.ops.triton.recurrent import recurrent_kernel
 from gdn2.ops.triton.scan import scan_kernel
@@ -28,7 +28,6 @@ from gdn2.ops.triton.variants import KernelName, Variant
 
 MAX_PROGRAMS = 2**31 - 1  # of a launch along its first axis, the only one in use
 FEW_PROGRAMS = 128  # of 16 value columns: they run at once, one on a multiprocessor, and nothing runs beside them
-SMALL_HEAD = 64  # d_k and d_v up to which a chunk takes less time than its launches, and little memory
 
 KERNELS: dict[KernelName, Any] = {
     "prepare": prepare_kernel,
@@ -76,26 +75,27 @@ class KernelSet:
         choose_tile: gives the tile of a variant; `choice.tile_for` if None.
         few_programs: up to so many programs the scan of few sequences runs, beyond them that of many.
         form: in which a chunk goes from `prepare` to the scan of the forward pass; `form_for` if None.
+        few_segments: up to so many segments the scan of few sequences runs, beyond them that of many.
+        segment_times: a segment has so many times the usual number of tokens; `usual_times` if None.
         on_launch: called before each launch. It sees the tensors themselves, which the launch may overwrite.
 
     Attributes:
         scratch_dtype: the dtype of the tiles that kernels hand to each other.
-        segment_times: forward passes without gradients take segments of so many times the usual size.
     """
 
     def __init__(
         self, K: int, V: int, precision: str, device: torch.device,
         *, choose_tile: TileChoice | None = None, few_programs: int = FEW_PROGRAMS, form: Form | None = None,
-        on_launch: LaunchHook | None = None,
+        few_segments: int = 1, segment_times: float | None = None, on_launch: LaunchHook | None = None,
     ) -> None:  # fmt: skip
         self.K, self.V, self.precision, self.device = K, V, precision, device
         self.KP, self.VP, self.C = padded_key_dim(K), padded_value_dim(V), CHUNK_SIZE[precision]
         self.scratch_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.choose_tile, self.few_programs, self.on_launch = choose_tile or tile_for, few_programs, on_launch
         self.form = form or form_for(self.KP, self.VP, precision, architecture(device))
-        self.segment_times = 2 if max(self.KP, self.VP) <= SMALL_HEAD else 1
+        self.few_segments, self.segment_times = few_segments, segment_times
         self._tiles: dict[str, Tile] = {}
-        self._launchers: dict[Hashable, tuple[Launcher, int]] = {}
+        self._launches: dict[Hashable, VariantLaunch] = {}
 
     def tile(self, variant: Variant) -> Tile:
         """The tile of a variant, chosen once."""
@@ -115,19 +115,17 @@ class KernelSet:
         Raises:
             ValueError: the launch would need more programs than one launch can have.
         """
+        found = self.resolved(variant, **flags)
+        found.launcher((found.programs(slots, arguments), 1, 1), *arguments)
+
+    def resolved(self, variant: Variant, **flags: bool) -> VariantLaunch:
+        """What launches a variant with these flags, for calls that do so many times; made once."""
         key = (variant.name, *flags.values())
-        if key not in self._launchers:
+        if key not in self._launches:
             tile = self.tile(variant)
             launcher = Launcher(KERNELS[variant.kernel], self.constants(variant, tile) | flags, tile)
-            self._launchers[key] = (launcher, self.blocks(variant, tile))
-        launcher, blocks = self._launchers[key]
-        if slots * blocks > MAX_PROGRAMS:
-            raise ValueError(
-                f"{slots * blocks} programs are more than the {MAX_PROGRAMS} of one launch: cut the batch into parts"
-            )
-        if self.on_launch is not None:
-            self.on_launch(variant, slots, arguments, flags)
-        launcher((slots * blocks, 1, 1), *arguments)
+            self._launches[key] = VariantLaunch(variant, flags, launcher, self.blocks(variant, tile), self.on_launch)
+        return self._launches[key]
 
     def constants(self, variant: Variant, tile: Tile) -> dict[str, Any]:
         """Every compile-time argument that a variant's kernel could have, except tile sizes and flags."""
@@ -154,8 +152,14 @@ class KernelSet:
 
     def output_scan(self, sequences: int, num_segments: int) -> Variant:
         """The variant of the scan for so many sequences (times heads) that run in so many segments."""
-        few = num_segments == 1 and sequences * self.VP // 16 <= self.few_programs
+        few = num_segments <= self.few_segments and sequences * self.VP // 16 <= self.few_programs
         return self.form.scans[0 if few else 1]
+
+    def times(self, sequences: int, tokens: int, *, learning: bool) -> float:
+        """How many times the usual number of tokens a segment of a call has, as `usual_times` has it."""
+        if self.segment_times is not None:
+            return self.segment_times
+        return usual_times(max(self.KP, self.VP), sequences, tokens, learning=learning)
 
     def empty(self, slots: int, size: int, dtype: torch.dtype | None = None) -> Tensor:
         """Scratch memory of `slots` (chunks times heads) tiles of `size` numbers, uninitialised."""
@@ -164,6 +168,56 @@ class KernelSet:
     def empty_state(self, N: int, H: int) -> Tensor:
         """A state [N, H, K, V] in float32, uninitialised."""
         return torch.empty(N, H, self.K, self.V, dtype=torch.float32, device=self.device)
+
+
+class VariantLaunch(NamedTuple):
+    """A variant with its flags, and what launches it.
+
+    Attributes:
+        variant: which kernel, and how it is compiled.
+        flags: its compile-time arguments that depend on the call.
+        launcher: what runs it.
+        blocks: the number of programs that share one slot.
+        hook: is called before each launch; None: nothing is.
+    """
+
+    variant: Variant
+    flags: dict[str, bool]
+    launcher: Launcher
+    blocks: int
+    hook: LaunchHook | None
+
+    @property
+    def takes_addresses(self) -> bool:
+        """Whether tensors may be given as their addresses: the binary is there, and no hook wants to see tensors."""
+        return self.hook is None and self.launcher.compiled is not None
+
+    def to(self, stream: torch.cuda.Stream | None) -> Callable[..., None]:
+        """What launches on a stream of the current device, or on the current stream: `run(slots, *arguments)`.
+
+        It is made for one call: Triton's hooks that are set later do not hear of its launches.
+        """
+        run, programs = self.launcher.to(stream), self.programs
+
+        def launch(slots: int, *arguments: Any) -> None:
+            run(programs(slots, arguments), *arguments)
+
+        return launch
+
+    def programs(self, slots: int, arguments: tuple[Any, ...]) -> int:
+        """The number of programs of a launch that is about to be, which the hook is told of.
+
+        Raises:
+            ValueError: they are more than one launch can have.
+        """
+        programs = slots * self.blocks
+        if programs > MAX_PROGRAMS:
+            raise ValueError(
+                f"{programs} programs are more than the {MAX_PROGRAMS} of one launch: cut the batch into parts"
+            )
+        if self.hook is not None:
+            self.hook(self.variant, slots, arguments, self.flags)
+        return programs
 
 
 class Call(NamedTuple):

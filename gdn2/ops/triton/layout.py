@@ -15,6 +15,7 @@ from torch import Tensor
 
 MAX_KEY_DIM = 256  # the state of a program is [d_k, BV] in registers
 SEGMENT_TOKEN_HEADS = 2**17  # 8K tokens of 16 heads
+SMALL_HEAD = 64  # d_k and d_v up to which a chunk takes less time than its launches, and little memory
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Segment:
 @lru_cache(maxsize=128)
 def segments_of(
     offsets: tuple[int, ...] | None, B: int, T: int, H: int, chunk_size: int, device: torch.device,
-    *, times: int = 1,
+    *, times: float = 1,
 ) -> tuple[Segment, ...]:  # fmt: skip
     """The segments of B sequences of T tokens, or of packed sequences.
 
@@ -50,15 +51,31 @@ def segments_of(
         H: heads, which share the scratch memory of a segment.
         chunk_size: tokens of a chunk.
         device: where the segments' tensors are made.
-        times: so many times the usual number of tokens make a segment.
+        times: so many times the usual number of tokens make a segment, in whole chunks and at least one.
     """
     N = B if offsets is None else len(offsets) - 1
-    chunks = max(1, times * SEGMENT_TOKEN_HEADS // (N * H * chunk_size))  # of each sequence in a segment
+    chunks = max(1, int(times * SEGMENT_TOKEN_HEADS) // (N * H * chunk_size))  # of each sequence in a segment
     step = chunks * chunk_size
     firsts = range(0, longest_sequence(T, offsets), step)
     if offsets is None:
         return tuple(_rectangle(B, T, first, first + step, chunk_size, device) for first in firsts)
     return tuple(_packed(offsets, first, first + step, chunk_size, device) for first in firsts)
+
+
+def usual_times(d: int, sequences: int, tokens: int, *, learning: bool) -> float:
+    """How many times `SEGMENT_TOKEN_HEADS` a segment has.
+
+    The result of a call does not depend on it, to the bit; its time does, and its scratch memory. Gradients depend on
+    it within rounding, except in the form of maps, since they begin from the states at the start of each segment.
+
+    Args:
+        d: the larger of the padded d_k and d_v.
+        sequences: of the call, times heads.
+        tokens: of the longest sequence.
+        learning: gradients are asked for.
+    """
+    del sequences, tokens  # no length was measured to need another size
+    return 2 if d <= SMALL_HEAD and not learning else 1
 
 
 def _rectangle(B: int, T: int, first: int, last: int, C: int, device: torch.device) -> Segment:

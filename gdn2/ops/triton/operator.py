@@ -66,15 +66,18 @@ def triton_gated_delta_rule_2(
         N = B if offsets is None else len(offsets) - 1
         state = kernels.empty_state(N, H).zero_() if initial_state is None else initial_state.clone()
         return torch.zeros_like(v), state
+    longest = longest_sequence(T, offsets)
+    learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     with on_device_of(q):
-        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-            segments = segments_of(offsets, B, T, H, kernels.C, q.device)
+        if longest <= SHORT_INPUT and not learning:
+            return run_recurrent(call, initial_state, offsets)
+        sequences = (B if offsets is None else len(offsets) - 1) * H
+        times = kernels.times(sequences, longest, learning=learning)
+        segments = segments_of(offsets, B, T, H, kernels.C, q.device, times=times)
+        if learning:
             o, last = Chunkwise.apply(*inputs, scale, kernels, segments, recipes)  # type: ignore[no-untyped-call]
             return o, last
-        if longest_sequence(T, offsets) <= SHORT_INPUT:
-            return run_recurrent(call, initial_state, offsets)
-        segments = segments_of(offsets, B, T, H, kernels.C, q.device, times=kernels.segment_times)
-        return run_forward(call, initial_state, segments)[:2]
+        return run_forward(call, initial_state, segments, keep=False)[:2]
 
 
 def run_recurrent(call: Call, first: Tensor | None, offsets: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
