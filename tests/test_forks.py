@@ -36,8 +36,8 @@ def nothing_is_zero_by_chance() -> Iterator[None]:
 
 
 def pattern(device: str) -> Any:
-    model = small_model(mixer_config(*KINDS, window_size=7)).to(device).model
-    return model.empty_state
+    model: Any = small_model(mixer_config(*KINDS, window_size=7))
+    return model.to(device).model.empty_state
 
 
 def random_state(device: str, lengths: list[int], room: int, seed: int) -> RecurrentState:
