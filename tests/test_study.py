@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from rich.console import Console
 from scipy.stats import t, ttest_ind
+from studies import ROWS, finished, results_of, write
 
 from gdn2.train.synthetic.recall import Recall
 from harness.cli.main import main
@@ -22,42 +22,6 @@ from harness.study import workers
 from harness.study.plan import load_study, shipped_studies
 from harness.study.results import StudyResults, Wanted
 from harness.study.summary import capacity, spread, summarise
-
-ROWS = {"length": 16, "keys": 2, "rows": 32, "vocab_size": 32}
-STUDY: dict[str, Any] = {
-    "name": "mini",
-    "base": {
-        "vocab_size": 32,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_heads": 1,
-        "head_dim": 8,
-        "intermediate_size": 0,
-    },
-    "models": {"GDN-2": {"layers": "gdn2"}, "KDA": {"layers": "kda"}},
-    "train": [ROWS],
-    "tests": [ROWS, {**ROWS, "keys": 4}],
-    "training": {"steps": 4, "batch_rows": 16, "validate_every": 2, "validation_rows": 8},
-    "rates": [0.01, 0.001],
-    "seeds": {"count": 3, "choose": 1},
-}
-
-
-def write(folder: Path, **changes: Any) -> Path:
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False), encoding="utf-8")
-    return path
-
-
-def finished(run: Wanted, loss: float, accuracies: tuple[float, float] = (0.5, 0.25)) -> dict[str, Any]:
-    labels = ("2 pairs @16", "4 pairs @16")
-    tests = [{"label": label, "accuracy": share} for label, share in zip(labels, accuracies, strict=True)]
-    sizes = {"parameters": 10, "parameters_without_embedding": 5, "state_floats": [64], "seconds": 1.0}
-    return {"identity": run.identity, "curve": [{"validation_loss": loss}], "tests": tests, "converged": True, **sizes}
-
-
-def results_of(folder: Path, **changes: Any) -> StudyResults:
-    return StudyResults(load_study(str(write(folder, **changes))), folder / "out", print)
 
 
 def test_rates_are_chosen_by_the_first_seed_and_further_seeds_wait_for_that(tmp_path: Path) -> None:

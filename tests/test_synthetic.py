@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from gdn2.train.fields import RecipeError
-from gdn2.train.synthetic.data import batches, draw
+from gdn2.train.synthetic.data import RowBatch, batches, draw
 from gdn2.train.synthetic.fit import fit, has_converged, taking
 from gdn2.train.synthetic.languages import MINUS, MODULUS, PLUS, TIMES, Language
 from gdn2.train.synthetic.recall import Recall
@@ -176,15 +177,44 @@ def test_runs_that_train_together_have_the_results_that_they_have_alone(tmp_path
         assert alone == other
 
 
+@pytest.mark.parametrize("broken_is", ["training", "validation", "memory"])
 def test_a_loss_that_is_no_number_is_a_failed_run_and_the_next_one_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken_is: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also that of validation alone, as behind a last step that spoils the weights; and memory that runs out."""
     broken, good = run(seed=7), run()
-    mean_loss = Trainee.mean_loss
-    monkeypatch.setattr(Trainee, "mean_loss", lambda self: float("nan") if self.run is broken else mean_loss(self))
+    mean_loss, evaluate = Trainee.mean_loss, Trainee.evaluate
+
+    def asked(self: Trainee, batch: RowBatch) -> tuple[float, torch.Tensor]:
+        if self.run is broken and broken_is == "memory":
+            raise MemoryError("Unable to allocate 1 TiB")
+        loss, right = evaluate(self, batch)
+        return (float("nan") if self.run is broken and broken_is == "validation" else loss), right
+
+    def mean(self: Trainee) -> float:
+        return float("nan") if self.run is broken and broken_is == "training" else mean_loss(self)
+
+    monkeypatch.setattr(Trainee, "mean_loss", mean)
+    monkeypatch.setattr(Trainee, "evaluate", asked)
     fit(taking([broken, good]), tmp_path, "cpu", print)
-    assert "not finite" in json.loads((tmp_path / f"{broken.identity}.json").read_text())["failed"]
+    words = json.loads((tmp_path / f"{broken.identity}.json").read_text())["failed"]
+    assert ("Unable to allocate" if broken_is == "memory" else "not finite at step 2") in words
     assert "tests" in json.loads((tmp_path / f"{good.identity}.json").read_text())
+
+
+def test_a_test_that_overflows_is_wrong_answers_without_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer rows than those of validation may; a file then has no NaN, which is not JSON."""
+    evaluate = Trainee.evaluate
+
+    def overflows(self: Trainee, batch: RowBatch) -> tuple[float, torch.Tensor]:
+        loss, right = evaluate(self, batch)
+        return (float("nan"), torch.zeros_like(right)) if len(batch) == RECALL["rows"] else (loss, right)
+
+    monkeypatch.setattr(Trainee, "evaluate", overflows)
+    fit(taking([run()]), tmp_path, "cpu", print)
+    text = (tmp_path / f"{run().identity}.json").read_text()
+    assert (json.loads(text)["tests"][0]["accuracy"], json.loads(text)["tests"][0]["loss"]) == (0, None)
+    assert "NaN" not in text
 
 
 def test_convergence_is_a_flat_end() -> None:

@@ -60,14 +60,17 @@ def _study(args: argparse.Namespace) -> int:
         return _train_on_text(args)
     study, err = load_study(args.study), console(stderr=True)
     results = StudyResults(study, folder_of(study, args.output or OUTPUT), lambda text: err.print(text, markup=False))
-    if args.retry:
-        for run, _ in results.failed():
-            del results.found[run.identity]
-    if not args.plan and len(results.found) < results.total:
+    again = [run for run, _ in results.failed()] if args.retry else []
+    for run in again:
+        del results.found[run.identity]
+    if not args.plan and results.to_do():
         _train(study, results, _devices(args.devices) * args.workers, args.time_limit)
     tests = read_tasks(study.shared["tests"], study.path, "tests")
     if args.plan and args.format == "terminal":
         _say_plan(study, results)
+    for run in again:
+        if run.identity not in results.found:  # there was no time to do it again
+            results.take_up(run, lambda text: err.print(text, markup=False))
     if args.format == "markdown":
         print(study_markdown(results, tests), end="")
     elif results.found:
@@ -109,9 +112,17 @@ def _seconds(text: str) -> float:
 
 
 def _devices(named: str | None) -> list[str]:
-    """The devices to train on."""
+    """The devices to train on.
+
+    Raises:
+        UserError: the list of them has no name in it.
+    """
+    from harness.errors import UserError
+
     if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+        if not (names := [name.strip() for name in named.split(",") if name.strip()]):
+            raise UserError(f"--devices {named!r} names no device; say cpu, cuda:0 or cuda:0,cuda:1")
+        return names
     import torch
 
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
@@ -123,7 +134,7 @@ def _say_plan(study: Study, results: StudyResults) -> None:
     out.print(
         f"{counted(len(study.models), 'model')} x {counted(len(study.rates), 'rate')} x "
         f"{counted(study.seeds.choose, 'seed')}, then {counted(study.seeds.count, 'seed')} at each model's best rate: "
-        f"{counted(results.total, 'run')}, done: {len(results.found)}",
+        f"{counted(results.total, 'run')}, done: {results.done}",
         markup=False,
     )
 
@@ -138,10 +149,10 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
     steps = study.shared["training"]["steps"]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=err, disable=not err.is_terminal) as bars:
-        whole = bars.add_task(study.name, total=results.total, completed=len(results.found), said="")
+        whole = bars.add_task(study.name, total=results.total, completed=results.done, said="")
         lines = {i: bars.add_task(device, total=steps, said="") for i, device in enumerate(devices)}
         named = {run.identity: run.words for run in results.grid.values()}
-        pace = _Pace(results.total - len(results.found), steps)
+        pace = _Pace(results.total - results.done, steps)
 
         def hears(number: int, said: dict[str, Any]) -> None:
             if (run := said.get("began")) is not None:
@@ -155,7 +166,7 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
                 bars.update(whole, advance=1)
                 if not err.is_terminal:
                     how = said.get("failed") or f"{said.get('seconds', 0):.0f} s"
-                    err.print(f"{len(results.found) + 1} of {results.total}: {named[said['run']]}: {how}", markup=False)
+                    err.print(f"{results.done + 1} of {results.total}: {named[said['run']]}: {how}", markup=False)
 
         work(results, devices, hears, lambda text: err.print(text, markup=False), seconds)
 

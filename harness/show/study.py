@@ -86,7 +86,7 @@ def study_markdown(results: StudyResults, tests: Sequence[Any]) -> str:
 def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
     """What is to be known of the tables."""
     study, models = results.study, summarise(results)
-    done = len(results.found)
+    done = results.done
     found = [
         f"Accuracy in percent, mean over seeds ± half the 95 % interval (Student's t); {HIGHER} {LOWER}: higher or "
         f"lower than {study.reference} by Welch's test over seeds, corrected by Holm over the table, p < 0.05.",
@@ -113,8 +113,11 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
     for run, words in results.failed():
         found.append(f"{run.words} failed: {words}")
     missing = [model for model in study.models if model not in {summary.name for summary in models}]
-    if missing:
-        found.append(f"Not trained yet: {'; '.join(missing)}.")
+    hopeless = [model for model in missing if results.has_failed(model)]
+    if hopeless:
+        found.append(f"Failed at every rate: {'; '.join(hopeless)}.")
+    if untrained := [model for model in missing if model not in hopeless]:
+        found.append(f"Not trained yet: {'; '.join(untrained)}.")
     return found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from basis.locks import alone_in
 from harness.errors import UserError
 from harness.paths import ROOT
 from harness.study.results import StudyResults, Wanted
@@ -85,21 +86,24 @@ def work(
             longest one so far; what is not done by then is given up.
 
     Raises:
-        UserError: a worker ends before it has its device, as it does without memory or a device of that name.
+        UserError: a worker ends before it has its device, as it does without memory or a device of that name; or the
+            folder of results cannot be used, or another process works in it.
     """
-    results.folder.mkdir(parents=True, exist_ok=True)
-    crew = _Crew(results, devices, hears, on_problem, seconds)
-    try:
-        crew.share_out()
-        while crew.is_busy:
-            crew.listen()
+    with alone_in(results.folder):
+        crew = _Crew(results, devices, hears, on_problem, seconds)
+        try:
             crew.share_out()
-    except queue.Empty:
-        pass
-    finally:
-        crew.dismiss()
-    if left := len(results.to_do()):
+            while crew.is_busy:
+                crew.listen()
+                crew.share_out()
+        except queue.Empty:
+            pass
+        finally:
+            crew.dismiss()
+    if left := results.total - results.done:
         on_problem(f"time is up with {counted(left, 'run')} still to do; the same command goes on from here")
+        if not crew.longest:
+            on_problem(f"no run was done in that time{crew.longer}, and nothing is kept of a part of one; give it more")
 
 
 class _Crew:
@@ -116,6 +120,7 @@ class _Crew:
         self.results, self.devices, self.hears, self.on_problem = results, devices, hears, on_problem
         self.end = None if seconds is None else time.monotonic() + seconds
         self.longest = 0.0  # seconds of a run
+        self.longer = ""  # what a run under way would have taken, in words
         self.began: dict[int, float] = {}
         self.lines: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
         self.workers: dict[str, _Worker] = {}
@@ -161,6 +166,9 @@ class _Crew:
         if place is None:
             return
         self.hears(place, said)
+        if "step" in said:
+            seconds = said["seconds_so_far"] / said["step"] * self.results.study.shared["training"]["steps"]
+            self.longer = f" (one takes about {seconds:.0f} s)"
         if {"seconds", "failed"} & set(said):
             self.results.take_up(worker.runs.pop(place), self.on_problem)
             self.longest = max(self.longest, time.monotonic() - self.began[place])

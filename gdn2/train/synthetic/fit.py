@@ -71,7 +71,7 @@ def _recorded(run: Run, rows: DrawnRows, folder: Path, report: Report, together:
     try:
         result = yield from _train(run, rows, report)
         result["together"] = together
-    except (RuntimeError, ValueError, FloatingPointError) as error:
+    except (RuntimeError, ValueError, FloatingPointError, MemoryError) as error:
         words = " ".join(str(error).split())[:300] or type(error).__name__
         result = {"identity": run.identity, "run": run.to_dict(), "failed": words}
     write_result(folder, result)
@@ -96,13 +96,14 @@ def _train(run: Run, rows: DrawnRows, report: Report) -> Generator[None, None, d
 
 def _validate(trainee: Trainee, kinds: Sequence[RowBatch]) -> dict[str, Any]:
     loss = trainee.mean_loss()
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is not finite at step {trainee.step}")
     asked = [(*trainee.evaluate(batch), batch.answers.numel()) for batch in kinds]
+    validation_loss = sum(mean for mean, _, _ in asked) / len(asked)
+    if not (math.isfinite(loss) and math.isfinite(validation_loss)):
+        raise FloatingPointError(f"the loss is not finite at step {trainee.step}")
     return {
         "step": trainee.step,
         "loss": round(loss, 6),
-        "validation_loss": round(sum(mean for mean, _, _ in asked) / len(asked), 6),
+        "validation_loss": round(validation_loss, 6),
         "validation_accuracy": [round(float(right.sum()) / count, 5) for _, right, count in asked],
     }
 
@@ -116,7 +117,13 @@ def _result(
         asked = rows.answers.shape[1]
         accuracy = float(right.sum()) / (len(rows) * asked)
         tests.append(
-            {"label": task.label, "asked": asked, "accuracy": accuracy, "loss": round(loss, 6), "right": right.tolist()}
+            {
+                "label": task.label,
+                "asked": asked,
+                "accuracy": accuracy,
+                "loss": round(loss, 6) if math.isfinite(loss) else None,
+                "right": right.tolist(),
+            }
         )
     inner = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
     return {
