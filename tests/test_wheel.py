@@ -105,7 +105,7 @@ def test_quick_runs_from_an_empty_folder_and_prints_our_row_and_the_published_on
 
 def test_the_leaderboard_has_the_shipped_record_and_the_published_rows(installed: Path, tmp_path: Path) -> None:
     page = run(installed / "gdn2-eval", "leaderboard", "--format", "markdown", cwd=tmp_path).stdout
-    assert "| gdn2-tiny | 98.0" in page
+    assert "| gdn2-4m | 95.0" in page
     assert "| Gated DeltaNet-2 | " in page
 
 
