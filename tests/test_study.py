@@ -23,6 +23,8 @@ from harness.study.plan import load_study, shipped_studies
 from harness.study.results import StudyResults, Wanted
 from harness.study.summary import capacity, spread, summarise
 
+FORMULAS = [{"language": "arithmetic", "length": 9, "rows": 20}]
+
 
 def test_rates_are_chosen_by_the_first_seed_and_further_seeds_wait_for_that(tmp_path: Path) -> None:
     results = results_of(tmp_path)
@@ -90,14 +92,25 @@ def test_the_interval_of_a_mean_is_students() -> None:
     [
         ({"rates": []}, "rates must be a list"),
         ({"rates": [0.1, "x"]}, r"rates\[1\] must be a number"),
+        ({"rates": ["1e-3"]}, "only behind a point: 1.0e-3"),
+        ({"rates": [float("nan")]}, r"rates\[0\] must be a number above 0 to 10"),
         ({"rates": [0.1, 0.1]}, "a rate twice"),
         ({"models": {}}, "at least one model"),
         ({"models": {"a": {"layers": "gdn3"}}}, "there is no mixer 'gdn3'.*model a"),
         ({"models": {"a": {"layers": "kda"}, "b": {"layers": "kda"}}}, "models.b and models.a are the same"),
         ({"reference": "Mamba"}, "reference must be one of GDN-2, KDA"),
+        ({"reference": ["KDA"]}, "reference must be one of GDN-2, KDA"),
+        ({"models": {"a": 0}}, "models.a must be a mapping of fields, got 0"),
+        ({"models": {"a": []}}, "models.a must be a mapping of fields, got a list"),
+        ({"models": {" ": {}}}, "none by an empty name"),
+        ({"about": {"a": 1}}, "about must be a text, got a mapping"),
         ({"name": "../x"}, "name must be letters"),
         ({"seeds": {"count": 1, "choose": 2}}, "seeds.choose must be at most"),
         ({"tests": [{**ROWS, "keys": 9}]}, r"tests\[0\]: length must be at least"),
+        ({"tests": [ROWS, {**ROWS, "rows": 9}]}, r"tests\[1\] and tests\[0\] have one name in tables, 2 pairs @16"),
+        ({"tests": [{**ROWS, "vocab_size": 64}]}, r"tests\[0\] has 64 tokens and the model a vocab_size of 32"),
+        ({"train": [ROWS, {**ROWS, "vocab_size": 34}]}, r"train\[1\] has 34 tokens .*\(model GDN-2\)"),
+        ({"base": {"vocab_size": 8}, "train": FORMULAS, "tests": FORMULAS}, r"train\[0\] has 9 tokens"),
         ({"more": 1}, "a study has no field 'more'"),
         ({"training": {"steps": 1, "precision": "float8"}}, "training.precision must be float32 or bfloat16"),
     ],
@@ -120,6 +133,13 @@ def test_shipped_studies_can_be_trained_at_equal_state(name: str, tmp_path: Path
     assert seeds.choose == 1
     assert seeds.count >= 3
     assert StudyResults(study, tmp_path, print).total == len(study.models) * (len(study.rates) + seeds.count - 1)
+
+
+def test_rows_may_have_as_many_tokens_as_the_model_and_models_no_fields_of_their_own(tmp_path: Path) -> None:
+    base = {"vocab_size": 9, "num_hidden_layers": 1}
+    study = load_study(str(write(tmp_path, base=base, models={"GDN-2": None}, train=FORMULAS, tests=FORMULAS)))
+    assert study.models == {"GDN-2": base}
+    assert [study.rates, study.about] == [(0.01, 0.001), ""]
 
 
 NOT_NEEDED = ("lm_eval", "datasets", "pandas", "matplotlib")

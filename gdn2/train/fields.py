@@ -89,6 +89,43 @@ def as_mapping(value: object, path: Path, where: str) -> dict[str, Any]:
     return dict(value)
 
 
+def check_number(
+    value: object, where: str, bounds: tuple[float, float], *, above: bool = False, whole: bool = False
+) -> None:
+    """See that a value is a number within bounds.
+
+    Args:
+        value: as the file has it.
+        where: what the message begins with.
+        bounds: the smallest and the largest.
+        above: whether the smallest itself is too small.
+        whole: whether it must be a whole number.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    kinds = int if whole else (int, float)
+    wanted = "a whole number" if whole else "a number"
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        hint = " (YAML takes an exponent for a number only behind a point: 1.0e-3)" if _is_exponent(value) else ""
+        raise RecipeError(f"{where} must be {wanted}, got {_shown(value)}{hint}")
+    low, high = bounds
+    if not (low < value if above else low <= value) or not value <= high:
+        sign = "above" if above else "from"
+        raise RecipeError(f"{where} must be {wanted} {sign} {low} to {high}, got {_shown(value)}")
+
+
+def as_text(value: object, path: Path, where: str) -> str:
+    """Take a text; nothing is an empty one.
+
+    Raises:
+        RecipeError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise RecipeError(f"{path}: {where} must be a text, got {_shown(value)}")
+    return (value or "").strip()
+
+
 def _settable(kind: type) -> dict[str, Field[Any]]:
     return {item.name: item for item in fields(kind)}
 
@@ -115,16 +152,8 @@ def _check(item: Field[Any], value: object, where: str) -> None:
 
 
 def _check_number(item: Field[Any], value: object, where: str) -> None:
-    whole = item.type == "int"
-    kinds = int if whole else (int, float)
-    wanted = "a whole number" if whole else "a number"
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        hint = " (YAML takes an exponent for a number only behind a point: 1.0e-3)" if _is_exponent(value) else ""
-        raise RecipeError(f"{where} must be {wanted}, got {_shown(value)}{hint}")
     low, high, above = item.metadata["low"], item.metadata["high"], item.metadata["above"]
-    if not (low < value if above else low <= value) or not value <= high:
-        sign = "above" if above else "from"
-        raise RecipeError(f"{where} must be {wanted} {sign} {low} to {high}, got {_shown(value)}")
+    check_number(value, where, (low, high), above=above, whole=item.type == "int")
 
 
 def _is_exponent(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from basis.errors import FileError
 from basis.files import parse_yaml, read_text
-from gdn2.train.fields import RecipeError, as_mapping, build, number
+from gdn2.train.fields import RecipeError, as_mapping, as_text, build, check_number, number
 from gdn2.train.rivals.plan import shipped_rivals
 from harness.errors import UserError
 from harness.paths import STUDIES
@@ -99,7 +99,7 @@ def load_study(name: str) -> Study:
     models = _models(raw, path)
     study = Study(
         name=named,
-        about=str(raw.get("about", "")).strip(),
+        about=as_text(raw.get("about"), path, "about"),
         models=models,
         reference=_reference(raw, models, path),
         rates=_rates(raw.get("rates"), path),
@@ -115,24 +115,24 @@ def _models(raw: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     """Each model's fields: those of all models, and its own over them."""
     base = as_mapping(raw.get("base", {}), path, "base")
     models = as_mapping(raw.get("models"), path, "models")
-    if not models:
-        raise RecipeError(f"{path}: models must name at least one model")
-    return {name: {**base, **as_mapping(own or {}, path, f"models.{name}")} for name, own in models.items()}
+    if not models or not all(name.strip() for name in models):
+        raise RecipeError(f"{path}: models must name at least one model, and none by an empty name")
+    own = {name: {} if fields is None else fields for name, fields in models.items()}
+    return {name: {**base, **as_mapping(fields, path, f"models.{name}")} for name, fields in own.items()}
 
 
 def _reference(raw: Mapping[str, Any], models: Mapping[str, Any], path: Path) -> str:
     reference = raw.get("reference", next(iter(models)))
-    if reference not in models:
+    if not isinstance(reference, str) or reference not in models:
         raise RecipeError(f"{path}: reference must be one of {', '.join(models)}, got {reference!r}")
-    return str(reference)
+    return reference
 
 
 def _rates(raw: object, path: Path) -> tuple[float, ...]:
     if not isinstance(raw, list) or not raw:
         raise RecipeError(f"{path}: rates must be a list of learning rates")
     for index, rate in enumerate(raw):
-        if type(rate) not in (int, float) or not 0 < rate <= 10:
-            raise RecipeError(f"{path}: rates[{index}] must be a number above 0, at most 10, got {rate!r}")
+        check_number(rate, f"{path}: rates[{index}]", (0, 10), above=True)
     if len(set(raw)) != len(raw):
         raise RecipeError(f"{path}: rates has a rate twice")
     return tuple(float(rate) for rate in raw)
@@ -140,10 +140,16 @@ def _rates(raw: object, path: Path) -> tuple[float, ...]:
 
 def _check_runs(study: Study) -> None:
     """See that every model can be trained, before an hour is spent on the first."""
-    from gdn2.train.synthetic.spec import read_run
+    from gdn2.train.synthetic.spec import read_run, read_tasks
 
     if study.seeds.choose > study.seeds.count:
         raise RecipeError(f"{study.path}: seeds.choose must be at most seeds.count ({study.seeds.count})")
+    labels: dict[str, int] = {}
+    for index, task in enumerate(read_tasks(study.shared["tests"], study.path, "tests")):
+        if (first := labels.setdefault(task.label, index)) != index:
+            raise RecipeError(
+                f"{study.path}: tests[{index}] and tests[{first}] have one name in tables, {task.label}; remove one"
+            )
     seen: dict[str, str] = {}
     for model in study.models:
         try:

@@ -20,6 +20,8 @@ MODULUS = 5
 PLUS, MINUS, TIMES = MODULUS, MODULUS + 1, MODULUS + 2
 KINDS = {"parity": 2, "arithmetic": MODULUS}
 """The languages, and in each the number of answers."""
+TOKENS = {"parity": 1 + 2, "arithmetic": 1 + TIMES + 1}
+"""Tokens of each; the first one fills what is left of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,11 @@ class Language:
     shortest: int = number(0, 1 << 20, 0)
     rows: int = number(1, 10**7)
     asked: str = choice("end", "every")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a model must know."""
+        return TOKENS[self.language]
 
     @property
     def label(self) -> str:

@@ -48,6 +48,11 @@ class Recall:
         return self.writes or self.keys
 
     @property
+    def tokens(self) -> int:
+        """Tokens that a model must know."""
+        return self.vocab_size
+
+    @property
     def label(self) -> str:
         """Its name in tables: `64 pairs @256`, or `16 keys, 64 writes @256`."""
         said = f"{self.keys} pairs" if self.pairs == self.keys else f"{self.keys} keys, {self.pairs} writes"

@@ -94,8 +94,10 @@ def read_run(raw: object, path: Path) -> Run:
         RecipeError: a field that is unknown, missing, or has a value that it cannot have.
     """
     fields = as_mapping(raw, path, "")
+    config = as_mapping(fields.pop("config", None), path, "config")
+    known = check_config(config, path, "config").vocab_size
     given: dict[str, Any] = {
-        "config": check_config(as_mapping(fields.pop("config", None), path, "config"), path, "config"),
+        "config": config,
         "train": read_tasks(fields.pop("train", None), path, "train"),
         "tests": read_tasks(fields.pop("tests", None), path, "tests"),
         "training": build(Training, fields.pop("training", None), path, "training"),
@@ -109,6 +111,13 @@ def read_run(raw: object, path: Path) -> Run:
                 f"{path}: train[{index}].rows: {task.rows} are fewer than training.batch_rows "
                 f"({given['training'].batch_rows})"
             )
+    for part in ("train", "tests"):
+        for index, task in enumerate(given[part]):
+            if task.tokens > known:
+                raise RecipeError(
+                    f"{path}: {part}[{index}] has {task.tokens:,} tokens and the model a vocab_size of {known:,}; "
+                    "choose a larger one for it, or a smaller vocab_size for the rows"
+                )
     return build(Run, fields, path, "", given)
 
 
@@ -136,14 +145,13 @@ def read_tasks(raw: object, path: Path, where: str) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def check_config(fields: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """See that fields make a model.
+def check_config(fields: Mapping[str, Any], path: Path, where: str) -> GDN2Config:
+    """The configuration that fields make.
 
     Raises:
-        RecipeError: they do not; the message is the configuration's own.
+        RecipeError: they make none; the message is the configuration's own.
     """
     try:
-        GDN2Config(**fields)
+        return GDN2Config(**fields)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{path}: {where}: {error}") from error
-    return dict(fields)
