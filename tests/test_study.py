@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from scipy.stats import t, ttest_ind
 from studies import ROWS, finished, results_of, write
 
 from gdn2.train.synthetic.recall import Recall
 from harness.cli.main import main
 from harness.errors import UserError
-from harness.show.study import notes, print_study
+from harness.show.study import print_study
 from harness.study import workers
 from harness.study.plan import load_study, shipped_studies
 from harness.study.results import StudyResults, Wanted
-from harness.study.summary import capacity, spread, summarise
 
 FORMULAS = [{"language": "arithmetic", "length": 9, "rows": 20}]
 
@@ -49,42 +47,6 @@ def test_a_rate_that_failed_is_not_chosen_and_is_counted(tmp_path: Path) -> None
     assert results.best_rate("KDA") == 0.001
     assert [words for _, words in results.failed()] == ["the loss is not finite"] * 2
     assert len(results.to_do()) == 4
-
-
-def test_conclusions_are_over_seeds_and_corrected(tmp_path: Path) -> None:
-    results = results_of(tmp_path, rates=[0.01])
-    own, other = [(0.99, 0.5), (0.995, 0.6), (1.0, 0.4)], [(0.5, 0.5), (0.51, 0.55), (0.52, 0.45)]
-    for seed in (1, 2, 3):
-        for model, values in (("GDN-2", own), ("KDA", other)):
-            run = results.grid[model, 0.01, seed]
-            results.found[run.identity] = finished(run, 1.0, values[seed - 1])
-    reference, kda = summarise(results)
-    assert not reference.differences
-    easy, hard = kda.differences["2 pairs @16"], kda.differences["4 pairs @16"]
-    p = float(ttest_ind([0.5, 0.51, 0.52], [0.99, 0.995, 1.0], equal_var=False).pvalue)
-    assert easy.p == pytest.approx(p)
-    assert easy.corrected == pytest.approx(2 * p)
-    assert easy.is_real
-    assert easy.value == pytest.approx(-0.485)
-    assert not hard.is_real
-    tests = [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})]
-    assert (capacity(reference, tests), capacity(kda, tests)) == (2, 0)
-
-
-def test_runs_that_shared_a_device_are_said_to(tmp_path: Path) -> None:
-    results = results_of(tmp_path)
-    run = results.to_do()[0]
-    for together, said in ((1, False), (2, True)):
-        results.found[run.identity] = {**finished(run, 1.0), "together": together}
-        assert ("Times are those of up to 2 runs that shared a device." in notes(results, [])) is said
-
-
-def test_the_interval_of_a_mean_is_students() -> None:
-    found = spread([0.4, 0.5, 0.6])
-    reach = float(t.ppf(0.975, 2)) * 0.1 / 3**0.5
-    assert found.low == pytest.approx(0.5 - reach)
-    assert found.high == pytest.approx(0.5 + reach)
-    assert spread([0.5]).low is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +216,7 @@ def test_no_number_of_a_table_is_cut_in_two_in_a_terminal(width: int, tmp_path: 
         results.found[run.identity] = finished(run, loss, (1.0, 0.25))
     out = io.StringIO()
     print_study(results, [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})], Console(file=out, width=width))
-    for whole in ("99.6 ± 1.1", "33.3 ± 34.6", "[1.234]", "4 pairs", "@16"):
+    for whole in ("99.6 ± 1.9", "33.3 ± 35.9", "[1.234]", "4 pairs", "@16"):
         assert whole in out.getvalue(), out.getvalue()
 
 

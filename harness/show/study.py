@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.show.plain import markdown, plain
+from harness.study.plan import Study
 from harness.study.results import StudyResults
 from harness.study.summary import CAPACITY, Difference, ModelSummary, Spread, capacity, summarise
+from harness.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 HIGHER, LOWER = "▲", "▼"
 NAMES, LEAST_NAME = 4, 20  # names take a fourth of a terminal at most, but that many characters
 GAP = 2  # between columns
+EQUAL = 0.02  # parameters that differ by no more are as good as equal
 
 
 def print_study(results: StudyResults, tests: Sequence[Any], on: Console) -> None:
@@ -99,17 +102,7 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
         found.append(f"{done} of {results.total} runs are done; the tables have what there is.")
     if (shared := max((result.get("together", 1) for result in results.found.values()), default=1)) > 1:
         found.append(f"Times are those of up to {shared} runs that shared a device.")
-    falling, edges = [], []
-    for model in models:
-        seeds = len(next(iter(model.tests.values())).values)
-        if model.converged < seeds:
-            falling.append(f"{model.name} ({seeds - model.converged} of {seeds} seeds)")
-        if model.at_edge:
-            edges.append(f"{model.name} ({model.rate:g})")
-    if falling:
-        found.append(f"The validation loss still fell at the end: {'; '.join(falling)}.")
-    if edges:
-        found.append(f"The best rate is at the edge of the grid: {'; '.join(edges)}.")
+    found += _cautions(study, models)
     for run, words in results.failed():
         found.append(f"{run.words} failed: {words}")
     missing = [model for model in study.models if model not in {summary.name for summary in models}]
@@ -119,6 +112,49 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
     if untrained := [model for model in missing if model not in hopeless]:
         found.append(f"Not trained yet: {'; '.join(untrained)}.")
     return found
+
+
+def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
+    """What keeps a comparison from being an equal one, or from being the best that a model can do."""
+    count = study.seeds.count
+    few = [f"{model.name} ({model.seeds})" for model in models if model.seeds < count]
+    falling = [
+        f"{model.name} ({model.seeds - model.converged} of {counted(model.seeds, 'seed')})"
+        for model in models
+        if model.converged is not None and model.converged < model.seeds
+    ]
+    edges = [f"{model.name} ({model.rate:g})" for model in models if model.at_edge]
+    larger, states = _inequalities(study.reference, models)
+    said = {
+        f"Fewer than {counted(count, 'seed')}": few,
+        f"Parameters differ from those of {study.reference} by more than {EQUAL:.0%}": larger,
+        f"State differs from that of {study.reference}": states,
+        "The validation loss still fell at the end": falling,
+        "Looked at too seldom to say whether the validation loss still fell": [
+            model.name for model in models if model.converged is None
+        ],
+        "The best rate is at the edge of the grid": edges,
+    }
+    return [f"{words}: {'; '.join(names)}." for words, names in said.items() if names]
+
+
+def _inequalities(reference: str, models: Sequence[ModelSummary]) -> tuple[list[str], list[str]]:
+    """The models that have another number of parameters than the reference, and those that have another state."""
+    like = next((model for model in models if model.name == reference), None)
+    if like is None:
+        return [], []
+    wanted = like.parameters[0]
+    larger = [
+        f"{model.name} ({model.parameters[0] / wanted - 1:+.1%})"
+        for model in models
+        if abs(model.parameters[0] - wanted) > EQUAL * wanted
+    ]
+    states = [
+        f"{model.name} ({'grows' if model.state_floats is None else f'{model.state_floats:,} floats'})"
+        for model in models
+        if model.state_floats != like.state_floats
+    ]
+    return larger, states
 
 
 def _tables(results: StudyResults, tests: Sequence[Any]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -158,8 +194,8 @@ def _cell(found: Spread | None, difference: Difference | None) -> str:
     if found is None:
         return "—"
     text = f"{100 * found.mean:.1f}"
-    if found.low is not None and found.high is not None:
-        text += f" ± {50 * (found.high - found.low):.1f}"
+    if found.reach is not None:
+        text += f" ± {100 * found.reach:.1f}"
     if difference is not None and difference.is_real:
         text += f" {HIGHER if difference.value > 0 else LOWER}"
     return text

@@ -131,9 +131,8 @@ def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[s
     asked = results.study.seeds.count
     notes = []
     for model in models:
-        seeds = len(next(iter(model.tests.values())).values)
-        if seeds < asked:
-            notes.append(f"{model.name}: {seeds} of {asked} seeds")
+        if model.seeds < asked:
+            notes.append(f"{model.name}: {model.seeds} of {asked} seeds")
     for run, words in ((run, words) for run, words in results.failed() if run.model in chosen):
         notes.append(f"{run.words} failed: {words}")
     shown = {model.name for model in models}

@@ -28,12 +28,15 @@ class Spread:
     Attributes:
         values: one a seed.
         mean: of them.
-        low: lower end of the 95 % interval of the mean (Student's t), within 0 and 1; None for a single seed.
-        high: upper end.
+        reach: half the 95 % interval of the mean (Student's t), which may be longer than what there is to 0 or 1; None
+            for a single seed.
+        low: the interval's lower end, cut at 0.
+        high: its upper end, cut at 1.
     """
 
     values: tuple[float, ...]
     mean: float
+    reach: float | None
     low: float | None
     high: float | None
 
@@ -71,7 +74,8 @@ class ModelSummary:
         state_floats: of all layers; None if the state grows.
         tests: by label.
         differences: from the reference, by label; empty for the reference itself.
-        converged: seeds whose validation loss was flat at the end.
+        converged: seeds whose validation loss was flat at the end; None where it was looked at too seldom to say.
+        seeds: that there are.
         seconds: of training and asking, mean over seeds.
     """
 
@@ -83,7 +87,8 @@ class ModelSummary:
     state_floats: int | None
     tests: Mapping[str, Spread]
     differences: Mapping[str, Difference]
-    converged: int
+    converged: int | None
+    seeds: int
     seconds: float
 
 
@@ -97,7 +102,9 @@ def summarise(results: StudyResults) -> list[ModelSummary]:
 
 
 def capacity(summary: ModelSummary, tests: Sequence[Any], level: float = CAPACITY) -> int | None:
-    """The largest number of pairs, plain recall, up to which every smaller test too is at least `level` on average.
+    """The largest number of pairs, plain recall, up to which every test is at least `level` on average.
+
+    Where several tests have as many pairs, all of them count.
 
     Args:
         summary: of a model.
@@ -110,20 +117,16 @@ def capacity(summary: ModelSummary, tests: Sequence[Any], level: float = CAPACIT
     plain = sorted((task.keys, task.label) for task in tests if getattr(task, "pairs", 0) == getattr(task, "keys", -1))
     if not plain:
         return None
-    held = 0
-    for keys, label in plain:
-        if label not in summary.tests or summary.tests[label].mean < level:
-            break
-        held = keys
-    return held
+    missed = {keys for keys, label in plain if label not in summary.tests or summary.tests[label].mean < level}
+    return max((keys for keys, _ in plain if all(keys < least for least in missed)), default=0)
 
 
 def spread(values: Sequence[float]) -> Spread:
     """The mean over seeds with its interval."""
     mean, found = sum(values) / len(values), interval_over_seeds(values)
     if found is None:
-        return Spread(tuple(values), mean, None, None)
-    return Spread(tuple(values), mean, max(0.0, found[0]), min(1.0, found[1]))
+        return Spread(tuple(values), mean, None, None, None)
+    return Spread(tuple(values), mean, (found[1] - found[0]) / 2, max(0.0, found[0]), min(1.0, found[1]))
 
 
 def _at_best(results: StudyResults, model: str) -> list[dict[str, Any]]:
@@ -146,8 +149,10 @@ def _accuracies(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 def _summary(
     results: StudyResults, model: str, found: Sequence[dict[str, Any]], differences: Mapping[str, Difference]
 ) -> ModelSummary:
+    from gdn2.train.synthetic.spec import LOOKS
+
     study, rate, first = results.study, results.best_rate(model), found[0]
-    floats = first["state_floats"]
+    floats, looks = first["state_floats"], min(len(result["curve"]) for result in found)
     return ModelSummary(
         name=model,
         rate=rate,
@@ -157,7 +162,8 @@ def _summary(
         state_floats=None if None in floats else sum(floats),
         tests={label: spread(values) for label, values in _accuracies(found).items()},
         differences=differences,
-        converged=sum(bool(result["converged"]) for result in found),
+        converged=sum(result["converged"] for result in found) if looks >= LOOKS else None,
+        seeds=len(found),
         seconds=sum(result["seconds"] for result in found) / len(found),
     )
 

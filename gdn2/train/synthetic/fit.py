@@ -15,7 +15,7 @@ import torch
 from basis.files import write_atomically
 from gdn2.matching import state_floats
 from gdn2.train.synthetic.data import DrawnRows, RowBatch
-from gdn2.train.synthetic.spec import Run
+from gdn2.train.synthetic.spec import LOOKS, Run
 from gdn2.train.synthetic.trainee import Trainee, current, fast_products
 
 FLAT = 0.02
@@ -142,7 +142,7 @@ def _result(
 
 def has_converged(losses: Sequence[float]) -> bool:
     """Whether the validation loss is flat: compared are the last one and the one at four fifths of the training."""
-    if len(losses) < 5:
+    if len(losses) < LOOKS:
         return False
     earlier, last = losses[len(losses) * 4 // 5 - 1], losses[-1]
     return earlier - last < max(FLAT * earlier, FLAT)

@@ -18,6 +18,8 @@ from gdn2.train.synthetic.recall import Recall
 Task = Recall | Language
 MANY = 10**9
 PRECISIONS = ("float32", "bfloat16")
+LOOKS = 5
+"""Looks at the validation loss, at least, from which is seen whether it was flat at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
