@@ -34,6 +34,7 @@ class DecodingMemory:
         self.rows = self.moves = 0
         self.everything = everything
         self._pattern = empty(1)
+        self._grows = self._pattern.grows
         self._layers: list[dict[str, Tensor]] = []
         self._lengths = self._pattern.lengths
         self._slots = self._most = self._longest = 0
@@ -102,7 +103,7 @@ class DecodingMemory:
 
     def _reserve(self, rows: int, *, keep: bool) -> None:
         """Have room for so many rows and for a token more in each; what is held stays if it is to be kept."""
-        needed = self._longest + 1 if self._pattern.grows else 0
+        needed = self._longest + 1 if self._grows else 0
         if self._layers and rows <= self.rows and needed <= self._slots:
             return
         slots = self._slots if keep else 0

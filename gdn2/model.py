@@ -126,6 +126,7 @@ class GDN2Model(GDN2PreTrainedModel):
         layers = config.layers or ()
         mlps = config.mlps or ["swiglu"] * len(layers)
         self.layers = nn.ModuleList(GDN2Block(config, *names) for names in zip(layers, mlps, strict=True))
+        self.uses_positions = any(MIXERS[name].uses_positions for name in layers)
         self.norm = RMSNorm(config.hidden_size, config.norm_eps, zero_centred=config.zero_centred_norms)
         self.gradient_checkpointing = False  # in training a block keeps its input only, and runs again going back
         self.post_init()
@@ -187,15 +188,13 @@ class GDN2Model(GDN2PreTrainedModel):
             raise ValueError(f"past_key_values holds {state.batch_size} rows but the input has {B}")
         continues = attention_mask is not None and past_key_values is not None and bool((state.lengths > 0).any())
         padding = Padding.from_mask(attention_mask, (B, T), continues=continues)
-        uses_positions = any(block.mixer.uses_positions for block in self.layers)  # type: ignore[union-attr]
         fresh = past_key_values is None
-        positions = Positions.after(state.lengths, T, padding, fresh=fresh, kept=keep) if uses_positions else None
+        positions = Positions.after(state.lengths, T, padding, fresh=fresh, kept=keep) if self.uses_positions else None
         added: Tensor | None = None
         layers, recomputes = [], self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block, layer_state in zip(self.layers, state.layers, strict=True):
-            arguments = (x, added, layer_state, padding, positions)
             run = partial(checkpoint, block, use_reentrant=False) if recomputes else block
-            x, added, layer_state = run(*arguments)
+            x, added, layer_state = run(x, added, layer_state, padding, positions)
             layers.append(layer_state)
         new_state = RecurrentState(layers, state.lengths + (T if padding is None else padding.lengths))
         return BaseModelOutputWithPast(

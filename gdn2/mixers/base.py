@@ -152,11 +152,10 @@ class QKVMixer(Mixer):
         if conv is not None:
             taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
             qkv, conv = convolve(qkv, taps, None, conv, padding, activate=activate)
-        if not unit:
-            return *qkv.split(self.channels, dim=-1), conv
         keys, _, values = self.channels
-        qk, v = qkv.split((2 * keys, values), dim=-1)
-        q, k = unit_length(qk.unflatten(-1, (-1, self.key_dim))).flatten(2).split(keys, dim=-1)
+        qk, v = qkv.split_with_sizes((2 * keys, values), dim=-1)
+        qk = qk.view(*x.shape[:2], 2 * self.num_heads, self.key_dim)
+        q, k = (unit_length(qk) if unit else qk).chunk(2, dim=2)
         return q, k, v, conv
 
     def _project_step(self, read: Products, state: LayerState, *, activate: bool, unit: bool) -> Projected:

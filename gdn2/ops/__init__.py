@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -10,6 +13,7 @@ from gdn2.ops.checks import check_inputs
 from gdn2.ops.chunked import chunked_gated_delta_rule_2
 from gdn2.ops.naive import naive_gated_delta_rule_2
 from gdn2.ops.packing import pack, unpack
+from gdn2.ops.single import single_gated_delta_rule_2
 
 __all__ = ["gated_delta_rule_2", "resolve_backend"]
 
@@ -82,9 +86,20 @@ def gated_delta_rule_2(
         q, k, v, g, b, w = (unpack(x, offsets) for x in (q, k, v, g, b, w))
     if initial_state is None:
         initial_state = q.new_zeros(q.shape[0], q.shape[2], K, v.shape[-1], dtype=dtype)
-    run = naive_gated_delta_rule_2 if chosen == "naive" else chunked_gated_delta_rule_2
-    with torch.autocast(q.device.type, enabled=False):  # sums along a text are never rounded to half precision
-        o, state = run(q, k, v, g, b, w, scale, initial_state.to(dtype))
+    with _unrounded(q.device.type):
+        o, state = _in_pytorch(chosen)(q, k, v, g, b, w, scale, initial_state.to(dtype))
     if offsets is not None:
         o = pack(o, offsets)
     return o, state if output_final_state else None
+
+
+def _in_pytorch(chosen: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The implementation of that name."""
+    if chosen == "single":
+        return single_gated_delta_rule_2
+    return naive_gated_delta_rule_2 if chosen == "naive" else chunked_gated_delta_rule_2
+
+
+def _unrounded(kind: str) -> AbstractContextManager[None]:
+    """Where sums along a text are not rounded to half precision; what is not on need not be turned off."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -10,7 +10,7 @@ import torch
 
 NAMES = ("naive", "chunked", "triton")
 BACKEND_VARIABLE = "GDN2_BACKEND"
-SHORT_INPUT = 4  # up to so many tokens a loop is faster than a chunk in PyTorch (decode is a loop of one)
+SHORT_INPUT = 4  # up to so many tokens a loop is faster than a chunk in PyTorch
 MAX_TRITON_KEY_DIM = 256
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -27,7 +27,8 @@ def resolve_backend(
     """The name of the backend that runs for an input.
 
     "auto" means the environment variable GDN2_BACKEND if that is set. Otherwise it is "triton" on CUDA devices, for the
-    dtypes and key dims that its kernels take, and PyTorch elsewhere: "naive" for a few tokens, "chunked" for more.
+    dtypes and key dims that its kernels take, and PyTorch elsewhere: "single" for one token, which nobody can ask for,
+    "naive" for a few tokens, "chunked" for more.
 
     Args:
         backend: "auto" or one of NAMES.
@@ -59,6 +60,8 @@ def resolve_backend(
             return "triton"
         else:
             _say_once(f"PyTorch (chunked): no kernels for {dtype} with d_k = {key_dim}", device)
+    if num_tokens == 1:
+        return "single"
     return "naive" if num_tokens <= SHORT_INPUT else "chunked"
 
 

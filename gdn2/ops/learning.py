@@ -24,8 +24,10 @@ MAX_TAPS = 4  # of a convolution
 
 def learns(x: Tensor, *others: Tensor | None) -> bool:
     """Whether a step on these tensors runs as kernels with gradients; None where a step lacks a tensor."""
+    if not torch.is_grad_enabled():
+        return False
     tensors = [x, *(other for other in others if other is not None)]
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors) and can_fuse(*tensors)
+    return any(t.requires_grad for t in tensors) and can_fuse(*tensors)
 
 
 def convolves(x: Tensor, weight: Tensor, bias: Tensor | None, tail: Tensor) -> bool:
