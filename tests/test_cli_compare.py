@@ -15,7 +15,7 @@ from compared import cell_of, run_of, samples_of, simple_run
 from harness.analysis.compare import compare_runs
 from harness.analysis.selection import FoundRun
 from harness.cli import main as cli
-from harness.records.record import FILE_NAME
+from harness.records.record import FILE_NAME, Score
 from harness.records.samples import FILE_NAME as SAMPLES
 from harness.show.comparison_formats import COMPARISON_FORMATS
 
@@ -161,3 +161,52 @@ def test_trainings_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "A = a-s* B = b-s*" in out
     assert "seeds of A: 85.0, 90.0, 87.5" in out
     assert "A better" in out
+
+
+@pytest.mark.parametrize(("columns", "parts"), [("80", 1), ("60", 2)])
+def test_a_matrix_has_as_many_columns_side_by_side_as_fit(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+    parts: int,
+) -> None:
+    names = ("short", "a-name-of-eighteen", "kda", "gdn2")
+    for name in names:
+        simple_run(tmp_path, name, GOOD)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert compare(tmp_path, *names) == 0
+    out = capsys.readouterr().out
+    headings = [line.split() for line in out.splitlines() if set(line.split()) <= set(names) and line.strip()]
+    assert [name for line in headings for name in line] == list(names)
+    assert len(headings) == parts
+    assert max(map(len, out.splitlines())) <= int(columns)
+
+
+def test_a_narrow_terminal_has_the_whole_name_of_a_task_and_its_p_below_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, scores in (("good", [1.0] * 100), ("bad", [0.0] * 100)):
+        simple_run(tmp_path, name, scores, "niah_multikey_1")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert compare(tmp_path, "good", "bad") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("niah_multikey_1@1024 "))
+    assert lines[place].split()[1:4] == ["100.0", "0.0", "+100.0"]
+    assert lines[place].rstrip().endswith("A better")
+    assert lines[place + 1].rstrip().endswith("p <0.0001")
+
+
+def test_a_task_that_is_left_out_by_several_metrics_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("good", 1), ("bad", 2)):
+        scores = {"acc": Score(value=0.5, unit="share", n=2), "stale": Score(value=0.5, unit="share", n=2)}
+        cells = [
+            cell_of("edit_overwrite", GOOD, seed=seed),
+            cell_of("niah_single_1", GOOD),
+        ]
+        cells[0] = replace(cells[0], scores=scores)
+        run_of(tmp_path, name, cells, suite="editing")
+    assert compare(tmp_path, "good", "bad") == 0
+    assert capsys.readouterr().out.count("edit_overwrite@1024") == 1

@@ -15,7 +15,8 @@ from harness.show import comparison_text as text
 from harness.show.plain import plain
 
 WIDE = 118
-NAME_WIDTH = 18
+NAME_WIDTH, FIELD_WIDTH = 18, 11
+"""Letters of the longest name, and of the longest field, such as `100/100/100`."""
 STYLES = {"A better": "bold green", "B better": "bold magenta", "not told apart": "dim", "not tested": "dim italic"}
 
 
@@ -60,7 +61,7 @@ def _print_pair(pair: PairComparison, console: Console, notes: text.Notes) -> No
     wide = console.width >= WIDE
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     drawn.add_column("", overflow="fold")
-    titles = ("A", "B", "A−B", "95 %", *(("wins/losses/ties", "found") if wide else ()), "p")
+    titles = ("A", "B", "A−B", "95 %", *(("wins/losses/ties", "found", "p") if wide else ()))
     for title in titles:
         drawn.add_column(title, justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
@@ -84,13 +85,12 @@ def _add_task(drawn: Table, task: TaskComparison, label: str, notes: Sequence[in
         text.number(task.b, task.unit),
         text.number(task.difference, task.unit, signed=True),
         Text(text.interval(task.low, task.high, task.unit, wide), style="dim"),
-        *((text.counts(task), text.found(task)) if wide else ()),
-        text.p_value(task.p_corrected),
+        *((text.counts(task), text.found(task), text.p_value(task.p_corrected)) if wide else ()),
         Text(task.verdict, style=STYLES[task.verdict]),
     )
     if not wide:
         below = Text(f"  {text.counts(task)}{marks}", style="dim")
-        drawn.add_row(below, "", "", "", Text(f"found: {text.found(task)}", style="dim"), "", "")
+        drawn.add_row(below, "", "", "", Text(f"found: {text.found(task)}", style="dim"), _p_below(task))
 
 
 def _add_mean(drawn: Table, mean: MeanComparison, wide: bool) -> None:
@@ -100,20 +100,38 @@ def _add_mean(drawn: Table, mean: MeanComparison, wide: bool) -> None:
         "",
         text.number(mean.difference, mean.unit, signed=True),
         Text(text.interval(mean.low, mean.high, mean.unit, wide), style="dim"),
-        *(("", text.found(mean)) if wide else ()),
-        text.p_value(mean.p_corrected),
+        *(("", text.found(mean), text.p_value(mean.p_corrected)) if wide else ()),
         Text(mean.verdict, style=STYLES[mean.verdict]),
     )
+    if not wide:
+        drawn.add_row("", "", "", "", "", _p_below(mean))
+
+
+def _p_below(row: TaskComparison | MeanComparison) -> Text:
+    """The p of a row, below its verdict."""
+    return Text(f"p {text.p_value(row.p_corrected)}", style="dim")
 
 
 def _print_matrix(comparison: ModelComparison, console: Console) -> None:
     """As many columns side by side as fit, the rest below."""
-    width = max(11, *(min(NAME_WIDTH, len(plain(name))) for name in comparison.models)) + 2
-    fit = max(1, (console.width - NAME_WIDTH - 2) // width)
-    for start in range(0, len(comparison.models), fit):
+    for columns in _in_lines(comparison.models, console.width):
         console.print()
-        console.print(_matrix(comparison, comparison.models[start : start + fit]))
+        console.print(_matrix(comparison, columns))
     console.print(Text(text.MATRIX_LEGEND, style="dim"))
+
+
+def _in_lines(models: Sequence[str], width: int) -> list[list[str]]:
+    """The columns of each part of a matrix, as wide as their names or fields."""
+    widths = {name: min(NAME_WIDTH, max(FIELD_WIDTH, len(plain(name)))) + 2 for name in models}
+    free = first = width - max(min(NAME_WIDTH, len(plain(name))) for name in models) - 2
+    lines: list[list[str]] = [[]]
+    for name in models:
+        if widths[name] > free and lines[-1]:
+            lines.append([])
+            free = first
+        lines[-1].append(name)
+        free -= widths[name]
+    return lines
 
 
 def _matrix(comparison: ModelComparison, columns: Sequence[str]) -> Table:

@@ -147,9 +147,9 @@ def sentences(comparison: ModelComparison) -> Iterator[str]:
         if pair.problem is not None:
             yield f"{names}: {pair.problem}"
             continue
-        reasons: dict[str, list[str]] = {}
+        reasons: dict[str, dict[str, None]] = {}
         for place, reason in pair.left_out:
-            reasons.setdefault(reason, []).append(place)
+            reasons.setdefault(reason, {})[place] = None  # once, also of several metrics
         for reason, places in reasons.items():
             yield f"{names}, not compared: {', '.join(places)} ({reason})"
     yield from comparison.notes
