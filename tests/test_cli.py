@@ -42,7 +42,7 @@ def test_every_command_ends_its_help_with_examples_that_parse() -> None:
         for line in lines:
             if "--help" not in line:
                 assert parser.parse_args(line.split()).command
-    assert "examples:\n  python run_eval.py run gdn2-tiny\n" in dict(commands(parser))["run"].format_help()
+    assert "examples:\n  python run_eval.py run gdn2-4m\n" in dict(commands(parser))["run"].format_help()
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

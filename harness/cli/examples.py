@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from basis.program import IN_A_CHECKOUT, as_called
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
-    "": ("stage", "run gdn2-tiny", "leaderboard", "tasks list", "run --help"),
+    "": ("stage", "run gdn2-4m", "leaderboard", "tasks list", "run --help"),
     "stage": ("stage", "stage retrieval-2k --source hub", "stage --list", "stage quick --verify"),
     "run": (
-        "run gdn2-tiny",
+        "run gdn2-4m",
         "run path/to/checkpoint --suite ruler_table3 --samples 100",
         "run path/to/checkpoint --tasks niah_single_2@4096,squad_retrieval --device cuda --dtype bfloat16",
         "run path/to/checkpoint --workers 8",

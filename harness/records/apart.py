@@ -31,11 +31,12 @@ def whose_columns_first(suites: Sequence[Suite], models: Sequence[Collection[str
         models: names of the suites of each model's runs.
 
     Returns:
-        Suites apart come first where several models have these in common and no other suite. Elsewhere they come last
-        and take any run: it is not their tables where the models meet.
+        In their order where none stands apart. Else those that all models have come before others, and those apart
+        after the rest of either part. One that stands apart and that some models lack takes any run: it is not its
+        table where the models meet.
     """
-    common = [suite for suite in suites if all(suite.name in own for own in models)]
-    first = common if len(models) > 1 and all(suite.apart for suite in common) else []
-    others = [suite for suite in suites if not suite.apart]
-    last = [replace(suite, apart=False) for suite in suites if suite.apart and suite not in first]
-    return [*first, *others, *last]
+    if not any(suite.apart for suite in suites):
+        return list(suites)
+    common = {suite.name for suite in suites if all(suite.name in own for own in models)}
+    ranked = sorted(suites, key=lambda suite: (suite.name not in common, suite.apart))
+    return [suite if suite.name in common else replace(suite, apart=False) for suite in ranked]
