@@ -12,6 +12,7 @@ import pytest
 import yaml
 from trials import LINE, Trial
 
+from gdn2.checkpoints import load_checkpoint
 from gdn2.train import export, loop
 from gdn2.train import tokenizer as tokenizer_module
 from gdn2.train.__main__ import main
@@ -72,6 +73,7 @@ class TestRecipes:
             ("model.head_dims", 9, "no field 'head_dims'"),
             ("model.head_dim", "8", "model: "),
             ("model.head_dim", 10**9, "model: "),
+            ("model.max_position_embeddings", 63, "63 is the training length, and stages have rows of 64 tokens"),
             ("model.num_hidden_layers", 10**6, "model.num_hidden_layers must be at most"),
             ("stages", [], "stages must be a list"),
             ("stages.0.steps", 0, "stages[0].steps must be a whole number from 1"),
@@ -122,6 +124,15 @@ class TestRecipes:
 
     def test_a_byte_order_mark_is_no_part_of_a_recipe(self, trial: Trial) -> None:
         assert trial.run("\ufeff" + yaml.safe_dump(trial.recipe)) == 0
+
+    @pytest.mark.parametrize(("said", "trained"), [(None, 96), (96, 96), (500, 500)])
+    def test_a_model_is_trained_at_its_longest_rows_unless_it_says_a_longer_length(
+        self, trial: Trial, said: int | None, trained: int
+    ) -> None:
+        trial.recipe["model"] |= {} if said is None else {"max_position_embeddings": said}
+        trial.recipe["stages"].append({"steps": 1, "rows": 1, "length": 96, "retrieval": 0})
+        assert trial.run() == 0
+        assert load_checkpoint(trial.out).config.max_position_embeddings == trained
 
     def test_heads_may_be_wider_than_the_model(self, trial: Trial) -> None:
         trial.recipe["model"]["head_dim"] = 48
@@ -182,6 +193,12 @@ class TestData:
         assert name in said
         assert message in said
         assert not (trial.work / "state.pt").exists()
+
+    def test_held_out_text_is_another_file_by_whatever_name(self, trial: Trial) -> None:
+        (trial.folder / "link.jsonl").symlink_to("train.jsonl")
+        for name in ("train.jsonl", "link.jsonl", "../" + trial.folder.name + "/train.jsonl"):
+            trial.recipe["data"]["heldout"] = f"{trial.folder}/{name}"
+            assert "data.heldout is the file of data.train" in trial.refused()
 
     def test_text_without_words_for_keys_is_named(self, trial: Trial) -> None:
         (trial.folder / "train.jsonl").write_text('{"text": "天地玄黃宇宙洪荒"}\n' * 400)

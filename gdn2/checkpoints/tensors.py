@@ -254,3 +254,24 @@ def _state_dict(content: Any) -> dict[str, Any] | None:
         if isinstance(inner, dict) and any(isinstance(value, Tensor) for value in inner.values()):
             return inner
     return content if any(isinstance(value, Tensor) for value in content.values()) else None
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file.
+
+    Args:
+        tensors: by name.
+        path: the file.
+        about: texts for its header.
+
+    Raises:
+        OSError: the disk refuses; safetensors has an error of its own for that, which is none of these.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=None if about is None else dict(about))
+    except SafetensorError as error:
+        found = re.search(r"(?:error: )?([^:]*) \(os error (\d+)\)", str(error))
+        raise (OSError(int(found[2]), found[1].strip()) if found else OSError(str(error))) from error

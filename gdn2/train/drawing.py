@@ -47,7 +47,10 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
         try:
             found = ends[(step - steps.start) % processes].recv()
         except EOFError as error:
-            raise RuntimeError("a process that draws batches has ended") from error
+            raise batches.recipe.error(
+                "compute.drawing_processes: one of them has ended, as the system does where memory is short; the same "
+                "command goes on from the last save"
+            ) from error
         if isinstance(found, BaseException):
             raise found
         return Batch.of(*found)

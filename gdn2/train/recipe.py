@@ -263,6 +263,11 @@ def parse_recipe(text: str, path: Path) -> Recipe:
             f"name must be letters, digits, '.', '_' and '-', at most 100, for folders are named by it; "
             f"got {recipe.name[:60]!r}"
         )
+    train, heldout = recipe.data.paths()
+    if os.path.realpath(train) == os.path.realpath(heldout):
+        raise recipe.error(
+            "data.heldout is the file of data.train; the card's figures need text that is not trained on"
+        )
     return recipe
 
 

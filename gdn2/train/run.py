@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from basis.errors import reason
+from basis.locks import alone_in
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.batches import BatchMaker
@@ -21,7 +22,7 @@ from gdn2.train.loop import train
 from gdn2.train.place import Place
 from gdn2.train.prepared import prepare, prepared
 from gdn2.train.recipe import Recipe
-from gdn2.train.saves import WorkFolder
+from gdn2.train.saves import STATE_FILE, WorkFolder
 from gdn2.train.sharing import whole
 
 if TYPE_CHECKING:
@@ -56,14 +57,25 @@ def run(
     """
     place = place or Place()
     report = report if place.is_first else lambda _: None
-    train_path, heldout_path = recipe.data.paths()
-    if place.is_first:
-        _check_work(work, out)
+    if not place.is_first:
+        _run(recipe, out, work, report, place, ahead)
+        return
+    _check_work(work, out)
+    with alone_in(work) as is_alone:
+        for left in work.glob(f".{STATE_FILE}.*.tmp") if is_alone else ():  # of one that was killed while it saved
+            left.unlink(missing_ok=True)
         check_folder(out)
-        check_heldout(heldout_path)
+        check_heldout(recipe.data.paths()[1])
+        _run(recipe, out, work, report, place, ahead)
+
+
+def _run(
+    recipe: Recipe, out: Path, work: Path, report: Callable[[str], None], place: Place, ahead: Path | None
+) -> None:
     tokenizer, corpus = prepare(recipe) if ahead is None else prepared(recipe, ahead)
     place.agree(
-        corpus.fingerprint, f"{train_path} as tokens is not what process 0 has; give all processes the same text"
+        corpus.fingerprint,
+        f"{recipe.data.paths()[0]} as tokens is not what process 0 has; give all processes the same text",
     )
     report(f"{corpus.documents:,} paragraphs, {len(corpus.stream):,} tokens, {len(corpus.key_words):,} key words")
     batches = BatchMaker(recipe, corpus, tokenizer)
@@ -133,9 +145,7 @@ def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place
     """
     special = tokenizer.eos_token_id
     try:
-        config = GDN2Config(
-            vocab_size=len(tokenizer), bos_token_id=special, eos_token_id=special, pad_token_id=special, **recipe.model
-        )
+        config = model_config(recipe, len(tokenizer), special)
         _check_memory(recipe, config, place)
         torch.manual_seed(recipe.seed)
         model = GDN2ForCausalLM(config)
@@ -147,6 +157,33 @@ def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place
     except Exception as error:  # values of any type reach layers of any kind here
         raise recipe.error(f"model: {reason(error)[:300]}") from error
     return model
+
+
+def model_config(recipe: Recipe, vocab_size: int, special: int | None = None) -> GDN2Config:
+    """The configuration of a recipe's model.
+
+    Its training length, `max_position_embeddings`, is that of the longest rows, unless the recipe names a longer one.
+
+    Args:
+        recipe: its `model` and `stages`.
+        vocab_size: of the tokenizer.
+        special: the id that begins, ends and pads a text.
+
+    Raises:
+        ValueError: the configuration refuses a field.
+        RecipeError: a stage's rows are longer than the length that the model is said to be trained at.
+    """
+    longest = max(stage.length for stage in recipe.stages)
+    config = GDN2Config(
+        vocab_size=vocab_size, bos_token_id=special, eos_token_id=special, pad_token_id=special,
+        **{"max_position_embeddings": longest, **recipe.model},
+    )  # fmt: skip
+    if config.max_position_embeddings < longest:
+        raise recipe.error(
+            f"model.max_position_embeddings: {config.max_position_embeddings:,} is the training length, and "
+            f"stages have rows of {longest:,} tokens; remove it, or make it as long"
+        )
+    return config
 
 
 def _check_memory(recipe: Recipe, config: GDN2Config, place: Place) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from basis.files import replacing
 from gdn2 import RecurrentState
+from gdn2.checkpoints.tensors import write_tensors
 
 if TYPE_CHECKING:
     from harness.engine.reader import Reader
@@ -89,13 +90,11 @@ class Trunks:
         """Keep a state on disk, within the budget; a disk that cannot take it is no reason to stop."""
         if self.folder is None or state.num_bytes > self.budget:
             return
-        from safetensors.torch import save_file
-
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(state.num_bytes)
             with replacing(self.folder / f"{key}.safetensors", sync=False) as temporary:
-                save_file(state.to_tensors(), temporary)
+                write_tensors(state.to_tensors(), temporary)
         except (OSError, RuntimeError) as error:
             log.warning("%s: a state is not kept there (%s)", self.folder, error)
 

@@ -24,6 +24,7 @@ from gdn2.checkpoints.fingerprints import TOKENIZER_FILES, fingerprint
 from gdn2.checkpoints.importers.keymap import Entry
 from gdn2.checkpoints.importers.plan import ImportPlan
 from gdn2.checkpoints.precision import IMPORT_FILE
+from gdn2.checkpoints.tensors import write_tensors
 
 COPIED_TOKENIZER_FILES = (
     *TOKENIZER_FILES,
@@ -139,8 +140,6 @@ def shards(plan: ImportPlan, limit: int = SHARD_BYTES) -> list[list[Entry]]:
 
 
 def _write_weights(plan: ImportPlan, folder: Path) -> None:
-    from safetensors.torch import save_file
-
     parts = shards(plan)
     weight_map: dict[str, str] = {}
     total = 0
@@ -148,7 +147,7 @@ def _write_weights(plan: ImportPlan, folder: Path) -> None:
         name = "model.safetensors" if len(parts) == 1 else f"model-{number:05}-of-{len(parts):05}.safetensors"
         tensors = dict(_made(plan, entries))
         total += sum(tensor.nbytes for tensor in tensors.values())
-        save_file(tensors, folder / name, metadata={"format": "pt"})
+        write_tensors(tensors, folder / name, {"format": "pt"})
         (folder / name).chmod(0o666 & ~_umask())  # the library makes it private
         weight_map |= dict.fromkeys(tensors, name)
     if len(parts) > 1:
