@@ -59,7 +59,7 @@ def _print_pair(pair: PairComparison, console: Console, notes: text.Notes) -> No
     for remark in common:
         console.print(Text(plain(remark), style="yellow"))
     wide = console.width >= WIDE
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     drawn.add_column("", overflow="fold")
     titles = ("A", "B", "A−B", "95 %", *(("wins/losses/ties", "found", "p") if wide else ()))
     for title in titles:
