@@ -17,6 +17,7 @@ from harness.analysis.selection import FoundRun, find_runs, select_runs, without
 from harness.analysis.shown import models_of, spots_of
 from harness.analysis.sides import Side, sides_of_runs, training
 from harness.cli import main as cli
+from harness.errors import UserError
 from harness.records.apart import suites_apart, whose_columns_first
 from tasks.registry import load_suite
 
@@ -152,7 +153,7 @@ def compared(results: Path, suite: str | None, *names: str) -> list[tuple[str, s
 def test_models_are_compared_over_it_by_its_own_runs_alone(results: Path) -> None:
     assert compared(results, "rivals", "a-1", "b-1") == [("a-1", "b-1", 0.25, 0.25)]
     assert compared(results, "rivals", "a-1", "b-1", "other") == [("a-1", "b-1", 0.25, 0.25)]
-    with pytest.raises(Exception, match="no task and length in common; run both on one suite"):
+    with pytest.raises(UserError, match="no task and length in common; run both on one suite"):
         compared(results, "rivals", "a-1", "other")
 
 
@@ -197,8 +198,15 @@ def test_what_nobody_names_is_left_out_where_there_is_something_else(results: Pa
 
     runs = find_runs([results])
     assert names(runs, None) == names(runs, "quick") == {"ruler_table3"}
-    assert names(runs, "rivals") == {"rivals", "ruler_table3"}
+    assert names(runs, "rivals") == {"rivals"}
     only = [run for run in runs if run.record.suite == "rivals"]
     assert names(only, None) == {"rivals"}
     assert names(only, "quick") == set()
     assert suites_apart(["rivals", "quick", "unheard-of"]) == {"rivals"}
+    others = [run for run in runs if run.record.suite == "ruler_table3"]
+    assert names(others, "rivals") == set()
+    for few, suite, said in ((only, "quick", "unless they are named"), (others, "rivals", "has its own runs alone")):
+        with pytest.raises(UserError, match=f"--suite {suite}: none of . runs of .*, (which )?{said}"):
+            models_of([], few, None, suite)
+        with pytest.raises(UserError, match=f"--suite {suite}: none of . runs of .*, (which )?{said}"):
+            make_report(load_suite(suite), few, on_problem=pytest.fail)

@@ -112,3 +112,28 @@ def test_the_command_writes_every_format(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_name_that_a_spreadsheet_would_compute_is_text() -> None:
     rows = list(csv.DictReader(io.StringIO(lengths_to_csv(list(found(run("=1+1")).values())))))
     assert {row["model"] for row in rows} == {"'=1+1"}
+
+
+def test_a_task_with_several_metrics_is_named_with_each_and_shares_of_wrong_answers_have_no_length() -> None:
+    def score(value: float, higher: bool = True) -> Score:
+        return Score(value=value, unit="share", n=500, higher_is_better=higher)
+
+    runs = [
+        FoundRun(
+            Path("a"),
+            records.record(
+                "ours",
+                tuple(
+                    records.cell(
+                        task, length, scores={"acc": score(0.9), "recall": score(0.8), "leaked": score(1, False)}
+                    )
+                    for task in ("edit_forget", "edit_overwrite")
+                    for length in (1024, 4096)
+                ),
+                suite="editing",
+            ),
+        )
+    ]
+    models = models_of([], runs)
+    labels = [reach.label for reach in lengths_of(models, spots_of(models, "editing"))]
+    assert labels == ["edit_overwrite", "edit_forget acc", "edit_forget recall", "editing, mean of 2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class LengthReach:
 
     Attributes:
         model: its title.
-        label: the task, or the family with the number of its tasks.
+        label: the task, or the family with the number of its tasks; and the metric where there are several.
         tasks: the names of the tasks.
         metric: of the scores.
         curve: the scores, their mean for several tasks.
@@ -85,7 +86,9 @@ def lengths_of(
 
 
 def _shares(model: Model, spots: Sequence[Spot]) -> list[Number]:
-    return [number for number in numbers_of([model], spots) if number.score.unit == "share"]
+    """Scores that are shares of right answers; those that are better when lower are shares of wrong ones."""
+    numbers = numbers_of([model], spots)
+    return [number for number in numbers if number.score.unit == "share" and number.score.higher_is_better]
 
 
 def _point(number: Number) -> CurvePoint:
@@ -122,19 +125,22 @@ def _reaches(
             notes=tuple(notes),
         )
 
+    several = Counter(task for task, _ in curves)
     for (task, metric), curve in curves.items():
-        yield reach(task, [task], metric, [curve], [])
+        yield reach(task if several[task] == 1 else f"{task} {metric}", [task], metric, [curve], [])
     families = {info.name: info.family for info in list_tasks()}
     groups: dict[tuple[str, str], list[str]] = {}
     for task, metric in curves:
         if task in families:
             groups.setdefault((families[task], metric), []).append(task)
+    means = Counter(family for (family, _), tasks in groups.items() if len(tasks) > 1)
     for (family, metric), tasks in groups.items():
         own = [curves[task, metric] for task in tasks]
         common, notes = _common(tasks, own)
         if len(tasks) > 1 and common:
             kept = [tuple(point for point in curve if point.length in common) for curve in own]
-            yield reach(f"{family}, mean of {len(tasks)}", tasks, metric, kept, notes)
+            label = f"{family}, mean of {len(tasks)}"
+            yield reach(label if means[family] == 1 else f"{label} {metric}", tasks, metric, kept, notes)
 
 
 def _common(tasks: Sequence[str], curves: Sequence[Curve]) -> tuple[set[int], list[str]]:

@@ -10,7 +10,7 @@ from harness.analysis.compare import compare_sides
 from harness.analysis.comparison import ModelComparison
 from harness.analysis.entrants import Entrant, entrants_of, named_runs
 from harness.analysis.lengths import LengthReach, lengths_of
-from harness.analysis.selection import FoundRun, without_those_apart
+from harness.analysis.selection import FoundRun, all_apart, without_those_apart
 from harness.analysis.shown import Model, Spot
 from harness.analysis.sides import Side
 from harness.errors import UserError
@@ -100,7 +100,7 @@ def make_report(
     chosen = named_runs(names, runs if names else without_those_apart(runs, suite.name), on_problem)
     entrants, others = entrants_of(suite, chosen, bounds.models, tell)
     if not entrants:
-        raise UserError(_nothing(suite, chosen))
+        raise UserError(all_apart(runs, suite.name) if runs and not chosen else _nothing(suite, chosen))
     comparison, uncompared = _compared(entrants, suite)
     return Report(
         suite=suite,

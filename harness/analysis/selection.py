@@ -15,6 +15,7 @@ from harness.records.judged import prompt_rooms
 from harness.records.record import FILE_NAME, RunRecord, read_record
 from harness.records.samples import Sample, read_samples
 from harness.records.store import find_records
+from harness.words import counted
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,19 @@ def without_those_apart(runs: Sequence[FoundRun], suite: str | None) -> list[Fou
 
     Args:
         runs: of any suites.
-        suite: the table's; runs of other suites are left out if their suite says `apart`. None where no suite is asked
-            for: then these are left out where there are others.
+        suite: the table's; one that says `apart` has its own runs alone, and others have those of no such suite. None
+            where no suite is asked for: then these are left out where there are others.
     """
-    apart = suites_apart(run.record.suite for run in runs) - {suite}
-    kept = [run for run in runs if run.record.suite not in apart]
+    apart = suites_apart([*(run.record.suite for run in runs), *([] if suite is None else [suite])])
+    kept = [run for run in runs if run.record.suite == suite or not apart.intersection((run.record.suite, suite))]
     return kept if kept or suite is not None else list(runs)
+
+
+def all_apart(runs: Sequence[FoundRun], suite: str) -> str:
+    """Why `without_those_apart` has left none of some runs, in words."""
+    suites = ", ".join(sorted({run.record.suite for run in runs}))
+    said = f"--suite {suite}: none of {counted(len(runs), 'run')} of {suites} is for it"
+    return f"{said}, which has its own runs alone" if suites_apart([suite]) else f"{said}, unless they are named"
 
 
 def select_runs(name: str, runs: Sequence[FoundRun], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:

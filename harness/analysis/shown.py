@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.selection import FoundRun, select_runs, without_those_apart
+from harness.analysis.selection import FoundRun, all_apart, select_runs, without_those_apart
 from harness.errors import UserError
 from harness.records.apart import whose_columns_first
 from harness.records.choice import choose
@@ -84,10 +84,14 @@ def models_of(
     Raises:
         UserError, TaskError: a name that means no run, no runs at all, or an unknown suite.
     """
-    if not names:
-        runs = without_those_apart(runs, load_suite(suite).name if suite not in (None, NAMED_TASKS) else suite)
     if not names and not runs:
         raise UserError("there are no runs yet: run_eval.py run CHECKPOINT, or name their folder with --results")
+    if not names:
+        own = suite if suite in (None, NAMED_TASKS) else load_suite(suite).name
+        kept = without_those_apart(runs, own)
+        if own is not None and not kept:
+            raise UserError(all_apart(runs, own))
+        runs = kept
     groups = [select_runs(name, runs, on_problem) for name in names]
     groups = groups or [sorted(runs, key=lambda run: run.record.name)]
     found: list[tuple[str, str, tuple[FoundRun, ...]]] = []
