@@ -127,6 +127,13 @@ def test_the_terminal_table_fits_its_width() -> None:
             assert value in text
 
 
+def test_names_of_a_mean_and_of_seeds_are_whole_in_a_narrow_terminal_and_two_groups_fit_beside_them() -> None:
+    names = ("gated-deltanet-4m, mean", "gated-deltanet-4m-seed2")
+    text = drawn(build_table(SUITE, [place(record(name, (cell(),))) for name in names], published=False), 80)
+    assert all(f"{name} " in text for name in names)
+    assert "S-NIAH-2" in next(line for line in text.splitlines() if "S-NIAH-1" in line)
+
+
 def test_a_part_of_the_table_leaves_out_models_without_anything_in_it() -> None:
     text = drawn(build_table(load_suite("quick"), []), 80)
     assert text.count("Gated DeltaNet-2") == 2  # recurrent and hybrid, in the part with needles only

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -17,7 +16,7 @@ from harness.records.table import Entry, Header, Row, Table
 from harness.show.parts import shown_parts
 from harness.show.plain import plain
 
-NAME_WIDTH = 20  # of the column with names; more where a quarter of the terminal is more and a name needs it
+NAME_WIDTH = 20  # of the column with names; more, up to three tenths of the terminal, where a name needs it
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -28,8 +27,7 @@ def print_table(table: Table, console: Console) -> None:
     if not table.rows:
         console.print(as_called("no results yet; make some with `python run_eval.py run CHECKPOINT`"))
         return
-    names = [*(row.name for row in table.rows), *(row.section for row in table.rows)]
-    name_width = max(NAME_WIDTH, min(console.width // 4, max(cell_len(plain(name)) + 4 for name in names)))
+    name_width = max(NAME_WIDTH, min(3 * console.width // 10, max(_name_widths(table))))
     parts, absent = shown_parts(table, _widths(table.headers), console.width - name_width - 1)
     for indices in parts:
         console.print()
@@ -66,6 +64,13 @@ def _widths(headers: tuple[Header, ...]) -> list[int]:
         )
         for header in headers
     ]
+
+
+def _name_widths(table: Table) -> Iterator[int]:
+    """The widths of what stands in the column with names."""
+    for section in table.sections():
+        yield _named(section.title, section.notes).cell_len
+        yield from (_named(row.name, section.notes_at(row)).cell_len for row in section.rows)
 
 
 def _label(header: Header) -> str:
