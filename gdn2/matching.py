@@ -6,6 +6,9 @@ from typing import Any
 
 from gdn2.config import ATTENTION_LAYERS, GROWING_LAYERS, GDN2Config
 
+EQUAL = 0.02
+"""Share by which numbers of parameters may differ and still count as equal."""
+
 
 def state_floats(config: GDN2Config) -> list[int | None]:
     """Floats that each layer's memory holds for one text, whatever its length; None for full attention, which grows.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 import yaml
 from trials import LINE, RECIPE
 
+from basis.locks import alone_in
 from gdn2.checkpoints.training import training_of
 from gdn2.config import GDN2Config
 from gdn2.matching import state_floats
@@ -81,6 +84,68 @@ def test_every_model_has_its_first_seed_before_any_has_its_second(file: Path) ->
     assert [recipe.name for recipe in load_rivals(str(file)).recipes()] == ["a", "b", "a-seed2", "b-seed2"]
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--within", "0"], "--within must be a number of minutes above 0"),
+        (["--within", "nan"], "--within must be"),
+        (["--within", "inf"], "--within must be"),
+        (["--devices", " , "], "names no device"),
+        (["--devices", "cpu,gpu9"], "no device is called 'gpu9'"),
+        (["--out", "FOLDER/few.yaml"], "few.yaml: cannot be used as a folder"),
+        (["--out", "FOLDER/odd"], "odd/share.json: does not say which share"),
+        (["--out", "FOLDER/broken"], "broken/share.json:1: not JSON"),
+    ],
+)
+def test_options_that_cannot_be_followed_are_named_before_anything_is_trained(
+    options: list[str], named: str, file: Path, tmp_path: Path, in_process: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for name, text in (("odd", '{"rivals": "x", "share": 2}'), ("broken", '{"riv')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "share.json").write_text(text)
+    options = [option.replace("FOLDER", str(tmp_path)) for option in options]
+    assert command.main([str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", *options]) == 2
+    assert named in capsys.readouterr().err
+    assert not in_process
+
+
+def test_a_model_that_cannot_be_is_refused_before_any_is_trained(
+    file: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, {**yaml.safe_load(file.read_text()), "models": {"a": {}, "b": {"layers": "gdn3"}}})
+    for option in (["--plan"], []):
+        assert command.main([str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", *option]) == 2
+        assert "there is no mixer 'gdn3'" in capsys.readouterr().err
+    assert not in_process
+
+
+def test_what_is_not_equal_is_said_and_a_plan_is_of_the_share(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load(file.read_text())
+    models = {"a": {}, "wide": {"intermediate_size": 64}, "grows": {"layers": "attention", "attention_heads": 1}}
+    raw["recipe"]["stages"][0]["steps"] = 8
+    write(tmp_path, {**raw, "models": models})
+    assert command.main([str(file), "--plan", "--share", "0.25"]) == 0
+    said = capsys.readouterr().out
+    assert "few: 6 runs of 2 steps" in said
+    assert "not equal: parameters differ from those of a by more than 2%: wide (+" in said
+    assert "not equal: state differs from that of a, 64 state floats: grows (grows)" in said
+    write(tmp_path, {**raw, "models": {"a": {}, "b": {"rope_theta": 500.0}}})
+    assert command.main([str(file), "--plan"]) == 0
+    assert "not equal" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_folder_of_rivals_has_one_process_at_a_time(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone_in(tmp_path / "out"):
+        assert command.main([str(file), "--out", str(tmp_path / "out"), "--devices", "cpu"]) == 2
+    assert "out: another process is at work in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("missing", ["train", "heldout", "prepared"])
 def test_what_all_runs_would_be_refused_for_is_said_once(
     missing: str, file: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
@@ -145,7 +210,9 @@ def test_as_many_steps_are_taken_as_fit(
 ) -> None:  # fmt: skip
     raw = yaml.safe_load(file.read_text())
     raw["recipe"]["stages"] = [{**raw["recipe"]["stages"][0], "steps": 8}]
-    write(tmp_path, {**raw, "seeds": [1], "models": {"bad": {"layers": "none"}, "a": {}}})
+    write(
+        tmp_path, {**raw, "seeds": [1], "models": {"bad": {"intermediate_size": 1 << 24, "hidden_size": 4096}, "a": {}}}
+    )
     monkeypatch.setattr(command, "fitting_share", lambda *_: 0.5)
     arguments = [str(file), "--out", str(tmp_path / "out"), "--devices", "cpu", "--within", "9"]
     assert command.main(arguments) == 1
@@ -182,10 +249,40 @@ def test_a_run_is_interrupted_at_the_deadline(tmp_path: Path) -> None:
     assert Crew(tmp_path, ["cpu"], None, deadline=0.0)._wait(process) != 0
 
 
+def test_no_run_is_begun_behind_the_deadline(file: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
+    ended = Crew(tmp_path / "out", ["cpu"], None, deadline=0.0).train(load_rivals(str(file)).recipes(), lambda _: None)
+    assert [run.last for run in ended] == ["time was up"] * 4
+    assert all(run.status for run in ended)
+    assert not in_process
+
+
+def test_an_interrupt_reaches_what_runs_and_lets_go_of_what_waits(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def sleeper(*_: Any, **__: Any) -> subprocess.Popen[bytes]:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(20)"]))
+        os.kill(os.getpid(), signal.SIGINT)  # to this process alone, as by a job's manager
+        return started[-1]
+
+    monkeypatch.setattr("gdn2.train.rivals.crew.subprocess.Popen", sleeper)
+    monkeypatch.setattr("gdn2.train.rivals.crew.GRACE", 1.0)
+    assert command.main([str(file), "--out", str(tmp_path / "out"), "--devices", "cpu"]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    (process,) = started
+    assert process.returncode
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"seed": [1]}, "rivals have no field 'seed'"),
+        ({"name": "../x"}, "name must be letters"),
+        ({"about": ["x"]}, "about must be a text, got a list"),
+        ({"models": {"a": {}, "a-seed2": {"layers": "kda"}}}, "two runs would be called a-seed2"),
+        ({"models": {"a": {}, "b": {}}}, "models.b and models.a are the same"),
         ({"seeds": [1, 1]}, "seeds must be a list of different whole numbers"),
         ({"models": {}}, "models must be named"),
         ({"models": {"a": {"vocab_size": 8}}}, "model.vocab_size follows from the tokenizer"),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 HIGHER, LOWER = "▲", "▼"
 NAMES, LEAST_NAME = 4, 20  # names take a fourth of a terminal at most, but that many characters
 GAP = 2  # between columns
-EQUAL = 0.02  # parameters that differ by no more are as good as equal
 
 
 def print_study(results: StudyResults, tests: Sequence[Any], on: Console) -> None:
@@ -116,6 +115,8 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
 
 def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
     """What keeps a comparison from being an equal one, or from being the best that a model can do."""
+    from gdn2.matching import EQUAL
+
     count = study.seeds.count
     few = [f"{model.name} ({model.seeds})" for model in models if model.seeds < count]
     falling = [
@@ -124,7 +125,7 @@ def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
         if model.converged is not None and model.converged < model.seeds
     ]
     edges = [f"{model.name} ({model.rate:g})" for model in models if model.at_edge]
-    larger, states = _inequalities(study.reference, models)
+    larger, states = _inequalities(study.reference, models, EQUAL)
     said = {
         f"Fewer than {counted(count, 'seed')}": few,
         f"Parameters differ from those of {study.reference} by more than {EQUAL:.0%}": larger,
@@ -138,7 +139,7 @@ def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
     return [f"{words}: {'; '.join(names)}." for words, names in said.items() if names]
 
 
-def _inequalities(reference: str, models: Sequence[ModelSummary]) -> tuple[list[str], list[str]]:
+def _inequalities(reference: str, models: Sequence[ModelSummary], equal: float) -> tuple[list[str], list[str]]:
     """The models that have another number of parameters than the reference, and those that have another state."""
     like = next((model for model in models if model.name == reference), None)
     if like is None:
@@ -147,7 +148,7 @@ def _inequalities(reference: str, models: Sequence[ModelSummary]) -> tuple[list[
     larger = [
         f"{model.name} ({model.parameters[0] / wanted - 1:+.1%})"
         for model in models
-        if abs(model.parameters[0] - wanted) > EQUAL * wanted
+        if abs(model.parameters[0] - wanted) > equal * wanted
     ]
     states = [
         f"{model.name} ({'grows' if model.state_floats is None else f'{model.state_floats:,} floats'})"

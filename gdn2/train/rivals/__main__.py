@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
+import math
 import shutil
 import sys
 import time
@@ -13,25 +15,35 @@ from pathlib import Path
 from typing import Any
 
 from basis.errors import UserError
-from basis.files import write_atomically
+from basis.files import load_json, write_atomically
+from basis.locks import alone_in
 from gdn2.train.fields import RecipeError
+from gdn2.train.place import choose_device
 from gdn2.train.recipe import Recipe, parse_recipe
 from gdn2.train.rivals.crew import Crew, Ended
 from gdn2.train.rivals.pace import LOGGED, TRIED, fitting_share, pace_of
 from gdn2.train.rivals.plan import Rivals, load_rivals
+from gdn2.train.rivals.sizes import Size, inequalities, size_of
 
 SHARE = "share.json"  # of the steps that are taken, with the file that it was found for
 FEWEST = 0.02
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns 0, 1 if a run failed or was cut short, 2 for a mistake that the user can mend."""
+    """Run the command line.
+
+    Returns:
+        0; 1 if a run failed or was cut short; 2 for a mistake that the user can mend; 130 when interrupted.
+    """
     args = _parser().parse_args(argv)
     try:
         return _train(args)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last save of each run", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,16 +69,26 @@ def _train(args: argparse.Namespace) -> int:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
     if args.share is not None and not 0 < args.share <= 1:
         raise UserError(f"--share must be above 0 and at most 1, got {args.share}")
+    if args.within is not None and not 0 < args.within < math.inf:
+        raise UserError(f"--within must be a number of minutes above 0, got {args.within}")
     rivals = load_rivals(args.rivals)
+    sizes = [size_of(recipe) for recipe in rivals.recipes()[: len(rivals.models)]]
     if args.plan:
-        _say_plan(rivals)
+        _say_plan(rivals, sizes, args.share)
         return 0
     folder = args.out or Path("runs") / rivals.name
-    devices = [name.strip() for name in args.devices.split(",") if name.strip()] * args.workers
+    devices = _devices(rivals, args.devices) * args.workers
     deadline = None if args.within is None else started + 60 * args.within
     crew = Crew(folder, devices, args.prepared, deadline)
     _check_text(rivals.recipes()[0], args.prepared)
-    share = _share(rivals, crew, started, args.share)
+    for line in inequalities(sizes):
+        _say(line)
+    with alone_in(folder):
+        return _train_all(rivals, crew, started, args.share)
+
+
+def _train_all(rivals: Rivals, crew: Crew, started: float, wanted: float | None) -> int:
+    share = _share(rivals, crew, started, wanted)
     recipes = rivals.recipes(share)
     waiting = [recipe for recipe in recipes if not crew.checkpoint(recipe).is_dir()]
     _say(f"{len(recipes)} runs, {len(recipes) - len(waiting)} done; {recipes[0].total_steps:,} steps each")
@@ -74,6 +96,20 @@ def _train(args: argparse.Namespace) -> int:
     failed = sum(1 for run in ended if run.status)
     _say(f"{len(recipes) - failed} of {len(recipes)} are done, in {time.monotonic() - started:.0f} s; {failed} are not")
     return 1 if failed else 0
+
+
+def _devices(rivals: Rivals, named: str) -> list[str]:
+    """The devices by name, all of which there are.
+
+    Raises:
+        UserError: none is named, or there is no such device.
+    """
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"--devices {named!r} names no device; say cpu, cuda:0 or cuda:0,cuda:1")
+    for name in names:
+        choose_device(rivals.recipes()[0], name)
+    return names
 
 
 def _check_text(recipe: Recipe, ahead: Path | None) -> None:
@@ -102,10 +138,12 @@ def _share(rivals: Rivals, crew: Crew, started: float, wanted: float | None) -> 
     """
     file = crew.folder / SHARE
     if file.is_file():
-        found = json.loads(file.read_text())
+        found = load_json(file)
+        share = found.get("share") if isinstance(found, dict) else None
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise RecipeError(f"{file}: does not say which share of the steps runs take; choose another --out")
         if found.get("rivals") != rivals.fingerprint:
             raise RecipeError(f"{crew.folder} has runs of another file than {rivals.path}; choose another --out")
-        share = float(found["share"])
         if wanted not in (None, share):
             raise RecipeError(f"{crew.folder} has runs with {share} of the steps; choose another --out or that --share")
         return share
@@ -131,6 +169,8 @@ def _tried_share(rivals: Rivals, crew: Crew, started: float) -> float:
         short = [_shortened(recipe, steps) for recipe in recipes.values()]
         ended = trial.train(short, lambda run: _say(f"trial: {_told(run)}") if run.status else None)
         tried = {run.name: run for run in ended if not run.status}
+        if not tried and time.monotonic() >= crew.deadline:
+            raise RecipeError(f"{rivals.path}: time was up in the trials that --within begins with; give it more")
         if not tried:
             raise RecipeError(f"{rivals.path}: every trial failed; their words are in {trial.folder / 'logs'}")
         _say(f"trial of {steps} steps a stage: all done after {time.monotonic() - started:.0f} s")
@@ -155,23 +195,14 @@ def _shortened(recipe: Recipe, steps: int) -> Recipe:
     return parse_recipe(yaml.safe_dump(raw | {"log_every": min(steps, LOGGED)}, sort_keys=False), recipe.path)
 
 
-def _say_plan(rivals: Rivals) -> None:
-    import torch
-
-    from gdn2.config import GDN2Config
-    from gdn2.matching import state_floats
-    from gdn2.model import GDN2ForCausalLM
-
-    recipes: Sequence[Recipe] = rivals.recipes()
+def _say_plan(rivals: Rivals, sizes: Sequence[Size], share: float | None) -> None:
+    recipes: Sequence[Recipe] = rivals.recipes(1.0 if share is None else share)
     tokens = sum(stage.steps * stage.rows * stage.length for stage in recipes[0].stages)
     _say(f"{rivals.name}: {len(recipes)} runs of {recipes[0].total_steps:,} steps, {tokens:,} tokens each")
-    for recipe in recipes:
-        config = GDN2Config(vocab_size=recipe.tokenizer.vocab_size, **recipe.model)
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in GDN2ForCausalLM(config).parameters())
-        floats = state_floats(config)
-        state = "grows" if None in floats else f"{sum(n for n in floats if n is not None):,} state floats"
-        _say(f"  {recipe.name}: {parameters:,} parameters, {state}")
+    for recipe, size in zip(recipes, itertools.cycle(sizes), strict=False):
+        _say(f"  {recipe.name}: {size.parameters:,} parameters, {size.state_words}")
+    for line in inequalities(sizes):
+        _say(line)
 
 
 def _told(run: Ended) -> str:

@@ -19,6 +19,7 @@ from gdn2.train.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[3]
 LINES = 12  # that are kept of what a run says
+LATE = 124  # status of a run that was not begun, as of a command that took too long
 GRACE = 20.0  # seconds that an interrupted run has to end
 
 
@@ -55,6 +56,7 @@ class Crew:
         self, folder: Path, devices: Sequence[str], prepared: Path | None, deadline: float | None = None
     ) -> None:
         self.folder, self.devices, self.prepared, self.deadline = folder.resolve(), devices, prepared, deadline
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def checkpoint(self, recipe: Recipe) -> Path:
         """The folder of a recipe's checkpoint."""
@@ -74,7 +76,8 @@ class Crew:
         def one(recipe: Recipe) -> Ended:
             device = places.get()
             try:
-                ended = self._run(recipe, device)
+                is_late = self.deadline is not None and time.monotonic() >= self.deadline
+                ended = Ended(recipe.name, device, 0.0, LATE, "time was up") if is_late else self._run(recipe, device)
             finally:
                 places.put(device)
             with lock:
@@ -82,7 +85,20 @@ class Crew:
             return ended
 
         with ThreadPoolExecutor(len(self.devices)) as pool:
-            return list(pool.map(one, recipes))
+            try:
+                return list(pool.map(one, recipes))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._interrupt()
+                raise
+
+    def _interrupt(self) -> None:
+        """Interrupt what still runs; a terminal has done so already. What was trained since the last save is lost."""
+        for process in tuple(self._running):
+            try:
+                process.wait(GRACE / 10)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
 
     def _run(self, recipe: Recipe, device: str) -> Ended:
         for part in ("recipes", "logs"):
@@ -98,7 +114,11 @@ class Crew:
         started = time.monotonic()
         with log.open("w") as lines:
             process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-            status = self._wait(process)
+            self._running.add(process)
+            try:
+                status = self._wait(process)
+            finally:
+                self._running.discard(process)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return Ended(recipe.name, device, time.monotonic() - started, status, "\n".join(said[-LINES:]))
 

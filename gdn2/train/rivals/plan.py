@@ -12,7 +12,7 @@ import yaml
 
 from basis.errors import FileError
 from basis.files import parse_yaml, read_text
-from gdn2.train.fields import RecipeError, as_mapping
+from gdn2.train.fields import RecipeError, as_mapping, as_text
 from gdn2.train.recipe import NAME, Recipe, parse_recipe
 
 SHIPPED = Path(__file__).parent
@@ -117,12 +117,26 @@ def load_rivals(name: str) -> Rivals:
     if not models or not all(NAME.fullmatch(model) for model in models):
         raise RecipeError(f"{path}: models must be named by letters, digits, '.', '_' and '-', at least one")
     own = {model: as_mapping(fields, path, f"models.{model}") for model, fields in models.items()}
-    name = str(raw.get("name", path.stem))
-    rivals = Rivals(
-        name, str(raw.get("about", "")).strip(), _seeds(raw.get("seeds", [1]), path), own, shared, path, text
-    )
-    rivals.recipes()
+    name = raw.get("name", path.stem)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise RecipeError(f"{path}: name must be letters, digits, '.', '_' and '-', for a folder is named by it")
+    about = as_text(raw.get("about"), path, "about")
+    rivals = Rivals(name, about, _seeds(raw.get("seeds", [1]), path), own, shared, path, text)
+    _check_names(rivals)
     return rivals
+
+
+def _check_names(rivals: Rivals) -> None:
+    """See that no two runs have one name, and no two models one meaning; reads every recipe."""
+    names = [recipe.name for recipe in rivals.recipes()]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"{rivals.path}: two runs would be called {name}, a model and a seed of one; rename it")
+    models = list(rivals.models.items())
+    for index, (model, fields) in enumerate(models):
+        for other, same in models[:index]:
+            if fields == same:
+                raise RecipeError(f"{rivals.path}: models.{model} and models.{other} are the same; remove one")
 
 
 def shipped_rivals() -> dict[str, Path]:
