@@ -71,11 +71,34 @@ def test_training_makes_a_checkpoint_with_log_and_card(recipe: Path, tmp_path: P
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| 96 | 4 | 4 | 50% | 2 |" in card
     assert "gdn2/zoo" not in card
-    assert "On the first 10 held-out paragraphs" in card
+    assert "On the first 10 held-out paragraphs, of heldout.jsonl" in card
     assert " paragraphs of train.jsonl, " in card
     assert " minutes of steps on a CPU, whatever else ran there |" in card
     assert (tmp_path / "out" / "recipe.yaml").read_text() == recipe.read_text()
     assert "unigram over its tokens" in card
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "said", "unsaid"),
+    [
+        (("0", ""), "There were no retrieval documents.", "gdn2/train/"),
+        (("0.5", "own"), "gdn2/train/facts.py", "RULER"),
+        (("0.5", "ruler"), "the wording of RULER's needle tasks", "facts.py"),
+    ],
+)
+def test_a_card_says_of_retrieval_documents_what_there_was(
+    recipe: Path, tmp_path: Path, retrieval: tuple[str, str], said: str, unsaid: str
+) -> None:
+    share, wording = retrieval
+    stages = f"[{{steps: 1, rows: 2, length: 160, retrieval: {share}, wording: {wording or 'ruler'}}}]"
+    text = recipe.read_text()
+    before, after = text[: text.index("stages:")], text[text.index("log_every") :]
+    recipe.write_text(f"{before}stages: {stages}\n{after}")
+    assert main([str(recipe), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert said in card
+    assert unsaid not in card
+    assert "never seen" not in card  # of whatever an evaluation asks nothing is known here
 
 
 def test_a_recipe_can_train_rivals_and_hybrids(recipe: Path, tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def test_a_disk_that_does_not_take_the_checkpoint_is_one_line_and_loses_nothing(
     """The config, or the weights, whose library has an error of its own."""
     export = run.export
 
-    def on_a_small_disk(*arguments: Any) -> None:
+    def on_a_small_disk(*arguments: Any, **more: Any) -> None:
         with files_up_to(size):
-            export(*arguments)
+            export(*arguments, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "export", on_a_small_disk)

@@ -89,6 +89,7 @@ def test_two_processes_train_as_one_and_one_of_them_speaks_and_writes(trial: Tri
     assert "Warning" not in done.stderr
     assert_alike(result(trial), alone(trial))
     assert load_checkpoint(trial.out).config.hidden_size == 16
+    assert " minutes of steps by 2 processes, each on a CPU, " in (trial.out / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -308,6 +308,17 @@ def test_tokens_made_ahead_are_the_texts_and_only_for_its_tokenizer(file: Path, 
     other["recipe"]["tokenizer"]["vocab_size"] = 310
     with pytest.raises(RecipeError, match="another tokenizer than this recipe's; make it again with --prepare"):
         prepared(load_rivals(str(write(tmp_path, other))).recipes()[0], ahead)
-    (ahead / "stream.npy").write_bytes(b"no")
-    with pytest.raises(RecipeError, match="no tokens made ahead can be read"):
-        prepared(recipe, ahead)
+    about = json.loads((ahead / "corpus.json").read_text())
+    for name, content in (
+        ("corpus.json", json.dumps({**about, "key_words": [1]})),
+        ("corpus.json", json.dumps({**about, "documents": "x"})),
+        ("corpus.json", "[" * 100_000),
+        ("tokenizer/tokenizer.json", '{"version": "1.0"}'),
+        ("stream.npy", "no"),
+    ):
+        before = (ahead / name).read_bytes()
+        (ahead / name).write_text(content)
+        with pytest.raises(RecipeError, match="no tokens made ahead can be read"):
+            prepared(recipe, ahead)
+        (ahead / name).write_bytes(before)
+    assert prepared(recipe, ahead)[1].documents == 12

@@ -71,6 +71,8 @@ def export(
     corpus: Corpus,
     log: list[dict[str, Any]],
     folder: Path,
+    *,
+    processes: int = 1,
 ) -> None:
     """Write config, weights, tokenizer, recipe, log and card; the folder appears whole or not at all.
 
@@ -83,6 +85,7 @@ def export(
         corpus: the training text.
         log: of the training.
         folder: absent or empty.
+        processes: that trained it at the end.
 
     Raises:
         RecipeError: the folder cannot be written, or is no longer empty.
@@ -99,7 +102,7 @@ def export(
     files = {
         "recipe.yaml": recipe.text,
         "log.jsonl": "".join(json.dumps(entry) + "\n" for entry in log),
-        "README.md": _card(recipe, model, corpus, log, heldout),
+        "README.md": _card(recipe, model, corpus, heldout, _time_words(log, model.device, processes)),
     }
     try:
         _write_folder(model, tokenizer, files, folder)
@@ -173,9 +176,7 @@ def _exp(nats: float) -> float:
     return math.exp(nats) if nats < 709 else math.inf
 
 
-def _card(
-    recipe: Recipe, model: GDN2ForCausalLM, corpus: Corpus, log: list[dict[str, Any]], heldout: dict[str, float]
-) -> str:
+def _card(recipe: Recipe, model: GDN2ForCausalLM, corpus: Corpus, heldout: dict[str, float], time: str) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     state = model.model.empty_state(1)
     length = "and the keys and values of full attention" if state.grows else "whatever its length"
@@ -197,7 +198,7 @@ def _card(
 | tokenizer | byte-level BPE, {len(corpus.stream):,} tokens of training text, vocabulary {model.config.vocab_size:,} |
 | training text | {corpus.documents:,} paragraphs of {recipe.data.paths()[0].name}, {corpus.num_bytes:,} bytes |
 | tokens seen | {seen:,}, of which {retrieval:,} in retrieval documents |
-| time | {_time_words(log, model.device)} |
+| time | {time} |
 
 Trained by `python -m gdn2.train recipe.yaml` with the recipe beside this card, in these stages:
 
@@ -205,10 +206,9 @@ Trained by `python -m gdn2.train recipe.yaml` with the recipe beside this card, 
 | --- | --- | --- | --- | --- |
 {stages}
 
-{_wording_words(recipe)} Keys and values are
-drawn at random; the essays that RULER's haystacks are made of, SQuAD and the held-out paragraphs were never seen.
+{_wording_words(recipe)}
 
-On the first {heldout["paragraphs"]:.0f} held-out paragraphs (float32):
+On the first {heldout["paragraphs"]:.0f} held-out paragraphs, of {recipe.data.paths()[1].name} (float32):
 
 | | bits per byte | word perplexity |
 | --- | --- | --- |
@@ -217,22 +217,28 @@ On the first {heldout["paragraphs"]:.0f} held-out paragraphs (float32):
 """
 
 
-def _time_words(log: list[dict[str, Any]], device: torch.device) -> str:
+def _time_words(log: list[dict[str, Any]], device: torch.device, processes: int) -> str:
     """How long the steps took, and where; other work of that machine is not known here."""
     minutes = sum(entry["seconds"] for entry in log) / 60
-    where = "a CPU" if device.type == "cpu" else f"one {torch.cuda.get_device_name(device)}"
-    return f"{minutes:.1f} minutes of steps on {where}, whatever else ran there"
+    one = "a CPU" if device.type == "cpu" else f"one {torch.cuda.get_device_name(device)}"
+    where = f"on {one}" if processes == 1 else f"by {processes} processes, each on {one}"
+    return f"{minutes:.1f} minutes of steps {where}, whatever else ran there"
 
 
 def _wording_words(recipe: Recipe) -> str:
     """What the card says of the retrieval documents."""
-    if all(stage.wording == "own" for stage in recipe.stages if stage.retrieval):
-        return (
-            "The retrieval documents come from `gdn2/train/facts.py`: facts between sentences of the training text, "
-            "some\nof them rewritten later, and questions behind them, in wordings that no evaluation uses."
+    wordings = {stage.wording for stage in recipe.stages if round(stage.rows * stage.retrieval)}
+    said = []
+    if "own" in wordings:
+        said.append(
+            "Retrieval documents come from `gdn2/train/facts.py`: facts between sentences of the training text, "
+            "some of them\nrewritten later, and questions behind them, in wordings that no evaluation uses."
         )
-    return (
-        "The retrieval documents come from `gdn2/train/retrieval.py`: facts between sentences of the training text or\n"
-        "repeated filler lines. Half of them use the wording of RULER's needle tasks, so scores on these tasks say how "
-        "well\nthe model retrieves, not how well it understands a new question."
-    )
+    if "ruler" in wordings:
+        said.append(
+            "Retrieval documents come from `gdn2/train/retrieval.py`: facts between sentences of the training text or "
+            "repeated\nfiller lines. Half of them use the wording of RULER's needle tasks, so scores on these tasks "
+            "say how well the model\nretrieves, not how well it understands a new question."
+        )
+    said.append("Their keys and values are drawn at random." if wordings else "There were no retrieval documents.")
+    return "\n".join(said)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from basis.errors import reason
-from basis.files import replacing, write_atomically
+from basis.files import load_json, replacing, write_atomically
 from gdn2.train.corpus import Corpus, load_corpus, read_texts
 from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe
@@ -72,20 +72,32 @@ def prepared(recipe: Recipe, folder: Path) -> tuple[PreTrainedTokenizerFast, Cor
 
     again = "make it again with --prepare"
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = load_json(folder / ABOUT)
         stream = np.load(folder / STREAM, allow_pickle=False)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / TOKENIZER)
-        fields = {name: about[name] for name in ("key_words", "sentences", "documents", "num_bytes")}
         identity = {name: about[name] for name in _identity(recipe)}
-        corpus = Corpus(stream, **fields)
+        corpus = _corpus(about, stream)
         if corpus.fingerprint != about["fingerprint"]:
             raise ValueError("the tokens are not those that were written")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # what the package tokenizers raises has no type of its own
         raise RecipeError(f"{folder}: no tokens made ahead can be read ({reason(error)[:120]}); {again}") from error
     for name, wanted in _identity(recipe).items():
         if identity[name] != wanted:
             raise recipe.error(f"{folder} was made ahead with another {name} than this recipe's; {again}")
     return tokenizer, corpus
+
+
+def _corpus(about: dict[str, Any], stream: np.ndarray) -> Corpus:
+    """The corpus that a file describes. Raises TypeError where a field is of another kind."""
+    texts = {name: about[name] for name in ("key_words", "sentences")}
+    counts = {name: about[name] for name in ("documents", "num_bytes")}
+    for name, found in texts.items():
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise TypeError(f"{name} is no list of texts")
+    for name, number in counts.items():
+        if type(number) is not int:
+            raise TypeError(f"{name} is no whole number")
+    return Corpus(stream, **texts, **counts)
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _run(
             model = GDN2ForCausalLM(config)
             model.load_state_dict(weights)
             nn.Module.to(model, place.device)
-        export(recipe, model, tokenizer, corpus, log, out)
+        export(recipe, model, tokenizer, corpus, log, out, processes=place.processes)
         report(f"checkpoint written to {out}")
 
 
