@@ -220,6 +220,16 @@ def test_no_number_of_a_table_is_cut_in_two_in_a_terminal(width: int, tmp_path: 
         assert whole in out.getvalue(), out.getvalue()
 
 
+@pytest.mark.parametrize("name", ["a [red]b[/red]", "a [/b]", "a | b", "[bold]"])
+def test_a_name_is_shown_as_it_is(name: str, tmp_path: Path) -> None:
+    results = results_of(tmp_path, models={name: {"layers": "gdn2"}}, rates=[0.01], seeds={"count": 1})
+    for run in results.to_do():
+        results.found[run.identity] = finished(run, 1.0)
+    out = io.StringIO()
+    print_study(results, [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})], Console(file=out, width=80))
+    assert out.getvalue().count(f"\n{name} ") == 2
+
+
 class _Idle:
     """A worker that only takes runs."""
 

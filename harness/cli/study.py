@@ -147,8 +147,9 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
 
     err = console(stderr=True)
     steps = study.shared["training"]["steps"]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[said]}"), console=err, disable=not err.is_terminal) as bars:
+    name, said = (TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[said]}"))
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), said)
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         whole = bars.add_task(study.name, total=results.total, completed=results.done, said="")
         lines = {i: bars.add_task(device, total=steps, said="") for i, device in enumerate(devices)}
         named = {run.identity: run.words for run in results.grid.values()}

@@ -59,12 +59,14 @@ def _drawn(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=plain(title) or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column(plain(header[0]), width=names, overflow="fold", vertical="bottom")
+    table = Table(
+        title=Text(plain(title)) if title else None, title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
+    table.add_column(Text(plain(header[0])), width=names, overflow="fold", vertical="bottom")
     for column in part:
         table.add_column(Text(_heading(header[column])), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(plain(row[column]) for column in (0, *part)))
+        table.add_row(*(Text(plain(row[column])) for column in (0, *part)))
     return table
 
 

@@ -137,6 +137,10 @@ def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[s
         notes.append(f"{run.words} failed: {words}")
     shown = {model.name for model in models}
     missing = [name for name in chosen if name not in shown]
-    if missing:
-        notes.append(f"not trained yet: {'; '.join(missing)}")
+    for words, names in (
+        ("failed at every rate", [name for name in missing if results.has_failed(name)]),
+        ("not trained yet", [name for name in missing if not results.has_failed(name)]),
+    ):
+        if names:
+            notes.append(f"{words}: {'; '.join(names)}")
     return tuple(notes)
