@@ -235,9 +235,24 @@ class _Idle:
 
     def __init__(self) -> None:
         self.runs: dict[int, Wanted] = {}
+        self.spoke = False
+
+    def place_of(self, identity: object) -> int | None:
+        return next((place for place, run in self.runs.items() if run.identity == identity), None)
 
     def give(self, place: int, run: Wanted) -> None:
         self.runs[place] = run
+
+
+def test_a_result_that_is_gone_when_its_run_is_done_ends_the_study(tmp_path: Path) -> None:
+    """The run would be done again without end."""
+    results = results_of(tmp_path)
+    run, worker = results.to_do()[0], _Idle()
+    worker.give(0, run)
+    crew = workers._Crew(results, ["cpu"], lambda *_: None, print, None)
+    crew.lines.put((worker, json.dumps({"run": run.identity, "seconds": 1.0})))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"the result of GDN-2, rate 0\.01, seed 1 cannot be read back"):
+        crew.listen()
 
 
 def test_a_result_of_another_run_is_not_taken(tmp_path: Path) -> None:

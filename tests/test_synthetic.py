@@ -177,6 +177,21 @@ def test_runs_that_train_together_have_the_results_that_they_have_alone(tmp_path
         assert alone == other
 
 
+def test_the_order_of_runs_with_other_rows_decides_nothing(tmp_path: Path) -> None:
+    """Rows are kept for the next run that has the same, and let go for one that has others."""
+    tests = [RECALL, {**RECALL, "keys": 3}]
+    runs = [run(), run(train=[{**RECALL, "keys": 3}], tests=tests), run(seed=2), run(tests=tests)]
+    for folder, order in (("there", runs), ("back", runs[::-1])):
+        (tmp_path / folder).mkdir()
+        fit(taking(order), tmp_path / folder, "cpu", lambda _: None)
+    for one in runs:
+        there, back = (
+            json.loads((tmp_path / folder / f"{one.identity}.json").read_text()) for folder in ("there", "back")
+        )
+        del there["seconds"], back["seconds"]
+        assert there == back
+
+
 @pytest.mark.parametrize("broken_is", ["training", "validation", "memory"])
 def test_a_loss_that_is_no_number_is_a_failed_run_and_the_next_one_goes_on(
     broken_is: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

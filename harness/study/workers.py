@@ -154,6 +154,7 @@ class _Crew:
 
         Raises:
             queue.Empty: time is up.
+            UserError: a result is not there although its run is done, which would be done for ever.
         """
         worker, line = self.lines.get(timeout=None if self.end is None else max(self.end - time.monotonic(), 0))
         if line is None:
@@ -170,7 +171,11 @@ class _Crew:
             seconds = said["seconds_so_far"] / said["step"] * self.results.study.shared["training"]["steps"]
             self.longer = f" (one takes about {seconds:.0f} s)"
         if {"seconds", "failed"} & set(said):
-            self.results.take_up(worker.runs.pop(place), self.on_problem)
+            run = worker.runs.pop(place)
+            if not self.results.take_up(run, self.on_problem):
+                raise UserError(
+                    f"{self.results.folder}: the result of {run.words} cannot be read back; look at that disk"
+                )
             self.longest = max(self.longest, time.monotonic() - self.began[place])
 
     def dismiss(self) -> None:

@@ -8,7 +8,8 @@ are written again with another value, and the last one counts. With two keys and
     answers                           v2    v3
 
 Keys come from the lower half of the vocabulary and values from the upper one; a key's value is another in each row.
-Questions follow the last write at distances of a power law, so that most are near. Token 0 fills what is left.
+Questions follow the last write at distances of a power law, so that most are near, and keys are asked in an even order
+(the published code asks those that were written first mostly first). Token 0 fills what is left.
 """
 
 from __future__ import annotations
