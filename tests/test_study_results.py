@@ -152,6 +152,15 @@ def test_a_folder_that_cannot_be_used_is_named(place: str, tmp_path: Path, capsy
     assert place in line
 
 
+def test_a_folder_that_is_read_only_is_named_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.study.workers.os.access", lambda *_: False)
+    monkeypatch.setattr("harness.study.workers._Crew", lambda *_: pytest.fail("trained"))
+    assert main(["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), "--devices", "cpu"]) == 2
+    assert "mini/runs: cannot be written to; choose another --output" in capsys.readouterr().err
+
+
 def test_devices_without_a_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), "--devices", " , "]) == 2
     assert "names no device" in capsys.readouterr().err

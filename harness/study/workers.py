@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def work(
             folder of results cannot be used, or another process works in it.
     """
     with alone_in(results.folder):
+        if not os.access(results.folder, os.W_OK):
+            raise UserError(f"{results.folder}: cannot be written to; choose another --output")
         crew = _Crew(results, devices, hears, on_problem, seconds)
         try:
             crew.share_out()
