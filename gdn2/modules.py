@@ -21,7 +21,7 @@ from gdn2.products import Products
 
 L2_EPS = 1e-6
 MAX_NORM = 16384  # channels that one program of the kernel takes
-STEP_DTYPES = (torch.float32, torch.bfloat16)  # of which a CPU's convolution sums up in float32, tap by tap
+SUMMED_DTYPES = (torch.float32, torch.bfloat16)  # of which a CPU's convolution sums up in float32, tap by tap
 
 
 def wide(x: Tensor) -> Tensor:
@@ -201,25 +201,25 @@ def short_convolution(
         bias: [D].
         activate: whether there is the silu.
     """
-    if x.shape[1] == 1 and x.dtype in STEP_DTYPES and tail.shape[1] and x.device.type == "cpu":
-        y = _convolution_of_step(x, weight, tail, bias)
-        return silu(y) if activate else y
-    padded = torch.cat([tail.to(x.dtype), x], dim=1).transpose(1, 2)
-    y = conv1d(padded, weight, bias, groups=weight.shape[0]).transpose(1, 2)
+    tail = tail.to(x.dtype)
+    if tail.shape[1] and x.device.type == "cpu" and x.dtype in SUMMED_DTYPES and not torch.is_grad_enabled():
+        y = _tap_by_tap(x, weight, tail, bias)
+        return silu(y, inplace=True) if activate else y
+    y = conv1d(torch.cat([tail, x], dim=1).transpose(1, 2), weight, bias, groups=weight.shape[0]).transpose(1, 2)
     return silu(y) if activate else y
 
 
-def _convolution_of_step(x: Tensor, weight: Tensor, tail: Tensor, bias: Tensor | None) -> Tensor:
-    """`short_convolution` of one token a row [B, 1, D]; conv1d would take eight times as long to set itself up.
+def _tap_by_tap(x: Tensor, weight: Tensor, tail: Tensor, bias: Tensor | None) -> Tensor:
+    """`short_convolution` without its silu; conv1d takes two to eight times as long, most of it to transpose x.
 
     Sums are taken in its order, in float32 and with each product unrounded, so that no bit differs from it.
     """
     first, *others = wide(weight[:, 0].t().contiguous())
-    before, *inputs = (*wide(tail).unbind(1), wide(x[:, 0]))
-    y = before * first if bias is None else torch.addcmul(wide(bias), before, first)
-    for each, tap in zip(inputs, others, strict=True):
-        y = y.addcmul_(each, tap)
-    return y.to(x.dtype)[:, None]
+    T, inputs = x.shape[1], wide(torch.cat([tail, x], dim=1))
+    y = inputs[:, :T] * first if bias is None else torch.addcmul(wide(bias), inputs[:, :T], first)
+    for start, tap in enumerate(others, start=1):
+        y.addcmul_(inputs[:, start : start + T], tap)
+    return y.to(x.dtype)
 
 
 def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:

@@ -56,7 +56,7 @@ def check_inputs(
         None if offsets is None else len(offsets) - 1,
     )
     # The number itself: to ask a tensor for its truth takes three times as long.
-    if (LOOK_AT_VALUES or g.device.type == "cpu") and g.numel() and g.max().item() > 0:
+    if (LOOK_AT_VALUES or g.device.type == "cpu") and g.numel() and g.detach().max().item() > 0:
         raise ValueError(f"g must be a log-decay <= 0 everywhere, got a maximum of {g.max().item():.4g}")
     return offsets
 

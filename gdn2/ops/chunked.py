@@ -21,6 +21,8 @@ from torch.nn.functional import pad
 
 CHUNK_SIZE = 32
 SEGMENT_CHUNKS = 16  # without gradients a longer input runs in segments, so that scratch memory stays constant
+LEAST_CHUNKS = 2
+CACHED = 1 << 16  # numbers of q in a segment on a CPU, so that some twenty tensors of its size stay in the caches
 MAX_SINGLE_REFERENCE_RANGE = 40.0  # nats: factors stay within exp(+-20), where float32 loses no accuracy
 NO_DECAY_LEFT = -1e4  # exp of this is exactly 0 in float32 and float64, so that a log-decay of -inf needs no case
 
@@ -31,7 +33,7 @@ def chunked_gated_delta_rule_2(
     """The same as `naive_gated_delta_rule_2`, with T / 32 dependent steps instead of T, and differentiable."""
     T = q.shape[1]
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state))
-    segment = max(T, 1) if needs_grad else SEGMENT_CHUNKS * CHUNK_SIZE
+    segment = max(T, 1) if needs_grad else _segment_chunks(q) * CHUNK_SIZE
     state, outputs = initial_state, []
     for start in range(0, T, segment):
         end = start + segment
@@ -40,6 +42,14 @@ def chunked_gated_delta_rule_2(
         outputs.append(o)
     o = torch.cat(outputs, dim=1) if outputs else v.new_zeros(v.shape)
     return o.to(v.dtype), state
+
+
+def _segment_chunks(q: Tensor) -> int:
+    """How many chunks of q [B, T, H, K] run together."""
+    if q.device.type != "cpu":
+        return SEGMENT_CHUNKS
+    numbers = max(q.shape[0] * CHUNK_SIZE * q.shape[2] * q.shape[3], 1)  # of a chunk
+    return min(max(CACHED // numbers, LEAST_CHUNKS), SEGMENT_CHUNKS)
 
 
 def _run_segment(
@@ -73,8 +83,9 @@ def _run_segment(
 def _to_chunks(x: Tensor) -> Tensor:
     """[B, T, H, d] -> [B, H, N, C, d]; the last chunk is filled up with zeros, which are steps that change nothing."""
     B, T, H, d = x.shape
-    x = pad(x, (0, 0, 0, 0, 0, -T % CHUNK_SIZE))
-    return x.transpose(1, 2).reshape(B, H, -1, CHUNK_SIZE, d)
+    if T % CHUNK_SIZE:
+        x = pad(x, (0, 0, 0, 0, 0, -T % CHUNK_SIZE))
+    return x.transpose(1, 2).reshape(B, H, -1, CHUNK_SIZE, d).contiguous()
 
 
 Terms = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -122,7 +133,7 @@ def _by_level(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
     """
     G = g.double().cumsum(-2)
     P, L = _scores_by_level(q, k, erase, G)
-    return G.exp().to(q.dtype), (G[..., -1:, :] - G).exp().to(q.dtype), P, L
+    return G.to(q.dtype).exp(), (G[..., -1:, :] - G).to(q.dtype).exp(), P, L
 
 
 def _scores_by_level(q: Tensor, k: Tensor, erase: Tensor, G: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,21 +142,19 @@ def _scores_by_level(q: Tensor, k: Tensor, erase: Tensor, G: Tensor) -> tuple[Te
     The reference of a pair is G at the end of its left block, so that both exponents are <= 0.
     """
     C = k.shape[-2]
-    rows = torch.stack([q, erase], dim=-3)  # [..., 2, C, K]
-    blocks = torch.zeros(*rows.shape[:-1], 1, dtype=k.dtype, device=k.device)  # [..., 2, C, size]: a row's own block
-    blocks[..., 0, :, 0] = (q * k).sum(-1)
+    rows = torch.stack([q, erase], dim=-2)  # [..., C, 2, K]
+    scores = k.new_zeros(*rows.shape[:-1], C)  # [..., C, 2, C]
+    scores[..., 0, :].diagonal(dim1=-2, dim2=-1).copy_((q * k).sum(-1))
     size = 1
     while size < C:
         pairs = (C // (2 * size), 2, size)
         G_pair, k_pair = G.unflatten(-2, pairs), k.unflatten(-2, pairs)
         reference = G_pair[..., 0, -1:, :]
-        left = k_pair[..., 0, :, :] * (reference - G_pair[..., 0, :, :]).exp().to(k.dtype)
-        right_decay = (G_pair[..., 1, :, :] - reference).exp().to(k.dtype)
-        right = rows.unflatten(-2, pairs)[..., 1, :, :] * right_decay.unsqueeze(-4)
-        joined = right @ left.unsqueeze(-4).transpose(-1, -2)  # [..., 2, C/2s, s, s]
-        own = blocks.unflatten(-2, pairs)
-        upper = pad(own[..., 0, :, :], (0, size))
-        lower = torch.cat([joined, own[..., 1, :, :]], dim=-1)
-        blocks = torch.stack([upper, lower], dim=-3).flatten(-4, -2)
+        left = k_pair[..., 0, :, :] * (reference - G_pair[..., 0, :, :]).to(k.dtype).exp()  # [..., C/2s, s, K]
+        right_decay = (G_pair[..., 1, :, :] - reference).to(k.dtype).exp()
+        right = rows.unflatten(-3, pairs)[..., 1, :, :, :] * right_decay.unsqueeze(-2)  # [..., C/2s, s, 2, K]
+        joined = (right.flatten(-3, -2) @ left.transpose(-1, -2)).unflatten(-2, (size, 2))  # [..., C/2s, s, 2, s]
+        below = scores.unflatten(-3, pairs).unflatten(-1, pairs)[..., 1, :, :, :, 0, :]  # [..., C/2s, s, 2, C/2s, s]
+        below.diagonal(dim1=-5, dim2=-2).copy_(joined.movedim(-4, -1))
         size *= 2
-    return blocks[..., 0, :, :], blocks[..., 1, :, :]
+    return scores[..., 0, :].contiguous(), scores[..., 1, :].contiguous()  # as the other way lays them out

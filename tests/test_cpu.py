@@ -1,4 +1,4 @@
-"""A token at a time on a CPU: what is done differently there for speed gives what runs of tokens give."""
+"""What a CPU does differently for speed, without gradients or a token at a time, gives what is specified."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ from torch.nn.functional import conv1d, silu
 
 import gdn2
 from gdn2.modules import convolve
-from gdn2.ops import gated_delta_rule_2
+from gdn2.ops import chunked, gated_delta_rule_2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("taps", [1, 2, 4])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_token_is_convolved_as_in_a_run(dtype: torch.dtype, taps: int, bias: bool) -> None:
+@pytest.mark.parametrize("tokens", [1, 2, 9])
+def test_a_convolution_is_the_same_with_gradients_and_without(
+    dtype: torch.dtype, taps: int, bias: bool, tokens: int
+) -> None:
     """Summed up in float32 at least and rounded once; the next state is of its own memory."""
     torch.manual_seed(0)
-    x, tail = torch.randn(3, 1, 24).to(dtype), torch.randn(3, taps - 1, 24).to(dtype)
+    x, tail = torch.randn(3, tokens, 24).to(dtype), torch.randn(3, taps - 1, 24).to(dtype)
     weight, offset = torch.randn(24, 1, taps).to(dtype), torch.randn(24).to(dtype) if bias else None
-    y, after = convolve(x, weight, offset, tail, None)
     inputs, eps = torch.cat([tail, x], dim=1), torch.finfo(dtype).eps
     exact = conv1d(inputs.double().mT, weight.double(), None if offset is None else offset.double(), groups=24).mT
-    torch.testing.assert_close(y.double(), silu(exact), rtol=2 * eps, atol=2 * eps)
-    assert torch.equal(after, inputs[:, 1:])
-    assert after.untyped_storage().nbytes() == after.numel() * after.element_size()
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            y, after = convolve(x, weight, offset, tail, None)
+        torch.testing.assert_close(y.double(), silu(exact), rtol=2 * eps, atol=2 * eps)
+        assert torch.equal(after, inputs[:, tokens:])
+        assert after.untyped_storage().nbytes() == after.numel() * after.element_size()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -60,6 +65,24 @@ def test_gradients_go_through_one_token() -> None:
         return o, after
 
     assert torch.autograd.gradcheck(run, (*inputs, state))
+
+
+@torch.no_grad()
+def test_segments_of_the_recurrence_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With chunks of weak and of strong decay, and a last one that is not full; nor do other rows."""
+    torch.manual_seed(0)
+    q, k, v, b, w = (0.3 * torch.randn(2, 300, 2, 16) for _ in range(5))
+    g = -torch.rand(2, 300, 2, 16) * torch.linspace(0, 6, 300)[:, None, None]
+    found = []
+    for chunks in (1, 2, 5, 16):
+        monkeypatch.setattr(chunked, "_segment_chunks", lambda _, chunks=chunks: chunks)
+        o, state = gated_delta_rule_2(q, k, v, g, b, w, output_final_state=True, backend="chunked")
+        assert state is not None
+        found.append(torch.cat([o.flatten(), state.flatten()]))
+    assert all(torch.equal(other, found[0]) for other in found)
+    monkeypatch.undo()
+    alone, _ = gated_delta_rule_2(*(x[1:] for x in (q, k, v, g, b, w)), backend="chunked")
+    assert torch.equal(alone, o[1:])
 
 
 @pytest.mark.parametrize(("mixer", "most"), [("gdn2", 115), ("attention", 85)])
