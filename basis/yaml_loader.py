@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,8 @@ class GuardedLoader(yaml.SafeLoader):
         """Make the value of a node.
 
         Raises:
-            yaml.MarkedYAMLError: text that is no value of its type, such as a date in month 13.
+            yaml.MarkedYAMLError: text that is no value of its type, such as a date in month 13, or a number that YAML
+                reads as another one, such as 0123 or 12:30.
         """
         try:
             value = super().construct_object(node, deep)
@@ -72,6 +74,7 @@ class GuardedLoader(yaml.SafeLoader):
             ) from error
         if isinstance(value, int) and value.bit_length() > MAX_BITS:
             raise yaml.MarkedYAMLError(problem="a whole number of too many digits", problem_mark=node.start_mark)
+        _check_number(node, value)
         return value
 
 
@@ -132,6 +135,18 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _check_number(node: yaml.Node, value: Any) -> None:
+    """Refuse a number that is not the one which is written: 0123 (octal, 83), 12:30 (base 60, 750), 0x1F."""
+    if not isinstance(node, yaml.ScalarNode) or isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if ":" in node.value or (isinstance(value, int) and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value)):
+        shown = str(value)
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value[:50]} is the number {shown} in YAML; put it in quotes if it is text",
+            problem_mark=node.start_mark,
+        )
 
 
 def _check(node: yaml.Node) -> None:

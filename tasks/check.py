@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.generators import find_generator
 from tasks.info import TaskInfo
+from tasks.needle.answerable import stop_in
 from tasks.problems import Problem
 from tasks.text.planting import join_prompt
 from tasks.text.tokenizers import load_tokenizer
@@ -85,6 +86,7 @@ def check_file(
             continue
         sample = sample or {**docs[0], "prompt": join_prompt(docs[0]["input"], docs[0]["gen_prefix"])}
         checks.append(_check_length(tokens, docs))
+        problems += _stopped(config, docs)
         if collisions is None and hasattr(generator, "collisions"):
             collisions = generator.collisions(DRAWN_VALUES)
     if not problems:
@@ -95,6 +97,16 @@ def check_file(
     return Report(
         file=file, errors=tuple(lines), info=info, lengths=tuple(checks), sample=sample, collisions=collisions
     )
+
+
+def _stopped(config: Mapping[str, Any], docs: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """A stop text that ends a right answer before its end, of retrieval tasks; one is enough to know the kind."""
+    until = (config.get("generation_kwargs") or {}).get("until") or []
+    for doc in docs:
+        if "scoring" in doc and (found := stop_in(doc["outputs"], until, doc["scoring"])):
+            message = f"stops the answer {found[0]!r} at {found[1]!r}, so that no model can be right: take another stop"
+            return [Problem(("generation_kwargs", "until"), message)]
+    return []
 
 
 def _check_length(length: int, docs: Sequence[dict[str, Any]]) -> LengthCheck:

@@ -39,7 +39,15 @@ class OwnTask:
 
 def is_file_name(name: str) -> bool:
     """Whether a task's name is the path of a YAML file, with or without a length behind it."""
-    return name.split("@")[0].endswith(ENDINGS)
+    return _split(name)[0].endswith(ENDINGS)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The path and the length behind it, which may be empty. Folders and files may have an @ in their names."""
+    if name.endswith(ENDINGS):
+        return name, ""
+    path, _, length = name.rpartition("@")
+    return (path, length) if path.endswith(ENDINGS) else (name, "")
 
 
 def find(name: str, folder: Path | None = None) -> tuple[TaskInfo, int | None]:
@@ -52,7 +60,7 @@ def find(name: str, folder: Path | None = None) -> tuple[TaskInfo, int | None]:
     Raises:
         TaskError: the first mistake of the file, with line and column.
     """
-    path, _, length = name.partition("@")
+    path, length = _split(name)
     if length and not re.fullmatch(LENGTH, length):
         raise TaskError(f"task {path!r}: the length behind @ must be a whole number, got {length[:50]!r}")
     info = _info(read(((folder or Path()) / path).expanduser()))
@@ -70,7 +78,7 @@ def known() -> dict[str, TaskInfo]:
 
 def spellings(name: str) -> list[str]:
     """The names that run a task: one for each length of a file; any other name as it is."""
-    if not is_file_name(name) or "@" in name:
+    if not is_file_name(name) or _split(name)[1]:
         return [name]
     info, _ = find(name)
     return [f"{name}@{length}" for length in info.lengths] or [name]

@@ -55,7 +55,8 @@ def problems_of(raw: Mapping[str, Any], file: Path) -> list[Problem]:
     """Everything that is wrong with the merged fields of a file, with the path of each field."""
     problems = unknown_fields(raw, LM_EVAL_FIELDS) + _name(raw.get("task"))
     if not isinstance(raw.get("dataset_kwargs"), Mapping) or "spec" not in raw["dataset_kwargs"]:
-        return [*problems, Problem(("dataset_kwargs",), "must be a mapping with 'spec'")]
+        message = "must be a mapping with 'spec'; a task of lm-eval's own form is run by gdn2-lm-eval --include_path"
+        return [*problems, Problem(("dataset_kwargs",), message)]
     others = [str(name) for name in raw["dataset_kwargs"] if name != "spec"]
     problems += [Problem(("dataset_kwargs", name), "unknown field; 'spec' stands there alone") for name in others]
     problems += _kept(raw) + _functions(raw) + _metadata(raw)

@@ -20,7 +20,7 @@ SPEC: dict[str, Any] = {
     "needle": "The code of {key} is {value}.",
     "question": "What is the code of {key}?",
     "answer_prefix": "The code of {key} is",
-    "generated_tokens": 20,
+    "generated_tokens": 40,
 }
 OWN_TEXT = " ".join(f"Sentence number {word} tells of rivers and hills." for word in "abcdefghijklmnopqrstuvwxyz" * 9)
 

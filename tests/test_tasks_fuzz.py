@@ -104,7 +104,7 @@ def test_no_task_file_ends_in_anything_but_a_task_error(tmp_path: Path, tokenize
         "include": str(BASE),
         "task": "mine",
         "metadata": {"version": 1.0, "data": []},
-        "generation_kwargs": {"until": [], "max_gen_toks": 20},
+        "generation_kwargs": {"until": [], "max_gen_toks": 40},
     }
     accepted = 0
     for number in range(100):

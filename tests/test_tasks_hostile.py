@@ -59,9 +59,9 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
 
 
 TOP = [
-    ("generation_kwargs: {until: 5, max_gen_toks: 20}", "generation_kwargs.until: must be a text or a list of texts"),
-    ("generation_kwargs: {do_sampel: false, max_gen_toks: 20}", "generation_kwargs.do_sampel: unknown field; did you"),
-    ("generation_kwargs: {do_sample: true, max_gen_toks: 20}", "generation_kwargs.do_sample: is True, but the model"),
+    ("generation_kwargs: {until: 5, max_gen_toks: 40}", "generation_kwargs.until: must be a text or a list of texts"),
+    ("generation_kwargs: {do_sampel: false, max_gen_toks: 40}", "generation_kwargs.do_sampel: unknown field; did you"),
+    ("generation_kwargs: {do_sample: true, max_gen_toks: 40}", "generation_kwargs.do_sample: is True, but the model"),
     ("generation_kwargs: {max_gen_toks: '20'}", "max_gen_toks: must be a whole number from 1"),
     ("process_docs: !function os.system", "process_docs: !function os.system: neither a function of this project's"),
     ("process_docs: !function beside.absent", "process_docs: !function beside.absent: cannot be imported"),

@@ -139,10 +139,10 @@ def test_lengths_and_places_beyond_reason_are_refused(tokenizer_folder: str) -> 
 
 def test_the_room_for_the_answer_is_what_the_model_may_generate(tmp_path: Path, tokenizer_folder: str) -> None:
     file = write_task(tmp_path)
-    file.write_text(file.read_text().replace('"max_gen_toks": 20', '"max_gen_toks": 21'))
+    file.write_text(file.read_text().replace('"max_gen_toks": 40', '"max_gen_toks": 21'))
     (error,) = check_file(file, tokenizer_folder).errors
     assert error.startswith(f"{file}:3:")
-    assert "is 21, but the spec's generated_tokens is 20" in error
+    assert "is 21, but the spec's generated_tokens is 40" in error
 
 
 def test_values_that_the_haystack_holds_are_refused(tmp_path: Path, tokenizer_folder: str) -> None:

@@ -150,7 +150,7 @@ def test_a_run_of_a_file_leaves_a_record_that_knows_its_definition(tmp_path: Pat
     checkpoint = small_checkpoint(tmp_path / "small")
     text = {"file": "notes.txt"}
     (tmp_path / "notes.txt").write_text(OWN_TEXT)
-    file = write_task(tmp_path, haystack=text, lengths=[200, 260], samples=2, generated_tokens=4)
+    file = write_task(tmp_path, haystack=text, lengths=[200, 260], samples=2, generated_tokens=8)
     options = RunOptions(checkpoint=str(checkpoint), tasks=(str(file),), output=tmp_path / "out", batch_size=2)
     record, _ = run(options, Console(file=io.StringIO()))
     assert [(cell.protocol.name, cell.protocol.length, cell.scores["acc"].n) for cell in record.cells] == [
@@ -167,6 +167,6 @@ def test_a_run_of_a_file_leaves_a_record_that_knows_its_definition(tmp_path: Pat
     assert [entry is not None for row in table.rows for entry in row.entries] == [True]
     assert table.notes == []
     own.known().clear()
-    write_task(tmp_path, haystack=text, lengths=[200], generated_tokens=4, question="Say the code of {key}.")
+    write_task(tmp_path, haystack=text, lengths=[200], generated_tokens=8, question="Say the code of {key}.")
     table = build_table(load_suite(tmp_path / "suite.yaml"), [(tmp_path, record)])
     assert table.notes == [f"another definition of mine ({record.cells[0].protocol.spec}) than in its file now"]

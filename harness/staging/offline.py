@@ -101,7 +101,8 @@ def states(names: Sequence[str] | None) -> list[FileState]:
     for name in list(files) if names is None else select(names):
         entry, path = manifest.get(name, {}), data.data_dir() / name
         size = path.stat().st_size if path.is_file() else None
-        state = "missing" if size is None else "staged" if size == entry.get("bytes") else "changed"
+        expected = (entry or files[name]).get("bytes")
+        state = "missing" if size is None else "staged" if size == expected else "changed"
         source = _declared_source(files[name]) if size is None else _staged_source(entry)
         description = str(files[name]["description"])
         found.append(FileState(name=name, state=state, bytes=size, source=source, description=description))

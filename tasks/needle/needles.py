@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.needle import sources
+from tasks.needle.answerable import refuse_repetition, refuse_unanswerable
 from tasks.needle.spec import NeedleSpec, lengths_of
 from tasks.subset import text_hash
 from tasks.text.kinds import Corpus, Kind, draw_distinct
@@ -127,7 +128,9 @@ class NeedleGenerator:
             return [round(depth * len(lines)) for depth in draw.places]
 
         planted = planter.plant(frame, needles, place, draw.start if self._haystack else 0)
-        self._refuse_repetition(index, planted.prompt, draw)
+        where = f"{spec.task}@{spec.length}"
+        refuse_repetition(where, index, planted.prompt, draw.outputs)
+        refuse_unanswerable(where, draw.outputs, spec.scoring, spec.generated_tokens, self._tokenizer)
         return {
             "input": planted.input,
             "gen_prefix": frame.answer_prefix,
@@ -263,15 +266,6 @@ class NeedleGenerator:
                 raise TaskError(
                     f"{self.spec.task}: value {item!r} occurs in the haystack or in a template, so that it is no proof "
                     "of retrieval; remove it from the list"
-                ).at("value")
-
-    def _refuse_repetition(self, index: int, prompt: str, draw: NeedleDraw) -> None:
-        low = prompt.lower()
-        for answer in draw.outputs:
-            if (times := low.count(answer.lower())) != 1:
-                raise TaskError(
-                    f"{self.spec.task}@{self.spec.length}: answer {answer!r} of sample {index} occurs {times} times in "
-                    "its prompt, not once; use another kind of values"
                 ).at("value")
 
     def _needed(self, length: int) -> int:

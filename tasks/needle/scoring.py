@@ -13,8 +13,12 @@ Rule = Callable[[str, Sequence[str]], float]
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
-    """1 if the first line, without white space and a full stop at its ends, is the answer, case ignored."""
-    return float(first_line(answer).rstrip(".").strip().lower() == references[0].lower())
+    """1 if the first line is the answer, case ignored, both without white space and full stops at their ends."""
+    return float(_bare(first_line(answer)) == _bare(references[0]))
+
+
+def _bare(text: str) -> str:
+    return text.strip().rstrip(".").strip().lower()
 
 
 RULES: dict[str, Rule] = {
@@ -33,6 +37,8 @@ OF_THE_FIRST_LINE = ("first_line", "exact_match", "exact", "f1")
 """Rules that look at nothing else."""
 SINGLE = ("exact", "exact_match")
 """Rules for tasks with one answer."""
+ANY = ("string_match_part", "any", "contains")
+"""Rules by which one of several answers is enough."""
 
 
 @known_as(SCORE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.errors import TaskError
 from tasks.limits import LONGEST_NAME, MAX_LENGTH, MOST_NEEDLES, number_problem
+from tasks.needle.answerable import scoring_problem
 from tasks.needle.scoring import RULES, SINGLE
 from tasks.needle.sources import Source, parse_source
 from tasks.problems import Problem, nearest, raise_first, unknown_fields
@@ -224,7 +225,7 @@ def _templates(spec: Mapping[str, Any]) -> list[Problem]:
         for field in sorted(used[name] - set(known)):
             hint = nearest(field, known)
             problems.append(Problem((name,), f"no such placeholder {{{field}}}; {hint}"))
-    several = spec.get("keys", 1) != 1
+    several = _are_several(spec)
     needed = {"needle": ("value", "key") if several else ("value",)}
     if spec.get("distractor"):
         needed["distractor"] = ("value",)
@@ -233,6 +234,14 @@ def _templates(spec: Mapping[str, Any]) -> list[Problem]:
             if name in spec and name in used and field not in used[name]:
                 problems.append(Problem((name,), f"lacks the placeholder {{{field}}}"))
     return problems + _asking(spec, used, several)
+
+
+def _are_several(spec: Mapping[str, Any]) -> bool:
+    """Whether needles of other keys are worded like the one that is asked, so that only its key tells it apart."""
+    are_alike = spec.get("distractor") in (None, "", spec.get("needle"))
+    return (
+        spec.get("keys", 1) != 1 or spec.get("haystack") == "needle" or (spec.get("distractors", 0) != 0 and are_alike)
+    )
 
 
 def _asking(spec: Mapping[str, Any], used: Mapping[str, set[str]], several: bool) -> list[Problem]:
@@ -246,7 +255,7 @@ def _asking(spec: Mapping[str, Any], used: Mapping[str, set[str]], several: bool
             return [Problem((name,), "uses {key}, but several keys are asked: write {keys}")]
         return [] if "keys" in asking else [Problem(("question",), "lacks the placeholder {keys}")]
     if several and not asking & {"key", "keys"}:
-        return [Problem(("question",), "lacks the placeholder {key}: there are several keys")]
+        return [Problem(("question",), "lacks the placeholder {key}: there are needles of several keys")]
     if not spec["question"].strip() and not spec.get("answer_prefix", "").strip():
         return [Problem(("question",), "is empty, and so is answer_prefix: nothing is asked")]
     return []
@@ -275,6 +284,8 @@ def _together(spec: NeedleSpec) -> list[Problem]:
     if (single := next((name for name in rules if name in SINGLE), None)) and spec.queries * spec.values != 1:
         problems.append(Problem(("scoring",), f"{single} needs a single answer; use all, first_line or f1"))
     asked = (("key", spec.key, spec.keys + spec.distractors), ("value", spec.value, needles))
+    scored = (scoring_problem(item, spec.scoring) for item in spec.value.items)
+    problems += [Problem(("value",), problem) for problem in scored if problem][:1]
     for name, kind, count in asked:
         if kind.items and len(kind.items) < count:
             problems.append(Problem((name,), f"lists {len(kind.items)} different items, but a sample needs {count}"))
