@@ -30,6 +30,7 @@ from harness.engine.trunks import Trunks
 from harness.engine.units import SEGMENT
 from harness.engine.workers import RayExecutor, WorkerSpec
 from harness.errors import UserError
+from harness.lm.asked_texts import changes_of_text
 from harness.lm.text import TextModel
 from harness.records.fields import read_fields
 from harness.records.model_info import ModelInfo
@@ -97,6 +98,12 @@ class GDN2LM(TextModel):
         self.dtype_name = dtype = choose_dtype(self.path, dtype, self.run_device)
         super().__init__(read_config(self.path), str(tokenizer or pretrained), context_prefix, max_length)
         self.model = load_checkpoint(self.path, dtype=dtype, device="cpu" if workers else self.run_device)
+        if unlike := changes_of_text(self.model.generation_config.to_dict()):
+            log.warning(
+                "%s: generation_config.json has %s, which texts here are generated without: greedily, as a task asks",
+                self.path,
+                ", ".join(unlike),
+            )
         self.stop_at_references = stop_at_references
         self.checkpoint_sha256 = fingerprint(self.path)
         executor: Executor

@@ -15,13 +15,16 @@ from typing import Any, cast
 import lm_eval.models  # noqa: F401 (lm-eval fills its registry only while it is empty, so its own models go first)
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.models.utils import postprocess_generated_text
 
+from basis.errors import reason
 from gdn2.checkpoints import CheckpointError, tokenizer_fingerprint
 from gdn2.config import GDN2Config
 from harness.engine.journal import Journal
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.errors import UserError
+from harness.lm.asked_texts import AskedText, read_asked
+from harness.lm.chat import fill_chat_template
 from harness.lm.encoding import TextEncoder
 from harness.lm.terms import Measures, RequestRunner, Terms
 from tasks.text.tokenizer_loading import files_read
@@ -29,7 +32,6 @@ from tasks.text.tokenizers import load_tokenizer, tokenizer_folder
 
 log = logging.getLogger(__name__)
 
-DEFAULT_GENERATED_TOKENS = 256  # lm-eval's default when a task does not say
 REFERENCES = "outputs"  # the field of a document whose strings a needle task looks for
 
 
@@ -123,14 +125,15 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return self.encoder.encode(string, prefixed=add_special_tokens is not False)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The tokenizer's chat template, for tasks that are run with one."""
-        text: str = self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        return text
+        """The tokenizer's chat template, for tasks that are run with one; as HFLM where it knows no system role.
+
+        Raises:
+            UserError: there is no template, or it cannot be applied.
+        """
+        try:
+            return fill_chat_template(self.tokenizer, chat_history, add_generation_prompt)
+        except Exception as error:
+            raise UserError(f"{self.tokenizer_path}: its chat template gives no text: {reason(error)}") from error
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As lm-eval's; a context that several choices have is encoded once."""
@@ -204,36 +207,29 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         """Greedy continuations, without their stop string.
 
         Raises:
-            UserError: a task that asks for sampling, or a generation that leaves no room for a prompt.
+            UserError: a task that asks for what greedy decoding is not, see `read_asked`, or a generation that leaves
+                no room for a prompt.
         """
         del disable_tqdm
         arguments = [cast("tuple[str, dict[str, Any]]", request.args) for request in requests]
-        stops = [self._stops(gen_kwargs) for _, gen_kwargs in arguments]
-        parsed = [self._parse_generation(*each) for each in zip(requests, arguments, stops, strict=True)]
+        eos = str(self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False))
+        asked = [
+            read_asked(gen_kwargs, eos, request.task_name or "")
+            for request, (_, gen_kwargs) in zip(requests, arguments, strict=True)
+        ]
+        parsed = [self._parse_generation(*each) for each in zip(requests, asked, strict=True)]
         texts = [""] * len(requests)
 
         def done(index: int, ids: list[int]) -> None:
             text = self.tokenizer.decode(ids, skip_special_tokens=True)
-            texts[index] = postprocess_generated_text(text, stops[index], None)
+            texts[index] = postprocess_generated_text(text, list(asked[index].stops), None)
             self.cache_hook.add_partial("generate_until", arguments[index], texts[index])
 
         self.engine.generate(parsed, done, self.measures.accounts, self._journal)
         return texts
 
-    def _stops(self, gen_kwargs: dict[str, Any]) -> list[str]:
-        """The task's stop strings and the end of text."""
-        until = normalize_gen_kwargs(gen_kwargs, DEFAULT_GENERATED_TOKENS).get("until")
-        eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
-        return [stop for stop in handle_stop_sequences(until, eos=eos) if stop]
-
-    def _parse_generation(
-        self, request: Instance, arguments: tuple[str, dict[str, Any]], stops: list[str]
-    ) -> GenerateRequest:
-        context, gen_kwargs = arguments
-        kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_GENERATED_TOKENS)
-        if kwargs.get("do_sample"):
-            raise UserError(f"the model gdn2 generates greedily only; a task asks for sampling: {gen_kwargs}")
-        max_tokens, task = kwargs["max_gen_toks"], request.task_name or ""
+    def _parse_generation(self, request: Instance, asked: AskedText) -> GenerateRequest:
+        context, max_tokens, task = str(request.args[0]), asked.max_tokens, request.task_name or ""
         terms = self._terms(task)
         if max_tokens >= terms.max_length:
             raise UserError(
@@ -243,7 +239,7 @@ class TextModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         ids = self.tok_encode(context) or self.encoder.in_front
         ids = self._truncate(ids, terms.max_length - max_tokens, task)
         references = tuple(request.doc.get(REFERENCES) or ()) if terms.stop_at_references else ()
-        return GenerateRequest(ids, max_tokens, self._end_ids, tuple(stops), references, task)
+        return GenerateRequest(ids, max_tokens, self._end_ids, asked.stops, references, task)
 
     @cached_property
     def _end_ids(self) -> frozenset[int]:
