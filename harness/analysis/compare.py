@@ -18,6 +18,7 @@ from harness.analysis.sides import GridPlace, Side, sides_of_runs, told_apart
 from harness.analysis.significance import holm
 from harness.errors import UserError
 from harness.records.samples import has_samples
+from harness.records.trainings import said_of
 from tasks.registry import Suite
 
 
@@ -155,8 +156,9 @@ def _same_runs(sides: Sequence[Side]) -> Iterator[str]:
 
 def _of_one_seed(sides: Sequence[Side]) -> Iterator[str]:
     """Checkpoints of different trainings whose records say a seed: what differs may be the seed."""
-    single = [side for side in sides if side.runs and side.runs[0].record.model.training_seed is not None]
-    if len({side.runs[0].record.model.training for side in single}) > 1:
+    said = {id(side): said_of(run.record for run in side.runs)[0] for side in sides}
+    single = [side for side in sides if said[id(side)] is not None]
+    if len({said[id(side)] for side in single}) > 1:
         yield (
             f"{', '.join(side.label for side in single)}: one seed each of their trainings, so a difference is one "
             "between these checkpoints, other seeds may have another; --seeds compares trainings, from three seeds on"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -11,7 +10,8 @@ from harness.analysis.picture_data import PictureData
 from harness.analysis.score_rows import ScoreRow
 from harness.analysis.shown import Model
 from harness.errors import UserError
-from harness.records.seed_rows import LEAST_SEEDS, mean_of_seeds, of_one_training, training_name
+from harness.records.seed_rows import LEAST_SEEDS, mean_of_seeds
+from harness.records.trainings import Said, of_one_training, said_of, seeds_twice, training_names
 
 Row = TypeVar("Row", bound=ScoreRow)
 OF_A_NUMBER = ("model", "value", "low", "high", "n", "source")  # all else says where it belongs
@@ -32,13 +32,15 @@ def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[R
     Raises:
         UserError: none of the models are seeds of one training.
     """
-    trainings = _trainings(models)
+    trainings = _trainings(models, {row.model for row in data.rows})
+    twice = seeds_twice([(model.title, _said(model)) for model in models])
     if not trainings:
         names = ", ".join(model.title for model in models[:4]) + (", …" if len(models) > 4 else "")
-        raise UserError(
-            f"--seeds: of {names} no two are seeds of one training, as their records say; leave it out, or name the "
+        none = (
+            f"of {names} no two are seeds of one training, as their records say; leave it out, or name the "
             "checkpoints of several seeds"
         )
+        raise UserError(f"--seeds: {'; '.join(twice) or none}")
     training_of = {model.title: name for name, seeds in trainings.items() for model in seeds}
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in data.rows:
@@ -49,20 +51,24 @@ def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[R
         if key[0] not in trainings or len(rows) == len(trainings[str(key[0])])
     ]
     trained = {training_of.get(title, title): length for title, length in data.trained.items()}
-    return replace(data, rows=tuple(rows), notes=(*data.notes, *_notes(trainings, groups)), trained=trained)
+    return replace(data, rows=tuple(rows), notes=(*data.notes, *_notes(trainings, groups), *twice), trained=trained)
 
 
-def _trainings(models: Sequence[Model]) -> dict[str, list[Model]]:
-    """The seeds of each training that has several, by its name."""
+def _trainings(models: Sequence[Model], shown: Collection[str]) -> dict[str, list[Model]]:
+    """The seeds of each training that has several, by its name, which is that of no other model that is shown."""
     by_recipe: dict[str, list[Model]] = {}
     for model in models:
-        if (recipe := model.runs[0].record.model.training) is not None:
+        if (recipe := _said(model)[0]) is not None:
             by_recipe.setdefault(recipe, []).append(model)
-    found = {}
-    for recipe, seeds in by_recipe.items():
-        if of_one_training([(recipe, model.runs[0].record.model.training_seed) for model in seeds]):
-            found[training_name([model.title for model in seeds])] = seeds
-    return found
+    several = {recipe: seeds for recipe, seeds in by_recipe.items() if of_one_training([*map(_said, seeds)])}
+    titles = {recipe: [model.title for model in seeds] for recipe, seeds in several.items()}
+    its = {title for seeds in titles.values() for title in seeds}
+    names = training_names(titles, {*shown, *(model.title for model in models)} - its)
+    return {names[recipe]: seeds for recipe, seeds in several.items()}
+
+
+def _said(model: Model) -> Said:
+    return said_of(run.record for run in model.runs)
 
 
 def _place(row: ScoreRow) -> tuple[object, ...]:
@@ -70,8 +76,7 @@ def _place(row: ScoreRow) -> tuple[object, ...]:
 
 
 def _mean(name: str, seeds: Sequence[Row]) -> Row:
-    most = 1.0 if seeds[0].unit == "share" else math.inf
-    value, low, high = mean_of_seeds([row.value for row in seeds], most)
+    value, low, high = mean_of_seeds([row.value for row in seeds], seeds[0].unit, 1.0)
     source = "; ".join(row.source for row in seeds)
     return replace(seeds[0], model=name, value=value, low=low, high=high, n=min(row.n for row in seeds), source=source)
 

@@ -13,8 +13,8 @@ from harness.errors import UserError
 from harness.records.apart import takes
 from harness.records.choice import choose
 from harness.records.record import Cell, Score
-from harness.records.seed_rows import of_one_training
 from harness.records.steps import step_of
+from harness.records.trainings import Said, of_one_training, said_of
 from tasks.errors import TaskError
 from tasks.registry import Column, Suite
 
@@ -124,39 +124,48 @@ def sides_of_runs(runs: Sequence[FoundRun]) -> list[Side]:
     return [Side(name, tuple(found)) for (name, _), found in models.items()]
 
 
-def training(label: str, models: Sequence[Side]) -> Side:
+def training(label: str, models: Sequence[Side], anyway: bool = False) -> Side:
     """Make one side of models that are the seeds of one training; of a single model it is one seed.
 
+    Args:
+        label: what it is called.
+        models: its seeds.
+        anyway: whether models of several recipes are taken too.
+
     Raises:
-        UserError: some of them are checkpoints of one seed, such as `name@1000` and `name@2000`.
+        UserError: some of them are checkpoints of one seed, such as `name@1000` and `name@2000`, or their records name
+            several recipes.
     """
-    by_seed: dict[str, list[str]] = {}
     for model in models:
-        for seed in _seeds_of(model):
-            by_seed.setdefault(seed, []).append(model.label)
-    for same in by_seed.values():
-        if len(same) > 1:
+        if len(same := [other.label for other in models if other is model or _are_of_one_seed(model, other)]) > 1:
             raise UserError(
                 f"{label}: {', '.join(same[:3])}{' …' if len(same) > 3 else ''} are checkpoints of one training, not "
                 "seeds; give --seeds one checkpoint of each seed, or leave it out to compare the steps themselves"
             )
+    by_recipe = {recipe: model.label for model in models if (recipe := _said(model)[0]) is not None}
+    if len(by_recipe) > 1 and not anyway:
+        raise UserError(
+            f"{label}: {' and '.join(list(by_recipe.values())[:3])} are of {len(by_recipe)} recipes, as their records "
+            "say, so they are no seeds of one training; give --seeds a name for each training, or say --anyway"
+        )
     return Side(label, seeds=tuple(models))
 
 
-def _seeds_of(model: Side) -> set[str]:
-    """What two checkpoints of one seed have in common: the name before the step, the recipe with its seed."""
-    said = step_of(model.label)
-    found = {f"name {model.label if said is None else said[0]}"}
-    for run in model.runs[:1]:
-        if run.record.model.training is not None:
-            found.add(f"recipe {run.record.model.training} {run.record.model.training_seed}")
-    return found
+def _are_of_one_seed(a: Side, b: Side) -> bool:
+    """Whether two checkpoints have one seed, as their records say; for want of that, one name before the step."""
+    if None not in (*_said(a), *_said(b)):
+        return _said(a) == _said(b)
+    names = {model.label if (said := step_of(model.label)) is None else said[0] for model in (a, b)}
+    return len(names) == 1
+
+
+def _said(model: Side) -> Said:
+    return said_of(run.record for run in model.runs)
 
 
 def are_seeds(models: Sequence[Side]) -> bool:
     """Whether models are the seeds of one training, as their records say: one recipe, and no seed twice."""
-    said = [(run.record.model.training, run.record.model.training_seed) for model in models for run in model.runs[:1]]
-    return len(said) == len(models) and of_one_training(said)
+    return of_one_training([*map(_said, models)])
 
 
 def told_apart(sides: Sequence[Side]) -> list[Side]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,7 @@ def _compare(args: argparse.Namespace) -> None:
     from tasks.registry import load_suite
 
     suite = None if args.suite is None else load_suite(args.suite)
-    sides = _sides(args.names, args.results, args.seeds)
+    sides = _sides(args)
     comparison = compare_sides(sides, suite, args.anyway)
     if args.output is not None:
         write_atomically(args.output, COMPARISON_FORMATS[name].write(comparison))
@@ -62,18 +61,18 @@ def _compare(args: argparse.Namespace) -> None:
         print(COMPARISON_FORMATS[name].write(comparison), end="")
 
 
-def _sides(names: Sequence[str], folders: Sequence[Path] | None, seeds: bool) -> list[Side]:
+def _sides(args: argparse.Namespace) -> list[Side]:
     """What the names mean, in their order; records that cannot be read are named on standard error."""
     from harness.analysis.papers import PREFIX, paper_side
     from harness.analysis.selection import select_runs
     from harness.analysis.sides import are_seeds, sides_of_runs, training
 
-    runs = recorded_runs(folders)
+    runs = recorded_runs(args.results)
     sides: list[Side] = []
-    for name in names:
+    for name in args.names:
         if name.startswith(PREFIX):
             sides.append(paper_side(name))
             continue
         found = sides_of_runs(select_runs(name, runs, left_out))
-        sides += [training(name, found)] if seeds or are_seeds(found) else found
+        sides += [training(name, found, args.anyway)] if args.seeds or are_seeds(found) else found
     return sides

@@ -19,6 +19,7 @@ from harness.records.record import RunRecord
 from harness.records.remarks import number_notes, passed_over, remarks_on, sources_of
 from harness.records.steps import step_of
 from harness.records.table import Entry, Row, Table
+from harness.records.trainings import said_of
 from harness.records.view import View, arrange
 from tasks.registry import Average, Column, Suite
 
@@ -66,8 +67,7 @@ class TableModel:
     @property
     def recipe(self) -> tuple[str | None, int | None]:
         """The hash of what it was trained by and its seed, as the first record that knows them says."""
-        said = ((run.model.training, run.model.training_seed) for run in self.runs)
-        return next((pair for pair in said if None not in pair), (None, None))
+        return said_of(self.runs)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from harness.records.stats import interval_over_seeds
 from harness.records.table import Entry, Header, Row
+from harness.records.trainings import of_one_training, seeds_twice, training_names
 
 if TYPE_CHECKING:
     from tasks.metrics import Unit
@@ -20,6 +20,7 @@ MEANING = (
     "A mean of seeds has no mark here, and from three seeds on an interval over them (Student's t); compare --seeds "
     "tests trainings"
 )
+NO_MEANS = "No means of seeds: no two models here are seeds of one training, as their records say"
 
 
 def with_means(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
@@ -40,21 +41,39 @@ def with_means(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
     several = {
         key: found for key, found in trainings.items() if of_one_training([(row.recipe, row.seed) for row in found])
     }
+    of_seeds = {(row.section, row.name) for found in several.values() for row in found}
+    names: dict[tuple[str, str], str] = {}
+    for section in {section for section, _ in several}:
+        others = [row.name for row in rows if row.section == section and (section, row.name) not in of_seeds]
+        its = {key: [row.name for row in found] for key, found in several.items() if key[0] == section}
+        names |= training_names(its, others)
     made: list[Row] = []
     met = set()
     for row in rows:
         key = row.section, row.recipe or ""
         if key in several and key not in met:
             met.add(key)
-            made.append(_mean(several[key], headers))
+            made.append(_mean(names[key], several[key], headers))
         made.append(replace(row, of_mean=True) if key in several else row)
     return made
 
 
-def of_one_training(said: Sequence[tuple[str | None, int | None]]) -> bool:
-    """Whether recipes and seeds, as records say them, are several seeds of one training: one recipe, no seed twice."""
-    recipes, seeds = {recipe for recipe, _ in said}, {seed for _, seed in said}
-    return len(said) > 1 and len(recipes) == 1 and None not in recipes and len(seeds) == len(said)
+def said_of_means(rows: Sequence[Row], seeds_are_shown: bool) -> list[str]:
+    """Say what is to be known of a table's means of seeds, or why it has none, a sentence each.
+
+    Args:
+        rows: all of the table, means and seeds among them.
+        seeds_are_shown: whether rows of the seeds stand below their means; else how many there are is said.
+    """
+    means = [row for row in rows if row.of_mean and row.seed is None]
+    found = [MEANING] if means else []
+    if means and not seeds_are_shown:
+        counts = [f"{row.model} ({len(_seeds_below(row, rows))})" for row in means]
+        found.append(f"Seeds of each mean: {', '.join(counts)}")
+    for section in dict.fromkeys(row.section for row in rows):
+        said = [(row.name, (row.recipe, row.seed)) for row in rows if row.section == section and not row.of_mean]
+        found += [f"{sentence[0].upper()}{sentence[1:]}" for sentence in seeds_twice(said)]
+    return found or [NO_MEANS]
 
 
 def below_their_means(rows: Sequence[Row]) -> list[Row]:
@@ -65,8 +84,7 @@ def below_their_means(rows: Sequence[Row]) -> list[Row]:
             continue
         found.append(row)
         if row.of_mean:
-            its = [one for one in rows if _training(one) == _training(row) and one.seed is not None]
-            found += sorted(its, key=lambda one: one.seed or 0)
+            found += sorted(_seeds_below(row, rows), key=lambda one: one.seed or 0)
     return found
 
 
@@ -75,14 +93,17 @@ def is_mean_or_other(row: Row) -> bool:
     return not row.of_mean or row.seed is None
 
 
+def _seeds_below(mean: Row, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a mean's seeds."""
+    return [row for row in rows if _training(row) == _training(mean) and row.seed is not None]
+
+
 def _training(row: Row) -> tuple[str, str | None]:
     return row.section, row.recipe
 
 
-def _mean(seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
+def _mean(name: str, seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
     """The row of a training: a column that one of its seeds lacks has no mean, nor has one of lengths."""
-    names = [row.name for row in seeds]
-    name = training_name(names)
     columns = zip(headers, zip(*(row.entries for row in seeds), strict=True), strict=True)
     entries = tuple(None if header.tested else _mean_entry(entries, header.unit) for header, entries in columns)
     return Row(
@@ -100,23 +121,24 @@ def _mean_entry(entries: Sequence[Entry | None], unit: Unit) -> Entry | None:
     if len(there) < len(entries):
         return None
     values = [entry.value for entry in there]
-    mean, low, high = mean_of_seeds(values, 100.0 if unit == "share" else math.inf)
+    mean, low, high = mean_of_seeds(values, unit, 100.0)
     return Entry(mean, low, high, notes=tuple(sorted({note for entry in there for note in entry.notes})))
 
 
-def mean_of_seeds(values: Sequence[float], most: float) -> tuple[float, float | None, float | None]:
-    """The mean of a training's seeds with both ends of its 95 % interval, which are None for fewer than three seeds.
+def mean_of_seeds(values: Sequence[float], unit: Unit, scale: float) -> tuple[float, float | None, float | None]:
+    """The mean of a training's seeds with both ends of its 95 % interval.
+
+    The ends are None for fewer than three seeds, and for seeds that are all alike: no spread says nothing of another
+    seed's.
 
     Args:
-        values: at least one, none below 0.
-        most: what a value can be at most; the interval is cut there, and at 0.
+        values: at least one.
+        unit: of the values; the interval is cut to what they can be.
+        scale: what a share of 1 is: 100 where shares are in percent.
     """
     mean = sum(values) / len(values)
-    found = interval_over_seeds(values) if len(values) >= LEAST_SEEDS else None
-    return (mean, None, None) if found is None else (mean, max(0.0, found[0]), min(most, found[1]))
-
-
-def training_name(names: Sequence[str]) -> str:
-    """What a training's seeds have in common at the beginning of their names; the first name if that is nothing."""
-    shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in shared).rstrip(" -_.@") or names[0]
+    found = interval_over_seeds(values) if len(values) >= LEAST_SEEDS and len(set(values)) > 1 else None
+    if found is None:
+        return mean, None, None
+    least, most = (-math.inf if unit == "number" else 0.0), (scale if unit == "share" else math.inf)
+    return mean, max(least, found[0]), min(most, found[1])

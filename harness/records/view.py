@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.records.columns import column_to_sort_by, columns_named
 from harness.records.patterns import matches, quoted
 from harness.records.row_names import RowNames
-from harness.records.seed_rows import MEANING, below_their_means, is_mean_or_other, with_means
+from harness.records.seed_rows import below_their_means, is_mean_or_other, said_of_means, with_means
 from harness.records.steps import in_sections
 from harness.records.table import Header, Row, Table
 
@@ -93,9 +93,9 @@ def arrange(table: Table, view: View, section: str) -> None:
         rows = with_means(rows, table.headers)
     if view.sort is not None:
         rows = _sorted(rows, table.headers, view.sort)
-    if view.seeds and any(row.of_mean for row in rows):
+    if view.seeds and rows:
+        table.explained += said_of_means(rows, seeds_are_shown=view.seeds == "all")
         rows = below_their_means(rows) if view.seeds == "all" else [row for row in rows if is_mean_or_other(row)]
-        table.explained.append(MEANING)
     rows = in_sections(rows, section)
     table.headers = tuple(table.headers[i] for i in kept)
     cut = [replace(row, entries=tuple(row.entries[i] for i in kept)) for row in rows]

@@ -90,8 +90,8 @@ def _cell(table: Table, row: Row, header: Header, entry: Entry | None) -> dict[s
     score = entry.score
     values = (
         _raw(header, entry.value) if score is None else score.value,
-        (entry.low if header.tested else None) if score is None else score.low,
-        (entry.high if header.tested else None) if score is None else score.high,
+        _end(header, entry.low) if score is None else score.low,
+        _end(header, entry.high) if score is None else score.high,
         entry.n,
         entry.mark,
         entry.overlaps_best,
@@ -105,6 +105,10 @@ def _cell(table: Table, row: Row, header: Header, entry: Entry | None) -> dict[s
 def _raw(header: Header, value: float) -> float:
     """A number in the unit of the records; a published 55.8 % is 0.558, not what division makes of it."""
     return float(Decimal(repr(value)) / 100) if header.unit == "share" else value
+
+
+def _end(header: Header, value: float | None) -> float | None:
+    return None if value is None else _raw(header, value)
 
 
 def _texts(table: Table, numbers: Sequence[int]) -> list[str]:

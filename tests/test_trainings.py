@@ -1,0 +1,175 @@
+"""Which models are seeds of one training, what it is called, and what tables, files and pictures say of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import run_of
+from records import cell, model, place, record
+
+from harness.analysis.curves import over_length
+from harness.analysis.seed_means import over_seeds
+from harness.analysis.selection import FoundRun
+from harness.analysis.shown import models_of, spots_of
+from harness.analysis.sides import are_seeds, sides_of_runs, training
+from harness.errors import UserError
+from harness.records.leaderboard import build_table
+from harness.records.record import RunRecord
+from harness.records.seed_rows import mean_of_seeds
+from harness.records.table import Table
+from harness.records.trainings import said_of, seeds_twice, training_names
+from harness.records.view import View
+from harness.show.data import to_csv, to_json
+from tasks.registry import load_suite
+
+R, Q = "r" * 16, "q" * 16
+
+
+def seed(name: str, value: float, recipe: str | None = R, number: int | None = 1, **changes: Any) -> RunRecord:
+    """A run of one seed with this score at 1K."""
+    info = model(f"{name}{value}", training=recipe, training_seed=number)
+    return record(name, (cell(value=value),), model=info, run_id=f"{name}/x", **changes)
+
+
+def table_of(runs: Sequence[RunRecord], **view: Any) -> Table:
+    return build_table(load_suite("ruler_table3"), [place(run) for run in runs], False, view=View(**view))
+
+
+def drawn(runs: Sequence[RunRecord]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """What a picture over length has at 1K, by model, and its notes."""
+    models = models_of([], [FoundRun(Path(run.run_id), run) for run in runs])
+    data = over_seeds(over_length(models, spots_of(models, "ruler_table3")), models)
+    return {row.model: round(row.value, 6) for row in data.rows}, data.notes
+
+
+TWO_OF_ONE_BEGINNING = [seed("x1", 0.1), seed("x2", 0.3, number=2), seed("x3", 0.8, Q), seed("x4", 0.9, Q, 2)]
+BESIDE_ANOTHER = [seed("kda", 0.9, None, None), seed("kda-1", 0.1), seed("kda-2", 0.3, number=2)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "means"),
+    [
+        (TWO_OF_ONE_BEGINNING, {"x1 and x2": 0.2, "x3 and x4": 0.85}),
+        (BESIDE_ANOTHER, {"kda": 0.9, "kda-1 and kda-2": 0.2}),
+    ],
+    ids=["two trainings", "another model"],
+)
+def test_no_training_is_lost_or_mixed_with_what_is_called_alike(
+    runs: list[RunRecord], means: Mapping[str, float]
+) -> None:
+    assert drawn(runs)[0] == means
+    rows = {row.model: row.entries[0] for row in table_of(runs, seeds="means").rows}
+    assert {name: entry and round(entry.value / 100, 6) for name, entry in rows.items()} == means
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (("m", "m-seed2"), "m"),
+        (("m-seed1", "m-seed2"), "m"),
+        (("m-seed11", "m-seed12", "m-seed13"), "m"),
+        (("gdn2-1", "gdn2-10", "gdn2-100"), "gdn2"),
+        (("gdn2-4m-s1", "gdn2-4m-s2"), "gdn2-4m-s"),
+        (("run2-a", "run2-b"), "run2"),
+        (("m (aaaaaa)", "m (bbbbbb)"), "m"),
+        (("seed1", "seed2"), "seed"),
+        (("11", "12"), "11 and 12"),
+        (("alpha", "beta", "gamma"), "alpha, beta and gamma"),
+        (("alpha", "beta", "gamma", "delta", "eta"), "alpha, beta and 3 more"),
+        (("模型-1", "模型-2"), "模型"),
+    ],
+)
+def test_a_training_is_called_by_the_beginning_of_its_seeds_names(names: tuple[str, ...], called: str) -> None:
+    assert training_names({R: names}) == {R: called}
+
+
+def test_five_seeds_named_by_their_first_ones_are_told_apart_from_five_others() -> None:
+    found = training_names({R: [f"x{i}" for i in range(5)], Q: [f"x{i}" for i in range(5, 10)]})
+    assert found == {R: "x0, x1 and 3 more", Q: "x5, x6 and 3 more"}
+
+
+def test_one_seed_under_two_names_is_said_wherever_means_are_asked_for() -> None:
+    runs = [seed("a", 0.1), seed("again", 0.1), seed("b", 0.3, number=2)]
+    sentence = "o mean of a, again and b: a and again are of seed 1; name one model of each seed"
+    assert table_of(runs, seeds="means").explained == ["N" + sentence]
+    with pytest.raises(UserError, match=f"^--seeds: n{sentence}$"):
+        drawn(runs)
+    others = [seed("c", 0.5, Q), seed("d", 0.7, Q, 2)]
+    assert drawn([*runs, *others])[1][-1] == "n" + sentence
+    assert "N" + sentence in table_of([*runs, *others], seeds="all").explained
+    assert len(table_of(runs, seeds="means", models=("a", "b")).rows) == 1
+    assert seeds_twice([("m@1k", (R, 1)), ("m@2k", (R, 1))]) == []  # steps of one seed
+
+
+def test_every_command_takes_the_seed_from_the_first_record_that_says_it() -> None:
+    older = seed("a", 0.1, None, None, started="2025-01-01T00:00:00+00:00")
+    runs = [older, seed("a", 0.1), seed("b", 0.3, number=2)]
+    assert said_of(runs) == (R, 1)
+    assert drawn(runs)[0] == {"a and b": 0.2}
+    assert table_of(runs, seeds="means").rows[0].name == "a and b, mean"
+    assert are_seeds(sides_of_runs([FoundRun(Path(run.run_id), run) for run in runs]))
+
+
+def test_a_recipe_without_a_seed_is_no_seed_in_any_command() -> None:
+    runs = [seed("a", 0.1), seed("b", 0.3, number=None)]
+    assert len(table_of(runs, seeds="means").rows) == 2
+    with pytest.raises(UserError, match="no two are seeds"):
+        drawn(runs)
+    assert not are_seeds(sides_of_runs([FoundRun(Path(run.run_id), run) for run in runs]))
+
+
+def test_how_many_seeds_a_mean_has_is_said_where_they_are_not_shown() -> None:
+    runs = [*(seed(f"a-{i}", 0.1, number=i) for i in range(5)), seed("b-1", 0.5, Q), seed("b-2", 0.5, Q, 2)]
+    said = "Seeds of each mean: a (5), b (2)"
+    assert said in table_of(runs, seeds="means").explained
+    assert said not in table_of(runs, seeds="all").explained
+
+
+def test_files_have_the_interval_of_a_mean_as_a_share() -> None:
+    table = table_of([seed(f"a-{i}", value, number=i) for i, value in enumerate((0.5, 0.6, 0.7))], seeds="means")
+    reach = 4.302652729696142 * 0.1 / 3**0.5
+    expected = pytest.approx((0.6, 0.6 - reach, 0.6 + reach))
+    found = json.loads(to_json(table))["rows"][0]["cells"]["niah_single_1@1024"]
+    assert (found["value"], found["low"], found["high"]) == expected
+    line = next(csv.DictReader(io.StringIO(to_csv(table))))
+    assert (float(line["value"]), float(line["low"]), float(line["high"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "expected"),
+    [
+        ((0.9, 1.0, 1.0), "share", (0.82325, 1.0)),
+        ((-3.0, -1.0, -2.0), "number", (-4.48414, 0.48414)),
+        ((0.1, 3.0, 0.2), "perplexity", (0.0, 5.18941)),
+        ((1.0, 1.0, 1.0), "share", (None, None)),
+        ((0.2, 0.3), "share", (None, None)),
+    ],
+    ids=["share", "below 0", "perplexity", "no spread", "two"],
+)
+def test_an_interval_over_seeds_is_cut_to_what_the_unit_allows(
+    values: tuple[float, ...], unit: Any, expected: tuple[float | None, ...]
+) -> None:
+    _, low, high = mean_of_seeds(values, unit, 1.0)
+    assert (low, high) == (expected if expected[0] is None else pytest.approx(expected, abs=1e-4))
+
+
+def test_seeds_of_one_name_are_compared_as_seeds_and_models_of_several_recipes_are_not() -> None:
+    run = run_of("m", {("niah_single_1", 1024): 0.5})
+
+    def side(name: str, recipe: str, number: int) -> FoundRun:
+        info = model(f"{name}{recipe}{number}", training=recipe, training_seed=number)
+        return FoundRun(run.folder, replace(run.record, name=name, model=info))
+
+    alike = sides_of_runs([side("m", R, 1), side("m", R, 2), side("m", R, 3)])
+    assert len(training("m", alike).seeds) == 3
+    mixed = sides_of_runs([side("m", R, 1), side("m-swa", Q, 1)])
+    with pytest.raises(UserError, match=r"m\*: m and m-swa are of 2 recipes, .* or say --anyway"):
+        training("m*", mixed)
+    assert len(training("m*", mixed, anyway=True).seeds) == 2
