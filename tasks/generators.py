@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tasks import families
+from tasks import data, families
+from tasks.task_files import own_file
 
 
 class SampleGenerator(Protocol):
@@ -54,12 +55,17 @@ def prepare_samples(configs: Sequence[Mapping[str, Any]], tokenizer: str, *, con
 
 
 def own_data_hashes(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of the data of the user's own that a resolved task reads; staged files are not among them."""
+    """SHA-256 of what a resolved task reads of the user's own: texts, and Python files with its functions.
+
+    Staged files are not among them.
+    """
+    values = [*config.values(), *(value for entry in config.get("metric_list") or () for value in entry.values())]
+    files = {file.name: data.file_sha256(file) for file in map(own_file, values) if file is not None}
     family = families.built_by(_builder(config))
     if family is None or not family.has_own_texts:
-        return {}
-    found: dict[str, str] = family.function("data_hashes")(**config["dataset_kwargs"])
-    return found
+        return files
+    texts: dict[str, str] = family.function("data_hashes")(**config["dataset_kwargs"])
+    return {**files, **texts}
 
 
 def _builder(config: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ from tasks.errors import TaskError
 ROOT = Path(__file__).parent
 """The folder of this package, which holds the shipped files."""
 Trail = tuple[str | int, ...]
+_own_files: dict[int, tuple[Any, Path]] = {}
+"""Functions of the user's own by their identity, which is theirs as long as they are kept here, with their files."""
 
 
 class FunctionName(str):
@@ -116,6 +118,8 @@ def import_function(name: FunctionName) -> Any:
         raise TaskError(f"!function {name}: cannot be imported ({reason(error)}); write module.function") from error
     if not callable(function):
         raise TaskError(f"!function {name}: is no function but {type(function).__name__}")
+    if module.split(".")[0] != ROOT.name and beside is not None:
+        _own_files[id(function)] = function, beside
     return function
 
 
@@ -123,6 +127,11 @@ def _own_module(file: Path | None) -> Any:
     """The module of a Python file, imported once a version."""
     assert file is not None
     return _imported(file.resolve(), file.stat().st_mtime_ns)
+
+
+def own_file(function: Any) -> Path | None:
+    """The Python file of the user's own that `!function` took a function from; None for anything else."""
+    return _own_files.get(id(function), (None, None))[1]
 
 
 @lru_cache(maxsize=64)

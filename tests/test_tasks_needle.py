@@ -118,6 +118,24 @@ def test_a_haystack_may_be_a_text_of_ones_own(tokenizer: Any, tmp_path: Path) ->
         assert doc["fill"] > 0.98
 
 
+def test_files_of_keys_and_values_and_own_functions_are_hashed(tmp_path: Path) -> None:
+    for name in ("keys.txt", "values.txt"):
+        (tmp_path / name).write_text(f"{name[:2]}one\n{name[:2]}two\n")
+    (tmp_path / "scores.py").write_text("def mine(doc, results):\n    return {'acc': 0.0}\n\n\nmean = max\n")
+    kinds: dict[str, Any] = {kind: {"kind": "file", "path": f"{kind}s.txt"} for kind in ("key", "value")}
+    file = write_task(tmp_path, top="process_results: !function scores.mine\n", haystack="noise", **kinds)
+    metric = "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    file.write_text(file.read_text() + metric)
+    found = own_data_hashes(resolve(f"{file}@700").config)
+    assert set(found) == {"keys.txt", "values.txt", "scores.py"}
+    for name in found:
+        with (tmp_path / name).open("a") as stream:
+            stream.write("\n# more\n")
+        changed = own_data_hashes(resolve(f"{file}@700").config)
+        assert {other for other in found if found[other] != changed[other]} == {name}
+        found = changed
+
+
 def test_an_own_haystack_is_hashed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text(OWN_TEXT)
     file = write_task(tmp_path, haystack={"file": "notes.txt"})

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import data
 from tasks.documents import as_dataset
 from tasks.errors import TaskError
 from tasks.needle import sources
@@ -79,8 +80,10 @@ def make_generator(
 
 
 def data_hashes(spec: Mapping[str, Any], folder: str | None = None) -> dict[str, str]:
-    """SHA-256 of the user's own texts that a spec reads."""
-    return NeedleSpec.parse(spec, Path(folder or "")).haystack.hashes()
+    """SHA-256 of the user's own texts that a spec reads: of its haystack, and of files of keys and values."""
+    parsed = NeedleSpec.parse(spec, Path(folder or ""))
+    files = [kind.file for kind in (parsed.key, parsed.value) if kind.file is not None]
+    return {**parsed.haystack.hashes(), **{file.name: data.file_sha256(file) for file in files}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

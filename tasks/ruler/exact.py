@@ -23,7 +23,7 @@ from tasks.ruler.templates import QUESTION_SOURCES
 from tasks.ruler.tracking import ChainProblems
 from tasks.subset import text_hash
 from tasks.text.pieces import PieceCounter, piece_counter
-from tasks.text.planting import MIN_FILL, MIN_HAYSTACK_TOKENS
+from tasks.text.planting import MIN_FILL, MIN_HAYSTACK_TOKENS, prefix_behind
 from tasks.text.tokenizers import prefix_ids
 
 VERIFIED = 64
@@ -107,7 +107,7 @@ class Generator:
         positions = [self._prefix_tokens + place for place in found]
         return {
             "input": prompt[:-end],
-            "gen_prefix": problem.prefix.removeprefix(" "),
+            "gen_prefix": prefix_behind(prompt[:-end], problem.prefix),
             "outputs": list(problem.outputs),
             "task": spec.task,
             "length": spec.length,

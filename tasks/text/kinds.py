@@ -9,7 +9,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -79,6 +79,8 @@ class Kind:
     name: str
     draw: Draw
     items: tuple[str, ...] = ()
+    file: Path | None = None
+    """That the items were read from."""
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -128,11 +130,13 @@ def _build(name: str, fields: Mapping[str, Any], folder: Path) -> Kind | list[Pr
             return [Problem(("pattern",), str(error))]
     if name == "list":
         return _listed(fields["items"], ("items",))
+    file = folder / str(fields["path"])
     try:
-        lines = split_lines(read_text(folder / str(fields["path"])))
+        lines = split_lines(read_text(file))
     except FileError as error:
         return [Problem(("path",), f"{error}; give a text file with an item a line")]
-    return _listed([line.strip() for line in lines if line.strip()], ("path",))
+    listed = _listed([line.strip() for line in lines if line.strip()], ("path",))
+    return replace(listed, file=file) if isinstance(listed, Kind) else listed
 
 
 def _listed(items: Any, path: tuple[str, ...]) -> Kind | list[Problem]:

@@ -61,6 +61,14 @@ def join_prompt(text: str, answer_prefix: str) -> str:
     return f"{text}{space}{answer_prefix}"
 
 
+def prefix_behind(text: str, answer_prefix: str) -> str:
+    """An answer prefix that begins with a space as `join_prompt` joins it to the text without losing or adding one.
+
+    The space is the one that is put between, unless the text ends in white space (a question of SQuAD may).
+    """
+    return answer_prefix if text[-1:].isspace() else answer_prefix.removeprefix(" ")
+
+
 class Planter:
     """Fills prompts of one length for one tokenizer.
 

@@ -11,6 +11,7 @@ from tasks.ruler.official import lm_eval, nvidia, nvidia_26_3
 from tasks.ruler.official.drawn import Count, Drawn
 from tasks.ruler.spec import RulerSpec
 from tasks.subset import text_hash
+from tasks.text.planting import join_prompt, prefix_behind
 from tasks.text.tokenizers import TokenCounter, prefix_ids
 
 
@@ -57,14 +58,21 @@ class OfficialGenerator:
 
     def _document(self, index: int, drawn: Drawn, size: int) -> dict[str, Any]:
         spec, prompt = self.spec, drawn.prompt
-        joint = drawn.prefix[: -len(drawn.prefix.lstrip())]
+        text, prefix = prompt[: -len(drawn.prefix)], drawn.prefix.lstrip()
+        joint = drawn.prefix[: -len(prefix)]
+        if joint != " ":
+            text += joint
+        elif spec.generator == "lm-eval":  # which puts no space behind a question that ends in one
+            prompt = join_prompt(text, prefix)
+        else:
+            prefix = prefix_behind(text, drawn.prefix)
         num_tokens = self._prefix_tokens + self._counter.count(prompt)
         starts = sorted(prompt.rfind(text) for text in drawn.evidence)
         positions = [self._prefix_tokens + place for place in self._counter.positions(prompt, starts)]
         return {
             # lm-eval and the preview join the two by one space, unless the first ends in white space.
-            "input": prompt[: -len(drawn.prefix)] + ("" if joint == " " else joint),
-            "gen_prefix": drawn.prefix.lstrip(),
+            "input": text,
+            "gen_prefix": prefix,
             "outputs": list(drawn.outputs),
             "task": spec.task,
             "length": spec.length,
@@ -77,7 +85,7 @@ class OfficialGenerator:
             "index": index,
             "seed": spec.seed,
             "generator": spec.generator,
-            "sample_hash": text_hash(prompt, *drawn.outputs),
+            "sample_hash": text_hash(drawn.prompt, *drawn.outputs),
         }
 
 
