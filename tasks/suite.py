@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basis.errors import FileError
+from basis.errors import FileError, or_near
 from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.info import ResolvedTask
@@ -135,9 +135,8 @@ def load_suite(name_or_path: str | Path) -> Suite:
         return _read_own(Path(text))
     file = FOLDER / f"{text}.yaml"
     if not file.is_file():
-        raise TaskError(
-            f"unknown suite {text!r}: choose from {', '.join(suite_names())}, or give the path of a YAML file"
-        )
+        known = f"{', '.join(suite_names())}, or give the path of a YAML file{or_near(text, suite_names())}"
+        raise TaskError(f"unknown suite {text!r}: choose from {known}")
     return _read(file)
 
 

@@ -76,7 +76,7 @@ def test_its_table_has_its_own_runs_alone_whoever_is_named(
 
 def test_the_mean_of_seeds_is_of_its_own_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = board(results, capsys, "--suite", "rivals", "--seeds", "--models", "a-*")
-    assert rows == {"a": {0.25}, "a-1": {0.25}, "a-2": {0.25}}
+    assert rows == {"a, mean": {0.25}, "a-1": {0.25}, "a-2": {0.25}}
 
 
 def test_other_tables_have_its_runs_where_they_are_named_and_the_suites_own_runs_first(

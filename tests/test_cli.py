@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,26 @@ class TestMistakes:
     def test_unknown_suite(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--suite", "quikc")
         assert all(name in line for name in ("choose from ", "editing, ", "quick, ", "ruler_table3"))
+
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [
+            ("leaderbord", "leaderboard"),
+            ("results lst", "list"),
+            ("leaderboard --seeds mean", "means"),
+            ("leaderboard --format markdwon", "markdown"),
+            ("plot lenght", "length"),
+            ("leaderboard --suite rulr_table3", "ruler_table3"),
+            ("leaderboard --columns S-NIAH1", "S-NIAH-1"),
+            ("leaderboard --sort niah_singel_1@1024", "niah_single_1@1024"),
+            ("leaderboard --models 'gated deltanet2'", "Gated DeltaNet-2"),
+            ("study mqra-laptop", "mqar-laptop"),
+        ],
+    )
+    def test_a_name_that_is_nearly_one_is_answered_with_it(
+        self, capsys: pytest.CaptureFixture[str], typed: str, meant: str
+    ) -> None:
+        assert f"did you mean '{meant}'" in self.complain(capsys, *shlex.split(typed))
 
     def test_data_not_staged(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--tasks", "squad_retrieval")

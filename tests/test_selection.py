@@ -52,6 +52,17 @@ def test_a_copy_of_a_run_is_not_a_second_one_and_is_said(results: Path) -> None:
     assert "a copy of" in said[0]
 
 
+@pytest.mark.parametrize("copied", ["a-copy", "zz-copy"])
+@pytest.mark.parametrize("of_ours", [True, False])
+def test_of_two_copies_the_one_with_samples_is_the_run(tmp_path: Path, copied: str, of_ours: bool) -> None:
+    run = records.record("m", (records.cell(),))
+    bare, whole = save(tmp_path / "m", run), save(tmp_path / copied, run)
+    (whole / ("samples.jsonl.gz" if of_ours else "samples_t_2026.jsonl")).touch()
+    said: list[str] = []
+    assert [found.folder for found in find_runs([tmp_path], said.append)] == [whole]
+    assert said == [f"{bare / FILE_NAME}: a copy of {whole / FILE_NAME}"]
+
+
 def test_a_name_that_finds_nothing_says_what_looks_like_it(results: Path) -> None:
     runs = find_runs([results])
     with pytest.raises(UserError, match="did you mean gdn2"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import run_of
+from pictures import run_of, save
 from records import cell, model, place, record
 
 from harness.analysis.curves import over_length
@@ -19,6 +19,7 @@ from harness.analysis.seed_means import over_seeds
 from harness.analysis.selection import FoundRun
 from harness.analysis.shown import models_of, spots_of
 from harness.analysis.sides import are_seeds, sides_of_runs, training
+from harness.cli.main import main
 from harness.errors import UserError
 from harness.records.leaderboard import build_table
 from harness.records.record import RunRecord
@@ -65,7 +66,7 @@ def test_no_training_is_lost_or_mixed_with_what_is_called_alike(
     runs: list[RunRecord], means: Mapping[str, float]
 ) -> None:
     assert drawn(runs)[0] == means
-    rows = {row.model: row.entries[0] for row in table_of(runs, seeds="means").rows}
+    rows = {row.name.removesuffix(", mean"): row.entries[0] for row in table_of(runs, seeds="means").rows}
     assert {name: entry and round(entry.value / 100, 6) for name, entry in rows.items()} == means
 
 
@@ -136,7 +137,10 @@ def test_files_have_the_interval_of_a_mean_as_a_share() -> None:
     table = table_of([seed(f"a-{i}", value, number=i) for i, value in enumerate((0.5, 0.6, 0.7))], seeds="means")
     reach = 4.302652729696142 * 0.1 / 3**0.5
     expected = pytest.approx((0.6, 0.6 - reach, 0.6 + reach))
-    found = json.loads(to_json(table))["rows"][0]["cells"]["niah_single_1@1024"]
+    whole = json.loads(to_json(table))
+    assert whole["explained"] == table.explained
+    assert whole["rows"][0]["model"] == "a, mean"  # no name that a seed has
+    found = whole["rows"][0]["cells"]["niah_single_1@1024"]
     assert (found["value"], found["low"], found["high"]) == expected
     line = next(csv.DictReader(io.StringIO(to_csv(table))))
     assert (float(line["value"]), float(line["low"]), float(line["high"])) == expected
@@ -173,3 +177,13 @@ def test_seeds_of_one_name_are_compared_as_seeds_and_models_of_several_recipes_a
     with pytest.raises(UserError, match=r"m\*: m and m-swa are of 2 recipes, .* or say --anyway"):
         training("m*", mixed)
     assert len(training("m*", mixed, anyway=True).seeds) == 2
+
+
+def test_a_table_of_means_alone_is_not_said_to_have_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in (seed("a-1", 0.1), seed("a-2", 0.3, number=2)):
+        save(tmp_path / run.name, run)
+    for shown in (["--seeds", "means"], ["--seeds"], []):
+        assert main(["leaderboard", "--results", str(tmp_path), "--no-published", *shown]) == 0
+        assert capsys.readouterr().err == ""

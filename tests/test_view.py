@@ -56,6 +56,9 @@ def test_a_pattern_that_means_nothing_is_an_error_with_what_there_is() -> None:
         table_of(*THREE, columns=("S-NIAH-9",))
     with pytest.raises(UserError, match=r"--models 'b': no row is called so; there are none$"):
         table_of(models=("b",))
+    many = [scored(f"run-{number:03}", 0.5) for number in range(30)]
+    with pytest.raises(UserError, match=r"'run-019' and 10 more; did you mean 'run-001'"):
+        table_of(*many, models=("Rum-001",))
 
 
 @pytest.mark.parametrize(

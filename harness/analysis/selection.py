@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.records.apart import suites_apart
 from harness.records.judged import prompt_rooms
 from harness.records.record import FILE_NAME, RunRecord, read_record
-from harness.records.samples import Sample, read_samples
+from harness.records.samples import Sample, has_samples, read_samples
 from harness.records.store import find_records
 from harness.words import counted
 
@@ -43,6 +43,8 @@ class FoundRun:
 def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None = None) -> list[FoundRun]:
     """Find every run below the folders, from the oldest to the newest; a copy of a run is not a second one.
 
+    Of several copies the first that has samples beside its record is the run.
+
     Args:
         folders: where to look.
         on_problem: is told of a record that cannot be read, and of a copy; by default the first is an error. A folder
@@ -54,11 +56,17 @@ def find_runs(folders: Iterable[Path], on_problem: Callable[[str], None] | None 
     found: dict[str, list[FoundRun]] = {}
     for path, record in find_records(folders, on_problem):
         same_id = found.setdefault(record.run_id, [])
-        first = next((run for run in same_id if run.record == record), None)
-        if first is None:
-            same_id.append(FoundRun(path.parent, record))
-        elif on_problem is not None and path.parent.resolve() != first.folder.resolve():
-            on_problem(f"{path}: a copy of {first.folder / FILE_NAME}")
+        place = next((place for place, run in enumerate(same_id) if run.record == record), None)
+        run = FoundRun(path.parent, record)
+        if place is None:
+            same_id.append(run)
+            continue
+        first, copy = same_id[place], run
+        if has_samples(run.folder) and not has_samples(first.folder):
+            first, copy = run, first
+            same_id[place] = run
+        if on_problem is not None and copy.folder.resolve() != first.folder.resolve():
+            on_problem(f"{copy.folder / FILE_NAME}: a copy of {first.folder / FILE_NAME}")
     return sorted(
         (run for runs in found.values() for run in runs), key=lambda run: (run.record.started, run.record.run_id)
     )

@@ -128,11 +128,7 @@ def table_of(
     if wanted is None:
         wanted = suite_of([record for _, record in records] if run is None else [run], left_out)
     table = build_table(wanted, records, published, run, view)
-    if (
-        found
-        and not (table.rows and is_named)
-        and not any(entry and entry.run_id for row in table.rows for entry in row.entries)
-    ):
+    if found and not (table.rows and is_named) and all(row.source is not None for row in table.rows):
         asked = [run for run in found if view is None or view.wants(run.record.name)]
         left_out(_no_number(wanted, asked or found))
     return table

@@ -9,7 +9,7 @@ from typing import Any
 
 from basis.files import load_yaml
 from harness.errors import UserError
-from harness.records.patterns import matches, quoted
+from harness.records.patterns import matches, quoted, there_are
 
 FIELDS = ("rename", "groups")
 GROUP_FIELDS = ("title", "models")
@@ -54,14 +54,16 @@ class RowNames:
         """
         for old, new in self.rename.items():
             if old not in known:
-                raise UserError(f"{self.file}: rename: no model is called {old!r}; {_there_are(known)}")
+                raise UserError(f"{self.file}: rename: no model is called {old!r}; {there_are(old, known)}")
             if new in ours and new not in self.rename and new != old:
                 raise UserError(f"{self.file}: rename.{old}: another model is called {new!r} already")
         for position, group in enumerate(self.groups):
             for pattern in group.models:
                 if not matches(pattern, known):
                     place = f"groups[{position}].models"
-                    raise UserError(f"{self.file}: {place}: no model is called {pattern!r}; {_there_are(known)}")
+                    raise UserError(
+                        f"{self.file}: {place}: no model is called {pattern!r}; {there_are(pattern, known)}"
+                    )
 
     def shown(self, *names: str, training: str | None = None) -> str:
         """What a model is called in the table.
@@ -149,12 +151,6 @@ def _text(raw: Any, where: str) -> str:
 
 def _twice(texts: Sequence[str]) -> str | None:
     return next((text for i, text in enumerate(texts) if text in texts[:i]), None)
-
-
-def _there_are(known: Collection[str]) -> str:
-    names = list(dict.fromkeys(known))
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return f"there are {quoted(names[:20])}{more}" if names else "there are no models yet"
 
 
 def _short(raw: Any) -> str:

@@ -20,6 +20,8 @@ MEANING = (
     "A mean of seeds has no mark here, and from three seeds on an interval over them (Student's t); compare --seeds "
     "tests trainings"
 )
+MEAN = ", mean"
+"""Behind the name of a training, as the name of its mean."""
 NO_MEANS = "No means of seeds: no two models here are seeds of one training, as their records say"
 
 
@@ -68,7 +70,7 @@ def said_of_means(rows: Sequence[Row], seeds_are_shown: bool) -> list[str]:
     means = [row for row in rows if row.of_mean and row.seed is None]
     found = [MEANING] if means else []
     if means and not seeds_are_shown:
-        counts = [f"{row.model} ({len(_seeds_below(row, rows))})" for row in means]
+        counts = [f"{row.name.removesuffix(MEAN)} ({len(_seeds_below(row, rows))})" for row in means]
         found.append(f"Seeds of each mean: {', '.join(counts)}")
     for section in dict.fromkeys(row.section for row in rows):
         said = [(row.name, (row.recipe, row.seed)) for row in rows if row.section == section and not row.of_mean]
@@ -107,10 +109,9 @@ def _mean(name: str, seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
     columns = zip(headers, zip(*(row.entries for row in seeds), strict=True), strict=True)
     entries = tuple(None if header.tested else _mean_entry(entries, header.unit) for header, entries in columns)
     return Row(
-        f"{name}, mean",
+        f"{name}{MEAN}",
         seeds[0].section,
         entries,
-        model=name,
         recipe=seeds[0].recipe,
         of_mean=True,
     )

@@ -34,6 +34,7 @@ def to_json(table: Table) -> str:
         "columns": [{**_column(header), "average_of": list(header.average_of) or None} for header in table.headers],
         "rows": [_row(table, row) for row in table.rows],
         "overlaps": table.overlaps,
+        "explained": table.explained,
         "without_average": table.incomplete,
         "not_run": table.missing,
         "no_column": table.unplaced,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
+from basis.errors import or_near
 from harness.analysis.picture_data import PictureData
 from harness.errors import UserError
 from harness.study.summary import summarise
@@ -85,7 +86,8 @@ def _chosen(study: Study, patterns: Sequence[str]) -> list[str]:
     fits = {pattern: [name for name in study.models if _fits(name, pattern)] for pattern in patterns}
     for pattern, names in fits.items():
         if not names:
-            raise UserError(f"--models {pattern}: the study has no such model; there are {'; '.join(study.models)}")
+            known = "; ".join(study.models) + or_near(pattern, study.models)
+            raise UserError(f"--models {pattern}: the study has no such model; there are {known}")
     return [name for name in study.models if not patterns or any(name in names for names in fits.values())]
 
 
@@ -137,10 +139,10 @@ def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[s
         notes.append(f"{run.words} failed: {words}")
     shown = {model.name for model in models}
     missing = [name for name in chosen if name not in shown]
-    for words, names in (
+    for words, without in (
         ("failed at every rate", [name for name in missing if results.has_failed(name)]),
         ("not trained yet", [name for name in missing if not results.has_failed(name)]),
     ):
-        if names:
-            notes.append(f"{words}: {'; '.join(names)}")
+        if without:
+            notes.append(f"{words}: {'; '.join(without)}")
     return tuple(notes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basis.errors import FileError
+from basis.errors import FileError, or_near
 from basis.files import parse_yaml, read_text
 from gdn2.train.fields import RecipeError, as_mapping, as_text, build, check_number, number
 from gdn2.train.rivals.plan import shipped_rivals
@@ -84,8 +84,9 @@ def load_study(name: str) -> Study:
     """
     path = shipped_studies().get(name, Path(name))
     if not path.is_file():
-        names = ", ".join([*shipped_studies(), *shipped_rivals()])
-        raise UserError(f"{name}: no study and no file has this name; there are {names}")
+        names = [*shipped_studies(), *shipped_rivals()]
+        near = or_near(name, names)
+        raise UserError(f"{name}: no study and no file has this name; there are {', '.join(names)}{near}")
     try:
         raw = as_mapping(parse_yaml(read_text(path), str(path)), path, "")
     except FileError as error:
