@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 from studies import ROWS, finished, results_of, write
 
+from gdn2.train.rivals.plan import shipped_rivals
 from gdn2.train.synthetic.recall import Recall
 from harness.cli.main import main
 from harness.errors import UserError
@@ -135,25 +136,26 @@ def test_a_study_is_trained_told_and_not_trained_again(tmp_path: Path, capsys: p
     assert "the run is done again" in capsys.readouterr().err
 
 
-def test_models_trained_on_text_are_a_study_without_tables(
+def test_models_trained_on_text_are_a_study_with_tables_if_its_file_has_a_suite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[list[str]] = []
 
-    def train(arguments: list[str]) -> int:
+    def train(arguments: list[str], *_: Any) -> int:
         asked.append(arguments)
         return 0
 
     monkeypatch.setattr("gdn2.train.rivals.__main__.main", train)
     own = tmp_path / "own.yaml"
-    own.write_text("name: own\nmodels: {a: {layers: gdn2}}\nrecipe: {}\n", encoding="utf-8")
+    own.write_text(shipped_rivals()["text-4m"].read_text().replace("suite: rivals\n", ""), encoding="utf-8")
+    out = str(tmp_path / "out")
     for name in ("text-4m", str(own)):
-        assert main(["study", name, "--devices", "cpu", "--time-limit", "9m", "--output", "out", "--plan"]) == 0
-        wanted = [name, "--workers", "1", "--devices", "cpu", "--out", "out", "--within", "9.0", "--plan"]
+        assert main(["study", name, "--devices", "cpu", "--time-limit", "9m", "--output", out, "--plan"]) == 0
+        wanted = [name, "--workers", "1", "--devices", "cpu", "--out", out, "--within", "9.0", "--plan"]
         assert asked.pop() == wanted
-    for option in (["--retry"], ["--table", "t.md"], ["--format", "markdown"]):
-        assert main(["study", "text-4m", *option]) == 2
-        assert option[0] in capsys.readouterr().err
+    for option in (["--table", "t.md"], ["--format", "markdown"]):
+        assert main(["study", str(own), *option]) == 2
+        assert f"{option[0]}: {own} has no field suite" in capsys.readouterr().err
     assert not asked
     assert main(["study", "text-5m"]) == 2
     assert "text-4m" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from gdn2.train.fields import RecipeError
 from gdn2.train.prepared import prepare_into, prepared
 from gdn2.train.recipe import load_recipe
 from gdn2.train.rivals import __main__ as command
-from gdn2.train.rivals.crew import Crew
+from gdn2.train.rivals.crew import Crew, Ended
 from gdn2.train.rivals.pace import Pace, finish, fitting_share, pace_of
 from gdn2.train.rivals.plan import load_rivals
 
@@ -246,14 +246,38 @@ def test_a_pace_is_of_each_stage_behind_its_first_steps(file: Path) -> None:
 
 def test_a_run_is_interrupted_at_the_deadline(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    assert Crew(tmp_path, ["cpu"], None, deadline=0.0)._wait(process) != 0
+    assert Crew(tmp_path, ["cpu"], None)._wait(process, deadline=0.0) != 0
 
 
 def test_no_run_is_begun_behind_the_deadline(file: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
-    ended = Crew(tmp_path / "out", ["cpu"], None, deadline=0.0).train(load_rivals(str(file)).recipes(), lambda _: None)
+    recipes = load_rivals(str(file)).recipes()
+    ended, _ = Crew(tmp_path / "out", ["cpu"], None, deadline=0.0).train(recipes, lambda _: None)
     assert [run.last for run in ended] == ["time was up"] * 4
     assert all(run.status for run in ended)
     assert not in_process
+
+
+def test_a_checkpoint_is_asked_behind_all_trainings_one_from_before_too(file: Path, tmp_path: Path) -> None:
+    began: list[str] = []
+
+    class Told(Crew):
+        def _run(self, name: str, device: str, command: list[str], deadline: float | None) -> Ended:  # noqa: ARG002
+            began.append(name)
+            status = int(name == "a-seed2")
+            return Ended(name, device, 1.0, status or int(command == ["ask", "b"]), "")
+
+    def then(checkpoint: Path, device: str) -> list[str] | None:
+        assert device == "cpu"
+        return None if checkpoint.name == "b-seed2" else ["ask", checkpoint.name]
+
+    recipes = load_rivals(str(file)).recipes()
+    told: list[Ended] = []
+    trained, asked = Told(tmp_path, ["cpu"], None).train(recipes[1:], told.append, then, recipes[:1])
+    assert began[:3] == ["b", "a-seed2", "b-seed2"]
+    assert sorted(began[3:]) == ["a, asked", "b, asked"]
+    assert [(run.name, run.status) for run in trained] == [("b", 0), ("a-seed2", 1), ("b-seed2", 0)]
+    assert sorted((run.name, run.status) for run in asked) == [("a, asked", 0), ("b, asked", 1)]
+    assert told[:3] == trained
 
 
 def test_an_interrupt_reaches_what_runs_and_lets_go_of_what_waits(

@@ -67,7 +67,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
     if args.output is not None:
         write_atomically(args.output, FORMATS[name].write(table, args.intervals))
     elif name == DEFAULT:
-        _draw(table, console())
+        draw(table, console())
     else:
         print(FORMATS[name].write(table, args.intervals), end="")
 
@@ -89,7 +89,7 @@ def print_leaderboard(suite: str, folders: Sequence[Path], on: Console, run: Run
         on: the terminal.
         run: one that was just finished; it has a row of its own where the table shows other numbers.
     """
-    _draw(table_of(suite, folders, run), on)
+    draw(table_of(suite, folders, run), on)
 
 
 def table_of(
@@ -146,7 +146,8 @@ def _no_number(suite: Suite, runs: Sequence[FoundRun]) -> str:
     return f"{said}; {' or '.join(f'--suite {name}' for name in apart)} has its own" if apart else said
 
 
-def _draw(table: Table, on: Console) -> None:
+def draw(table: Table, on: Console) -> None:
+    """Draw a table in a terminal."""
     from harness.show.terminal import print_table
 
     print_table(table, on)

@@ -12,6 +12,7 @@ from harness.cli.console import console
 from harness.words import counted
 
 if TYPE_CHECKING:
+    from gdn2.train.rivals.plan import Rivals
     from harness.study.plan import Study
     from harness.study.results import StudyResults
 
@@ -38,6 +39,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="TIME",
         help="such as 520s, 9m or 2h: begin no run that would take longer, and end by then",
     )
+    study.add_argument(
+        "--share", type=float, help="of models trained on text: of their steps (default: 1, or what fits --time-limit)"
+    )
+    study.add_argument(
+        "--prepared",
+        type=Path,
+        metavar="FOLDER",
+        help="of models trained on text: tokenizer and tokens made ahead by python -m gdn2.train --prepare",
+    )
     study.add_argument("--plan", action="store_true", help="say what it asks for and what there is; train nothing")
     study.add_argument("--table", type=Path, help="write the tables to a Markdown file as well")
     study.add_argument("--format", choices=("terminal", "markdown"), default="terminal", help="of what is printed")
@@ -57,7 +67,10 @@ def _study(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
     if is_rivals(args.study):
-        return _train_on_text(args)
+        return _on_text(args)
+    for name in ("share", "prepared"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} is of models trained on text, which those of {args.study} are not; leave it out")
     study, err = load_study(args.study), console(stderr=True)
     results = StudyResults(study, folder_of(study, args.output or OUTPUT), lambda text: err.print(text, markup=False))
     again = [run for run, _ in results.failed()] if args.retry else []
@@ -80,23 +93,61 @@ def _study(args: argparse.Namespace) -> int:
     return 1 if results.failed() and not args.plan else 0
 
 
-def _train_on_text(args: argparse.Namespace) -> int:
-    """Train rivals on text; what they are asked then, and the tables, are commands of their own.
+def _on_text(args: argparse.Namespace) -> int:
+    """Train rivals on text, ask each what the file's suite asks, and print the table of what there is.
 
     Raises:
-        UserError: an option that only another study has.
+        UserError: an option that only another study has, or a suite that cannot be asked here.
     """
     from gdn2.train.rivals.__main__ import main
+    from gdn2.train.rivals.plan import load_rivals
     from harness.errors import UserError
+    from harness.study.on_text import FOR_TRAINING, RESULTS, asking
 
-    unknown = [name for name in ("table", "retry") if getattr(args, name)]
-    if unknown or args.format != "terminal":
-        option = unknown[0] if unknown else "format"
-        raise UserError(f"--{option} is of studies with tables; ask {args.study}'s models with run, then compare them")
+    if args.retry:
+        raise UserError("--retry is of studies whose failed runs are kept; of models on text the same command does it")
+    rivals = load_rivals(args.study)
+    if rivals.suite is None and (args.table is not None or args.format != "terminal"):
+        option = "table" if args.table is not None else "format"
+        raise UserError(f"--{option}: {rivals.path} has no field suite, so its models are asked nothing; add one")
+    folder = args.output or Path("runs") / rivals.name
+    asks = None if args.plan else asking(rivals, folder)
     arguments = [args.study, "--workers", str(args.workers), "--devices", ",".join(_devices(args.devices))]
-    arguments += ["--out", str(args.output)] if args.output else []
-    arguments += ["--within", str(args.time_limit / 60)] if args.time_limit else []
-    return main([*arguments, *(["--plan"] if args.plan else [])])
+    arguments += ["--out", str(folder)]
+    arguments += [] if args.prepared is None else ["--prepared", str(args.prepared)]
+    arguments += [] if args.share is None else ["--share", str(args.share)]
+    last = None
+    if args.time_limit is not None:
+        last = time.monotonic() + args.time_limit
+        within = args.time_limit * (FOR_TRAINING if asks is not None else 1)
+        arguments += ["--within", str(within / 60)]
+    code = main([*arguments, *(["--plan"] if args.plan else [])], asks, last)
+    if rivals.suite is not None and code in (0, 1):
+        _show_asked(args, rivals, folder / RESULTS)
+    return code
+
+
+def _show_asked(args: argparse.Namespace, rivals: Rivals, results: Path) -> None:
+    """Print the table of what models were asked: the mean of each training's seeds."""
+    from basis.files import write_atomically
+    from harness.cli.leaderboard import draw, table_of
+    from harness.records.view import View
+    from harness.show.formats import FORMATS
+    from harness.study.on_text import suite_file
+
+    suite = suite_file(rivals)
+    if suite is None or not results.is_dir():
+        return
+    table = table_of(suite, [results], published=False, view=View(seeds="means"))
+    if args.format == "markdown":
+        print(FORMATS["markdown"].write(table, True), end="")
+    else:
+        draw(table, console())
+        console(stderr=True).print(
+            f"more: leaderboard, compare --seeds, plot length --seeds; with --results {results}", markup=False
+        )
+    if args.table is not None:
+        write_atomically(args.table, FORMATS["markdown"].write(table, True))
 
 
 def _seconds(text: str) -> float:

@@ -81,6 +81,20 @@ def check_names(options: RunOptions) -> None:
             _by_name(spelling, options)
 
 
+def check_suite(name: str) -> Suite:
+    """Load a suite, and see that a run of it would have its data.
+
+    Raises:
+        UserError, TaskError, DataNotStaged: with the way out.
+    """
+    suite = load_suite(name)
+    tasks = {task.lm_eval_name: task for task in suite.resolve()}
+    for task in _only_on_the_hub(tasks.values()):
+        del tasks[task.lm_eval_name]
+    _check_data(tasks.values(), name)
+    return suite
+
+
 def resolve_run(options: RunOptions) -> ResolvedRun:
     """Resolve names and check everything that needs no model.
 

@@ -112,8 +112,10 @@ def _add_row(drawn: RichTable, table: Table, row: Row, indices: list[int], notes
     marks = [() if entry is None else row.notes_at(entry) for _, entry in pairs]
     cells = [_cell(header, entry, notes) for (header, entry), notes in zip(pairs, marks, strict=True)]
     drawn.add_row(_named(row.name, notes), *cells)
-    if any(entry is not None and entry.n is not None for _, entry in pairs):
+    counted = any(entry is not None and entry.n is not None for _, entry in pairs)
+    if counted or any(entry is not None and entry.low is not None for _, entry in pairs):
         drawn.add_row("", *(_interval(header, entry) for header, entry in pairs))
+    if counted:
         drawn.add_row("", *(_count(entry) for _, entry in pairs))
 
 

@@ -131,10 +131,10 @@ def _row(model: ModelSummary, test: Recall) -> StudyRow:
 
 def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[str]) -> tuple[str, ...]:
     asked = results.study.seeds.count
-    names: dict[int, list[str]] = {}
+    by_seeds: dict[int, list[str]] = {}
     for model in models:
-        names.setdefault(model.seeds, []).append(model.name)
-    notes = [f"{', '.join(found)}: {n} of {asked} seeds" for n, found in sorted(names.items()) if n < asked]
+        by_seeds.setdefault(model.seeds, []).append(model.name)
+    notes = [f"{', '.join(found)}: {n} of {asked} seeds" for n, found in sorted(by_seeds.items()) if n < asked]
     for run, words in ((run, words) for run, words in results.failed() if run.model in chosen):
         notes.append(f"{run.words} failed: {words}")
     shown = {model.name for model in models}

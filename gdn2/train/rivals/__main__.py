@@ -20,7 +20,7 @@ from basis.locks import alone_in
 from gdn2.train.fields import RecipeError
 from gdn2.train.place import choose_device
 from gdn2.train.recipe import Recipe, parse_recipe
-from gdn2.train.rivals.crew import Crew, Ended
+from gdn2.train.rivals.crew import Crew, Ended, Then
 from gdn2.train.rivals.pace import LOGGED, TRIED, fitting_share, pace_of
 from gdn2.train.rivals.plan import Rivals, load_rivals
 from gdn2.train.rivals.sizes import Size, inequalities, size_of
@@ -29,15 +29,20 @@ SHARE = "share.json"  # of the steps that are taken, with the file that it was f
 FEWEST = 0.02
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, then: Then | None = None, last: float | None = None) -> int:
     """Run the command line.
+
+    Args:
+        argv: its arguments; None: those of the process.
+        then: what is done with each checkpoint as soon as no training waits for its place; None: nothing.
+        last: in time.monotonic()'s seconds, when that is interrupted; None: never.
 
     Returns:
         0; 1 if a run failed or was cut short; 2 for a mistake that the user can mend; 130 when interrupted.
     """
     args = _parser().parse_args(argv)
     try:
-        return _train(args)
+        return _train(args, then, last)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -63,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace, then: Then | None, last: float | None) -> int:
     started = time.monotonic()
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
@@ -79,23 +84,26 @@ def _train(args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / rivals.name
     devices = _devices(rivals, args.devices) * args.workers
     deadline = None if args.within is None else started + 60 * args.within
-    crew = Crew(folder, devices, args.prepared, deadline)
+    crew = Crew(folder, devices, args.prepared, deadline, last)
     _check_text(rivals.recipes()[0], args.prepared)
     for line in inequalities(sizes):
         _say(line)
     with alone_in(folder):
-        return _train_all(rivals, crew, started, args.share)
+        return _train_all(rivals, crew, started, args.share, then)
 
 
-def _train_all(rivals: Rivals, crew: Crew, started: float, wanted: float | None) -> int:
+def _train_all(rivals: Rivals, crew: Crew, started: float, wanted: float | None, then: Then | None) -> int:
     share = _share(rivals, crew, started, wanted)
     recipes = rivals.recipes(share)
     waiting = [recipe for recipe in recipes if not crew.checkpoint(recipe).is_dir()]
-    _say(f"{len(recipes)} runs, {len(recipes) - len(waiting)} done; {recipes[0].total_steps:,} steps each")
-    ended = crew.train(waiting, lambda run: _say(_told(run)))
-    failed = sum(1 for run in ended if run.status)
+    done = [recipe for recipe in recipes if recipe not in waiting]
+    _say(f"{len(recipes)} runs, {len(done)} done; {recipes[0].total_steps:,} steps each")
+    trained, followed = crew.train(waiting, lambda run: _say(_told(run)), then, done)
+    failed, unasked = (sum(1 for run in part if run.status) for part in (trained, followed))
     _say(f"{len(recipes) - failed} of {len(recipes)} are done, in {time.monotonic() - started:.0f} s; {failed} are not")
-    return 1 if failed else 0
+    if unasked:
+        _say(f"{unasked} of {len(recipes) - failed} checkpoints were not asked to the end; the same command goes on")
+    return 1 if failed or unasked else 0
 
 
 def _devices(rivals: Rivals, named: str) -> list[str]:
@@ -167,7 +175,7 @@ def _tried_share(rivals: Rivals, crew: Crew, started: float) -> float:
         trial = Crew(crew.folder / f"trial{number}", crew.devices, crew.prepared, crew.deadline)
         shutil.rmtree(trial.folder, ignore_errors=True)
         short = [_shortened(recipe, steps) for recipe in recipes.values()]
-        ended = trial.train(short, lambda run: _say(f"trial: {_told(run)}") if run.status else None)
+        ended, _ = trial.train(short, lambda run: _say(f"trial: {_told(run)}") if run.status else None)
         tried = {run.name: run for run in ended if not run.status}
         if not tried and time.monotonic() >= crew.deadline:
             raise RecipeError(f"{rivals.path}: time was up in the trials that --within begins with; give it more")

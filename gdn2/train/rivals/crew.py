@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LINES = 12  # that are kept of what a run says
 LATE = 124  # status of a run that was not begun, as of a command that took too long
 GRACE = 20.0  # seconds that an interrupted run has to end
+ASKED = ", asked"  # behind the name of what is done with a checkpoint
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Ended:
     """How a run ended.
 
     Attributes:
-        name: the recipe's.
+        name: the recipe's, or what is done with its checkpoint.
         device: where.
         seconds: from its process's start to its end.
         status: of the process.
@@ -42,6 +43,10 @@ class Ended:
     last: str
 
 
+Then = Callable[[Path, str], "list[str] | None"]
+"""What is done with a finished checkpoint on a device: a command, or None where there is nothing to do any more."""
+
+
 class Crew:
     """Trains recipes below one folder: recipes/, logs/, work/ and checkpoints/ have one for each.
 
@@ -49,13 +54,20 @@ class Crew:
         folder: where.
         devices: one place each; a device may be named several times.
         prepared: folder of tokenizer and tokens made ahead; None: each run makes its own.
-        deadline: in time.monotonic()'s seconds, when what still runs is interrupted; None: never.
+        deadline: in time.monotonic()'s seconds, when what still trains is interrupted; None: never.
+        last: when what is done with checkpoints is interrupted; None: never.
     """
 
     def __init__(
-        self, folder: Path, devices: Sequence[str], prepared: Path | None, deadline: float | None = None
+        self,
+        folder: Path,
+        devices: Sequence[str],
+        prepared: Path | None,
+        deadline: float | None = None,
+        last: float | None = None,
     ) -> None:
-        self.folder, self.devices, self.prepared, self.deadline = folder.resolve(), devices, prepared, deadline
+        self.folder, self.devices, self.prepared = folder.resolve(), devices, prepared
+        self.deadline, self.last = deadline, last
         self._running: set[subprocess.Popen[bytes]] = set()
 
     def checkpoint(self, recipe: Recipe) -> Path:
@@ -66,31 +78,58 @@ class Crew:
         """The log of its steps."""
         return self.folder / "work" / recipe.name / "log.jsonl"
 
-    def train(self, recipes: Sequence[Recipe], report: Callable[[Ended], None]) -> list[Ended]:
-        """Train recipes; returns how each ended, in their order, and reports them as they do."""
+    def train(
+        self,
+        recipes: Sequence[Recipe],
+        report: Callable[[Ended], None],
+        then: Then | None = None,
+        done: Sequence[Recipe] = (),
+    ) -> tuple[list[Ended], list[Ended]]:
+        """Train recipes, and do something with each checkpoint.
+
+        Trainings come first: a place does the rest when no recipe waits for one any more.
+
+        Args:
+            recipes: what is trained, in this order.
+            report: is told how each process ended, as it does.
+            then: what is done with each checkpoint; None: nothing.
+            done: recipes that were trained before, whose checkpoints it is done with too.
+
+        Returns:
+            How each training ended, and each process after one, in no certain order.
+        """
         places: queue.Queue[str] = queue.Queue()
         for device in self.devices:
             places.put(device)
         lock = threading.Lock()
 
-        def one(recipe: Recipe) -> Ended:
+        def placed(run: Callable[[Recipe, str], Ended | None], recipe: Recipe) -> Ended | None:
             device = places.get()
             try:
-                is_late = self.deadline is not None and time.monotonic() >= self.deadline
-                ended = Ended(recipe.name, device, 0.0, LATE, "time was up") if is_late else self._run(recipe, device)
+                ended = run(recipe, device)
             finally:
                 places.put(device)
             with lock:
-                report(ended)
+                if ended is not None:
+                    report(ended)
             return ended
+
+        def follow(recipe: Recipe, device: str) -> Ended | None:
+            return None if then is None else self._follow(recipe, device, then)
 
         with ThreadPoolExecutor(len(self.devices)) as pool:
             try:
-                return list(pool.map(one, recipes))
+                trained = {pool.submit(placed, self._train, recipe): recipe for recipe in recipes}
+                following = [pool.submit(placed, follow, recipe) for recipe in done]
+                for future in as_completed(trained):
+                    if (ended := future.result()) is not None and not ended.status:
+                        following.append(pool.submit(placed, follow, trained[future]))
+                found = [[ended for one in part if (ended := one.result())] for part in (list(trained), following)]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._interrupt()
                 raise
+        return found[0], found[1]
 
     def _interrupt(self) -> None:
         """Interrupt what still runs; a terminal has done so already. What was trained since the last save is lost."""
@@ -100,15 +139,25 @@ class Crew:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
 
-    def _run(self, recipe: Recipe, device: str) -> Ended:
-        for part in ("recipes", "logs"):
-            (self.folder / part).mkdir(parents=True, exist_ok=True)
+    def _train(self, recipe: Recipe, device: str) -> Ended:
         file = self.folder / "recipes" / f"{recipe.name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, recipe.text)
-        log = self.folder / "logs" / f"{recipe.name}.txt"
         command = [sys.executable, "-m", "gdn2.train", str(file), "--device", device]
         command += ["--out", str(self.checkpoint(recipe)), "--work", str(self.log(recipe).parent)]
         command += [] if self.prepared is None else ["--prepared", str(self.prepared.resolve())]
+        return self._run(recipe.name, device, command, self.deadline)
+
+    def _follow(self, recipe: Recipe, device: str, then: Then) -> Ended | None:
+        command = then(self.checkpoint(recipe), device)
+        return None if command is None else self._run(f"{recipe.name}{ASKED}", device, command, self.last)
+
+    def _run(self, name: str, device: str, command: list[str], deadline: float | None) -> Ended:
+        """Run a command to its end, or interrupt it at the deadline; none is begun behind it."""
+        if deadline is not None and time.monotonic() >= deadline:
+            return Ended(name, device, 0.0, LATE, "time was up")
+        log = self.folder / "logs" / f"{name.replace(ASKED, '.asked')}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // len(self.devices))
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         started = time.monotonic()
@@ -116,15 +165,15 @@ class Crew:
             process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
             self._running.add(process)
             try:
-                status = self._wait(process)
+                status = self._wait(process, deadline)
             finally:
                 self._running.discard(process)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return Ended(recipe.name, device, time.monotonic() - started, status, "\n".join(said[-LINES:]))
+        return Ended(name, device, time.monotonic() - started, status, "\n".join(said[-LINES:]))
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+    def _wait(self, process: subprocess.Popen[bytes], deadline: float | None) -> int:
         """The status of a process; at the deadline it is interrupted, and ended if that does not help."""
-        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         for seconds, end in ((left, signal.SIGINT), (GRACE, signal.SIGKILL)):
             try:
                 return process.wait(seconds)

@@ -16,7 +16,7 @@ from gdn2.train.fields import RecipeError, as_mapping, as_text
 from gdn2.train.recipe import NAME, Recipe, parse_recipe
 
 SHIPPED = Path(__file__).parent
-PARTS = ("name", "about", "seeds", "models", "recipe")
+PARTS = ("name", "about", "seeds", "models", "recipe", "suite")
 OWN = ("name", "seed", "about")  # fields of a recipe that follow from the file
 
 
@@ -32,6 +32,7 @@ class Rivals:
         shared: the recipe's fields.
         path: the file.
         text: its content.
+        suite: what the trained models are asked: a suite's name, or a file relative to this one; None: nothing.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Rivals:
     shared: dict[str, Any]
     path: Path
     text: str
+    suite: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -121,7 +123,8 @@ def load_rivals(name: str) -> Rivals:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise RecipeError(f"{path}: name must be letters, digits, '.', '_' and '-', for a folder is named by it")
     about = as_text(raw.get("about"), path, "about")
-    rivals = Rivals(name, about, _seeds(raw.get("seeds", [1]), path), own, shared, path, text)
+    suite = as_text(raw.get("suite"), path, "suite") or None
+    rivals = Rivals(name, about, _seeds(raw.get("seeds", [1]), path), own, shared, path, text, suite)
     _check_names(rivals)
     return rivals
 

@@ -1,0 +1,77 @@
+"""Studies of models trained on text: each checkpoint is asked a suite as soon as there is a place for it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from gdn2.checkpoints import fingerprint
+from gdn2.train.rivals.plan import Rivals
+from harness.analysis.selection import find_runs
+from harness.runs.resolve import check_suite
+from tasks.registry import Suite, suite_names
+
+RESULTS = "results"
+"""Below a study's folder: the runs of its models."""
+COMMAND = "import sys; from harness.cli.main import main; sys.exit(main())"
+FOR_TRAINING = 0.75  # of a time limit; the rest is for questions
+
+
+class Asking:
+    """What the models of a study are asked.
+
+    Args:
+        suite: whose columns.
+        folder: of the study.
+    """
+
+    def __init__(self, suite: Suite, folder: Path) -> None:
+        self.suite, self.results = suite, folder.resolve() / RESULTS
+        self._lock = threading.Lock()
+
+    def __call__(self, checkpoint: Path, device: str) -> list[str] | None:
+        """The command that asks a checkpoint on a device; None if it was asked to the end before."""
+        with self._lock:  # the same checkpoint is asked once, but reading is not for many at a time
+            if self.is_asked(checkpoint):
+                return None
+        where = ["--device", device, "--output", str(self.results)]
+        return [sys.executable, "-c", COMMAND, "run", str(checkpoint), "--suite", self._named(), *where]
+
+    def is_asked(self, checkpoint: Path) -> bool:
+        """Whether there is a record of this very checkpoint with all that the suite asks."""
+        if not self.results.is_dir():
+            return False
+        wanted = {(column.task, column.length) for column in self.suite.columns}
+        identity = fingerprint(checkpoint)
+        return any(
+            run.record.identity == identity
+            and run.record.suite == self.suite.name
+            and wanted <= {(cell.protocol.name, cell.protocol.length) for cell in run.record.cells}
+            for run in find_runs([self.results], lambda _: None)
+        )
+
+    def _named(self) -> str:
+        return self.suite.name if self.suite.name in suite_names() else str(self.suite.file.resolve())
+
+
+def asking(rivals: Rivals, folder: Path) -> Asking | None:
+    """What the models of a file are asked; None if it does not say.
+
+    Args:
+        rivals: the file, whose suite is a name, or a file beside it.
+        folder: of the study.
+
+    Raises:
+        UserError, TaskError, DataNotStaged: no such suite, or its data is not staged.
+    """
+    found = suite_file(rivals)
+    return None if found is None else Asking(check_suite(found), folder)
+
+
+def suite_file(rivals: Rivals) -> str | None:
+    """The suite that a file names, as `load_suite` takes it: a file beside it, or a name."""
+    if rivals.suite is None:
+        return None
+    beside = rivals.path.parent / rivals.suite
+    return str(beside) if beside.is_file() else rivals.suite
