@@ -123,3 +123,8 @@ def test_tasks_that_were_named_have_a_table() -> None:
     assert [entry and entry.value for entry in table.rows[0].entries] == [25.0, 50.0]
     assert table.notes == []
     assert build_table(suite_of([], lost.append), []).rows == []
+
+
+def test_a_run_of_the_same_second_is_not_called_older() -> None:
+    runs = [record(cells=(scored(value),), run_id=f"ours/{value}") for value in (0.5, 0.6)]
+    assert table_of(*runs).passed == ["ours: one cell of the run ours/0.6 (begun in the same second)"]

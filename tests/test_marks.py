@@ -11,7 +11,7 @@ from records import cell, place, record
 from harness.errors import UserError
 from harness.records.leaderboard import build_table
 from harness.records.record import RunRecord, Score
-from harness.records.table import Table
+from harness.records.table import Header, Table
 from tasks.registry import load_suite
 
 SUITE = load_suite("ruler_table3")
@@ -113,3 +113,8 @@ def test_cells_that_are_no_column_of_the_suite_any_more_are_named() -> None:
     table = table_of(old, other, record("gone", (cell("niah_gone", 5),)))
     assert [row.name for row in table.rows] == ["old"]
     assert table.unplaced == ["gone: niah_gone@5", "old: niah_single_1@16384, niah_gone"]
+
+
+def test_no_zero_is_below_another() -> None:
+    header = Header("a", "b", 2, True, unit="number")
+    assert [header.number(value) for value in (-0.001, 0.0, 0.001, -0.01)] == ["0.00", "0.00", "0.00", "-0.01"]

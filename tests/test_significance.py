@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from harness.analysis.intervals import bootstrap, paired_difference, seed_from, unpaired_difference, wilson
+from harness.analysis.measure import compare_pairs
+from harness.analysis.pairing import Pairs
 from harness.analysis.power import detectable_share
 from harness.analysis.seeds import permutation
 from harness.analysis.significance import holm, sign_flip, welch
 from harness.records.stats import Z95, wilson_interval
+from harness.show.comparison_text import number
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(5, 1), (0, 9), (12, 30), (0, 0), (7, 7), (1, 0), (200, 150)])
@@ -157,3 +161,31 @@ def test_few_samples_show_nothing_and_say_so() -> None:
     assert small is not None
     assert large is not None
     assert small > large
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nats", [(3e3, 9e3, 5e3, 4e2), (3e4, 9e3, 5e4, 4e4), (1e5, 40.0), (6.5e3,) * 3], ids=str)
+def test_a_perplexity_beyond_all_numbers_is_compared(nats: tuple[float, ...]) -> None:
+    """A model that went to pieces has hundreds of nats a word."""
+    count = len(nats)
+    names = np.array([str(place) for place in range(count)])
+    pairs = Pairs("sample", np.array(nats), np.full(count, 35.0), np.full(count, 10.0), names, 0, 0, 0)
+    found, _ = compare_pairs(pairs, "perplexity", False, 0.05)
+    assert found["losses"] == count
+    assert all(math.isfinite(found[name]) for name in ("a", "b", "low", "high", "p"))
+    assert found["low"] <= found["a"] - found["b"] <= found["high"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "signed", "text"),
+    [
+        (-2e6, "perplexity", True, "−2e+06"),
+        (-3.14, "perplexity", True, "−3.14"),
+        (2e6, "number", True, "+2e+06"),
+        (-2e6, "number", False, "−2e+06"),
+        (-0.0001, "share", True, "0.0"),
+        (-0.5, "share", False, "−50.0"),
+    ],
+)
+def test_one_sign_is_written_for_numbers_of_all_sizes(value: float, unit: Any, signed: bool, text: str) -> None:
+    assert number(value, unit, signed) == text

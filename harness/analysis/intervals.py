@@ -13,6 +13,8 @@ from scipy.stats import norm, t
 LEVEL = 0.95
 DRAWS = 4000
 """Of a bootstrap: its 2.5 % ends then move by a hundredth of the interval from seed to seed."""
+SQUARED = 1e90
+"""Numbers up to which the cubes of many can be summed."""
 Floats = NDArray[np.float64]
 
 
@@ -113,7 +115,7 @@ def bootstrap(
         return value, value
     below = (np.count_nonzero(found < value) + np.count_nonzero(found <= value)) / 2 / draws
     bias = float(norm.ppf(min(max(below, 1 / draws), 1 - 1 / draws)))
-    without = statistic(total[None] - sums)
+    without = within_squares(statistic(total[None] - sums))[0]
     apart = without.mean() - without
     spread = float((apart**2).sum())
     acceleration = float((apart**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
@@ -123,6 +125,13 @@ def bootstrap(
         moved = bias + (bias + z) / (1 - acceleration * (bias + z))
         ends.append(float(np.quantile(found, float(norm.cdf(moved)))))
     return ends[0], ends[1]
+
+
+def within_squares(values: Floats) -> tuple[Floats, float]:
+    """Give numbers whose powers and sums are finite, and by what they were divided: perplexities may be near 1e304."""
+    most = float(np.abs(values).max(initial=0.0))
+    by = 1.0 if most < SQUARED else most
+    return values / by, by
 
 
 def seed_from(names: Iterable[str]) -> int:

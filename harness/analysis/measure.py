@@ -16,8 +16,9 @@ from harness.analysis.intervals import (
     quantile_for,
     seed_from,
     unpaired_difference,
+    within_squares,
 )
-from harness.analysis.pairing import Pairs, Term, estimate
+from harness.analysis.pairing import MOST_NATS, Pairs, Term, estimate
 from harness.analysis.power import detectable, detectable_share
 from harness.analysis.significance import REJECTED, agreeing, fisher, holding_zero, sign_flip, welch
 from harness.records.record import Score
@@ -234,7 +235,8 @@ def _design(errors: Floats, alone: float, sizes: Floats) -> float:
 def _error(errors: Floats) -> float:
     """The standard error that groups' errors make."""
     groups = len(errors)
-    return math.sqrt(float((errors**2).sum()) * groups / max(groups - 1, 1))
+    small, by = within_squares(errors)
+    return math.sqrt(float((small**2).sum()) * groups / max(groups - 1, 1)) * by
 
 
 def _curved(sums: Floats, unit: Unit) -> Floats:
@@ -248,13 +250,13 @@ def _curved(sums: Floats, unit: Unit) -> Floats:
 
 
 def _exp(value: float) -> float:
-    return math.exp(min(value, 700.0))
+    return math.exp(min(value, MOST_NATS))
 
 
 def _difference(sums: Floats, unit: Unit) -> Floats:
     """Of each draw the difference in the metric's unit."""
     ratios = sums[:, :2] / sums[:, 2:]
     if unit == "perplexity":
-        ratios = np.exp(np.minimum(ratios, 700.0))
+        ratios = np.exp(np.minimum(ratios, MOST_NATS))
     found: Floats = ratios[:, 0] - ratios[:, 1]
     return found

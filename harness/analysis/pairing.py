@@ -20,6 +20,8 @@ from harness.records.samples import Sample
 from tasks.metrics import Unit
 
 Way = Literal["sample", "prompt"]
+MOST_NATS = 600.0
+"""A word or byte of a perplexity, beyond which all are one: their differences and errors are still numbers."""
 MOST_OTHER_TOKENIZER = 0.9
 """Of the smaller side's samples: with other tokenizers, fewer common ones are those that no tokenizer has cut."""
 
@@ -113,7 +115,7 @@ def estimate(values: Floats, weights: Floats, unit: Unit) -> float:
     ratio = float(values.sum() / weights.sum())
     if unit != "perplexity":
         return ratio
-    return math.exp(ratio) if ratio < 700 else math.inf
+    return math.exp(min(ratio, MOST_NATS))
 
 
 def _paired(way: Way, of_a: Mapping[str, Term], of_b: Mapping[str, Term], common: Sequence[str]) -> Pairs:

@@ -93,7 +93,8 @@ def reason_against(candidate: Candidate, shown: Candidate) -> str:
         return "; ".join(candidate.differences)
     if candidate.score.n != shown.score.n:
         return f"{counted(candidate.score.n, 'sample')}, shown are {shown.score.n:,}"
-    return "; ".join(("older", *candidate.differences))
+    age = "older" if candidate.run.started < shown.run.started else "begun in the same second"
+    return "; ".join((age, *candidate.differences))
 
 
 def difference_in_words(name: str, have: Any, want: Any, task: str) -> str | None:

@@ -147,7 +147,8 @@ class Header:
             return f"{value:.2g}"
         if self.decimals == 2 and abs(value) >= 10:
             return f"{value:.{1 if abs(value) < 100 else 0}f}"
-        return f"{value:.{self.decimals}f}"
+        text = f"{value:.{self.decimals}f}"
+        return text if float(text) else text.lstrip("-")  # no zero is below another
 
     def interval(self, low: float, high: float) -> str:
         """An interval as text; percentages without decimals."""

@@ -66,7 +66,7 @@ def number(value: float, unit: Unit, signed: bool = False) -> str:
     """A value in its unit, shares in percent."""
     value *= 100 if unit == "share" else 1
     if abs(value) >= LARGE:
-        return f"{value:+.2g}" if signed else f"{value:.2g}"
+        return (f"{value:+.2g}" if signed else f"{value:.2g}").replace("-", "−")
     text = f"{value:+.{DECIMALS[unit]}f}" if signed else f"{value:.{DECIMALS[unit]}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{DECIMALS[unit]}f}"
 
