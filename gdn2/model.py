@@ -173,10 +173,13 @@ class GDN2Model(GDN2PreTrainedModel):
             use_cache: whether to return the new state (config.use_cache by default, True when a state was given).
 
         Raises:
-            ValueError: no or two inputs, a state of another batch size, or a mask that does not fit.
+            ValueError: no or two inputs, one without tokens or of another form, a state of another batch size, or a
+                mask that does not fit.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
+        if input_ids is not None and (input_ids.ndim != 2 or not input_ids.shape[1] or input_ids.is_floating_point()):
+            raise ValueError(f"input_ids must be whole numbers [B, T], got {input_ids.dtype} {list(input_ids.shape)}")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         x = x if self.config.embedding_scale == 1 else x * self.config.embedding_scale
         B, T = x.shape[:2]

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.runs.listener import Listener
     from harness.runs.runner import RunResult
 
 __all__ = ["run"]
 
 
-def run(checkpoint: str, *, listener: Listener | None = None, **options: Any) -> RunResult:
+def run(checkpoint: str | Path, *, listener: Listener | None = None, **options: Any) -> RunResult:
     """Evaluate a checkpoint, as `run_eval.py run` does, without printing anything.
 
     Args:
@@ -40,4 +42,4 @@ def run(checkpoint: str, *, listener: Listener | None = None, **options: Any) ->
     from harness.runs.options import RunOptions
     from harness.runs.runner import run_options
 
-    return run_options(RunOptions(checkpoint=checkpoint, **options), listener)
+    return run_options(RunOptions(**{"checkpoint": checkpoint, **options}), listener)

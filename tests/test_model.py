@@ -285,3 +285,11 @@ def assert_states_equal(left: RecurrentState, right: RecurrentState) -> None:
     for a, b in zip(left.layers, right.layers, strict=True):
         torch.testing.assert_close(a.matrix, b.matrix, atol=TOLERANCE, rtol=1e-4)
         torch.testing.assert_close(a.conv, b.conv, atol=TOLERANCE, rtol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["one text", "no tokens", "numbers"])
+def test_what_is_no_batch_of_token_ids_is_named(wrong: str) -> None:
+    ids = torch.ones(2, 5, dtype=torch.long)
+    given = {"one text": ids[0], "no tokens": ids[:, :0], "numbers": ids.float()}[wrong]
+    with pytest.raises(ValueError, match=r"input_ids must be whole numbers \[B, T\], got torch"):
+        small_model()(given)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from harness.errors import UserError
@@ -129,15 +129,10 @@ class RunOptions:
     """The arguments as typed, for the record."""
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "settings", "command"):
-            given = getattr(self, name)
-            listed = given.split(",") if isinstance(given, str) else given
-            object.__setattr__(self, name, tuple(part.strip() for part in listed))
+        for item in fields(self):
+            object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), str(item.type)))
         if self.tasks and not all(self.tasks):
             raise UserError("--tasks: names no task, or an empty name between commas")
-        for name in ("output", "prefix_states"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(_checked_text(name, str(getattr(self, name)))))
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
         if self.name is not None and ("/" in self.name or self.name.startswith(".")):
@@ -181,6 +176,36 @@ def check_device(name: str) -> None:
 def flag(name: str) -> str:
     """The flag of an option on the command line."""
     return {"checkpoint": "CHECKPOINT", "settings": "--set"}.get(name, "--" + name.replace("_", "-"))
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """The value as its option's type has it; paths may be text and the other way round, lists text with commas.
+
+    Raises:
+        UserError: a value of another type, as calls from Python and files may have.
+    """
+    base, _, rest = kind.partition(" | ")
+    if value is None and rest:
+        return None
+    if base == "tuple[str, ...]":
+        listed = value.split(",") if isinstance(value, str) else [value] if isinstance(value, PurePath) else value
+        if not isinstance(listed, (list, tuple)):
+            raise UserError(f"{flag(name)} must be a list of texts, got {value!r}")
+        return tuple(_typed(name, part, "str").strip() for part in listed)
+    types, wanted = _TYPES[base]
+    if not isinstance(value, types) or (base == "int" and isinstance(value, bool)):
+        raise UserError(f"{flag(name)} must be {wanted}, got {value!r}")
+    if base == "Path":
+        return Path(_checked_text(name, str(value)))
+    return str(value) if base == "str" else value
+
+
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str, PurePath), "text"),
+    "Path": ((str, PurePath), "a path"),
+    "int": ((int,), "a whole number"),
+    "bool": ((bool,), "true or false"),
+}
 
 
 def _check(name: str, value: Any, about: Mapping[str, Any]) -> None:
