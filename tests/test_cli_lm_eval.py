@@ -78,6 +78,42 @@ def test_what_lm_eval_refuses_is_one_line_too(
         run(monkeypatch, lambda: get_model("gdn3"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: mine\n  bad: [\n", "{file}:2:6: not valid YAML: "),
+        ("task: mine\ndoc_to_txt: q\n", "; {file}: doc_to_txt: unknown field; did you mean 'doc_to_text'"),
+        ("task: mine\ninclude: absent.yaml\n", "{folder}/absent.yaml: cannot be read"),
+        ("include: mine.yaml\ntask: mine\n", "{file}: include 'mine.yaml' leads back to itself"),
+        ("task: mine\nmetric_list: [{metric: nosuch}]\n", "error: {file}: metric_list: lm-eval has no metric 'nosuch'"),
+        ("task: mine\nmetric_list: [{metric: exact_match}]\n", None),
+    ],
+)
+def test_a_file_that_lm_eval_cannot_load_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, message: str | None
+) -> None:
+    import lm_eval.tasks
+
+    def load() -> None:
+        lm_eval.tasks.TaskManager(include_path=str(tmp_path), include_defaults=False).load(["mine"])
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"q": "a", "a": "b"}\n')
+    file = tmp_path / "mine.yaml"
+    data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}}}\ntest_split: test\n"
+    asking = "output_type: generate_until\ndoc_to_text: q\ndoc_to_target: a\n"
+    file.write_text(text if "include: " in text or "[\n" in text else text + data + asking)
+    monkeypatch.setattr("sys.argv", ["gdn2-lm-eval", "run", "--include_path", str(tmp_path)])
+    if message is None:
+        run(monkeypatch, load)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, load)
+    assert stopped.value.code == 2
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert message.format(file=file, folder=tmp_path) in line
+
+
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(IndexError):
         run(monkeypatch, lambda: list[int]()[1])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from basis.errors import UserError, reason
+from harness.cli.lm_eval_files import first_mistake
 from harness.cli.main import DEBUG_VARIABLE
 
 MISTAKE = 2  # the exit code, as run_eval.py's
@@ -33,22 +34,29 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE) or not (isinstance(error, UserError) or _refused_by_lm_eval(error)):
+        mistake = first_mistake(sys.argv[1:]) if _is_raised_by_lm_eval(error) else None
+        is_mendable = isinstance(error, UserError) or mistake or _refused_by_lm_eval(error)
+        if os.environ.get(DEBUG_VARIABLE) or not is_mendable:
             raise
-        print(f"error: {reason(error)}", file=sys.stderr)
+        said = [] if isinstance(error, KeyError) and mistake else [reason(error)]
+        print(f"error: {'; '.join([*said, mistake] if mistake else said)}", file=sys.stderr)
         sys.exit(MISTAKE)
 
 
 def _refused_by_lm_eval(error: Exception) -> bool:
     """Whether lm-eval itself raised it about what was asked, such as a task or a model that it does not know."""
+    return _is_raised_by_lm_eval(error) and isinstance(error, (ValueError, OSError, ImportError))
+
+
+def _is_raised_by_lm_eval(error: Exception) -> bool:
+    """Whether lm-eval's own code raised it."""
     import lm_eval
 
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     raised_in = Path(trace.tb_frame.f_code.co_filename) if trace is not None else Path()
-    inside = Path(lm_eval.__file__).parent in raised_in.parents
-    return inside and isinstance(error, (ValueError, OSError, ImportError))
+    return Path(lm_eval.__file__).parent in raised_in.parents
 
 
 if __name__ == "__main__":
