@@ -58,6 +58,7 @@ def test_what_greedy_decoding_is_not_is_refused_by_name_and_value(change: dict[s
     [
         ({"max_gen_toks": -3}, "max_gen_toks must be a whole number from 0 on, got -3"),
         ({"max_new_tokens": "x"}, "max_new_tokens must be a whole number from 0 on, got 'x'"),
+        ({"max_gen_toks": float("inf")}, "max_gen_toks must be a whole number from 0 on, got inf"),
         ({"max_tokens": 2.5}, "max_tokens must be a whole number from 0 on, got 2.5"),
         ({"max_gen_toks": True}, "max_gen_toks must be a whole number from 0 on, got True"),
         ({"until": 5}, "until must be a string or a list of strings, got 5"),
@@ -90,6 +91,7 @@ def test_settings_that_change_nothing_give_the_text_of_hflm(folder: Path) -> Non
         {"until": "o", "max_gen_toks": "7"},
         {"length_penalty": 0.5, "no_repeat_ngram_size": 0, "suppress_tokens": None},
         {"max_new_tokens": 5},
+        {"max_gen_toks": 6.0},
     ]
     for fields in idle:
         request = asked(**{"until": ["\n"], **({} if "max_new_tokens" in fields else {"max_gen_toks": 9}), **fields})

@@ -74,7 +74,8 @@ def read_asked(gen_kwargs: Mapping[str, Any], end_of_text: str, task: str = "") 
     where = f"{task}: " if task else ""
     for name in _COUNTS:
         value = gen_kwargs.get(name)
-        if value is not None and (isinstance(value, bool) or not str(value).isdecimal()):
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if value is not None and (isinstance(value, bool) or not str(number).isdecimal()):
             raise UserError(f"{where}generation_kwargs: {name} must be a whole number from 0 on, got {value!r}")
     try:
         float(gen_kwargs.get("temperature", 0.0))
