@@ -174,7 +174,7 @@ def test_seeds_of_one_name_are_compared_as_seeds_and_models_of_several_recipes_a
     alike = sides_of_runs([side("m", R, 1), side("m", R, 2), side("m", R, 3)])
     assert len(training("m", alike).seeds) == 3
     mixed = sides_of_runs([side("m", R, 1), side("m-swa", Q, 1)])
-    with pytest.raises(UserError, match=r"m\*: m and m-swa are of 2 recipes, .* or say --anyway"):
+    with pytest.raises(UserError, match=r"m\*: m, m-swa are of 2 recipes, .* or say --anyway"):
         training("m*", mixed)
     assert len(training("m*", mixed, anyway=True).seeds) == 2
 

@@ -145,7 +145,7 @@ def training(label: str, models: Sequence[Side], anyway: bool = False) -> Side:
     by_recipe = {recipe: model.label for model in models if (recipe := _said(model)[0]) is not None}
     if len(by_recipe) > 1 and not anyway:
         raise UserError(
-            f"{label}: {' and '.join(list(by_recipe.values())[:3])} are of {len(by_recipe)} recipes, as their records "
+            f"{label}: {', '.join(list(by_recipe.values())[:3])} are of {len(by_recipe)} recipes, as their records "
             "say, so they are no seeds of one training; give --seeds a name for each training, or say --anyway"
         )
     return Side(label, seeds=tuple(models))

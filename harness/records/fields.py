@@ -61,14 +61,14 @@ def read_fields(kind: type[T], raw: Any, trail: str = "") -> T:
     """
     if not isinstance(raw, Mapping):
         raise FieldError(trail, f"must have fields, got {_shown(raw)}")
-    hints, known = _hints(kind), {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    known, needed = _known(kind)  # type: ignore[arg-type]
     for name in raw:
         if name not in known:
             raise FieldError(trail, f"unknown field {name!r}")
-    for name, item in known.items():
-        if name not in raw and item.default is MISSING and item.default_factory is MISSING:
+    for name in needed:
+        if name not in raw:
             raise FieldError(trail, f"field {name!r} is missing")
-    return kind(**{name: read_value(hints[name], value, _below(trail, name)) for name, value in raw.items()})
+    return kind(**{name: read_value(known[name], value, _below(trail, name)) for name, value in raw.items()})
 
 
 def read_value(kind: Any, raw: Any, trail: str) -> Any:
@@ -138,8 +138,11 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+def _known(kind: type[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The types of a dataclass's fields by name, and the names of those that have no default."""
+    hints, own = get_type_hints(kind, include_extras=True), fields(kind)
+    needed = tuple(item.name for item in own if item.default is MISSING and item.default_factory is MISSING)
+    return {item.name: hints[item.name] for item in own}, needed
 
 
 def _below(trail: str, name: str) -> str:
