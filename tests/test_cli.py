@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -193,3 +194,16 @@ def test_tasks_show_prints_counts_and_marks_the_answer(tmp_path: Path, capsys: p
 def test_the_recorded_command_leaves_out_where_results_went() -> None:
     assert run._without_output(["run", "x", "--output", "a", "--seed", "1"]) == ("run", "x", "--seed", "1")
     assert run._without_output(["run", "x", "--output=a"]) == ("run", "x")
+
+
+@pytest.mark.parametrize(
+    "command", [["failures"], ["leaderboard"], ["compare"], ["report"], ["lengths"], ["results", "list"]]
+)
+def test_usage_and_options_fit_into_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with contextlib.suppress(SystemExit):
+        cli.main([*command.split(), "--help"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  python run_eval.py")]
+    assert max(map(len, lines)) <= 80

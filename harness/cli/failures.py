@@ -36,6 +36,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--verdict",
         choices=VERDICTS,
         nargs="+",
+        metavar="VERDICT",
         help=f"of these verdicts only: {', '.join(f'{name} ({TITLES[name]})' for name in VERDICTS)}",
     )
     add_results_option(failures)

@@ -31,7 +31,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="the table: a suite by name, a YAML file, or `tasks` for runs of --tasks and of lm-eval",
     )
     add_results_option(board)
-    board.add_argument("--format", choices=FORMATS, help="default: by the ending of --output, else terminal")
+    board.add_argument(
+        "--format",
+        choices=FORMATS,
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)}; default: by the ending of --output, else terminal",
+    )
     board.add_argument("--output", type=Path, help="write to a file, such as table.md, instead of the terminal")
     board.add_argument("--intervals", action="store_true", help="Markdown and LaTeX: a second table, with intervals")
     _add_view(board)
