@@ -1,12 +1,13 @@
 """How long segments of the chunkwise pass should be: its time, and the host's, by the number of their tokens.
 
-    python benchmarks/segments.py [--shapes BxTxHxd ...] [--times 2 1 0.5 ...] [--json FILE]
+    python benchmarks/segments.py [--shapes BxTxHxd ...] [--times 2 1 0.5 ...] [--stages N ...] [--json FILE]
 
-A row is one shape with segments of so many times the usual number of tokens (`SEGMENT_TOKEN_HEADS`), and one of the two
-scans, "few" (of few sequences, 16 value columns a program) or "many". Times are medians; "host us" is how long a call
-takes to return while the GPU is idle. Sizes that make as many segments as an earlier one are left out. Exits with 1 if
-a result has other bits than that of the usual call. Without a GPU a tiny shape runs in Triton's interpreter, to show
-that it works.
+A row is one shape with segments of so many times the usual number of tokens (`SEGMENT_TOKEN_HEADS`), and one of the
+two scans, "few" (of few sequences, 16 value columns a program) or "many", with the tile that ships or with so many
+stages: a scan with fewer takes less of what a multiprocessor shares and leaves room for `prepare` beside it. Times
+are medians, "host us" how long a call takes to return while the GPU is idle. Sizes that make as many segments as an
+earlier one are left out. Exits with 1 if a result has other bits than that of the usual call. Without a GPU a tiny
+shape runs in Triton's interpreter, to show that it works.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from typing import Any
 import kernels as timing  # first: it says that Triton interprets, where there is no GPU
 import torch
 
+from gdn2.ops.triton.choice import tile_for
 from gdn2.ops.triton.kernel_set import KernelSet, kernels_for
 from gdn2.ops.triton.layout import segments_of
 from gdn2.ops.triton.operator import triton_gated_delta_rule_2
+from gdn2.ops.triton.tiles import Tile
+from gdn2.ops.triton.variants import Variant
 
 LENGTHS = ((1, 2048), (1, 4096), (1, 8192), (1, 16384), (1, 32768), (1, 131072), (4, 8192))
 LEARNED = ((1, 8192, 128), (1, 32768, 128))  # B, T and d of calls that are timed with their gradients too
 TIMES = (2.0, 1.0, 0.5, 0.25, 0.125)
 SCANS = {"few": (1 << 30, 1 << 30), "many": (0, 0)}  # few_programs and few_segments that choose a scan
 HOST_CALLS = 50
+MOST_COMPILERS = 16
 
 
 def shapes_of() -> list[timing.Shape]:
@@ -43,12 +48,17 @@ def shapes_of() -> list[timing.Shape]:
     return [*shapes, (1, 8192, 16, 256, 256)]
 
 
-def kernels_of(inputs: timing.Inputs, times: float, scan: str) -> KernelSet:
-    """The kernels with segments of that size and that scan."""
+def kernels_of(inputs: timing.Inputs, times: float, scan: str, stages: int | None = None) -> KernelSet:
+    """The kernels with segments of that size and that scan, in so many stages; None: in those that ship."""
     usual, (few_programs, few_segments) = kernels_for(*inputs), SCANS[scan]
+
+    def tile(variant: Variant, *about: Any) -> Tile:
+        chosen = tile_for(variant, *about)
+        return chosen | {"num_stages": stages} if stages and variant.kernel.startswith("scan") else chosen
+
     return KernelSet(
-        usual.K, usual.V, usual.precision, usual.device, few_programs=few_programs, few_segments=few_segments,
-        segment_times=times,
+        usual.K, usual.V, usual.precision, usual.device, choose_tile=tile, few_programs=few_programs,
+        few_segments=few_segments, segment_times=times,
     )  # fmt: skip
 
 
@@ -69,13 +79,16 @@ def host_us(inputs: timing.Inputs, kernels: KernelSet) -> float:
     return statistics.median(found)
 
 
-def row_of(inputs: timing.Inputs, expected: tuple[torch.Tensor, ...], times: float, scan: str) -> dict[str, Any]:
+def row_of(
+    inputs: timing.Inputs, expected: tuple[torch.Tensor, ...], times: float, scan: str, stages: int | None
+) -> dict[str, Any]:
     """One size of segments with one scan."""
-    kernels = kernels_of(inputs, times, scan)
+    kernels = kernels_of(inputs, times, scan, stages)
     B, T, H, K = inputs[0].shape
     V, count = inputs[2].shape[-1], len(segments_of(None, B, T, H, kernels.C, kernels.device, times=times))
     row: dict[str, Any] = {
-        "shape [B, T, H, d_k, d_v]": [B, T, H, K, V], "times": times, "scan": scan, "segments": count,
+        "shape [B, T, H, d_k, d_v]": [B, T, H, K, V], "times": times, "scan": scan, "stages": stages or "ships",
+        "segments": count,
     }  # fmt: skip
     with torch.no_grad():
         calls = [forward(inputs, kernels) for _ in range(2)]  # the first compiles, the second is what all others are
@@ -97,8 +110,8 @@ def row_of(inputs: timing.Inputs, expected: tuple[torch.Tensor, ...], times: flo
     return row
 
 
-def rows_of(shape: timing.Shape, sizes: list[float]) -> list[dict[str, Any]]:
-    """All sizes of segments of a shape, with each scan."""
+def rows_of(shape: timing.Shape, sizes: list[float], stages: list[int | None]) -> list[dict[str, Any]]:
+    """All sizes of segments of a shape, with each scan in each number of stages."""
     inputs = timing.make_inputs(*shape, torch.bfloat16 if timing.CUDA else torch.float32)
     with torch.no_grad():
         expected = forward(inputs, None)
@@ -108,42 +121,47 @@ def rows_of(shape: timing.Shape, sizes: list[float]) -> list[dict[str, Any]]:
         count = len(segments_of(None, B, T, H, usual.C, usual.device, times=times))
         if count not in seen:
             seen.add(count)
-            rows += [row_of(inputs, expected, times, scan) for scan in SCANS]
+            rows += [row_of(inputs, expected, times, scan, each) for scan in SCANS for each in stages]
     return rows
 
 
-def compile_ahead(shapes: list[timing.Shape]) -> None:
+def compile_ahead(shapes: list[timing.Shape], stages: list[int | None]) -> None:
     """Compile each head size in processes beside each other; the compiler keeps its work on disk."""
     if not timing.CUDA:
         return
     sizes = sorted({shape[2:] for shape in shapes})
-    jobs = [((1, 4096, *size), scan, learn) for size in sizes for scan in SCANS for learn in (False, True)]
-    with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
+    jobs = [
+        ((1, 4096, *size), scan, each, learn)
+        for size in sizes for scan in SCANS for each in stages for learn in (False, True)
+    ]  # fmt: skip
+    with multiprocessing.get_context("spawn").Pool(min(len(jobs), MOST_COMPILERS)) as pool:
         pool.starmap(_compile, jobs, chunksize=1)
 
 
-def _compile(shape: timing.Shape, scan: str, learn: bool) -> None:
+def _compile(shape: timing.Shape, scan: str, stages: int | None, learn: bool) -> None:
     inputs = timing.make_inputs(*shape, torch.bfloat16)
     if learn and (1, 8192, shape[-1]) in LEARNED:
         leaves = tuple(x.requires_grad_() for x in inputs)
-        forward(leaves, kernels_of(leaves, 0.125, scan))[0].float().sum().backward()
+        forward(leaves, kernels_of(leaves, 0.125, scan, stages))[0].float().sum().backward()
     elif not learn:
-        forward(inputs, kernels_of(inputs, 0.125, scan))
+        forward(inputs, kernels_of(inputs, 0.125, scan, stages))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", type=timing.shape_of, nargs="+", metavar="BxTxHxd")
     parser.add_argument("--times", type=float, nargs="+", default=list(TIMES), help="sizes of segments")
+    parser.add_argument("--stages", type=int, nargs="+", default=[], help="of the scan, beside the number that ships")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     shapes = arguments.shapes or shapes_of()
     machine = timing.describe(None)
-    compile_ahead(shapes)
+    stages = [None, *arguments.stages]
+    compile_ahead(shapes, stages)
     rows: list[dict[str, Any]] = []
     for shape in shapes:
-        for row in rows_of(shape, arguments.times):
+        for row in rows_of(shape, arguments.times, stages):
             rows.append(row)
             print(json.dumps(row), flush=True)
         if arguments.json:  # after each shape: a run that is stopped leaves what it had
