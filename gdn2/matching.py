@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gdn2.config import ATTENTION_LAYERS, GROWING_LAYERS, GDN2Config
 
 EQUAL = 0.02
 """Share by which numbers of parameters may differ and still count as equal."""
+
+
+def unequal(sizes: Iterable[tuple[str, int]], wanted: int) -> list[str]:
+    """Which models differ in their number of parameters by more than `EQUAL`, as `name (-2.9%)`.
+
+    Args:
+        sizes: names and numbers of parameters.
+        wanted: the number that they are compared with.
+    """
+    return [f"{name} ({size / wanted - 1:+.1%})" for name, size in sizes if abs(size - wanted) > EQUAL * wanted]
 
 
 def state_floats(config: GDN2Config) -> list[int | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from trials import SMALLEST
 
 from harness.study.plan import load_study
 from harness.study.results import StudyResults, Wanted
@@ -13,14 +14,7 @@ from harness.study.results import StudyResults, Wanted
 ROWS = {"length": 16, "keys": 2, "rows": 32, "vocab_size": 32}
 STUDY: dict[str, Any] = {
     "name": "mini",
-    "base": {
-        "vocab_size": 32,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_heads": 1,
-        "head_dim": 8,
-        "intermediate_size": 0,
-    },
+    "base": SMALLEST,
     "models": {"GDN-2": {"layers": "gdn2"}, "KDA": {"layers": "kda"}},
     "train": [ROWS],
     "tests": [ROWS, {**ROWS, "keys": 4}],

@@ -214,5 +214,7 @@ def test_positive_log_decay_and_unknown_backends_are_refused() -> None:
     with pytest.raises(ValueError, match="backend must be one of auto, naive, chunked"):
         gated_delta_rule_2(*inputs, backend="cuda")
     inputs[3][0, 3, 0, 1] = 0.5
-    with pytest.raises(ValueError, match="log-decay <= 0"):
-        gated_delta_rule_2(*inputs)
+    for other in (-0.5, float("nan")):
+        inputs[3][0, 0, 0, 0] = other
+        with pytest.raises(ValueError, match="log-decay <= 0"):
+            gated_delta_rule_2(*inputs)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trials import SMALLEST
 
 from gdn2.train.fields import RecipeError
 from gdn2.train.synthetic.data import RowBatch, batches, draw
@@ -21,15 +22,7 @@ from gdn2.train.synthetic.trainee import Trainee, share_of_rate
 RECALL = {"length": 16, "keys": 2, "rows": 40, "vocab_size": 32}
 RUN: dict[str, Any] = {
     "model": "ours",
-    "config": {
-        "vocab_size": 32,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_heads": 1,
-        "head_dim": 8,
-        "intermediate_size": 0,
-        "layers": "gdn2",
-    },
+    "config": {**SMALLEST, "layers": "gdn2"},
     "train": [RECALL, {**RECALL, "writes": 4}],
     "tests": [RECALL],
     "training": {"steps": 6, "batch_rows": 16, "validate_every": 2, "validation_rows": 8},

@@ -23,6 +23,15 @@ RECIPE: dict[str, Any] = {
     "log_every": 1,
     "save_every": 500,
 }
+SMALLEST: dict[str, Any] = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_heads": 1,
+    "head_dim": 8,
+    "intermediate_size": 0,
+}
+"""The configuration of the smallest model that learns synthetic tasks, but for its layers."""
 LINE = json.dumps({"title": "t", "text": "the river near that valley runs toward north " * 6}) + "\n"
 
 

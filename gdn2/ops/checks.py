@@ -5,6 +5,7 @@ Letters: B batch, T tokens, H heads, K key dim (d_k), V value dim (d_v), N seque
 
 from __future__ import annotations
 
+import math
 import os
 from functools import lru_cache
 from itertools import pairwise
@@ -55,9 +56,10 @@ def check_inputs(
         None if initial_state is None else (initial_state.shape, initial_state.device),
         None if offsets is None else len(offsets) - 1,
     )
-    # The number itself: to ask a tensor for its truth takes three times as long.
-    if (LOOK_AT_VALUES or g.device.type == "cpu") and g.numel() and g.detach().max().item() > 0:
-        raise ValueError(f"g must be a log-decay <= 0 everywhere, got a maximum of {g.max().item():.4g}")
+    if (LOOK_AT_VALUES or g.device.type == "cpu") and g.numel():
+        most = g.detach().max().item()  # the number itself: to ask a tensor for its truth takes three times as long
+        if most > 0 or (math.isnan(most) and bool((g > 0).any())):  # a NaN hides what is beside it
+            raise ValueError(f"g must be a log-decay <= 0 everywhere, got a maximum of {most:.4g}")
     return offsets
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from harness.analysis.score_rows import ScoreRow
 from harness.analysis.shown import Model
 from harness.errors import UserError
 from harness.records.seed_rows import LEAST_SEEDS, mean_of_seeds
-from harness.records.trainings import Said, of_one_training, said_of, seeds_twice, training_names
+from harness.records.trainings import Said, by_training, said_of, seeds_twice
 
 Row = TypeVar("Row", bound=ScoreRow)
 OF_A_NUMBER = ("model", "value", "low", "high", "n", "source")  # all else says where it belongs
@@ -32,7 +32,7 @@ def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[R
     Raises:
         UserError: none of the models are seeds of one training.
     """
-    trainings = _trainings(models, {row.model for row in data.rows})
+    trainings = by_training(models, _said, _title, {row.model for row in data.rows})
     twice = seeds_twice([(model.title, _said(model)) for model in models])
     if not trainings:
         names = ", ".join(model.title for model in models[:4]) + (", …" if len(models) > 4 else "")
@@ -54,21 +54,12 @@ def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[R
     return replace(data, rows=tuple(rows), notes=(*data.notes, *_notes(trainings, groups), *twice), trained=trained)
 
 
-def _trainings(models: Sequence[Model], shown: Collection[str]) -> dict[str, list[Model]]:
-    """The seeds of each training that has several, by its name, which is that of no other model that is shown."""
-    by_recipe: dict[str, list[Model]] = {}
-    for model in models:
-        if (recipe := _said(model)[0]) is not None:
-            by_recipe.setdefault(recipe, []).append(model)
-    several = {recipe: seeds for recipe, seeds in by_recipe.items() if of_one_training([*map(_said, seeds)])}
-    titles = {recipe: [model.title for model in seeds] for recipe, seeds in several.items()}
-    its = {title for seeds in titles.values() for title in seeds}
-    names = training_names(titles, {*shown, *(model.title for model in models)} - its)
-    return {names[recipe]: seeds for recipe, seeds in several.items()}
-
-
 def _said(model: Model) -> Said:
     return said_of(run.record for run in model.runs)
+
+
+def _title(model: Model) -> str:
+    return model.title
 
 
 def _place(row: ScoreRow) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.records.stats import interval_over_seeds
 from harness.records.table import Entry, Header, Row
-from harness.records.trainings import of_one_training, seeds_twice, training_names
+from harness.records.trainings import Said, by_training, seeds_twice
 
 if TYPE_CHECKING:
     from tasks.metrics import Unit
@@ -36,27 +36,19 @@ def with_means(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
     Returns:
         All rows, means among them.
     """
-    trainings: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.recipe is not None:
-            trainings.setdefault((row.section, row.recipe), []).append(row)
-    several = {
-        key: found for key, found in trainings.items() if of_one_training([(row.recipe, row.seed) for row in found])
-    }
-    of_seeds = {(row.section, row.name) for found in several.values() for row in found}
-    names: dict[tuple[str, str], str] = {}
-    for section in {section for section, _ in several}:
-        others = [row.name for row in rows if row.section == section and (section, row.name) not in of_seeds]
-        its = {key: [row.name for row in found] for key, found in several.items() if key[0] == section}
-        names |= training_names(its, others)
+    trainings: dict[tuple[str, str | None], tuple[str, list[Row]]] = {}
+    for section in dict.fromkeys(row.section for row in rows):
+        its = [row for row in rows if row.section == section]
+        for name, seeds in by_training(its, _said, _name).items():
+            trainings[_training(seeds[0])] = name, seeds
     made: list[Row] = []
     met = set()
     for row in rows:
-        key = row.section, row.recipe or ""
-        if key in several and key not in met:
+        key = _training(row)
+        if key in trainings and key not in met:
             met.add(key)
-            made.append(_mean(names[key], several[key], headers))
-        made.append(replace(row, of_mean=True) if key in several else row)
+            made.append(_mean(*trainings[key], headers))
+        made.append(replace(row, of_mean=True) if key in trainings else row)
     return made
 
 
@@ -73,7 +65,7 @@ def said_of_means(rows: Sequence[Row], seeds_are_shown: bool) -> list[str]:
         counts = [f"{row.name.removesuffix(MEAN)} ({len(_seeds_below(row, rows))})" for row in means]
         found.append(f"Seeds of each mean: {', '.join(counts)}")
     for section in dict.fromkeys(row.section for row in rows):
-        said = [(row.name, (row.recipe, row.seed)) for row in rows if row.section == section and not row.of_mean]
+        said = [(row.name, _said(row)) for row in rows if row.section == section and not row.of_mean]
         found += [f"{sentence[0].upper()}{sentence[1:]}" for sentence in seeds_twice(said)]
     return found or [NO_MEANS]
 
@@ -98,6 +90,14 @@ def is_mean_or_other(row: Row) -> bool:
 def _seeds_below(mean: Row, rows: Sequence[Row]) -> list[Row]:
     """The rows of a mean's seeds."""
     return [row for row in rows if _training(row) == _training(mean) and row.seed is not None]
+
+
+def _said(row: Row) -> Said:
+    return row.recipe, row.seed
+
+
+def _name(row: Row) -> str:
+    return row.name
 
 
 def _training(row: Row) -> tuple[str, str | None]:

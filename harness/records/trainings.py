@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.records.record import RunRecord
 
 Key = TypeVar("Key")
+Item = TypeVar("Item")
 Said = tuple[str | None, int | None]
 """The hash of what a model was trained by, and its seed; both are None where no record says both."""
 MOST_NAMED = 3
@@ -29,6 +30,28 @@ def of_one_training(said: Sequence[Said]) -> bool:
     recipes, seeds = {recipe for recipe, _ in said}, {seed for _, seed in said}
     is_known = None not in recipes and None not in seeds
     return len(said) > 1 and is_known and len(recipes) == 1 and len(seeds) == len(said)
+
+
+def by_training(
+    models: Sequence[Item], said: Callable[[Item], Said], named: Callable[[Item], str], others: Collection[str] = ()
+) -> dict[str, list[Item]]:
+    """The seeds of each training that has several, by its name, which no other training or model has.
+
+    Args:
+        models: any, each once.
+        said: the recipe and seed of one, as records say them.
+        named: the name of one.
+        others: further names that are taken.
+    """
+    by_recipe: dict[str, list[Item]] = {}
+    for model in models:
+        if (recipe := said(model)[0]) is not None:
+            by_recipe.setdefault(recipe, []).append(model)
+    several = {recipe: seeds for recipe, seeds in by_recipe.items() if of_one_training([*map(said, seeds)])}
+    titles = {recipe: [*map(named, seeds)] for recipe, seeds in several.items()}
+    its = {title for seeds in titles.values() for title in seeds}
+    names = training_names(titles, {*others, *map(named, models)} - its)
+    return {names[recipe]: seeds for recipe, seeds in several.items()}
 
 
 def seeds_twice(said: Iterable[tuple[str, Said]]) -> list[str]:

@@ -89,8 +89,7 @@ def check_suite(name: str) -> Suite:
     """
     suite = load_suite(name)
     tasks = {task.lm_eval_name: task for task in suite.resolve()}
-    for task in _only_on_the_hub(tasks.values()):
-        del tasks[task.lm_eval_name]
+    _leave_out(tasks)
     _check_data(tasks.values(), name)
     return suite
 
@@ -112,9 +111,7 @@ def resolve_run(options: RunOptions) -> ResolvedRun:
         tasks = _of_suite(suite, options)
     unique = {task.lm_eval_name: task for task in tasks}
     _check_used(options, unique.values())
-    left_out = _only_on_the_hub(unique.values()) if suite else []
-    for task in left_out:
-        del unique[task.lm_eval_name]
+    left_out = _leave_out(unique) if suite else []
     _check_data(unique.values(), options.suite if suite and not options.shots else None)
     ensure_folder(options.output)
     if options.prefix_states is not None:
@@ -230,6 +227,14 @@ def _check_used(options: RunOptions, tasks: Iterable[ResolvedTask]) -> None:
         raise UserError(f"--generator {options.generator}: none of these tasks is one of RULER's; leave it out")
     if options.shots and not any(task.shots for task in listed):
         raise UserError(f"--shots {options.shots}: none of these tasks takes solved examples; leave it out")
+
+
+def _leave_out(tasks: dict[str, ResolvedTask]) -> list[ResolvedTask]:
+    """Take tasks whose rows only the hub has out of those of a suite, and return them."""
+    found = _only_on_the_hub(tasks.values())
+    for task in found:
+        del tasks[task.lm_eval_name]
+    return found
 
 
 def _only_on_the_hub(tasks: Iterable[ResolvedTask]) -> list[ResolvedTask]:

@@ -117,7 +117,7 @@ def notes(results: StudyResults, tests: Sequence[Any]) -> list[str]:
 
 def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
     """What keeps a comparison from being an equal one, or from being the best that a model can do."""
-    from gdn2.matching import EQUAL
+    from gdn2.matching import EQUAL, unequal
 
     count = study.seeds.count
     few = [f"{model.name} ({model.seeds})" for model in models if model.seeds < count]
@@ -127,10 +127,18 @@ def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
         if model.converged is not None and model.converged < model.seeds
     ]
     edges = [f"{model.name} ({model.rate:g})" for model in models if model.at_edge]
-    larger, states = _inequalities(study.reference, models, EQUAL)
+    like = next((model for model in models if model.name == study.reference), None)
+    sizes = [] if like is None else [(model.name, model.parameters[0]) for model in models]
+    states = [
+        f"{model.name} ({'grows' if model.state_floats is None else f'{model.state_floats:,} floats'})"
+        for model in models
+        if like is not None and model.state_floats != like.state_floats
+    ]
     said = {
         f"Fewer than {counted(count, 'seed')}": few,
-        f"Parameters differ from those of {study.reference} by more than {EQUAL:.0%}": larger,
+        f"Parameters differ from those of {study.reference} by more than {EQUAL:.0%}": (
+            [] if like is None else unequal(sizes, like.parameters[0])
+        ),
         f"State differs from that of {study.reference}": states,
         "The validation loss still fell at the end": falling,
         "Looked at too seldom to say whether the validation loss still fell": [
@@ -139,25 +147,6 @@ def _cautions(study: Study, models: Sequence[ModelSummary]) -> list[str]:
         "The best rate is at the edge of the grid": edges,
     }
     return [f"{words}: {'; '.join(names)}." for words, names in said.items() if names]
-
-
-def _inequalities(reference: str, models: Sequence[ModelSummary], equal: float) -> tuple[list[str], list[str]]:
-    """The models that have another number of parameters than the reference, and those that have another state."""
-    like = next((model for model in models if model.name == reference), None)
-    if like is None:
-        return [], []
-    wanted = like.parameters[0]
-    larger = [
-        f"{model.name} ({model.parameters[0] / wanted - 1:+.1%})"
-        for model in models
-        if abs(model.parameters[0] - wanted) > equal * wanted
-    ]
-    states = [
-        f"{model.name} ({'grows' if model.state_floats is None else f'{model.state_floats:,} floats'})"
-        for model in models
-        if model.state_floats != like.state_floats
-    ]
-    return larger, states
 
 
 def _tables(results: StudyResults, tests: Sequence[Any]) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from basis.errors import reason
-from gdn2.matching import EQUAL, state_floats
+from gdn2.matching import EQUAL, state_floats, unequal
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe
@@ -56,11 +56,7 @@ def size_of(recipe: Recipe) -> Size:
 def inequalities(sizes: Sequence[Size]) -> list[str]:
     """Sentences on what is not equal to the first of some models; none if nothing is."""
     first = sizes[0]
-    larger = [
-        f"{size.name} ({size.parameters / first.parameters - 1:+.1%})"
-        for size in sizes
-        if abs(size.parameters - first.parameters) > EQUAL * first.parameters
-    ]
+    larger = unequal([(size.name, size.parameters) for size in sizes], first.parameters)
     states = [f"{size.name} ({size.state_words})" for size in sizes if size.state != first.state]
     said = {
         f"not equal: parameters differ from those of {first.name} by more than {EQUAL:.0%}": larger,
