@@ -46,6 +46,20 @@ def test_a_training_is_one_line_with_students_interval_from_three_seeds_on() -> 
     assert set(data.trained) == {"a", "b", "c"}
 
 
+def test_a_note_speaks_of_bands_only_where_there_are_some() -> None:
+    assert notes_of(TWO) == ("means over the seeds of trainings: b (2)", "no interval, fewer than 3 seeds: b")
+    alike = seeds_of("d", *[{1024: 0.5, 2048: value} for value in (0.1, 0.2, 0.3)], recipe="p" * 16)
+    assert notes_of([*TWO, *alike]) == (
+        "means over the seeds of trainings: b (2), d (3); bands are Student's intervals over them",
+        "no interval, fewer than 3 seeds: b",
+        "no interval where all seeds are alike: d",
+    )
+
+
+def notes_of(models: list[Model]) -> tuple[str, ...]:
+    return over_seeds(over_length(models, spots_of(models, "ruler_table3")), models).notes
+
+
 @pytest.mark.parametrize("models", [OTHER, THREE[:1], [THREE[0], TWO[1]]], ids=["no recipe", "one seed", "two recipes"])
 def test_models_that_are_no_seeds_are_refused_by_name(models: list[Model]) -> None:
     with pytest.raises(UserError, match=rf"--seeds: of {models[0].title}.* no two are seeds of one training"):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pictures import run_of, save
 from records import cell, model, place, record
+from table_checks import check_latex, compiled
 
 from harness.analysis.curves import over_length
 from harness.analysis.seed_means import over_seeds
@@ -24,10 +25,13 @@ from harness.errors import UserError
 from harness.records.leaderboard import build_table
 from harness.records.record import RunRecord
 from harness.records.seed_rows import mean_of_seeds
-from harness.records.table import Table
+from harness.records.table import Header, Table
 from harness.records.trainings import said_of, seeds_twice, training_names
 from harness.records.view import View
 from harness.show.data import to_csv, to_json
+from harness.show.html import to_html
+from harness.show.latex import to_latex
+from harness.show.markdown import to_markdown
 from tasks.registry import load_suite
 
 R, Q = "r" * 16, "q" * 16
@@ -146,6 +150,95 @@ def test_files_have_the_interval_of_a_mean_as_a_share() -> None:
     assert (float(line["value"]), float(line["low"]), float(line["high"])) == expected
 
 
+def seeds_of(name: str, recipe: str, *scores: tuple[float, float], **at_1k: Any) -> list[RunRecord]:
+    """Runs of a seed each, with these scores at 1K and 2K; another definition (`spec`) gives a number a note."""
+    return [
+        record(
+            f"{name}{number}",
+            (cell(value=first, **at_1k), cell(length=2048, value=second)),
+            model=model(f"{name}{number}", training=recipe, training_seed=number),
+            run_id=f"{name}{number}/x",
+        )
+        for number, (first, second) in enumerate(scores, 1)
+    ]
+
+
+SPREAD = seeds_of("a", R, (0.9, 0.5), (1.0, 0.5), (0.8, 0.5))  # alike at 2K
+WIDE = seeds_of("b", Q, (0.1, 0.02), (0.6, 0.03), (0.9, 0.04))
+PAIR = seeds_of("c", "p" * 16, (0.2, 0.1), (0.4, 0.3))
+
+
+def test_markdown_has_the_interval_of_a_mean_below_it_as_wide_as_its_column() -> None:
+    table = table_of([*SPREAD, *WIDE, *PAIR], seeds="means", columns=("niah_single_1@1024", "niah_single_1@2048"))
+    text = to_markdown(table)
+    figure, point, apart = "\u2007", "\u2008", "\u00a0\u00a0"
+    cells = {row[0]: row[1] for line in text.splitlines()[3:6] for row in [line.strip("| ").split(" | ")]}
+    assert cells == {
+        "a, mean": f"{point}90.0{apart}50.0<br>{figure}±25{apart}{figure * 3}&nbsp;",
+        "b, mean": f"{point}53.3{apart}{figure}3.0<br>±100{apart}±2.5",
+        "c, mean": f"{point}30.0{apart}20.0",
+    }
+    assert "\n\n± is half the 95 % interval of the mean above it" in text
+    assert "±" not in to_markdown(table, intervals=True).split("95 % intervals:")[0]
+    alone = table_of([*SPREAD, *WIDE, *PAIR], seeds="all", columns=("niah_single_1@1024",))
+    assert "| a, mean | 90.0<br>±25 |\n| a1 | 90.0 |" in to_markdown(alone)
+
+
+def test_the_interval_of_a_mean_with_a_note_stands_below_its_number() -> None:
+    noted = seeds_of("b", Q, (0.1, 0.02), (0.6, 0.03), (0.9, 0.04), spec="other")
+    table = table_of([*SPREAD, *noted], seeds="means", columns=("niah_single_1@1024", "niah_single_1@2048"))
+    line = next(line for line in to_markdown(table).splitlines() if line.startswith("| b, mean"))
+    value, reach = line.split(" | ")[1].removesuffix(" |").split("<br>")
+    assert "53.3 [1]" in value
+    assert reach.startswith("±100\u2008\u2008\u2007\u2008\u00a0")
+
+
+def test_latex_has_the_interval_of_a_mean_in_a_smaller_line_on_the_same_page(tmp_path: Path) -> None:
+    text = to_latex(table_of([*SPREAD, *WIDE, *PAIR], seeds="means", columns=("niah_single_1@1024",)))
+    rows = text[text.index("a, mean") : text.index(r"\bottomrule")].splitlines()
+    assert [row.replace(r"\noalign{\vskip-2pt}", "") for row in rows] == [
+        r"a, mean & 90.0 \\",
+        r" & \scriptsize $\pm$25 \\",
+        r"b, mean & 53.3 \\",
+        r" & \scriptsize $\pm$100 \\",
+        r"c, mean & 30.0 \\",
+    ]
+    many = [run for n in range(45) for run in seeds_of(f"m{n:02}-", f"{n:016}", (0.1, 0), (0.2, 0), (0.3, 0))]
+    text = to_latex(table_of(many, seeds="means", columns=("niah_single_1@1024",)))
+    check_latex(text)
+    assert text.count(r"\begin{table*}") == 3
+    assert text.count(", mean & 20.0 \\\\\n\\noalign") == 45
+    compiled(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("runs", "is_said"),
+    [(PAIR, False), ([*PAIR, *WIDE], True), (seeds_of("d", R, (0, 0), (0, 0), (0, 0)), True)],
+    ids=["two seeds", "three seeds of one", "all alike"],
+)
+def test_what_is_said_of_means_is_so_in_every_format(runs: list[RunRecord], is_said: bool) -> None:
+    table = table_of(runs, seeds="means")
+    assert ("from three seeds on, unless they are all alike, an interval" in table.explained[0]) == is_said
+    has_interval = runs[-1].name.startswith("b")
+    assert (to_markdown(table).count("±") > 0) == (to_latex(table).count(r"\pm") > 0) == has_interval
+    assert ("<small>" in to_html(table)) == has_interval
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("niah_single_1@1024", 135.2, "±135"),
+        ("niah_single_1@1024", 9.96, "±10"),
+        ("niah_single_1@1024", 9.94, "±9.9"),
+        ("ppl", 12.34, "±12.3"),
+        ("bits", 0.0161, "±0.016"),
+    ],
+)
+def test_half_of_an_interval_has_no_more_digits_than_its_mean(name: str, value: float, text: str) -> None:
+    decimals = {"ppl": 2, "bits": 3}.get(name, 1)
+    assert Header("group", "label", decimals, higher_is_better=True, key=name).reach(value) == text
+
+
 @pytest.mark.parametrize(
     ("values", "unit", "expected"),
     [
@@ -160,8 +253,11 @@ def test_files_have_the_interval_of_a_mean_as_a_share() -> None:
 def test_an_interval_over_seeds_is_cut_to_what_the_unit_allows(
     values: tuple[float, ...], unit: Any, expected: tuple[float | None, ...]
 ) -> None:
-    _, low, high = mean_of_seeds(values, unit, 1.0)
+    mean, low, high, reach = mean_of_seeds(values, unit, 1.0)
     assert (low, high) == (expected if expected[0] is None else pytest.approx(expected, abs=1e-4))
+    assert (reach is None) == (low is None)
+    if low is not None and high is not None and reach is not None:
+        assert reach >= max(mean - low, high - mean) - 1e-12  # an end that was cut is nearer
 
 
 def test_seeds_of_one_name_are_compared_as_seeds_and_models_of_several_recipes_are_not() -> None:

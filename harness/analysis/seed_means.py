@@ -67,7 +67,7 @@ def _place(row: ScoreRow) -> tuple[object, ...]:
 
 
 def _mean(name: str, seeds: Sequence[Row]) -> Row:
-    value, low, high = mean_of_seeds([row.value for row in seeds], seeds[0].unit, 1.0)
+    value, low, high, _ = mean_of_seeds([row.value for row in seeds], seeds[0].unit, 1.0)
     source = "; ".join(row.source for row in seeds)
     return replace(seeds[0], model=name, value=value, low=low, high=high, n=min(row.n for row in seeds), source=source)
 
@@ -75,9 +75,15 @@ def _mean(name: str, seeds: Sequence[Row]) -> Row:
 def _notes(trainings: dict[str, list[Model]], groups: dict[tuple[object, ...], list[Row]]) -> list[str]:
     counts = {name: len(seeds) for name, seeds in trainings.items()}
     said = ", ".join(f"{name} ({count})" for name, count in counts.items())
-    notes = [f"means over the seeds of trainings: {said}; bands are Student's intervals over them"]
-    if few := [name for name, count in counts.items() if count < LEAST_SEEDS]:
+    few = [name for name, count in counts.items() if count < LEAST_SEEDS]
+    bands = "; bands are Student's intervals over them" if len(few) < len(counts) else ""
+    notes = [f"means over the seeds of trainings: {said}{bands}"]
+    if few:
         notes.append(f"no interval, fewer than {LEAST_SEEDS} seeds: {', '.join(few)}")
+    enough = {name: count for name, count in counts.items() if count >= LEAST_SEEDS}
+    whole = [(str(key[0]), rows) for key, rows in groups.items() if len(rows) == enough.get(str(key[0]))]
+    if alike := {name for name, rows in whole if len({row.value for row in rows}) == 1}:
+        notes.append(f"no interval where all seeds are alike: {', '.join(sorted(alike))}")
     if gaps := {str(key[0]) for key, rows in groups.items() if key[0] in counts and len(rows) < counts[str(key[0])]}:
         notes.append(f"left out where a seed has no number: {', '.join(sorted(gaps))}")
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.records.stats import interval_over_seeds
 from harness.records.table import Entry, Header, Row
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 LEAST_SEEDS = 3
 """Of a training, for an interval or a test over them."""
 MEANING = (
-    "A mean of seeds has no mark here, and from three seeds on an interval over them (Student's t); compare --seeds "
+    "A mean of seeds has no mark here, and from three seeds on{} an interval over them (Student's t); compare --seeds "
     "tests trainings"
 )
+UNLESS = ", unless they are all alike,"
+"""Where a mean has that many seeds."""
 MEAN = ", mean"
 """Behind the name of a training, as the name of its mean."""
 NO_MEANS = "No means of seeds: no two models here are seeds of one training, as their records say"
@@ -59,10 +61,11 @@ def said_of_means(rows: Sequence[Row], seeds_are_shown: bool) -> list[str]:
         rows: all of the table, means and seeds among them.
         seeds_are_shown: whether rows of the seeds stand below their means; else how many there are is said.
     """
-    means = [row for row in rows if row.of_mean and row.seed is None]
-    found = [MEANING] if means else []
+    means = [(row, len(_seeds_below(row, rows))) for row in rows if row.of_mean and row.seed is None]
+    has_enough = any(count >= LEAST_SEEDS for _, count in means)
+    found = [MEANING.format(UNLESS if has_enough else "")] if means else []
     if means and not seeds_are_shown:
-        counts = [f"{row.name.removesuffix(MEAN)} ({len(_seeds_below(row, rows))})" for row in means]
+        counts = [f"{row.name.removesuffix(MEAN)} ({count})" for row, count in means]
         found.append(f"Seeds of each mean: {', '.join(counts)}")
     for section in dict.fromkeys(row.section for row in rows):
         said = [(row.name, _said(row)) for row in rows if row.section == section and not row.of_mean]
@@ -121,15 +124,24 @@ def _mean_entry(entries: Sequence[Entry | None], unit: Unit) -> Entry | None:
     there = [entry for entry in entries if entry is not None]
     if len(there) < len(entries):
         return None
-    values = [entry.value for entry in there]
-    mean, low, high = mean_of_seeds(values, unit, 100.0)
-    return Entry(mean, low, high, notes=tuple(sorted({note for entry in there for note in entry.notes})))
+    found = mean_of_seeds([entry.value for entry in there], unit, 100.0)
+    notes = tuple(sorted({note for entry in there for note in entry.notes}))
+    return Entry(found.value, found.low, found.high, found.reach, notes=notes)
 
 
-def mean_of_seeds(values: Sequence[float], unit: Unit, scale: float) -> tuple[float, float | None, float | None]:
-    """The mean of a training's seeds with both ends of its 95 % interval.
+class MeanOfSeeds(NamedTuple):
+    """The mean of a training's seeds with both ends of its 95 % interval, and half of that before it was cut."""
 
-    The ends are None for fewer than three seeds, and for seeds that are all alike: no spread says nothing of another
+    value: float
+    low: float | None = None
+    high: float | None = None
+    reach: float | None = None
+
+
+def mean_of_seeds(values: Sequence[float], unit: Unit, scale: float) -> MeanOfSeeds:
+    """The mean of a training's seeds with its 95 % interval.
+
+    There is no interval for fewer than three seeds, and for seeds that are all alike: no spread says nothing of another
     seed's.
 
     Args:
@@ -140,6 +152,6 @@ def mean_of_seeds(values: Sequence[float], unit: Unit, scale: float) -> tuple[fl
     mean = sum(values) / len(values)
     found = interval_over_seeds(values) if len(values) >= LEAST_SEEDS and len(set(values)) > 1 else None
     if found is None:
-        return mean, None, None
+        return MeanOfSeeds(mean)
     least, most = (-math.inf if unit == "number" else 0.0), (scale if unit == "share" else math.inf)
-    return mean, max(least, found[0]), min(most, found[1])
+    return MeanOfSeeds(mean, max(least, found[0]), min(most, found[1]), found[1] - mean)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasks.metrics import Unit
 
 LARGE = 1e6  # from here on a number is written with its power of ten
+REACH = "± is half the 95 % interval of the mean above it, which may be longer than what there is to 0 or 100"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Entry:
         value: in the column's unit; shares in percent.
         low: lower end of the interval, if there is one.
         high: upper end.
+        reach: of a mean of seeds that has an interval, half of it before it was cut to what a number can be.
         n: documents that were scored; None for a published figure.
         notes: numbers of notes.
         is_best: whether it is the best of its column and section; numbers that read the same share it.
@@ -36,6 +38,7 @@ class Entry:
     value: float
     low: float | None = None
     high: float | None = None
+    reach: float | None = None
     n: int | None = None
     notes: tuple[int, ...] = ()
     is_best: bool = False
@@ -150,6 +153,10 @@ class Header:
         text = f"{value:.{self.decimals}f}"
         return text if float(text) else text.lstrip("-")  # no zero is below another
 
+    def reach(self, value: float) -> str:
+        """Half of an interval as text; percentages from ten on without decimals."""
+        return f"±{value:.0f}" if self.decimals == 1 and value >= 9.95 else f"±{self.number(value)}"
+
     def interval(self, low: float, high: float) -> str:
         """An interval as text; percentages without decimals."""
         if self.tested and low == high:
@@ -219,6 +226,11 @@ class Table:
         """Whether any number has an interval."""
         return any(entry is not None and entry.low is not None for row in self.rows for entry in row.entries)
 
+    @property
+    def has_reaches(self) -> bool:
+        """Whether any number is a mean of seeds with an interval over them."""
+        return any(entry is not None and entry.reach is not None for row in self.rows for entry in row.entries)
+
     def sections(self) -> list[Section]:
         """The rows below their headings; a note about each of several rows is one of the section."""
         found: list[Section] = []
@@ -239,9 +251,14 @@ class Table:
             *(f"Passed over: {sentence}" for sentence in self.passed),
         ]
 
-    def legend(self) -> list[str]:
-        """What marks and dashes mean, of those that the table has."""
+    def legend(self, reaches: bool = False) -> list[str]:
+        """What marks, dashes and ± mean, of those that the table has.
+
+        Args:
+            reaches: whether ± stands below means of seeds that have an interval.
+        """
         marks = {entry.mark for row in self.rows for entry in row.entries if entry is not None}
         best = "bold is the best of its group" + (", underlined the second" if "second" in marks else "")
         dash = any(entry is None for row in self.rows for entry in row.entries)
-        return [*([f"{best} (ties share)"] if "best" in marks else []), *(["— was not run"] if dash else [])]
+        said = [*([f"{best} (ties share)"] if "best" in marks else []), *(["— was not run"] if dash else [])]
+        return [*said, REACH] if reaches and self.has_reaches else said

@@ -18,6 +18,8 @@ LONGEST = 40  # letters of a name, beyond which it does not make the parts narro
 INTERVAL = 22  # letters of a number with its interval
 LINES = 40  # printed lines of a float, which leave room for its caption on a page of any paper
 GAP = 2  # lines that the rules of a tabular and the space around it take
+NEARER = r"\noalign{\vskip-2pt}"
+"""Before a line about the line above it."""
 NOTE_ROOM = 135.0  # letters of a line of notes, which are smaller
 
 
@@ -43,14 +45,14 @@ def to_latex(table: Table, intervals: bool = False) -> str:
 
     Args:
         table: the leaderboard.
-        intervals: whether a table of intervals follows.
+        intervals: whether a table of intervals follows; else those of means over seeds stand below them.
     """
     if not table.headers or not table.rows:
         return "% No results yet.\n"
     room = ROOM - min(max(letters(row.name) for row in table.rows), LONGEST)
     shown, absent = shown_parts(table, _widths(table), room)
-    parts = [tabular for indices in shown for tabular in _part(table, indices)]
-    legend = "; ".join(table.legend())
+    parts = [tabular for indices in shown for tabular in _part(table, indices, not intervals)]
+    legend = "; ".join(table.legend(not intervals))
     lines = [*([f"{legend[0].upper()}{legend[1:]}."] if legend else []), *absent, *table.remarks()]
     notes = [(f"{_marks((number,))} {latex(note)}", letters(note)) for number, note in enumerate(table.notes, start=1)]
     caption = f"{latex(table.title)}: {latex(table.description)}" if table.description else latex(table.title)
@@ -105,8 +107,8 @@ def _float(caption: str, label: str, parts: Sequence[str], notes: Sequence[str])
     return "\n".join([*lines, r"\end{table*}", ""])
 
 
-def _part(table: Table, indices: Sequence[int]) -> Iterator[_Tabular]:
-    """The tabulars of one part of the table: one unless it is too tall."""
+def _part(table: Table, indices: Sequence[int], reaches: bool) -> Iterator[_Tabular]:
+    """The tabulars of one part of the table: one unless it is too tall; below means their intervals, if asked for."""
     groups = groups_of(table.headers, indices)
     count = len(indices) + 1
     head = [
@@ -127,7 +129,9 @@ def _part(table: Table, indices: Sequence[int]) -> Iterator[_Tabular]:
         written = []
         for row in rows:
             cells = [_cell(table.headers[i], row, row.entries[i]) for i in indices]
-            written.append(" & ".join([latex(row.name) + _marks(section.notes_at(row)), *cells]) + r" \\")
+            line = " & ".join([latex(row.name) + _marks(section.notes_at(row)), *cells]) + r" \\"
+            halves = [_reach(table.headers[i], row.entries[i]) if reaches else "" for i in indices]
+            written.append(line + (f"\n{NEARER}" + " & ".join(["", *halves]) + r" \\" if any(halves) else ""))
         blocks.append(([r"\midrule", rf"\multicolumn{{{count}}}{{l}}{{{title}}} \\"], written))
     return _tabulars(len(indices), head, blocks)
 
@@ -140,7 +144,7 @@ def _tabulars(
     Args:
         columns: of numbers, behind that of names.
         head: lines that each begins with.
-        blocks: lines of a title, and those of its rows; a title is said again where its rows go on.
+        blocks: lines of a title, and its rows, of a line or more each; a title is said again where its rows go on.
     """
     above = sum(line.endswith(r"\\") for line in head)
     body: list[str] = []
@@ -153,15 +157,15 @@ def _tabulars(
     for title, rows in blocks:
         heading = sum(line.endswith(r"\\") for line in title)
         for place, row in enumerate(rows):
-            starts = place == 0
-            if used + 1 + (heading if starts else 0) > LINES and body:
+            starts, tall = place == 0, row.count("\n") + 1
+            if used + tall + (heading if starts else 0) > LINES and body:
                 yield whole()
                 body, used, starts = [], above + GAP, True
             if starts:
                 body += title
                 used += heading
             body.append(row)
-            used += 1
+            used += tall
     if body:
         yield whole()
 
@@ -172,6 +176,11 @@ def _label(header: Header) -> str:
 
 def _cell(header: Header, row: Row, entry: Entry | None) -> str:
     return "---" if entry is None else _number(header, entry) + _marks(row.notes_at(entry))
+
+
+def _reach(header: Header, entry: Entry | None) -> str:
+    """Half of the interval of a mean of seeds, smaller than the mean."""
+    return "" if entry is None or entry.reach is None else rf"\scriptsize {latex(header.reach(entry.reach))}"
 
 
 def _number(header: Header, entry: Entry) -> str:

@@ -1,14 +1,15 @@
 """A leaderboard as GitHub Markdown: narrow enough to be read there without scrolling.
 
 The columns of one group (a task at several lengths) share a cell, so that a number takes no border and no padding of
-its own; figure spaces, as wide as a digit, keep such numbers below each other. Intervals are a second table.
+its own; figure spaces, as wide as a digit, keep such numbers below each other. Intervals are a second table, but for
+those of means over seeds, which are a second line of their cells.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.records.table import Entry, Header, Row, Table
 from harness.show.intervals import Intervals, interval_parts
@@ -21,6 +22,8 @@ LONGEST = 250.0  # of a name; a longer one makes a line of its table scroll, not
 DIGIT, NARROW, LETTER = 9.0, 4.8, 9.0  # pixels of a digit, of a point or space, of any other letter
 FIGURE, POINT, APART = "\u2007", "\u2008", "\u00a0\u00a0"
 """Spaces as wide as a digit and as a point, and what stands between two numbers."""
+LAST = "&nbsp;"
+"""A space as wide as a point that stays at the end of a line."""
 INTERVAL = 150.0  # pixels of a number with its interval
 
 
@@ -29,16 +32,16 @@ def to_markdown(table: Table, intervals: bool = False) -> str:
 
     Args:
         table: the leaderboard.
-        intervals: whether a table of intervals follows.
+        intervals: whether a table of intervals follows; else those of means over seeds stand below them.
     """
     if not table.headers or not table.rows:
         return "No results yet.\n"
     names = [row.name for row in table.rows] + [section.title for section in table.sections()]
     room = ROOM - PADDING - min(max(map(_pixels, names)), LONGEST)
-    columns = [_column(table, index) for index in range(len(table.headers))]
+    columns = [_column(table, index, not intervals) for index in range(len(table.headers))]
     shown, absent = shown_parts(table, _widths(table, columns), room)
     parts = [_part(table, columns, indices) for indices in shown]
-    legend = "; ".join(table.legend())
+    legend = "; ".join(table.legend(not intervals))
     lines = [f"{legend[0].upper()}{legend[1:]}."] if legend else []
     lines += [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, start=1)]
     lines += [markdown(sentence) for sentence in (*absent, *table.remarks())]
@@ -51,18 +54,35 @@ def to_markdown(table: Table, intervals: bool = False) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column with the most digits and points that a number of it has."""
+    """A column with the most digits and points that a number of it has.
+
+    Attributes:
+        index: its place in the table.
+        header: what it is.
+        digits: for which it has room.
+        points: likewise.
+        reaches: whether the intervals of means over seeds stand below these.
+    """
 
     index: int
     header: Header
     digits: int
     points: int
+    reaches: bool
+
+    def reach(self, row: Row) -> str:
+        """What stands below the number of a row; empty if nothing does."""
+        entry = row.entries[self.index]
+        return "" if not self.reaches or entry is None or entry.reach is None else self.header.reach(entry.reach)
 
 
-def _column(table: Table, index: int) -> _Column:
+def _column(table: Table, index: int, reaches: bool) -> _Column:
     header = table.headers[index]
     texts = {_text(header, row.entries[index], is_alone=False) for row in table.rows}
-    return _Column(index, header, max(map(_count, texts)), max(text.count(".") for text in texts))
+    column = _Column(index, header, max(map(_count, texts)), max(text.count(".") for text in texts), reaches)
+    lacking = max(_halves(column.reach(row)) for row in table.rows) - 2 * column.digits - column.points
+    more, half = divmod(max(lacking, 0), 2)
+    return replace(column, digits=column.digits + more, points=column.points + half)
 
 
 def _part(table: Table, columns: Sequence[_Column], indices: Sequence[int]) -> str:
@@ -76,7 +96,8 @@ def _part(table: Table, columns: Sequence[_Column], indices: Sequence[int]) -> s
             continue
         lines.append(f"| *{markdown(section.title)}*{_numbers(section.notes)} |" + " |" * len(titles))
         for row in shown:
-            cells = [APART.join(_number(row, column, len(below) == 1) for column in below) for below in groups.values()]
+            is_tall = any(columns[i].reach(row) for i in indices)
+            cells = [_cell(row, below, is_tall) for below in groups.values()]
             name = f"{markdown(row.name)}{_numbers(section.notes_at(row))}"
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -93,6 +114,29 @@ def _title(group: str, below: Sequence[_Column]) -> str:
 
 def _label(header: Header) -> str:
     return header.label + ("" if header.higher_is_better else " ↓")
+
+
+def _cell(row: Row, columns: Sequence[_Column], is_tall: bool) -> str:
+    """The numbers of a group; in a tall row a line below them, with intervals of means each below its number."""
+    is_alone = len(columns) == 1
+    numbers = APART.join(_number(row, column, is_alone) for column in columns)
+    if not is_tall:
+        return numbers
+    if not any(column.reach(row) for column in columns):
+        return f"{numbers}<br>{LAST}"
+    reaches = APART.join(_reach(row, column, is_alone) for column in columns)
+    if reaches[-1] in FIGURE + POINT:  # a browser leaves these out at the end of a line
+        reaches = reaches[:-1] + (POINT if reaches[-1] == FIGURE else "") + LAST
+    return f"{numbers}<br>{reaches}"
+
+
+def _reach(row: Row, column: _Column, is_alone: bool) -> str:
+    """Half of an interval, or spaces, as wide as the number above it with its notes."""
+    text, entry = column.reach(row), row.entries[column.index]
+    missing = 0 if is_alone else 2 * column.digits + column.points - _halves(text)
+    notes = "" if entry is None else _numbers(row.notes_at(entry))
+    behind = "".join(FIGURE if letter.isdigit() else POINT for letter in notes)
+    return FIGURE * (missing // 2) + POINT * (missing % 2) + text + behind
 
 
 def _number(row: Row, column: _Column, is_alone: bool) -> str:
@@ -125,6 +169,11 @@ def _numbers(notes: Sequence[int]) -> str:
 def _count(text: str) -> int:
     """The digits of a number; a dash is as wide as two."""
     return 2 if text == "—" else sum(letter.isdigit() for letter in text)
+
+
+def _halves(text: str) -> int:
+    """The width of half of an interval, in halves of a digit: a point is as wide as one."""
+    return sum(1 if letter == "." else 2 for letter in text)
 
 
 def _widths(table: Table, columns: Sequence[_Column]) -> list[float]:
