@@ -161,6 +161,11 @@ def test_an_inline_picture_is_an_element_whose_ids_no_other_picture_has() -> Non
         assert set(re.findall(r'(?:href="|url\()#([^")]+)', svg)) <= own
 
 
+def test_no_two_models_have_one_colour_and_one_mark() -> None:
+    strokes = Look().strokes([f"model {number}" for number in range(40)])
+    assert len({(stroke.color, stroke.marker) for stroke in strokes.values()}) == 40
+
+
 def test_more_models_than_can_be_told_apart_are_refused() -> None:
     data = data_of("length", tuple(f"model-{number}" for number in range(41)), LENGTHS[:1])
     with pytest.raises(UserError, match="plot length: 41 models are too many for a picture; name at most 40"):

@@ -17,6 +17,7 @@ ON_DARK = ("#56B4E9", "#E69F00", "#2BBF95", "#CC79A7", "#F2733C", "#F0E442", "#F
 """The same, lighter where a dark ground swallows them."""
 DASHES = ("solid", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 MARKERS = "osD^vPX"
+ROUND_SHIFT = 3  # of marks, each time that colours begin anew: no two of 49 models have one colour and one mark
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Look:
         for number, name in enumerate(names):
             round_ = number // len(palette)
             dashes = DASHES[1 + round_ % 3] if name in dashed else DASHES[round_ % len(DASHES)]
-            found[name] = Stroke(palette[number % len(palette)], dashes, MARKERS[number % len(MARKERS)])
+            mark = MARKERS[(number + ROUND_SHIFT * round_) % len(MARKERS)]
+            found[name] = Stroke(palette[number % len(palette)], dashes, mark)
         return found
 
 
