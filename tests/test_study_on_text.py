@@ -55,7 +55,7 @@ def test_a_checkpoint_is_asked_until_there_is_a_record_of_it_with_all_cells(file
     command = asks(TINY, "cuda:1")
     assert command is not None
     assert command[3:] == [
-        "run", str(TINY), "--suite", str(tmp_path / "two.yaml"), "--device", "cuda:1",
+        "run", "gdn2/zoo/gdn2-tiny", "--suite", str(tmp_path / "two.yaml"), "--device", "cuda:1",
         "--output", str(tmp_path / "out" / RESULTS),
     ]  # fmt: skip
     recorded(tmp_path / "out", TINY, "half", 1024)
@@ -65,7 +65,9 @@ def test_a_checkpoint_is_asked_until_there_is_a_record_of_it_with_all_cells(file
     other = shutil.copytree(TINY, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
-    assert asks(other, "cpu") is not None
+    command = asks(other, "cpu")
+    assert command is not None
+    assert command[4] == str(other)
 
 
 def test_a_shipped_suite_is_asked_by_its_name_and_no_suite_asks_nothing(file: Path, tmp_path: Path) -> None:

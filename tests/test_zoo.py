@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 
 from gdn2.checkpoints import fingerprint, load_checkpoint, tokenizer_fingerprint
 from gdn2.checkpoints.training import training_of
+from gdn2.train.recipe import Recipe
 from gdn2.train.rivals.plan import load_rivals
 from harness.checkpoints.find import find_checkpoint
 from harness.lm.model import GDN2LM
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "results" / "leaderboard"
 CHECKPOINTS = sorted(path.parent for path in ZOO.glob("*/config.json"))
 RIVALS, SHARE = "text-4m", 0.25  # what the shipped rivals were trained by
+STUDIED = (RIVALS, "text-20m")  # whose models have records, trained by the same share
 SHIPPED_RIVALS = {"gdn2-4m", "kda-4m", "gated-deltanet-4m", "mamba2-4m", "gdn2-swa-4m"}
 
 
@@ -41,7 +43,11 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def is_rival(name: str) -> bool:
-    return name.partition("-seed")[0] in load_rivals(RIVALS).models
+    return name.partition("-seed")[0] in {model for rivals in STUDIED for model in load_rivals(rivals).models}
+
+
+def studied() -> list[Recipe]:
+    return [recipe for rivals in STUDIED for recipe in load_rivals(rivals).recipes(SHARE)]
 
 
 @pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
@@ -114,7 +120,7 @@ def test_shipped_records_are_of_shipped_weights() -> None:
 
 def test_other_shipped_records_are_of_checkpoints_that_anyone_can_stage_or_train(tmp_path: Path) -> None:
     declared = yaml.safe_load((ROOT / "tasks" / "sources.yaml").read_text(encoding="utf-8"))
-    recipes = {recipe.name: recipe for recipe in load_rivals(RIVALS).recipes(SHARE)}
+    recipes = {recipe.name: recipe for recipe in studied()}
     for path, record in find_records([SHIPPED]):
         assert record.command[:2] == ("run", record.name), path
         assert not [text for text in texts(json.loads(path.read_text())) if text.startswith("/")], path
@@ -132,6 +138,6 @@ def test_other_shipped_records_are_of_checkpoints_that_anyone_can_stage_or_train
 
 def test_every_shipped_rival_has_the_record_of_each_of_its_seeds_in_one_protocol() -> None:
     found = [record for _, record in find_records([SHIPPED]) if record.suite == "rivals"]
-    assert sorted(record.name for record in found) == sorted(recipe.name for recipe in load_rivals(RIVALS).recipes())
+    assert sorted(record.name for record in found) == sorted(recipe.name for recipe in studied())
     assert len({record.protocol_hash for record in found}) == 1
     assert len({record.model.checkpoint_sha256 for record in found}) == len(found)

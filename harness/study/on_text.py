@@ -9,6 +9,7 @@ from pathlib import Path
 from gdn2.checkpoints import fingerprint
 from gdn2.train.rivals.plan import Rivals
 from harness.analysis.selection import find_runs
+from harness.paths import ROOT
 from harness.runs.resolve import check_suite
 from tasks.registry import Suite, suite_names
 
@@ -36,7 +37,7 @@ class Asking:
             if self.is_asked(checkpoint):
                 return None
         where = ["--device", device, "--output", str(self.results)]
-        return [sys.executable, "-c", COMMAND, "run", str(checkpoint), "--suite", self._named(), *where]
+        return [sys.executable, "-c", COMMAND, "run", _from_root(checkpoint), "--suite", self._named(), *where]
 
     def is_asked(self, checkpoint: Path) -> bool:
         """Whether there is a record of this very checkpoint with all that the suite asks."""
@@ -53,6 +54,11 @@ class Asking:
 
     def _named(self) -> str:
         return self.suite.name if self.suite.name in suite_names() else str(self.suite.file.resolve())
+
+
+def _from_root(path: Path) -> str:
+    """A path as the record of a run may say it: below this checkout, where commands start, without the way there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def asking(rivals: Rivals, folder: Path) -> Asking | None:
