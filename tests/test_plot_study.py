@@ -5,73 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from drawn_studies import LABELS, SEEDS, results_of, settled, written
 from pictures import HOSTILE, faults, texts
 from scipy.stats import t
 
-from harness.analysis.picture_data import PictureData
+from gdn2.train.rivals.plan import shipped_rivals
 from harness.cli.main import main
 from harness.errors import UserError
 from harness.show.plots.look import Look
-from harness.show.plots.registry import STUDIES, render
-from harness.show.plots.sheet import drawn_as
+from harness.show.plots.registry import render
 from harness.show.plots.values import values_csv
-from harness.study.curves import StudyRow, over_pairs
-from harness.study.plan import load_study
-from harness.study.results import StudyResults
+from harness.study.curves import over_tests
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS = {"length": 64, "rows": 32, "vocab_size": 128}
-TESTS = [{**ROWS, "keys": 8}, {**ROWS, "keys": 4, "writes": 16}, {**ROWS, "keys": 2}, {**ROWS, "keys": 4}]
-LABELS = ("8 pairs @64", "4 keys, 16 writes @64", "2 pairs @64", "4 pairs @64")
-STUDY: dict[str, Any] = {
-    "name": "mini",
-    "base": {"vocab_size": 128, "hidden_size": 16, "num_hidden_layers": 1, "num_heads": 1, "head_dim": 8,
-             "intermediate_size": 0},
-    "models": {"GDN-2": {"layers": "gdn2"}, "KDA, named in full": {"layers": "kda"}, "GLA": {"layers": "gla"}},
-    "train": [{**ROWS, "keys": 2}],
-    "tests": TESTS,
-    "training": {"steps": 4, "batch_rows": 16, "validate_every": 2, "validation_rows": 8},
-    "rates": [0.01],
-    "seeds": {"count": 3, "choose": 1},
-}  # fmt: skip
-
-
-def written(folder: Path, **changes: Any) -> str:
-    path = folder / "mini.yaml"
-    path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False), encoding="utf-8")
-    return str(path)
-
-
-def results_of(folder: Path, seeds: dict[str, Sequence[float | None]]) -> StudyResults:
-    """A study with these seeds of each model: its accuracy at the first test, less at the others; None failed."""
-    results = StudyResults(load_study(written(folder)), folder / "out" / "mini", print)
-    for model, values in seeds.items():
-        for seed, value in enumerate(values, 1):
-            run = results.grid[model, 0.01, seed]
-            result: dict[str, Any] = {"identity": run.identity, "failed": "the loss is no number"}
-            if value is not None:
-                tests = [{"label": label, "accuracy": value - 0.1 * i} for i, label in enumerate(LABELS)]
-                sizes = {"parameters": 10, "parameters_without_embedding": 5, "state_floats": [64], "seconds": 1.0}
-                result = {"identity": run.identity, "curve": [{"validation_loss": 1.0}], "tests": tests, **sizes}
-                result["converged"] = True
-            results.found[run.identity] = result
-            results.folder.mkdir(parents=True, exist_ok=True)
-            (results.folder / f"{run.identity}.json").write_text(json.dumps(result), encoding="utf-8")
-    return results
-
-
-SEEDS: dict[str, Sequence[float | None]] = {"GDN-2": (0.7, 0.8, 0.9), "KDA, named in full": (0.5,)}
 
 
 def test_the_numbers_are_means_over_seeds_with_students_interval_in_the_order_of_the_file(tmp_path: Path) -> None:
-    data = over_pairs(results_of(tmp_path, SEEDS))
+    data = over_tests(results_of(tmp_path, SEEDS))
     assert data.values("model") == ["GDN-2", "KDA, named in full"]
     own = [row for row in data.rows if row.model == "GDN-2"]
     assert [(row.kind, row.keys, row.writes) for row in own] == [
@@ -88,18 +43,23 @@ def test_the_numbers_are_means_over_seeds_with_students_interval_in_the_order_of
 
 
 def test_a_run_that_failed_is_named(tmp_path: Path) -> None:
-    data = over_pairs(results_of(tmp_path, {"GDN-2": (0.7, None, 0.9)}))
+    data = over_tests(results_of(tmp_path, {"GDN-2": (0.7, None, 0.9)}))
     assert data.rows[0].seeds == pytest.approx((0.5, 0.7))
     assert "GDN-2, rate 0.01, seed 2 failed: the loss is no number" in data.notes
 
 
+def test_names_with_commas_in_them_are_told_apart_in_notes(tmp_path: Path) -> None:
+    data = over_tests(results_of(tmp_path, {"KDA, named in full": (0.5,), "GLA": (0.5,)}))
+    assert "KDA, named in full; GLA: 1 of 3 seeds" in data.notes
+
+
 def test_models_are_chosen_by_name_or_pattern_and_nothing_is_said_of_others(tmp_path: Path) -> None:
     results = results_of(tmp_path, {**SEEDS, "GLA": (0.7, None, 0.9)})
-    data = over_pairs(results, ["kda*", "GDN-2"])
+    data = over_tests(results, ["kda*", "GDN-2"])
     assert data.values("model") == ["GDN-2", "KDA, named in full"]
     assert not any("GLA" in note for note in data.notes)
     with pytest.raises(UserError, match=r"--models Mamba: the study has no such model; there are GDN-2; KDA, named"):
-        over_pairs(results, ["kda*", "Mamba"])
+        over_tests(results, ["kda*", "Mamba"])
 
 
 def test_shipped_numbers_are_those_of_the_runs() -> None:
@@ -117,17 +77,10 @@ def test_shipped_numbers_are_those_of_the_runs() -> None:
         assert row["value"] == pytest.approx(sum(row["seeds"]) / len(row["seeds"]))
 
 
-def settled(data: PictureData[StudyRow], look: Look) -> Any:
-    with drawn_as(look):
-        sheet = STUDIES["study"].draw(data, look)
-        sheet.settle()
-    return sheet
-
-
 @pytest.mark.parametrize("width", [2.5, 3.3, 6.9])
 @pytest.mark.parametrize("models", [("GDN-2",), ("GDN-2, one erase gate a head (mean)", *HOSTILE)])
 def test_no_text_is_cut_off_or_over_another(models: tuple[str, ...], width: float, tmp_path: Path) -> None:
-    one = over_pairs(results_of(tmp_path, {"GDN-2": (0.7, 0.8, 0.9)}))
+    one = over_tests(results_of(tmp_path, {"GDN-2": (0.7, 0.8, 0.9)}))
     rows = tuple(replace(row, model=model) for model in models for row in one.rows)
     sheet = settled(replace(one, rows=rows, notes=(f"not trained yet: {'; '.join(HOSTILE)}", "a " * 90)), Look(width))
     assert list(faults(sheet)) == []
@@ -138,7 +91,7 @@ def test_no_text_is_cut_off_or_over_another(models: tuple[str, ...], width: floa
 
 
 def test_a_test_that_stands_alone_has_its_panel(tmp_path: Path) -> None:
-    data = over_pairs(results_of(tmp_path, SEEDS))
+    data = over_tests(results_of(tmp_path, SEEDS))
     sheet = settled(replace(data, rows=tuple(row for row in data.rows if row.kind == "overwriting")), Look())
     assert len(sheet.panels) == 1
     low, high = sheet.panels[0].get_xlim()
@@ -146,7 +99,7 @@ def test_a_test_that_stands_alone_has_its_panel(tmp_path: Path) -> None:
 
 
 def test_marks_and_seeds_are_where_the_numbers_are(tmp_path: Path) -> None:
-    data = over_pairs(results_of(tmp_path, {"GDN-2": (0.7, 0.8, 0.9)}))
+    data = over_tests(results_of(tmp_path, {"GDN-2": (0.7, 0.8, 0.9)}))
     lines = settled(data, Look()).panels[0].get_lines()
     heights = {round(float(y), 6) for line in lines for y in line.get_ydata() if y == y}
     rows = [row for row in data.rows if row.kind == "recall"]
@@ -155,12 +108,12 @@ def test_marks_and_seeds_are_where_the_numbers_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_the_same_data_give_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    data = over_pairs(results_of(tmp_path, SEEDS))
+    data = over_tests(results_of(tmp_path, SEEDS))
     assert render("study", data, Look(6.9), kind) == render("study", data, Look(6.9), kind)
 
 
 def test_a_csv_has_the_seeds_in_one_field(tmp_path: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(values_csv(over_pairs(results_of(tmp_path, SEEDS))))))
+    rows = list(csv.DictReader(io.StringIO(values_csv(over_tests(results_of(tmp_path, SEEDS))))))
     assert [row["seeds"] for row in rows if row["test"] == LABELS[0]] == ["0.7; 0.8; 0.9", "0.5"]
     assert rows[-1]["low"] == ""
 
@@ -184,10 +137,19 @@ def test_mistakes_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study, before = written(tmp_path), set(tmp_path.iterdir())
+    shipped = shipped_rivals()["text-4m"].read_text(encoding="utf-8")
+    Path("text.yaml").write_text(shipped.replace("suite: rivals\n", "").replace("text-4m", "few"), encoding="utf-8")
+    before.add(tmp_path / "text.yaml")
     for arguments, line in (
         (["mqra"], "mqra: no study and no file has this name; there are "),
         ([study, "--results", "none"], "none/mini/runs: no model of the study mini has finished runs at all rates"),
-        (["state-tracking"], "state-tracking.yaml: tests has no recall"),
+        ([study, "--results", "none"], f"`study {study} --output none` does them"),
+        (
+            ["state-tracking"],
+            "`study state-tracking --output results/studies` does them, or --results names the folder",
+        ),
+        (["text-4m"], "`plot length --seeds --suite rivals --results runs/text-4m/results` draws them"),
+        (["text.yaml", "--models", "x"], "`plot length --seeds --results runs/few/results` draws them"),
         ([study, "--output", "a.gif"], "--output a.gif: must end in one of .png"),
     ):
         assert main(["plot", "study", *arguments]) == 2
@@ -196,7 +158,23 @@ def test_mistakes_are_one_line(
     assert set(tmp_path.iterdir()) == before
 
 
-def test_runs_that_choose_no_rate_yet_make_no_picture(tmp_path: Path) -> None:
-    results = results_of(tmp_path, {"GDN-2": (None,)})
-    with pytest.raises(UserError, match="no model of the study mini"):
-        over_pairs(results)
+@pytest.mark.parametrize(
+    ("seeds", "patterns", "line"),
+    [
+        ({"GDN-2": (None,)}, [], "no model of the study mini has finished runs at all rates; `study "),
+        ({"GDN-2": (None,), "GLA": (0.5,)}, ["GDN*"], "GDN-2: failed at every rate (the loss is no number); `study "),
+        (SEEDS, ["GLA"], "GLA: no finished runs at all rates, which `study "),
+        (SEEDS, ["GLA"], "; there are those of GDN-2; KDA, named in full"),
+    ],
+)
+def test_where_there_is_nothing_to_draw_is_said_what_there_is_and_what_to_do(
+    seeds: dict[str, Any], patterns: list[str], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        over_tests(results_of(tmp_path, seeds), patterns)
+    assert line in str(caught.value)
+
+
+def test_runs_that_failed_at_every_rate_are_done_again_by_retry(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mini\.yaml --output .*out --retry` does the runs again"):
+        over_tests(results_of(tmp_path, {"GDN-2": (None,)}), ["GDN-2"])

@@ -45,7 +45,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plot norms": ("plot norms gdn2-tiny",),
     "plot failures": ("plot failures gdn2-tiny --tasks niah_multikey_1",),
     "plot trajectory": ("plot trajectory 'my-model@*' --suite ruler_table3",),
-    "plot study": ("plot study mqar --width page --output study.pdf",),
+    "plot study": (
+        "plot study mqar --width page --output study.pdf",
+        "plot study state-tracking --models 'GDN-2*' Mamba-2",
+    ),
     "lengths": (
         "lengths",
         "lengths gdn2-tiny --suite ruler_table3 --published 'Mamba-3*'",

@@ -130,12 +130,28 @@ def _data(args: argparse.Namespace) -> PictureData[Any]:
 
 
 def _study_data(args: argparse.Namespace) -> PictureData[Any]:
+    from gdn2.train.rivals.plan import is_rivals
     from harness.study.plan import load_study
     from harness.study.results import StudyResults, folder_of
 
+    if is_rivals(args.study):
+        raise UserError(_on_text(args.study))
     study = load_study(args.study)
     results = StudyResults(study, folder_of(study, args.results), left_out)
     return STUDIES[args.picture].prepare(results, args.models)
+
+
+def _on_text(name: str) -> str:
+    """Where the scores of models trained on text are, and what draws them."""
+    from gdn2.train.rivals.plan import load_rivals
+    from harness.study.on_text import RESULTS, suite_file
+
+    rivals = load_rivals(name)
+    suite = "" if rivals.suite is None else f" --suite {suite_file(rivals)}"
+    return (
+        f"{name}: its models are trained on text and their scores are in records: "
+        f"`plot length --seeds{suite} --results {Path('runs') / rivals.name / RESULTS}` draws them"
+    )
 
 
 def _split(tasks: str | None) -> list[str]:

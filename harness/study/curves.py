@@ -1,24 +1,24 @@
-"""What a picture of a study draws: accuracy over the number of pairs, and over writes where keys are overwritten."""
+"""What a picture of a study draws: accuracy over pairs, over writes of fewer keys, and over lengths of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from basis.errors import or_near
+from gdn2.train.synthetic.languages import Language
+from gdn2.train.synthetic.recall import Recall
 from harness.analysis.picture_data import PictureData
 from harness.errors import UserError
 from harness.study.summary import summarise
 
 if TYPE_CHECKING:
-    from gdn2.train.synthetic.recall import Recall
+    from gdn2.train.synthetic.spec import Task
     from harness.study.plan import Study
     from harness.study.results import StudyResults
     from harness.study.summary import ModelSummary
-
-Kind = Literal["recall", "overwriting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,15 @@ class StudyRow:
     Attributes:
         model: its name in the study.
         rate: its learning rate, the best of the grid.
-        kind: `recall` where each key is written once, else `overwriting`.
+        kind: what belongs into one panel: `recall` where each key is written once, `overwriting` where some are written
+            again, or a language, such as `parity`, with what sets its rows apart, such as `, every token`.
         test: its name in tables.
-        keys: different keys, each of which is asked once.
-        writes: pairs that are written.
-        length: tokens of a row.
+        keys: different keys, each of which is asked once; None of a language.
+        writes: pairs that are written; None of a language.
+        length: tokens of a row, of the longest one where they differ.
+        shortest: tokens of the shortest row where rows of a language differ in length; else None.
+        trained: tokens of the longest row of the language in training; None of recall, and where there is none.
+        chance: the accuracy of a guess from 0 to 1; None of recall.
         value: accuracy from 0 to 1, mean over seeds.
         low: lower end of the 95 % interval of the mean (Student's t over seeds); None for a single seed.
         high: upper end.
@@ -41,19 +45,27 @@ class StudyRow:
 
     model: str
     rate: float | None
-    kind: Kind
+    kind: str
     test: str
-    keys: int
-    writes: int
+    keys: int | None
+    writes: int | None
     length: int
+    shortest: int | None
+    trained: int | None
+    chance: float | None
     value: float
     low: float | None
     high: float | None
     seeds: tuple[float, ...]
 
+    @property
+    def size(self) -> int:
+        """How hard the test is: pairs that are written, or tokens of a row of a language."""
+        return self.length if self.writes is None else self.writes
 
-def over_pairs(results: StudyResults, patterns: Sequence[str] = ()) -> PictureData[StudyRow]:
-    """Each trained model at every test of recall, in the order of the study's file; tests by size.
+
+def over_tests(results: StudyResults, patterns: Sequence[str] = ()) -> PictureData[StudyRow]:
+    """Each trained model at every test, in the order of the study's file; tests by size, recall before languages.
 
     Args:
         results: of the study.
@@ -63,22 +75,34 @@ def over_pairs(results: StudyResults, patterns: Sequence[str] = ()) -> PictureDa
         The rows; the notes name the models that have none, runs that failed, and models with fewer seeds than asked.
 
     Raises:
-        UserError: the study asks for no recall, no model has what chooses its rate, or a pattern fits no model.
+        UserError: no model has what chooses its rate, none of those that are asked for, or a pattern fits no model.
     """
-    tests, study = _tests(results), results.study
-    if not tests:
-        raise UserError(f"{study.path}: tests has no recall (length, keys, rows), which plot study shows")
-    chosen = _chosen(study, patterns)
-    models = [model for model in summarise(results) if model.name in chosen]
-    rows = tuple(
-        _row(model, test) for model in models for kind in tests for test in tests[kind] if test.label in model.tests
-    )
-    if not rows:
-        raise UserError(
-            f"{results.folder}: no model of the study {study.name} has finished runs at all rates; "
-            f"`study` with --output {results.folder.parent.parent} trains them"
-        )
+    tests, trained = _tests(results.study), _trained(results.study)
+    chosen = _chosen(results.study, patterns)
+    every = summarise(results)
+    models = [model for model in every if model.name in chosen]
+    if not models:
+        raise UserError(_nothing(results, chosen, [model.name for model in every]))
+    rows = tuple(_row(model, kind, test, trained) for model in models for kind in tests for test in tests[kind])
     return PictureData("study", rows, _notes(results, models, chosen))
+
+
+def _nothing(results: StudyResults, chosen: Sequence[str], others: Sequence[str]) -> str:
+    """Why there is no picture, and what to do."""
+    study, where = results.study, results.folder
+    command = f"study {study.called} --output {where.parent.parent}"
+    if all(results.has_failed(name) for name in chosen):
+        reason = next(words for run, words in results.failed() if run.model == chosen[0])
+        return f"{where}: {'; '.join(chosen)}: failed at every rate ({reason}); `{command} --retry` does the runs again"
+    if others:
+        return (
+            f"{where}: {'; '.join(chosen)}: no finished runs at all rates, which `{command}` does; "
+            f"there are those of {'; '.join(others)}"
+        )
+    return (
+        f"{where}: no model of the study {study.name} has finished runs at all rates; `{command}` does them, or "
+        f"--results names the folder in which {study.name} lies"
+    )
 
 
 def _chosen(study: Study, patterns: Sequence[str]) -> list[str]:
@@ -92,40 +116,67 @@ def _chosen(study: Study, patterns: Sequence[str]) -> list[str]:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return fnmatchcase(name.lower(), pattern.lower())
+    return name == pattern or fnmatchcase(name.lower(), pattern.lower())
 
 
-def _tests(results: StudyResults) -> dict[Kind, list[Recall]]:
-    """The tests of recall and those with overwriting, each by size."""
-    from gdn2.train.synthetic.recall import Recall
+def _tests(study: Study) -> dict[str, list[Task]]:
+    """The tests of each kind by size: recall, overwriting, then languages in the order of the file."""
+    found: dict[str, list[Task]] = {"recall": [], "overwriting": []}
+    for test in _tasks(study, "tests"):
+        found.setdefault(_kind(test), []).append(test)
+    return {kind: sorted(tests, key=_size) for kind, tests in found.items() if tests}
+
+
+def _trained(study: Study) -> dict[str, int]:
+    """Tokens of the longest row in training by language."""
+    found: dict[str, int] = {}
+    for task in _tasks(study, "train"):
+        if isinstance(task, Language):
+            found[task.language] = max(task.length, found.get(task.language, 0))
+    return found
+
+
+def _tasks(study: Study, part: str) -> tuple[Task, ...]:
     from gdn2.train.synthetic.spec import read_tasks
 
-    found: dict[Kind, list[Recall]] = {}
-    study = results.study
-    every = [test for test in read_tasks(study.shared["tests"], study.path, "tests") if isinstance(test, Recall)]
-    for test in sorted(every, key=lambda test: (test.pairs, test.keys, test.length)):
-        found.setdefault(_kind(test), []).append(test)
-    return {kind: found[kind] for kind in ("recall", "overwriting") if kind in found}
+    return read_tasks(study.shared[part], study.path, part)
 
 
-def _kind(test: Recall) -> Kind:
-    return "recall" if test.pairs == test.keys else "overwriting"
+def _kind(test: Task) -> str:
+    if isinstance(test, Recall):
+        return "recall" if test.pairs == test.keys else "overwriting"
+    differing = "" if _shortest(test) is None else ", up to a length"
+    return test.language + differing + (", every token" if test.asked == "every" else "")
 
 
-def _row(model: ModelSummary, test: Recall) -> StudyRow:
+def _size(test: Task) -> tuple[int, int, int]:
+    return (test.pairs, test.keys, test.length) if isinstance(test, Recall) else (test.length, test.shortest, 0)
+
+
+def _shortest(test: Language) -> int | None:
+    return test.shortest if 0 < test.shortest < test.length else None
+
+
+def _row(model: ModelSummary, kind: str, test: Task, trained: Mapping[str, int]) -> StudyRow:
     found = model.tests[test.label]
+    pairs: dict[str, int | None] = {"keys": None, "writes": None}
+    own: dict[str, Any] = {"shortest": None, "trained": None, "chance": None}
+    if isinstance(test, Recall):
+        pairs = {"keys": test.keys, "writes": test.pairs}
+    else:
+        own = {"shortest": _shortest(test), "trained": trained.get(test.language), "chance": test.chance}
     return StudyRow(
         model=model.name,
         rate=model.rate,
-        kind=_kind(test),
+        kind=kind,
         test=test.label,
-        keys=test.keys,
-        writes=test.pairs,
         length=test.length,
         value=found.mean,
         low=found.low,
         high=found.high,
         seeds=found.values,
+        **pairs,
+        **own,
     )
 
 
@@ -134,7 +185,7 @@ def _notes(results: StudyResults, models: list[ModelSummary], chosen: Sequence[s
     by_seeds: dict[int, list[str]] = {}
     for model in models:
         by_seeds.setdefault(model.seeds, []).append(model.name)
-    notes = [f"{', '.join(found)}: {n} of {asked} seeds" for n, found in sorted(by_seeds.items()) if n < asked]
+    notes = [f"{'; '.join(found)}: {n} of {asked} seeds" for n, found in sorted(by_seeds.items()) if n < asked]
     for run, words in ((run, words) for run, words in results.failed() if run.model in chosen):
         notes.append(f"{run.words} failed: {words}")
     shown = {model.name for model in models}

@@ -56,6 +56,11 @@ class Study:
     shared: Mapping[str, Any]
     path: Path
 
+    @property
+    def called(self) -> str:
+        """What the command line calls it: its name if it is shipped, else its file."""
+        return self.path.stem if self.path.parent == STUDIES else str(self.path)
+
     def run(self, model: str, rate: float, seed: int) -> dict[str, Any]:
         """The fields of one run, as `gdn2.train.synthetic.spec.read_run` takes them."""
         return {

@@ -166,9 +166,9 @@ def _draw_failures(data: Data, look: Look) -> Sheet:
 
 
 def _study(results: StudyResults, patterns: Sequence[str]) -> Data:
-    from harness.study.curves import over_pairs
+    from harness.study.curves import over_tests
 
-    return over_pairs(results, patterns)
+    return over_tests(results, patterns)
 
 
 def _draw_study(data: Data, look: Look) -> Sheet:
@@ -223,10 +223,9 @@ PICTURES = {
         "how answers end, by length", "samples.jsonl.gz with verdicts: generated answers", _failures, _draw_failures
     ),
 }
-
 """Of records."""
 STUDIES = {
-    "study": Picture("accuracy of a study's models over pairs and writes", "a study's results", _study, _draw_study)
+    "study": Picture("a study's accuracy over pairs, writes and lengths", "a study's results", _study, _draw_study)
 }
 """Of studies."""
 

@@ -129,7 +129,8 @@ class Sheet:
         """
         most, spare = self.look.width - 0.2, (handle + 0.65) * EM
         for share in (1, 2) if len(names) > 2 and not is_whole else (1,):
-            short = list(fitted_names(list(names), (most - (share - 1) * EM) / share - spare).values())
+            found = fitted_names(list(names), (most - (share - 1) * EM) / share - spare)
+            short = [found[name] for name in names]  # one name may stand for two things
             columns = next(n for n in range(len(short), 0, -1) if n == 1 or _legend_width(short, n, spare) <= most)
             if columns > 1:
                 break
