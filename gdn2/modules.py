@@ -11,11 +11,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, linear, silu
+from torch.nn.functional import conv1d, silu
 
 from gdn2.ops import learning
 from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.thin import thins
+from gdn2.ops.wide import linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 

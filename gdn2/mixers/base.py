@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import softplus
 
 from gdn2.mixers.stepping import gate_step, project_step, steps
 from gdn2.modules import L2_EPS, Linear, RMSNorm, ShortConvolution, convolve, last_inputs, unit_length, wide
@@ -20,6 +20,7 @@ from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.learning import convolve as learned_convolution
 from gdn2.ops.learning import convolves, learns
 from gdn2.ops.learning import decay as learned_decay
+from gdn2.ops.wide import linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 from gdn2.state import LayerState

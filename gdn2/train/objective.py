@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 
 from gdn2.model import GDN2ForCausalLM
 from gdn2.ops.fused import fuses
+from gdn2.ops.wide import linear
 from gdn2.state import RecurrentState
 
 LOSS_ROWS = 1024  # positions whose logits exist at a time on a CPU: they stay in the processor's cache

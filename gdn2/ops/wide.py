@@ -1,0 +1,94 @@
+"""Products with weights in training on a CPU, by oneDNN where that is faster.
+
+MKL, which multiplies float32 in PyTorch, takes half the width of an AVX-512 CPU's registers where that CPU is not
+Intel's; oneDNN, which PyTorch has as well, takes all of it. Without gradients PyTorch's own products run, so that what
+a model says keeps its bits.
+
+Letters: N rows, D inputs, C outputs.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer as PyTorch has it, in training by oneDNN where that is faster.
+
+    Args:
+        x: [..., D].
+        weight: [C, D].
+        bias: [C].
+    """
+    if not (torch.is_grad_enabled() and widens(x, weight) and (x.requires_grad or weight.requires_grad)):
+        return functional.linear(x, weight, bias)
+    y: Tensor = _Linear.apply(x, weight)
+    return y if bias is None else y + bias
+
+
+def widens(x: Tensor, weight: Tensor) -> bool:
+    """Whether `wide_product` is the faster one for these: float32 on such a CPU, without autocast."""
+    if (
+        x.device.type != "cpu"
+        or x.dtype != torch.float32
+        or weight.dtype != torch.float32
+        or not x.numel()
+        or x.ndim < 2
+    ):
+        return False
+    plain = type(x) in PLAIN and type(weight) in PLAIN
+    return plain and mkl_is_narrow() and not torch.is_autocast_enabled("cpu")
+
+
+def wide_product(x: Tensor, y: Tensor) -> Tensor:
+    """The product x y^T of matrices [N, D] and [C, D], by oneDNN, without gradients."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
+    return found
+
+
+@lru_cache(maxsize=1)
+def mkl_is_narrow() -> bool:
+    """Whether PyTorch multiplies by MKL on an AVX-512 CPU that is not Intel's, and has oneDNN beside it."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkl.is_available():
+        return False
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return "GenuineIntel" not in known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        y: Tensor = wide_product(x.flatten(0, -2), weight).unflatten(0, x.shape[:-1])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        dx: Tensor | None = None
+        dweight: Tensor | None = None
+        rows, inputs = dy.flatten(0, -2), x.flatten(0, -2)
+        again = torch.is_grad_enabled()  # gradients of gradients are asked for
+        if ctx.needs_input_grad[0]:
+            dx = (rows @ weight if again else wide_product(rows, weight.t())).view(x.shape)
+        if ctx.needs_input_grad[1]:
+            dweight = rows.t() @ inputs if again else _weight_gradient(rows, inputs)
+        return dx, dweight
+
+
+def _weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    """The gradient dy^T x [C, D] of a weight, for dy [N, C] and x [N, D]; may be transposed in memory."""
+    if dy.shape[1] > x.shape[1]:  # oneDNN is faster with few rows
+        return wide_product(x.t(), dy.t()).t()
+    return wide_product(dy.t(), x.t())
