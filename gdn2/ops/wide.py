@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not (torch.is_grad_enabled() and widens(x, weight) and (x.requires_grad or weight.requires_grad)):
         return functional.linear(x, weight, bias)
-    y: Tensor = _Linear.apply(x, weight)
+    y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
     return y if bias is None else y + bias
 
 
