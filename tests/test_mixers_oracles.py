@@ -15,11 +15,15 @@ from transformers import (
     Qwen3NextConfig,
 )
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
+from transformers.utils.import_utils import is_flash_linear_attention_available
 
 from gdn2 import GDN2ForCausalLM
 from gdn2.mixers import MIXERS, Mixer
 
 HIDDEN, INNER = 32, 48
+pure_torch = pytest.mark.skipif(
+    is_flash_linear_attention_available(), reason="beside a GPU transformers has flash-linear-attention's kernels here"
+)
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 IDS = torch.randint(1, 420, (2, 50), generator=torch.Generator().manual_seed(0))
 
@@ -144,6 +148,7 @@ def test_mamba2_is_transformers_mamba2(groups: int) -> None:
     assert_same_logits(model, theirs)
 
 
+@pure_torch
 @torch.no_grad()
 def test_kda_is_transformers_kimi_delta_attention() -> None:
     kimi = pytest.importorskip("transformers.models.kimi_linear")  # newer than the oldest transformers that we take
@@ -168,6 +173,7 @@ def test_kda_is_transformers_kimi_delta_attention() -> None:
     assert_same_outputs(ours, theirs)
 
 
+@pure_torch
 @torch.no_grad()
 def test_gated_deltanet_is_transformers_qwen3_next() -> None:
     config = Qwen3NextConfig(
