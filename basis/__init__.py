@@ -1,4 +1,4 @@
-"""What every package needs: the error that a user can mend, and files read and written with care.
+"""What every package needs: errors that a user can mend, names that were meant, files read and written with care.
 
 Imports nothing of the project and nothing heavy, so that commands which say no more than a list or a mistake are quick.
 """

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 
 class UserError(Exception):
     """A one-line message that names the cause and the way out; a command line prints it and exits with code 2."""
@@ -12,18 +9,6 @@ class UserError(Exception):
 
 class FileError(UserError, ValueError):
     """A file that cannot be read, written or understood; the message begins with the file, and its line if known."""
-
-
-def or_near(name: str, known: Iterable[str]) -> str:
-    """What a message of an unknown name ends with where a known one looks like it: `; did you mean 'x'?`.
-
-    Args:
-        name: as it was typed.
-        known: the names that there are; one that differs by the case of its letters looks most like it.
-    """
-    lower = {one.lower(): one for one in reversed(list(known))}
-    near = difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.7)
-    return f"; did you mean {' or '.join(repr(lower[one]) for one in near)}?" if near else ""
 
 
 def reason(error: BaseException) -> str:

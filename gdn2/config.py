@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
+from basis.names import or_near, way_out
 from gdn2.config_checks import (
     is_base_field,
     refuse_impossible_sizes,
@@ -210,7 +210,7 @@ class GDN2Config(PreTrainedConfig):
     def from_preset(cls, name: str, **changes: Any) -> GDN2Config:
         """The configuration of a published model; `changes` replace single fields."""
         if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
+            raise ValueError(f"unknown preset {name!r}; {way_out(name, PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
 
     @property
@@ -237,9 +237,8 @@ class GDN2Config(PreTrainedConfig):
             raise ValueError("GDN2Config.is_encoder_decoder must be false, got true")
         for name, value in kwargs.items():
             if not is_base_field(name, value):
-                near = difflib.get_close_matches(name, own, n=3)
-                hint = f"did you mean {' or '.join(near)}?" if near else "remove it or correct its name"
-                raise ValueError(f"GDN2Config has no field {shown(name)}; {hint}")
+                near = or_near(name, own) or "; remove it or correct its name"
+                raise ValueError(f"GDN2Config has no field {shown(name)}{near}")
 
     def _check_types(self, kwargs: dict[str, Any]) -> None:
         """Refuse what is not of its field's type, before anything is computed from it."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedConfig
 
+from basis.names import must_be_one_of
+
 # Fields that transformers' base class has, or had in some release, and that no model computes with.
 BASE_FIELDS = frozenset(
     {
@@ -103,7 +105,7 @@ def refuse_unknown_dtype(dtype: Any) -> None:
     """
     named = str(dtype).removeprefix("torch.") if isinstance(dtype, str | torch.dtype) else dtype
     if named not in (None, "auto", *DTYPES):
-        raise ValueError(f"GDN2Config.dtype must be one of {', '.join(DTYPES)}, got {shown(dtype)}")
+        raise ValueError(f"GDN2Config.dtype {must_be_one_of(DTYPES, dtype, shown(dtype))}")
 
 
 def shown(value: Any) -> str:

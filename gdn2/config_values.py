@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from basis.names import must_be_one_of, way_out
 from gdn2.config_checks import MAX_SIZE, refuse_impossible_sizes, shown
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def refuse_impossible_values(config: GDN2Config) -> None:
             )
     for name, allowed in CHOICES.items():
         if values[name] not in allowed:
-            listed = " or ".join(repr(value) for value in allowed if value is not None)
-            raise ValueError(f"GDN2Config.{name} must be {listed}, got {values[name]!r}")
+            said = must_be_one_of((value for value in allowed if value is not None), values[name], shown(values[name]))
+            raise ValueError(f"GDN2Config.{name} {said}")
     for name, of in (("num_value_heads", "num_heads"), ("attention_heads", "attention_kv_heads")):
         if values[name] % values[of]:
             raise ValueError(f"GDN2Config.{name} must be a multiple of {of} ({values[of]}), got {values[name]}")
@@ -113,7 +114,7 @@ def written_out(named: list[str] | str, config: GDN2Config, field: str, known: t
     what = "mixer" if field == "layers" else "MLP"
     for name in names:
         if name not in known:
-            raise ValueError(f"GDN2Config.{field}: there is no {what} {shown(name)}; there are: {', '.join(known)}")
+            raise ValueError(f"GDN2Config.{field}: there is no {what} {shown(name)}; {way_out(name, known)}")
     return names
 
 

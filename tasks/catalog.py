@@ -5,11 +5,11 @@ Imports nothing heavy: YAML and paths.
 
 from __future__ import annotations
 
-import difflib
 import re
 from copy import deepcopy
 from typing import Any
 
+from basis.names import way_out
 from tasks import own
 from tasks.errors import TaskError
 from tasks.info import PREFIX, ResolvedTask, TaskInfo
@@ -123,8 +123,9 @@ def _parse_name(name: str) -> tuple[TaskInfo, int | None]:
     if (match := re.fullmatch(rf"(.+)[@_]({LENGTH})", plain)) and match[1] in infos:
         return infos[match[1]], int(match[2])
     known = [spelling for info in infos.values() for spelling in _spellings(info)]
-    near = difflib.get_close_matches(name, dict.fromkeys([*infos, *known]), n=3, cutoff=0.0)
-    raise TaskError(f"unknown task {name!r}: did you mean {', '.join(near)}? `python run_eval.py tasks list` names all")
+    raise TaskError(
+        f"unknown task {name!r}; {way_out(name, [*known, *infos], listed_by='python run_eval.py tasks list')}"
+    )
 
 
 def _spellings(info: TaskInfo) -> list[str]:

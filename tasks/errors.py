@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from basis.errors import UserError
 
 
@@ -18,11 +15,3 @@ class TaskError(UserError, ValueError):
         """The same error, with its field."""
         self.field = field
         return self
-
-
-def unknown_field(where: str, name: object, known: Iterable[str]) -> str:
-    """The message for a field that does not exist: the nearest name, or all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{where}: unknown field {name!r}; {hint}known: {', '.join(names)}"

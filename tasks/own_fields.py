@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from basis.names import way_out
 from tasks import data, families
 from tasks.errors import TaskError
 from tasks.families import Family
 from tasks.info import PREFIX
 from tasks.limits import LONGEST_NAME, MAX_LENGTH
-from tasks.problems import Problem, nearest, unknown_fields
+from tasks.problems import Problem, unknown_fields
 from tasks.shipped import shipped_tasks
 from tasks.task_files import FunctionName, functions_in, import_function
 
@@ -126,7 +127,7 @@ def _metadata(raw: Mapping[str, Any]) -> list[Problem]:
     known = data.sources()["files"] if listed else {}
     for index, name in enumerate(listed if isinstance(listed, list) else ()):
         if not isinstance(name, str) or name not in known:
-            problems.append(Problem(("metadata", "data", index), f"no staged file {name!r}; {nearest(name, known)}"))
+            problems.append(Problem(("metadata", "data", index), f"no staged file {name!r}; {way_out(name, known)}"))
     return problems
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from basis.names import way_out
 from tasks.errors import TaskError
 
 Path = tuple[str | int, ...]
@@ -36,19 +36,12 @@ def dotted(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: `did you mean 'haystack'?`, or all that is known."""
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=2)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"known: {', '.join(names)}"
-
-
 def unknown_fields(fields: Mapping[Any, Any], known: Iterable[str]) -> list[Problem]:
     """One problem for each field that does not exist."""
     names = tuple(known)
-    return [Problem((str(name),), f"unknown field; {nearest(name, names)}") for name in fields if name not in names]
+    return [
+        Problem((str(name),), f"unknown field; {way_out(name, sorted(names))}") for name in fields if name not in names
+    ]
 
 
 def raise_first(problems: Iterable[Problem], where: str) -> None:

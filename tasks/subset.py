@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+from basis.names import way_out
 from tasks.errors import TaskError
 
 Item = TypeVar("Item")
@@ -27,7 +28,7 @@ class SubsetSpec:
         known = [field.name for field in fields(cls)]
         for name, value in spec.items():
             if name not in known:
-                raise TaskError(f"spec: unknown field {name!r}; known: {', '.join(known)}")
+                raise TaskError(f"spec: unknown field {name!r}; {way_out(name, known)}")
             if name == "samples" and value is None:
                 continue
             if type(value) is not int or (name == "samples" and value < 1):

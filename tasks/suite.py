@@ -12,7 +12,8 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basis.errors import FileError, or_near
+from basis.errors import FileError
+from basis.names import must_be_one_of, way_out
 from tasks import catalog, own
 from tasks.errors import TaskError
 from tasks.info import ResolvedTask
@@ -135,8 +136,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         return _read_own(Path(text))
     file = FOLDER / f"{text}.yaml"
     if not file.is_file():
-        known = f"{', '.join(suite_names())}, or give the path of a YAML file{or_near(text, suite_names())}"
-        raise TaskError(f"unknown suite {text!r}: choose from {known}")
+        raise TaskError(f"unknown suite {text!r}, nor is it a path that ends in .yaml; {way_out(text, suite_names())}")
     return _read(file)
 
 
@@ -168,7 +168,7 @@ def _read(file: Path) -> Suite:
     raw = load_yaml(file)
     for field in raw:
         if field not in FIELDS:
-            raise TaskError(f"{file}: unknown field {field!r}; known: {', '.join(FIELDS)}")
+            raise TaskError(f"{file}: unknown field {field!r}; {way_out(field, FIELDS)}")
     for field in ("suite", "columns"):
         if not raw.get(field):
             raise TaskError(f"{file}: field {field!r} is missing or empty")
@@ -177,7 +177,7 @@ def _read(file: Path) -> Suite:
             raise TaskError(f"{file}: field {field!r} must be text, got {raw[field]!r}")
     protocol = _record(SuiteProtocol, raw.get("protocol", {}), f"{file}: protocol")
     if protocol.context_prefix not in CONTEXT_PREFIXES:
-        raise TaskError(f"{file}: protocol: context_prefix must be one of {', '.join(CONTEXT_PREFIXES)}")
+        raise TaskError(f"{file}: protocol: context_prefix {must_be_one_of(CONTEXT_PREFIXES, protocol.context_prefix)}")
     if protocol.generator is not None:
         check_generator(protocol.generator, f"{file}: protocol")
     for field in ("seed", "shots", "max_length"):
@@ -243,7 +243,7 @@ def _average(entry: Any, columns: tuple[Column, ...], where: str) -> Average:
     names = [column.name for column in columns if column.name is not None]
     for name in average.of:
         if name not in names:
-            raise TaskError(f"{where}: no column is called {name!r}; named are {', '.join(names) or 'none'}")
+            raise TaskError(f"{where}: no column is called {name!r}; {way_out(name, names)}")
     return average
 
 
@@ -256,7 +256,7 @@ def _column(entry: Any, protocol: SuiteProtocol, where: str, folder: Path) -> Co
     except TaskError as error:
         raise TaskError(f"{where}: {error}") from error
     if column.metric not in task.metrics:
-        raise TaskError(f"{where}: metric {column.metric!r} is not one of {', '.join(task.metrics)}")
+        raise TaskError(f"{where}: unknown metric {column.metric!r}; {way_out(column.metric, task.metrics)}")
     return column
 
 
@@ -283,7 +283,7 @@ def _record(kind: type[Record], raw: Any, where: str) -> Record:
     known = {field.name: field for field in fields(kind)}
     for name, value in raw.items():
         if name not in known:
-            raise TaskError(f"{where}: unknown field {name!r}; known: {', '.join(known)}")
+            raise TaskError(f"{where}: unknown field {name!r}; {way_out(name, known)}")
         kind_of_value = str(known[name].type)
         if "tuple" in kind_of_value:
             if not isinstance(value, list) or not value or any(not isinstance(item, str) for item in value):

@@ -91,11 +91,11 @@ class TestMistakes:
 
     def test_unknown_task_names_the_nearest(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         line = self.complain(capsys, "run", str(folder), "--tasks", "naih_single_1@1024")
-        assert "did you mean niah_single_1" in line
+        assert "did you mean 'niah_single_1@1024'" in line
 
     def test_unknown_suite(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-        line = self.complain(capsys, "run", str(folder), "--suite", "quikc")
-        assert all(name in line for name in ("choose from ", "editing, ", "quick, ", "ruler_table3"))
+        line = self.complain(capsys, "run", str(folder), "--suite", "zzz")
+        assert all(name in line for name in ("there are ", "'editing', ", "'quick', ", "'ruler_table3'"))
 
     @pytest.mark.parametrize(
         ("typed", "meant"),
@@ -110,6 +110,29 @@ class TestMistakes:
             ("leaderboard --sort niah_singel_1@1024", "niah_single_1@1024"),
             ("leaderboard --models 'gated deltanet2'", "Gated DeltaNet-2"),
             ("study mqra-laptop", "mqar-laptop"),
+            ("study tetx-4m --plan", "text-4m"),
+            ("run gdn2-tyni", "gdn2-tiny"),
+            ("inspect GDN2_4M", "gdn2-4m"),
+            ("inspect smolm2-135m", "smollm2-135m"),
+            ("plan gdn2-tiny --suite rulr_table3", "ruler_table3"),
+            ("plan gdn2-tiny --tasks niah_singel_1@512", "niah_single_1@512"),
+            ("plan gdn2-tiny --device cdua", "cuda"),
+            ("plan gdn2-tiny --sampels 3", "--samples"),
+            ("tasks show niah_singel_1", "niah_single_1"),
+            ("tasks list retreival", "retrieval"),
+            ("stage rulre", "ruler"),
+            ("stage --checkpoint smollm2", "smollm2-135m"),
+            ("compare gdn2-4n kda-4m", "gdn2-4m"),
+            ("compare gdn2-4m paper:gdn2_papr/recurrent/KDA", "paper:gdn2_paper/recurrent/KDA"),
+            ("results show gdn2-tyni", "gdn2-tiny"),
+            ("failures kda-4n", "kda-4m"),
+            ("lengths gdn2-4m --published mamba2", "Mamba-2 (recurrent)"),
+            ("lengths gdn2-4m --output lengths.jsno", ".json"),
+            ("plot length gdn2-4m --tasks niah_singel_1", "niah_single_1"),
+            ("plot length gdn2-4m --width colum", "column"),
+            ("plot length gdn2-4m --output a.pgn", "png"),
+            ("plot study mqar-laptop --models gated_deltanett", "Gated DeltaNet"),
+            ("report --suite rivlas", "rivals"),
         ],
     )
     def test_a_name_that_is_nearly_one_is_answered_with_it(

@@ -137,7 +137,7 @@ def test_a_broken_samples_file_is_said_and_the_record_compared(
     ("names", "said"),
     [
         (("good",), "nothing to compare good with"),
-        (("good", "gud"), "did you mean good"),
+        (("good", "gud"), "there are 'bad', 'fair', 'good'"),
         (("good", "paper:gdn2_paper/recurrent/KDA"), None),
         (("good", "bad", "--suite", "editing"), "no task and length in common"),
         (("good", "bad", "--suite", "nope"), "unknown suite"),

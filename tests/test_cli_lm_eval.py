@@ -33,7 +33,11 @@ def run(monkeypatch: pytest.MonkeyPatch, what: Callable[[], object]) -> None:
     [
         ({"pretrained": "/never/there"}, {}, "no such folder"),
         ({"pretrained": None}, {}, "needs a checkpoint: --model_args pretrained=FOLDER"),
-        ({"context_prefix": "boss"}, {}, "context_prefix 'boss': choose from"),
+        (
+            {"context_prefix": "boss"},
+            {},
+            "context_prefix must be one of tokenizer, none, bos, eos, lm-eval, got 'boss'; did you mean 'bos'",
+        ),
         ({"max_length": "long"}, {}, "max_length must be at least 1, a whole number"),
         ({"max_length": 2.5}, {}, "max_length must be at least 1, a whole number"),
         ({"batch_tokens": "many"}, {}, "batch_tokens must be a whole number"),

@@ -77,7 +77,7 @@ def test_arguments_that_are_no_text_are_named(arguments: list[str], message: str
         ("run gdn2-tiny --device cuda:x", "no such device"),
         ("run gdn2-tiny --context-prefix bso", "argument --context-prefix: invalid choice: 'bso'"),
         ("run gdn2-tiny --suite quikc", "unknown suite 'quikc'"),
-        ("run gdn2-tiny --tasks niah_sinlge_1@512", "unknown task 'niah_sinlge_1@512': did you mean"),
+        ("run gdn2-tiny --tasks niah_sinlge_1@512", "unknown task 'niah_sinlge_1@512'; did you mean"),
         ("run gdn2-tiny --samples 0", "--samples must be at least 1"),
         ("run gdn2-tiny --samples x", "argument --samples: invalid int value: 'x'"),
         (f"run gdn2-tiny --name {'x' * 200}", "--name: is a folder's name, at most 150 bytes"),

@@ -205,9 +205,9 @@ def test_a_published_perplexity_has_no_error_and_is_not_tested() -> None:
     ("name", "said"),
     [
         ("paper:gdn2_paper/KDA", "which one.*paper:gdn2_paper/recurrent/KDA or paper:gdn2_paper/hybrid/KDA"),
-        ("paper:gdn2_paper/recurrent/KDAA", "did you mean paper:gdn2_paper/recurrent/KDA"),
-        ("paper:gdn2_paper/recurent/gated deltanet", "did you mean paper:gdn2_paper/recurrent/Gated DeltaNet"),
-        ("paper:mamba", "did you mean paper:.*Mamba"),
+        ("paper:gdn2_paper/recurrent/KDAA", "did you mean 'paper:gdn2_paper/recurrent/KDA' or"),
+        ("paper:gdn2_paper/recurent/gated deltanet", "did you mean 'paper:gdn2_paper/recurrent/Gated DeltaNet' or"),
+        ("paper:mamba", "did you mean 'paper:.*Mamba'"),
         ("paper:x", r"no such row of a paper; its files are gdn_paper, gdn2_paper \(all of them: compare paper:\)$"),
         ("paper:", "which row.*paper:gdn_paper/recurrent/RetNet, paper:"),
     ],

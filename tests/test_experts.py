@@ -61,10 +61,10 @@ def test_every_parameter_of_chosen_experts_has_a_gradient() -> None:
         ({"router_groups": 2}, "router_groups must divide num_experts .5. into twos or more, got 2"),
         ({"num_experts": 6, "router_groups": 6}, "router_groups must divide num_experts"),
         ({"num_experts": 6, "router_groups_kept": 2}, "router_groups_kept must be at most router_groups"),
-        ({"router": "hash"}, "router must be 'softmax' or 'sigmoid'"),
+        ({"router": "hash"}, "router must be one of softmax, sigmoid, got 'hash'"),
         ({"expert_weights_scale": 0.0}, "expert_weights_scale must be positive"),
         ({"mlps": ["experts"]}, "mlps names 1 layers but num_hidden_layers is 12"),
-        ({"mlps": "expert"}, "there is no MLP 'expert'; there are: swiglu, experts"),
+        ({"mlps": "expert"}, "there is no MLP 'expert'; did you mean 'experts'"),
     ],
 )
 def test_configs_refuse_experts_that_cannot_be(changes: dict[str, Any], message: str) -> None:

@@ -236,7 +236,7 @@ def test_an_ending_without_a_format_and_a_model_without_runs_are_named(
     assert main(["failures", "model", "--results", str(tmp_path), "--output", "x.pdf"]) == 2
     assert "no format for .pdf" in capsys.readouterr().err
     assert main(["failures", "mode", "--results", str(tmp_path)]) == 2
-    assert "did you mean model" in capsys.readouterr().err
+    assert "did you mean 'model'?" in capsys.readouterr().err
 
 
 def test_broken_records_are_said_once_for_two_models_and_a_verdict_that_no_answer_has_is_said(

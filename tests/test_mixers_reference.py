@@ -218,7 +218,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
 def test_configs_refuse_layers_that_cannot_be() -> None:
     for changes, message in (
         ({"layers": ["gdn2"] * 11}, "names 11 layers but num_hidden_layers is 12"),
-        ({"layers": "gdn3"}, "no mixer 'gdn3'; there are: gdn2, kda"),
+        ({"layers": "gdn3"}, "no mixer 'gdn3'; did you mean 'gdn2'"),
         ({"hybrid": "swa"}, "hybrid must be NAME/n"),
         ({"hybrid": "window/2"}, "no mixer 'window'"),
         ({"layers": "gla", "num_value_heads": 16}, "num_value_heads must be num_heads"),
@@ -232,7 +232,7 @@ def test_configs_refuse_layers_that_cannot_be() -> None:
         ({"rope_llama3": {"factor": 8.0}}, "rope_llama3 must have factor, high_freq_factor, low_freq_factor"),
         ({"layers": "mla"}, "latent_size must be given in mla layers"),
         ({"attention_norm_eps": -1.0}, "attention_norm_eps must not be negative"),
-        ({"qk_norm": "l1"}, "qk_norm must be 'l2' or 'sum'"),
+        ({"qk_norm": "l1"}, "qk_norm must be one of l2, sum"),
         ({"intermediate_size": -1}, "intermediate_size must be 0"),
     ):
         with pytest.raises(ValueError, match=message):

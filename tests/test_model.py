@@ -39,13 +39,13 @@ def test_presets_have_the_published_number_of_parameters(preset: str, expected: 
 
 
 def test_config_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match="no field 'hiden_size'; did you mean hidden_size"):
+    with pytest.raises(ValueError, match="no field 'hiden_size'; did you mean 'hidden_size'"):
         GDN2Config(hiden_size=64)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="multiple of num_heads"):
         GDN2Config(num_heads=4, num_value_heads=6)
     with pytest.raises(ValueError, match="output_gate"):
         GDN2Config(output_gate="tanh")
-    with pytest.raises(ValueError, match=r"there are: gdn2_1\.3B"):
+    with pytest.raises(ValueError, match=r"did you mean .gdn2_1\.3B"):
         GDN2Config.from_preset("gdn2_7B")
 
 

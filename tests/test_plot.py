@@ -224,7 +224,7 @@ class TestCommand:
                 r"--width wide: must be column, page or .* inches from 2\.5 to 40",
             ),
             (["length", "--width", "nan"], r"--width nan: must be column"),
-            (["length", "gdn3-tiny"], r"gdn3-tiny: no run, model or folder .* did you mean gdn2-tiny"),
+            (["length", "gdn3-tiny"], r"gdn3-tiny: no run, model or folder .* did you mean 'gdn2-tiny'"),
             (["length", "--tasks", "nothing"], r"--tasks nothing: no column of these runs is of it"),
             (["state", "--length", "3"], r"no score at --length 3 of .* there are scores at 512, 1024"),
             (["trajectory"], r"checkpoints of one training are called NAME@STEP"),

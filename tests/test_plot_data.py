@@ -94,7 +94,9 @@ def test_published_rows_have_the_binomial_interval_of_their_suites_samples() -> 
     assert first.low == pytest.approx(1 / (1 + 1.959963984540054**2 / 500))
     assert {row.length for row in printed} == {1024, 2048}  # where ours are
     assert "500 samples" in data.notes[0]
-    with pytest.raises(UserError, match="--published Mambo: no published row has this name; there are Mamba-2"):
+    with pytest.raises(
+        UserError, match="--published Mambo: no published row of these tasks has this name; did you mean 'Mamba-2'"
+    ):
         over_length(models, spots_of(models, SUITE), ["Mambo"])
 
 
@@ -217,7 +219,7 @@ def test_tasks_are_chosen_by_name_length_and_pattern() -> None:
     models = models_of([], [needle_run("a", 0.5, 0.5), needle_run("b", 0.1, 0.2, task="niah_single_2")])
     keys = [spot.key[:2] for spot in spots_of(models, SUITE, ["niah_single_2@2048", "niah_multi*@4096"])]
     assert keys == [("niah_single_2", 2048), ("niah_multikey_1", 4096)]
-    with pytest.raises(UserError, match="--tasks nih: no column of ruler_table3 is of it; there are niah_single_1"):
+    with pytest.raises(UserError, match="--tasks nih: no column of ruler_table3 is of it; there are 'niah_single_1', "):
         spots_of(models, SUITE, ["nih"])
 
 

@@ -58,7 +58,7 @@ def test_models_are_chosen_by_name_or_pattern_and_nothing_is_said_of_others(tmp_
     data = over_tests(results, ["kda*", "GDN-2"])
     assert data.values("model") == ["GDN-2", "KDA, named in full"]
     assert not any("GLA" in note for note in data.notes)
-    with pytest.raises(UserError, match=r"--models Mamba: the study has no such model; there are GDN-2; KDA, named"):
+    with pytest.raises(UserError, match=r"--models Mamba: the study has no such model; there are 'GDN-2', 'KDA, named"):
         over_tests(results, ["kda*", "Mamba"])
 
 
@@ -141,7 +141,7 @@ def test_mistakes_are_one_line(
     Path("text.yaml").write_text(shipped.replace("suite: rivals\n", "").replace("text-4m", "few"), encoding="utf-8")
     before.add(tmp_path / "text.yaml")
     for arguments, line in (
-        (["mqra"], "mqra: no study and no file has this name; there are "),
+        (["mqra"], "mqra: no study and no file has this name; did you mean 'mqar'"),
         ([study, "--results", "none"], "none/mini/runs: no model of the study mini has finished runs at all rates"),
         ([study, "--results", "none"], f"`study {study} --output none` does them"),
         (

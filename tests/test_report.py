@@ -291,7 +291,7 @@ def test_a_long_text_is_cut_and_says_how_much(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "suite", "message"),
     [
-        (["alhpa"], "ruler_table3", "did you mean alpha"),
+        (["alhpa"], "ruler_table3", "did you mean 'alpha'"),
         ([], "perplexity", "--suite perplexity: none of 2 runs has a cell of it; they are of ruler_table3"),
     ],
 )

@@ -128,7 +128,7 @@ def test_show_says_all_of_a_run_and_which_of_several_it_is(folder: Path, capsys:
         assert word in out, word
     assert "the newest of 2 runs; also gdn2/2026-01-02T00-00-00_abcdef02" in err
     _, err = said(capsys, "show", "gdn3", "--results", folder, code=2)
-    assert "did you mean gdn2" in err
+    assert "did you mean 'gdn2'" in err
 
 
 def test_results_of_lm_eval_are_added_shown_and_not_added_twice(

@@ -151,11 +151,9 @@ def test_bytes_that_differ_from_the_declared_hash_are_refused(folder: Path, whee
 
 
 def test_wrong_arguments_name_the_choices(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"unknown data file, suite or task 'squat': did you mean squad, .*\? Suites are "
-    ):
+    with pytest.raises(UserError, match=r"unknown data file, suite or task 'squat'; did you mean 'squad'\? `python "):
         staging.stage(["squat"], report=quiet)
-    with pytest.raises(UserError, match="--source package or --source hub"):
+    with pytest.raises(UserError, match="--source must be one of package, hub"):
         staging.stage(source="web", report=quiet)
     with pytest.raises(UserError, match="no such file"):
         staging.stage(wheel=tmp_path / "absent.whl", report=quiet)

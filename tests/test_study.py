@@ -75,7 +75,10 @@ def test_a_rate_that_failed_is_not_chosen_and_is_counted(tmp_path: Path) -> None
         ({"train": [ROWS, {**ROWS, "vocab_size": 34}]}, r"train\[1\] has 34 tokens .*\(model GDN-2\)"),
         ({"base": {"vocab_size": 8}, "train": FORMULAS, "tests": FORMULAS}, r"train\[0\] has 9 tokens"),
         ({"more": 1}, "a study has no field 'more'"),
-        ({"training": {"steps": 1, "precision": "float8"}}, "training.precision must be float32 or bfloat16"),
+        (
+            {"training": {"steps": 1, "precision": "float8"}},
+            "training.precision must be one of float32, bfloat16",
+        ),
     ],
 )
 def test_what_a_study_cannot_be_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:

@@ -147,7 +147,7 @@ def test_an_average_carries_the_notes_of_its_parts(small: Path) -> None:
         ("[512, 1024, 700]", "[]", r"columns\[0\]: field 'lengths' must be a list"),
         ("group: N}", "group: N, label: x}", r"columns\[0\]: field 'label' cannot be given beside 'lengths'"),
         ("1024, 700", "512", r"s\.yaml:5:5: columns\[0\]: niah_single_1 with acc is listed twice"),
-        ("of: [squad, dev]", "of: [squat]", r"averages\[0\]: no column is called 'squat'; named are squad, dev"),
+        ("of: [squad, dev]", "of: [squat]", r"averages\[0\]: no column is called 'squat'; did you mean 'squad'"),
         ("of: [squad, dev]", "of: []", r"averages\[0\]: field 'of' must be a list of texts"),
         ("of: [squad, dev]", "of: squad", r"averages\[0\]: field 'of' must be a list of texts, got 'squad'"),
         ("name: dev", "name: squad", "two columns are called 'squad'"),
@@ -172,9 +172,9 @@ def test_a_wrong_suite_names_file_and_field(small: Path, old: str, new: str, mes
 
 
 def test_a_wrong_table_of_a_paper_names_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no file .*gdn3_paper\.yaml; there are gdn2_paper, gdn_paper"):
+    with pytest.raises(UserError, match=r"no file .*gdn3_paper\.yaml; did you mean 'gdn_paper' or 'gdn2_paper'"):
         table_rows("gdn3_paper.table_2")
-    with pytest.raises(UserError, match=r"no table 'figure_2' with columns; there are table_2, table_3"):
+    with pytest.raises(UserError, match=r"no table 'figure_2' with columns; there are 'table_2', 'table_3'"):
         table_rows("gdn2_paper.figure_2")
     (tmp_path / "p.yaml").write_text("source: x\nt: {columns: [a, b], recurrent: {M: [1.0]}}")
     with pytest.raises(UserError, match="M has 1 figures for 2 columns"):

@@ -209,7 +209,7 @@ def test_prefix_policies_are_told_apart() -> None:
     assert prefix_ids(llama, "none") == []
     assert prefix_ids(plain, "bos") == [1]
     assert prefix_ids(plain, "eos") == [2]
-    with pytest.raises(TaskError, match="choose from tokenizer, none, bos, eos"):
+    with pytest.raises(TaskError, match=r"must be one of tokenizer, none, bos, eos, .*did you mean 'bos'"):
         prefix_ids(plain, "BOS")
 
 

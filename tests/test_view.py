@@ -52,12 +52,12 @@ def test_marks_are_those_of_the_rows_that_are_shown() -> None:
 def test_a_pattern_that_means_nothing_is_an_error_with_what_there_is() -> None:
     with pytest.raises(UserError, match=r"--models 'x\*': no row is called so; there are 'a-1', 'b', 'c'$"):
         table_of(*THREE, models=("b", "x*"))
-    with pytest.raises(UserError, match=r"--columns 'S-NIAH-9': no column is called so; there are niah_single_1@1024"):
+    with pytest.raises(UserError, match=r"--columns 'S-NIAH-9': no column is called so; did you mean 'S-NIAH-1' or"):
         table_of(*THREE, columns=("S-NIAH-9",))
     with pytest.raises(UserError, match=r"--models 'b': no row is called so; there are none$"):
         table_of(models=("b",))
     many = [scored(f"run-{number:03}", 0.5) for number in range(30)]
-    with pytest.raises(UserError, match=r"'run-019' and 10 more; did you mean 'run-001'"):
+    with pytest.raises(UserError, match=r"no row is called so; did you mean 'run-001'"):
         table_of(*many, models=("Rum-001",))
 
 
@@ -107,7 +107,7 @@ def test_perplexity_is_sorted_from_the_least() -> None:
 def test_a_sort_that_means_several_columns_or_none_is_an_error() -> None:
     with pytest.raises(UserError, match=r"--sort 'S-NIAH-1': several columns .* one of niah_single_1@1024, "):
         table_of(*THREE, sort="S-NIAH-1")
-    with pytest.raises(UserError, match=r"--sort 'average': no column is called so; there are name, niah_"):
+    with pytest.raises(UserError, match=r"--sort 'average': no column is called so; there are 'name', 'niah_"):
         table_of(*THREE, sort="average")
 
 
@@ -166,7 +166,7 @@ def test_a_file_renames_and_groups_rows(tmp_path: Path) -> None:
         ("", r": must be a mapping of fields, got None"),
         ("[]", r": must be a mapping of fields, got \[\]"),
         ("{}", r": says nothing; it takes rename, groups"),
-        ("renames: {}", r": unknown field 'renames'; known: rename, groups"),
+        ("renames: {}", r": unknown field 'renames'; did you mean 'rename'"),
         ("rename: [a]", r": rename: must be a mapping"),
         ("rename: {a-1: 5}", r": rename\.a-1: must be text"),
         ("rename: {a-1: ''}", r": rename\.a-1: must be text"),

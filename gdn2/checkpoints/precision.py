@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from basis.names import must_be_one_of
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.tensors import Stored, open_weights, read_json
@@ -67,7 +68,7 @@ def choose_dtype(path: Path, dtype: str, device: str) -> str:
         CheckpointError: an unknown name, or weights that cannot be read.
     """
     if dtype != AUTO and dtype not in DTYPES:
-        raise CheckpointError(f"dtype must be one of {', '.join((AUTO, *DTYPES))}, got {dtype!r}")
+        raise CheckpointError(f"dtype {must_be_one_of((AUTO, *DTYPES), dtype)}")
     if dtype != AUTO:
         return dtype
     return ON_A_CPU if device.split(":")[0] == "cpu" else saved_dtype(path)

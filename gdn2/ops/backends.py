@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import torch
 
+from basis.names import must_be_one_of
+
 NAMES = ("naive", "chunked", "triton")
 BACKEND_VARIABLE = "GDN2_BACKEND"
 SHORT_INPUT = 4  # up to so many tokens a loop is faster than a chunk in PyTorch
@@ -43,7 +45,7 @@ def resolve_backend(
     if backend == "auto":
         backend = os.environ.get(BACKEND_VARIABLE, "auto")
     if backend not in ("auto", *NAMES):
-        raise ValueError(f"backend must be one of auto, {', '.join(NAMES)}, got {backend!r}")
+        raise ValueError(f"backend {must_be_one_of(('auto', *NAMES), backend)}")
     on_cuda = (device if isinstance(device, torch.device) else torch.device(device)).type == "cuda"
     if backend == "triton" and not on_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from basis.arguments import Parser
 from basis.errors import UserError, reason
 
 PROGRAM = "python -m gdn2.train"
@@ -28,12 +29,15 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         return _train(_parser().parse_args(argv))
+    except UserError as error:
+        _complain("error: " + " ".join(str(error).split()))
+        return 2
     finally:
         _say("")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
+    parser = Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument("recipe", type=_path, help="a recipe, such as gdn2/zoo/gdn2-tiny/recipe.yaml")
     parser.add_argument(
         "--out",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from basis.errors import UserError
+from basis.names import must_be_one_of, way_out
 
 T = TypeVar("T")
 
@@ -131,9 +131,7 @@ def _settable(kind: type) -> dict[str, Field[Any]]:
 
 
 def _unknown(where: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
-    return f"{where or 'the recipe'} has no field {_shown(name)}; {hint}"
+    return f"{where or 'the recipe'} has no field {_shown(name)}; {way_out(name, sorted(known))}"
 
 
 def _check(item: Field[Any], value: object, where: str) -> None:
@@ -146,7 +144,7 @@ def _check(item: Field[Any], value: object, where: str) -> None:
     if "flag" in item.metadata and not isinstance(value, bool):
         raise RecipeError(f"{where} must be true or false, got {_shown(value)}")
     if "names" in item.metadata and value not in item.metadata["names"]:
-        raise RecipeError(f"{where} must be one of {', '.join(item.metadata['names'])}, got {_shown(value)}")
+        raise RecipeError(f"{where} {must_be_one_of(item.metadata['names'], value, _shown(value))}")
     if "low" in item.metadata:
         _check_number(item, value, where)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
+from basis.names import or_near
 from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe
 
@@ -140,7 +141,10 @@ def choose_device(recipe: Recipe, asked: str, local: int = 0, processes: int = 1
         return torch.device("cpu")
     kind, _, digits = asked.partition(":")
     if kind not in ("auto", "cuda") or (kind == "auto" and digits) or (digits and not digits.isdecimal()):
-        raise recipe.error(f"compute.device: no device is called {asked[:60]!r}; choose auto, cpu, cuda or cuda:N")
+        near = or_near(kind, ("auto", "cpu", "cuda"))
+        raise recipe.error(
+            f"compute.device: no device is called {asked[:60]!r}; choose auto, cpu, cuda or cuda:N{near}"
+        )
     if ":" in asked and processes > 1:
         raise recipe.error(f"compute.device: {asked} is one device for {processes} processes; cuda is one for each")
     number = int(digits) if digits else local

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from basis.names import did_you_mean, near_names
 from harness.analysis.comparison import Place
 from harness.analysis.sides import Figure, Side
 from harness.errors import UserError
@@ -48,14 +48,13 @@ def paper_side(name: str, folder: Path = PUBLISHED) -> Side:
 
 def _way_out(wanted: str, known: Sequence[str]) -> str:
     """The rows whose model looks like the last part of a name, of its file where it has one; else the files."""
-    file, last = (part.lower() for part in (wanted.partition("/")[0], wanted.rpartition("/")[2]))
+    file, last = wanted.partition("/")[0].lower(), wanted.rpartition("/")[2]
     among = [full for full in known if full.partition("/")[0] == file] or list(known)
-    models = {full: full.split("/", 2)[2].lower() for full in among}
-    close = difflib.get_close_matches(last, set(models.values()), n=MOST_CLOSE, cutoff=0.6)
-    close += [model for model in models.values() if len(last) > 1 and last in model]
-    rows = sorted((full for full in among if models[full] in close), key=lambda full: close.index(models[full]))
+    models = {full: full.split("/", 2)[2] for full in among}
+    near = [last, *near_names(last, models.values())]  # the model may be right and its file wrong
+    rows = sorted((full for full in among if models[full] in near), key=lambda full: near.index(models[full]))
     if rows:
-        return f"did you mean {' or '.join(PREFIX + full for full in rows[:MOST_CLOSE])}?"
+        return did_you_mean(PREFIX + full for full in rows[:MOST_CLOSE])
     return f"its files are {', '.join(dict.fromkeys(full.partition('/')[0] for full in known))}"
 
 

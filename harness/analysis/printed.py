@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from basis.errors import or_near
+from basis.names import way_out
 from harness.analysis.score_rows import LengthRow
 from harness.analysis.shown import Spot
 from harness.errors import UserError
@@ -35,9 +35,8 @@ def printed_rows(spots: Sequence[Spot], wanted: Sequence[str]) -> Iterator[Lengt
     names = {id(row): f"{row.name} ({row.family})" for row in rows}
     for pattern in wanted:
         if not any(_is_wanted(name, pattern) for name in names.values()):
-            known = ", ".join(dict.fromkeys(names.values())) or "none for these tasks"
-            near = or_near(pattern, [name for row in rows for name in (row.name, names[id(row)])])
-            raise UserError(f"--published {pattern}: no published row has this name; there are {known}{near}")
+            hint = way_out(pattern, names.values(), also=[row.name for row in rows])
+            raise UserError(f"--published {pattern}: no published row of these tasks has this name; {hint}")
     for row in rows:
         if not any(_is_wanted(names[id(row)], pattern) for pattern in wanted):
             continue

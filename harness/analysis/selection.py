@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from basis.names import way_out
 from harness.errors import UserError
 from harness.records.apart import suites_apart
 from harness.records.judged import prompt_rooms
@@ -135,12 +135,7 @@ def select_runs(name: str, runs: Sequence[FoundRun], on_problem: Callable[[str],
 
 
 def _way_out(name: str, runs: Sequence[FoundRun]) -> str:
-    known = list(dict.fromkeys([*(run.record.name for run in runs), *(run.record.run_id for run in runs)]))
-    close = [one for one in known if one.lower() == name.lower()] or difflib.get_close_matches(
-        name, known, n=3, cutoff=0.5
-    )
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    models = sorted({run.record.name for run in runs})
-    more = f" and {len(models) - 8} more (`results list`)" if len(models) > 8 else ""
-    return f"there are {', '.join(models[:8])}{more}" if models else "there are no runs yet: run_eval.py run CHECKPOINT"
+    if not runs:
+        return "there are no runs yet: run_eval.py run CHECKPOINT"
+    names, ids = sorted({run.record.name for run in runs}), [run.record.run_id for run in runs]
+    return way_out(name, names, also=ids, listed_by="results list")

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from basis.errors import or_near
+from basis.names import way_out
 from harness.analysis.selection import FoundRun, all_apart, select_runs, without_those_apart
 from harness.errors import UserError
 from harness.records.apart import whose_columns_first
@@ -147,11 +147,8 @@ def spots_of(
     kept = [spot for spot in found.values() if not tasks or any(_matches(spot, task) for task in tasks)]
     for task in tasks:
         if not any(_matches(spot, task) for spot in kept):
-            known = ", ".join(dict.fromkeys(spot.column.task for spot in found.values()))
-            near = or_near(task.partition("@")[0], [spot.column.task for spot in found.values()])
-            raise UserError(
-                f"--tasks {task}: no column of {suite or 'these runs'} is of it; there are {known or 'none'}{near}"
-            )
+            hint = way_out(task.partition("@")[0], [spot.column.task for spot in found.values()])
+            raise UserError(f"--tasks {task}: no column of {suite or 'these runs'} is of it; {hint}")
     return kept
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from basis.hub import snapshot_folder
-from harness.checkpoints.hub import HubName, cached_snapshot, complete, known_commits, origin
+from basis.names import or_near, way_out
+from harness.checkpoints.hub import HubName, cached_repositories, cached_snapshot, complete, known_commits, origin
 from harness.errors import UserError
 from harness.paths import ZOO
 from tasks import data
@@ -39,11 +40,15 @@ def find_checkpoint(name: str) -> Path:
         return _staged_file(name)
     if (hub_name := HubName.parse(name)) is not None:
         return _in_cache(hub_name)
-    zoo = ", ".join(sorted(folder.parent.name for folder in ZOO.glob("*/config.json"))) or "empty"
     raise UserError(
-        f"checkpoint {name!r}: no such folder, not in the zoo ({zoo}), and none that can be staged "
-        f"({', '.join(packaged)}); give a folder with config.json"
+        f"checkpoint {name!r}: no such folder with config.json, and no name of the zoo or of one that can be staged; "
+        f"{way_out(name, [*zoo_names(), *packaged])}"
     )
+
+
+def zoo_names() -> list[str]:
+    """The checkpoints of the zoo, sorted."""
+    return sorted(folder.parent.name for folder in ZOO.glob("*/config.json"))
 
 
 def packaged_checkpoints() -> dict[str, Any]:
@@ -90,9 +95,10 @@ def _in_cache(name: HubName) -> Path:
     if found is None:
         commits = ", ".join(commit[:12] for commit in known_commits(name))
         there = f" (only {commits})" if commits else ""
+        near = "" if commits else or_near(name.repository, [*cached_repositories(), *zoo_names()])
         raise UserError(
             f"checkpoint {str(name)!r}: no such folder, and no such snapshot in the hub's cache{there}; if it is a "
-            f"repository of the hub, run `python run_eval.py stage --checkpoint {name}` on a connected machine"
+            f"repository of the hub, run `python run_eval.py stage --checkpoint {name}` on a connected machine{near}"
         )
     return complete(found, name)
 
@@ -118,6 +124,12 @@ def _is_weight_file(path: Path) -> bool:
 def _holds_checkpoint(folder: Path) -> bool:
     snapshots = (folder / "snapshots").is_dir()
     return snapshots or (folder / "config.json").exists() or any(_is_weight_file(file) for file in folder.iterdir())
+
+
+def tokenizer_names() -> list[str]:
+    """The tokenizers that there are by name: of the zoo, staged, and in the hub's cache."""
+    folders = sorted(data.tokenizer_dir("").glob("*"))
+    return [*zoo_names(), *(folder.name.replace("--", "/", 1) for folder in folders), *cached_repositories()]
 
 
 def find_tokenizer(name: str) -> str:

@@ -58,6 +58,12 @@ def known_commits(name: HubName) -> list[str]:
     return sorted(folder.name for folder in (_repository(name) / SNAPSHOTS).glob("*") if folder.is_dir())
 
 
+def cached_repositories() -> list[str]:
+    """The repositories of the hub's cache, as `ORG/NAME`, sorted."""
+    folders = cache_folder().glob(f"{REPOSITORY}*")
+    return sorted(folder.name.removeprefix(REPOSITORY).replace("--", "/", 1) for folder in folders)
+
+
 def origin(path: Path) -> str | None:
     """The repository and commit of a snapshot's folder, as `ORG/NAME@COMMIT`; None for any other path."""
     folder = path.absolute()

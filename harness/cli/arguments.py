@@ -4,40 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from basis.errors import or_near
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's parser, whose mistakes are one line like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse what was typed.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(f"{message}; `{self.prog} --help` says what it takes")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """See that a value is one of the choices; where it is not, the nearest is said."""
-        try:
-            super()._check_value(action, value)
-        except argparse.ArgumentError as error:
-            error.message += or_near(str(value), map(str, action.choices or ()))
-            raise
-
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        """Write what argparse has to say; what cannot be written is not passed over, as argparse does."""
-        if message:
-            (file or sys.stderr).write(message)
 
 
 def check_texts(arguments: Sequence[str]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from basis.names import or_near, way_out
 from tasks.errors import TaskError
 from tasks.own import ENDINGS
 from tasks.own_fields import LM_EVAL_FIELDS
-from tasks.problems import nearest
 from tasks.task_files import load_yaml
 
 OF_GROUPS = ("group", "group_alias", "aggregate_metric_list", "class")
@@ -48,12 +48,19 @@ def _mistakes(file: Path) -> Iterator[str]:
     known = (*LM_EVAL_FIELDS, *OF_GROUPS)
     for name in fields:
         if name not in known:
-            yield f"{file}: {name}: unknown field; {nearest(name, known)}"
+            yield f"{file}: {name}: unknown field; {way_out(name, known)}"
     entries = fields.get("metric_list")
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict) and "aggregation" not in entry and not _is_metric(entry.get("metric")):
             metric = entry.get("metric")
-            yield f"{file}: metric_list: lm-eval has no metric {metric!r}; name its aggregation, such as mean"
+            hint = f"name its aggregation, such as mean{or_near(metric, _metrics())}"
+            yield f"{file}: metric_list: lm-eval has no metric {metric!r}; {hint}"
+
+
+def _metrics() -> list[str]:
+    from lm_eval.api.registry import METRIC_REGISTRY
+
+    return list(METRIC_REGISTRY)
 
 
 def _is_metric(name: Any) -> bool:

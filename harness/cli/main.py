@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO, cast
 
+from basis.arguments import Parser
 from basis.errors import reason
 from basis.program import as_called, program
 from basis.version import VERSION
@@ -32,7 +33,7 @@ from harness.cli import (
     study,
     tasks,
 )
-from harness.cli.arguments import Parser, check_texts
+from harness.cli.arguments import check_texts
 from harness.cli.console import Forgiving, drop, spell_out
 from harness.cli.examples import add_examples
 from harness.errors import UserError

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from basis.names import or_near
 from harness.cli.arguments import positive, whole
 from harness.cli.console import console
 from harness.cli.recorded import add_results_option, left_out, recorded_runs
@@ -170,7 +171,7 @@ def _kind(path: Path, flag: str, kinds: tuple[str, ...]) -> str:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
         endings = ", ".join(f".{known}" for known in kinds)
-        raise UserError(f"{flag} {path}: must end in one of {endings}")
+        raise UserError(f"{flag} {path}: must end in one of {endings}{or_near(kind, kinds)}")
     return kind
 
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from basis.arguments import Parser
 from harness.cli import compare, failures, leaderboard, plot, study
-from harness.cli.arguments import Parser
 from harness.errors import UserError
 from harness.paths import ROOT
 from harness.words import counted

@@ -102,7 +102,8 @@ def _on_text(args: argparse.Namespace) -> int:
     from gdn2.train.rivals.__main__ import main
     from gdn2.train.rivals.plan import load_rivals
     from harness.errors import UserError
-    from harness.study.on_text import FOR_TRAINING, RESULTS, asking
+    from harness.study.on_text import FOR_TRAINING, RESULTS, asking, suite_file
+    from tasks.registry import load_suite
 
     if args.retry:
         raise UserError("--retry is of studies whose failed runs are kept; of models on text the same command does it")
@@ -111,6 +112,8 @@ def _on_text(args: argparse.Namespace) -> int:
         option = "table" if args.table is not None else "format"
         raise UserError(f"--{option}: {rivals.path} has no field suite, so its models are asked nothing; add one")
     folder = args.output or Path("runs") / rivals.name
+    if args.plan and (suite := suite_file(rivals)) is not None:
+        load_suite(suite)  # its mistakes are said before training
     asks = None if args.plan else asking(rivals, folder)
     arguments = [args.study, "--workers", str(args.workers), "--devices", ",".join(_devices(args.devices))]
     arguments += ["--out", str(folder)]

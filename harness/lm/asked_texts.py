@@ -8,6 +8,7 @@ from typing import Any
 
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
+from basis.names import or_near
 from harness.errors import UserError
 
 DEFAULT_TOKENS = 256  # lm-eval's, when a task does not say
@@ -93,10 +94,12 @@ def read_asked(gen_kwargs: Mapping[str, Any], end_of_text: str, task: str = "") 
             f"{where}the model gdn2 generates greedily only; a task asks for sampling: {dict(gen_kwargs)}; "
             "set do_sample: false"
         )
-    if others := [*changes_of_text(gen_kwargs), *_unknown(gen_kwargs)]:
+    unknown = _unknown(gen_kwargs)
+    if others := [*changes_of_text(gen_kwargs), *(f"{name} = {gen_kwargs[name]!r}" for name in unknown)]:
+        near = or_near(unknown[0], sorted(_READ)) if unknown else ""
         raise UserError(
             f"{where}the model gdn2 generates greedily only, without {', '.join(others)}; remove it from "
-            f"generation_kwargs, which may have {', '.join(sorted(_READ))}"
+            f"generation_kwargs, which may have {', '.join(sorted(_READ))}{near}"
         )
     ended = handle_stop_sequences(kwargs["until"], eos=end_of_text)
     return AskedText(tuple(stop for stop in ended if stop), int(kwargs["max_gen_toks"]))
@@ -113,4 +116,4 @@ def changes_of_text(fields: Mapping[str, Any]) -> list[str]:
 
 def _unknown(gen_kwargs: Mapping[str, Any]) -> list[str]:
     known = _READ | _IDLE | _NEUTRAL.keys()
-    return [f"{name} = {value!r}" for name, value in gen_kwargs.items() if name not in known and value is not None]
+    return [name for name, value in gen_kwargs.items() if name not in known and value is not None]

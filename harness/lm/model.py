@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 
+from basis.names import way_out
 from gdn2.checkpoints import (
     choose_dtype,
     fingerprint,
@@ -90,7 +92,9 @@ class GDN2LM(TextModel):
     ) -> None:
         """Check the arguments, load tokenizer and model, and test the operator; see the class."""
         if unknown:
-            raise UserError(f"the model gdn2 has no argument {sorted(unknown)[0]!r}; see harness/lm/model.py for those")
+            name, known = sorted(unknown)[0], inspect.signature(type(self).__init__).parameters
+            hint = way_out(name, [one for one in known if one not in ("self", "unknown", "progress")])
+            raise UserError(f"the model gdn2 has no argument {name!r}; {hint}")
         self.path = Path(str(pretrained))
         rows = _rows(batch_size, max_batch_size)
         workers, batch_tokens = _whole("workers", workers, 0) or 0, _whole("batch_tokens", batch_tokens)

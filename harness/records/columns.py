@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from basis.errors import or_near
+from basis.names import way_out
 from harness.errors import UserError
 from harness.records.patterns import matches
 from harness.records.record import Cell
@@ -144,7 +144,7 @@ def columns_named(headers: Sequence[Header], patterns: Sequence[str], flag: str)
     for pattern in patterns:
         here = {i for i, header in enumerate(headers) if matches(pattern, (header.key, header.name, *header.also))}
         if not here:
-            raise UserError(f"{flag} {pattern!r}: no column is called so; there are {_names(headers, pattern)}")
+            raise UserError(f"{flag} {pattern!r}: no column is called so; {_way_out(headers, pattern)}")
         found |= here
     return sorted(found)
 
@@ -158,14 +158,14 @@ def column_to_sort_by(headers: Sequence[Header], name: str) -> int:
     own = [i for i, header in enumerate(headers) if name.lower() in (header.key.lower(), header.name.lower())]
     found = own or [i for i, header in enumerate(headers) if name.lower() in map(str.lower, header.also)]
     if not found:
-        raise UserError(f"--sort {name!r}: no column is called so; there are name, {_names(headers, name)}")
+        raise UserError(f"--sort {name!r}: no column is called so; {_way_out(headers, name, 'name')}")
     if len(found) > 1:
         several = ", ".join(headers[i].key for i in found)
         raise UserError(f"--sort {name!r}: several columns are called so; say one of {several}")
     return found[0]
 
 
-def _names(headers: Sequence[Header], typed: str) -> str:
-    """The columns, and the name that looks like what was typed, of all that mean a column."""
-    every = dict.fromkeys(name for header in headers for name in (header.key, header.name, *header.also))
-    return ", ".join(header.key for header in headers) + or_near(typed, every)
+def _way_out(headers: Sequence[Header], typed: str, *first: str) -> str:
+    """The columns, or the name that looks like what was typed, of all that mean a column."""
+    also = [name for header in headers for name in (header.name, *header.also)]
+    return way_out(typed, [*first, *(header.key for header in headers)], also=also)

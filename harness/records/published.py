@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basis.files import load_yaml
+from basis.names import way_out
 from harness.errors import UserError
 from harness.paths import PUBLISHED, require
 
@@ -47,12 +48,12 @@ def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
     stem, _, name = table.partition(".")
     file = require(folder) / f"{stem}.yaml"
     if not file.is_file():
-        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
-        raise UserError(f"published table {table!r}: no file {file}; there are {known}")
+        known = sorted(other.stem for other in folder.glob("*.yaml"))
+        raise UserError(f"published table {table!r}: no file {file}; {way_out(stem, known)}")
     raw = load_yaml(file)
     tables = {key: value for key, value in raw.items() if isinstance(value, dict) and "columns" in value}
     if name not in tables:
-        raise UserError(f"{file}: no table {name!r} with columns; there are {', '.join(tables)}")
+        raise UserError(f"{file}: no table {name!r} with columns; {way_out(name, tables)}")
     columns, source = tables[name]["columns"], f"{raw.get('source')}, {name.replace('_', ' ')}"
     return [
         PublishedRow(row, family, source, _scores(f"{file}: {name}: {row}", columns, figures))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from basis.files import load_yaml
+from basis.names import way_out
 from harness.errors import UserError
-from harness.records.patterns import matches, quoted, there_are
+from harness.records.patterns import matches, quoted
 
 FIELDS = ("rename", "groups")
 GROUP_FIELDS = ("title", "models")
@@ -54,16 +55,14 @@ class RowNames:
         """
         for old, new in self.rename.items():
             if old not in known:
-                raise UserError(f"{self.file}: rename: no model is called {old!r}; {there_are(old, known)}")
+                raise UserError(f"{self.file}: rename: no model is called {old!r}; {way_out(old, known)}")
             if new in ours and new not in self.rename and new != old:
                 raise UserError(f"{self.file}: rename.{old}: another model is called {new!r} already")
         for position, group in enumerate(self.groups):
             for pattern in group.models:
                 if not matches(pattern, known):
                     place = f"groups[{position}].models"
-                    raise UserError(
-                        f"{self.file}: {place}: no model is called {pattern!r}; {there_are(pattern, known)}"
-                    )
+                    raise UserError(f"{self.file}: {place}: no model is called {pattern!r}; {way_out(pattern, known)}")
 
     def shown(self, *names: str, training: str | None = None) -> str:
         """What a model is called in the table.
@@ -131,7 +130,7 @@ def _mapping(raw: Any, where: str, known: Sequence[str] | None = None) -> dict[s
     for name in raw:
         _text(name, f"{where}: a name")
         if known is not None and name not in known:
-            raise UserError(f"{where}: unknown field {name!r}; known: {', '.join(known)}")
+            raise UserError(f"{where}: unknown field {name!r}; {way_out(name, known)}")
     return raw
 
 

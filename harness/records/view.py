@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from basis.names import way_out
 from harness.errors import UserError
 from harness.records.columns import column_to_sort_by, columns_named
-from harness.records.patterns import matches, there_are
+from harness.records.patterns import matches
 from harness.records.row_names import RowNames
 from harness.records.seed_rows import below_their_means, is_mean_or_other, said_of_means, with_means
 from harness.records.steps import in_sections
@@ -69,7 +70,7 @@ class View:
         """
         for pattern in self.models:
             if not matches(pattern, in_table):
-                raise UserError(f"--models {pattern!r}: no row is called so; {there_are(pattern, in_table)}")
+                raise UserError(f"--models {pattern!r}: no row is called so; {way_out(pattern, in_table)}")
         if self.names is not None:
             self.names.check([*ours, *published], ours)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
+from basis.names import must_be_one_of, or_near
 from harness.errors import UserError
 from tasks.limits import LARGEST_SEED, MAX_LENGTH, MOST_SAMPLES, MOST_SHOTS
 from tasks.ruler.generators import GENERATORS
@@ -170,7 +171,8 @@ def check_device(name: str) -> None:
         UserError: names those that are known.
     """
     if not re.fullmatch(rf"(?:{'|'.join(DEVICES)})|(?:cuda|xpu):\d{{1,3}}", name):
-        raise UserError(f"--device {name!r}: no such device; known: {', '.join(DEVICES)}, and a number as in cuda:1")
+        known, kind = f"{', '.join(DEVICES)}, and a number as in cuda:1", name.partition(":")[0]
+        raise UserError(f"--device {name!r}: no such device; known: {known}{or_near(kind, DEVICES)}")
 
 
 def flag(name: str) -> str:
@@ -218,7 +220,7 @@ def _check(name: str, value: Any, about: Mapping[str, Any]) -> None:
         raise UserError(f"{flag(name)} must be {wanted}, got {value}")
     choices: Sequence[str] | None = about.get("choices")
     if choices and value is not None and value not in choices:
-        raise UserError(f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}")
+        raise UserError(f"{flag(name)} {must_be_one_of(choices, value)}")
 
 
 def _checked_text(name: str, text: str) -> str:

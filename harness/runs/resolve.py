@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from basis.hub import checkpoint_name
-from harness.checkpoints.find import find_checkpoint, find_tokenizer, where_from, which_was_taken
+from basis.names import or_near
+from harness.checkpoints.find import find_checkpoint, find_tokenizer, tokenizer_names, where_from, which_was_taken
 from harness.errors import UserError
 from harness.records.cells import data_hashes
 from harness.records.store import ensure_folder
@@ -274,7 +275,7 @@ def _local_tokenizer(name: str) -> str:
     found = find_tokenizer(name)
     if not Path(found).expanduser().is_dir():
         raise UserError(
-            f"tokenizer {name!r}: no such folder, and not staged; give a folder with tokenizer.json, or "
-            f"run `python run_eval.py stage --tokenizer {name}` on a connected machine"
+            f"tokenizer {name!r}: no such folder, and not staged; give a folder with tokenizer.json, or run "
+            f"`python run_eval.py stage --tokenizer {name}` on a connected machine{or_near(name, tokenizer_names())}"
         )
     return str(Path(found).expanduser())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from basis.names import or_near
 from harness.errors import UserError
 from harness.records.table import Table
 
@@ -107,4 +108,5 @@ def format_for(name: str | None, output: Path | None, endings: Mapping[str, tupl
     if not ending or not output.name.strip(".") or (output.exists() and not output.is_file()):
         return DEFAULT  # a name without an ending, a device
     known_endings = ", ".join(end for its in formats.values() for end in its)
-    raise UserError(f"--output {output}: no format for {ending}; end it in {known_endings}, or say --format")
+    near = or_near(ending, [end for its in formats.values() for end in its])
+    raise UserError(f"--output {output}: no format for {ending}; end it in {known_endings}, or say --format{near}")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from basis.names import or_near
 from harness.errors import UserError
 from tasks import data
 from tasks.registry import TaskInfo, list_suites, list_tasks
@@ -38,8 +39,10 @@ def print_tasks(console: Console, words: Sequence[str] = ()) -> None:
     tasks = [info for info in list_tasks() if _holds(texts[info.name], words)]
     suites = [suite for suite in suites if _holds(f"{suite.name} {suite.description}", words)]
     if not tasks and not suites:
-        families = ", ".join(sorted({info.family for info in list_tasks()}))
-        raise UserError(f"no task or suite holds {' and '.join(map(repr, words))}; families are {families}")
+        known = sorted({info.family for info in list_tasks()})
+        near = or_near(words[0], [*texts, *known]) if len(words) == 1 else ""
+        held = " and ".join(map(repr, words))
+        raise UserError(f"no task or suite holds {held}; families are {', '.join(known)}{near}")
     if tasks:
         console.print(_fitted(_task_table(tasks, is_wide=console.width >= WIDE), console.width))
     if suites:

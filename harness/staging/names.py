@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from basis.names import or_near
 from harness.errors import UserError
 from tasks import data
 from tasks.errors import TaskError
@@ -51,11 +51,11 @@ def tasks_of(name: str, samples: int | None = None) -> list[ResolvedTask]:
         if "needs a length" in str(error):  # every length reads the same files
             return [resolve(name, 1024, samples)]
         files, checkpoints = data.sources()["files"], data.sources().get("checkpoints", {})
-        known = [*(file.rsplit(".", 1)[0] for file in files), *suites, *checkpoints]
-        near = ", ".join(difflib.get_close_matches(name, [*known, *(info.name for info in list_tasks())], 3, cutoff=0))
+        tasks = [info.name for info in list_tasks()]
+        known = [*(file.rsplit(".", 1)[0] for file in files), *suites, *checkpoints, *tasks]
         raise UserError(
-            f"unknown data file, suite or task {name!r}: did you mean {near}? Suites are {', '.join(suites)}; "
-            "`python run_eval.py tasks list` names the tasks, `stage --list` the files"
+            f"unknown data file, suite or task {name!r}{or_near(name, known) or ';'} `python run_eval.py tasks list` "
+            "names tasks and suites, `stage --list` the files"
         ) from error
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from basis.errors import FileError
 from basis.files import replacing
+from basis.names import must_be_one_of
 from harness.errors import UserError
 from harness.staging.fetching import Fetched, from_hub, tokenizer_from_hub
 from harness.staging.names import SOURCES, route, select
@@ -70,7 +71,7 @@ def stage(
     declared = data.sources()
     files = declared["files"]
     if source is not None and source not in SOURCES:
-        raise UserError(f"unknown source {source!r}: use --source {' or --source '.join(SOURCES)}")
+        raise UserError(f"--source {must_be_one_of(SOURCES, source)}")
     pins = _pins(like)
     before = pins if like is not None else data.read_manifest()
     routes = {name: route(files[name], source, before.get(name, {})) for name in select(names)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from basis.errors import or_near
+from basis.names import way_out
 from gdn2.train.synthetic.languages import Language
 from gdn2.train.synthetic.recall import Recall
 from harness.analysis.picture_data import PictureData
@@ -110,8 +110,7 @@ def _chosen(study: Study, patterns: Sequence[str]) -> list[str]:
     fits = {pattern: [name for name in study.models if _fits(name, pattern)] for pattern in patterns}
     for pattern, names in fits.items():
         if not names:
-            known = "; ".join(study.models) + or_near(pattern, study.models)
-            raise UserError(f"--models {pattern}: the study has no such model; there are {known}")
+            raise UserError(f"--models {pattern}: the study has no such model; {way_out(pattern, study.models)}")
     return [name for name in study.models if not patterns or any(name in names for names in fits.values())]
 
 

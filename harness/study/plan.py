@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basis.errors import FileError, or_near
+from basis.errors import FileError
 from basis.files import parse_yaml, read_text
+from basis.names import must_be_one_of, way_out
 from gdn2.train.fields import RecipeError, as_mapping, as_text, build, check_number, number
 from gdn2.train.rivals.plan import shipped_rivals
 from harness.errors import UserError
@@ -89,16 +90,15 @@ def load_study(name: str) -> Study:
     """
     path = shipped_studies().get(name, Path(name))
     if not path.is_file():
-        names = [*shipped_studies(), *shipped_rivals()]
-        near = or_near(name, names)
-        raise UserError(f"{name}: no study and no file has this name; there are {', '.join(names)}{near}")
+        known = way_out(name, [*shipped_studies(), *shipped_rivals()])
+        raise UserError(f"{name}: no study and no file has this name; {known}")
     try:
         raw = as_mapping(parse_yaml(read_text(path), str(path)), path, "")
     except FileError as error:
         raise UserError(str(error)) from error
     for field in raw:
         if field not in PARTS:
-            raise RecipeError(f"{path}: a study has no field {field!r}; there are: {', '.join(PARTS)}")
+            raise RecipeError(f"{path}: a study has no field {field!r}; {way_out(field, PARTS)}")
     named = raw.get("name")
     if not isinstance(named, str) or not NAME.fullmatch(named):
         raise RecipeError(f"{path}: name must be letters, digits, '.', '_' and '-', for a folder is named by it")
@@ -130,7 +130,7 @@ def _models(raw: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
 def _reference(raw: Mapping[str, Any], models: Mapping[str, Any], path: Path) -> str:
     reference = raw.get("reference", next(iter(models)))
     if not isinstance(reference, str) or reference not in models:
-        raise RecipeError(f"{path}: reference must be one of {', '.join(models)}, got {reference!r}")
+        raise RecipeError(f"{path}: reference {must_be_one_of(models, reference)}")
     return reference
 
 

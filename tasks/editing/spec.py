@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tasks.errors import TaskError, unknown_field
+from basis.names import must_be_one_of, way_out
+from tasks.errors import TaskError
 from tasks.limits import MOST_NEEDLES, number_problem
 from tasks.problems import Problem, problem_of
 from tasks.text.haystack import HaystackKind
@@ -80,7 +81,7 @@ class EditSpec:
         known = [field.name for field in fields(cls)]
         for name in spec:
             if name not in known:
-                raise TaskError(unknown_field("spec", name, known))
+                raise TaskError(f"spec: unknown field {name!r}; {way_out(name, known)}")
         for name in ("task", "probe", "length"):
             if name not in spec:
                 raise TaskError(f"spec: field {name!r} is missing")
@@ -132,7 +133,7 @@ def _check_value(name: str, value: Any) -> None:
     if value is None and name in ("edited", "distance"):
         return
     if name in CHOICES and value not in CHOICES[name]:
-        raise TaskError(f"spec: field {name!r} must be one of {', '.join(CHOICES[name])}, got {value!r}")
+        raise TaskError(f"spec: field {name!r} {must_be_one_of(CHOICES[name], value)}")
     if name in POSITIVE and (type(value) is not int or value < 1):
         raise TaskError(f"spec: field {name!r} must be a positive whole number, got {value!r}")
     if name == "seed" and type(value) is not int:

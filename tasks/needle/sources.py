@@ -14,9 +14,10 @@ from typing import Any
 from basis.errors import FileError, reason
 from basis.files import parse_json, split_lines
 from basis.files import read_text as read_file
+from basis.names import way_out
 from tasks import data
 from tasks.errors import TaskError
-from tasks.problems import Problem, nearest, unknown_fields
+from tasks.problems import Problem, unknown_fields
 from tasks.text import haystack
 from tasks.text.kinds import Corpus
 
@@ -77,7 +78,11 @@ def parse_source(raw: Any, folder: Path) -> Source | list[Problem]:
     if isinstance(raw, str):
         if raw in BUILT_IN:
             return Source(name=raw)
-        return [Problem((), f"no such haystack {raw!r}; {nearest(raw, BUILT_IN)} Or a mapping: {{file: notes.txt}}")]
+        return [
+            Problem(
+                (), f"no such haystack {raw!r}, nor a mapping such as {{file: notes.txt}}; {way_out(raw, BUILT_IN)}"
+            )
+        ]
     if not isinstance(raw, Mapping) or ("file" in raw) == ("hub" in raw):
         return [Problem((), f"must be one of {', '.join(BUILT_IN)}, or a mapping with 'file' or 'hub', got {raw!r}")]
     problems = unknown_fields(raw, FILE_FIELDS if "file" in raw else HUB_FIELDS)
@@ -207,7 +212,7 @@ def _hub_rows(source: Source) -> list[str]:
 
 def _no_column(source: Source, where: str, columns: Any) -> TaskError:
     names = list(columns)
-    hint = nearest(source.field, names) if names else "not a row"
+    hint = way_out(source.field, names) if names else "not a row"
     return TaskError(
         f"haystack {where}: no column {source.field!r}; {hint}; name the column with the text: "
         "haystack: {file: ..., field: NAME}"

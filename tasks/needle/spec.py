@@ -8,12 +8,13 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from basis.names import way_out
 from tasks.errors import TaskError
 from tasks.limits import LONGEST_NAME, MAX_LENGTH, MOST_NEEDLES, number_problem
 from tasks.needle.answerable import scoring_problem
 from tasks.needle.scoring import RULES, SINGLE
 from tasks.needle.sources import Source, parse_source
-from tasks.problems import Problem, nearest, raise_first, unknown_fields
+from tasks.problems import Problem, raise_first, unknown_fields
 from tasks.text.kinds import Kind, parse_kind
 
 GENERATED_TOKENS = 128
@@ -177,7 +178,7 @@ def _choices(spec: Mapping[str, Any]) -> list[Problem]:
 def _scoring(raw: Any) -> list[Problem]:
     names = raw if isinstance(raw, list) else [raw]
     problems = [
-        Problem(("scoring", *([index] if names is raw else [])), f"no such scoring {name!r}; {nearest(name, RULES)}")
+        Problem(("scoring", *([index] if names is raw else [])), f"no such scoring {name!r}; {way_out(name, RULES)}")
         for index, name in enumerate(names)
         if not isinstance(name, str) or name not in RULES
     ]
@@ -223,7 +224,7 @@ def _templates(spec: Mapping[str, Any]) -> list[Problem]:
             if form or conversion:
                 problems.append(Problem((name,), f"{{{field}}} takes no format and no conversion behind it"))
         for field in sorted(used[name] - set(known)):
-            hint = nearest(field, known)
+            hint = way_out(field, known)
             problems.append(Problem((name,), f"no such placeholder {{{field}}}; {hint}"))
     several = _are_several(spec)
     needed = {"needle": ("value", "key") if several else ("value",)}

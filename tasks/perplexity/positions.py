@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from basis.names import must_be_one_of, way_out
 from tasks import data
 from tasks.documents import as_dataset
 from tasks.errors import TaskError
@@ -42,12 +43,12 @@ class PositionSpec:
         known = [field.name for field in fields(cls)]
         for name in spec:
             if name not in known:
-                raise TaskError(f"spec: unknown field {name!r}; known: {', '.join(known)}")
+                raise TaskError(f"spec: unknown field {name!r}; {way_out(name, known)}")
         for name in ("source", "length"):
             if name not in spec:
                 raise TaskError(f"spec: field {name!r} is missing")
         if spec["source"] not in SOURCES:
-            raise TaskError(f"spec: field 'source' must be one of {', '.join(SOURCES)}, got {spec['source']!r}")
+            raise TaskError(f"spec: field 'source' {must_be_one_of(SOURCES, spec['source'])}")
         if type(spec["length"]) is not int:
             raise TaskError(f"spec: field 'length' must be a whole number, got {spec['length']!r}")
         bucket_ends(spec["length"])

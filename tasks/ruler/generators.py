@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from basis.names import must_be_one_of
 from tasks.errors import TaskError
 
 GENERATORS = ("exact", "nvidia", "nvidia-26.3", "lm-eval")
@@ -16,5 +17,5 @@ VERSIONS = {"exact": 3, "nvidia": 2, "nvidia-26.3": 2, "lm-eval": 2}
 def check_generator(name: Any, where: str) -> str:
     """The name of a generator, if it is one. Raises TaskError that lists them."""
     if name not in GENERATORS:
-        raise TaskError(f"{where}: generator must be one of {', '.join(GENERATORS)}, got {name!r}")
+        raise TaskError(f"{where}: generator {must_be_one_of(GENERATORS, name)}")
     return str(name)

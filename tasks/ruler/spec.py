@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from basis.names import must_be_one_of, way_out
 from tasks.errors import TaskError
 from tasks.limits import number_problem
 from tasks.problems import Problem, problem_of
@@ -78,7 +79,7 @@ class RulerSpec:
         axes = {field.name: field for field in fields(Variant)}
         for name in spec:
             if name not in own | set(axes):
-                raise TaskError(f"spec: unknown field {name!r}; known: {', '.join(sorted(own | set(axes)))}")
+                raise TaskError(f"spec: unknown field {name!r}; {way_out(name, sorted(own | set(axes)))}")
         for name in ("task", "length"):
             if name not in spec:
                 raise TaskError(f"spec: field {name!r} is missing")
@@ -126,13 +127,13 @@ def _variant(task: str, given: Mapping[str, Any]) -> Variant | None:
             )
         return VARIANTS.get(task)
     if "haystack" not in given:
-        known = ", ".join([*VARIANTS, *OTHER_TASKS])
-        raise TaskError(f"spec: task {task!r} is not one of {known}; a new one needs `haystack`")
+        known = way_out(task, [*VARIANTS, *OTHER_TASKS])
+        raise TaskError(f"spec: no task is called {task!r}, and a new one needs `haystack`; {known}")
     kinds = get_args(SimpleKind)
     allowed = {"haystack": CONTEXT_KINDS, "key": kinds, "value": kinds}
     for name, choices in allowed.items():
         if name in given and given[name] not in choices:
-            raise TaskError(f"spec: field {name!r} must be one of {', '.join(choices)}, got {given[name]!r}")
+            raise TaskError(f"spec: field {name!r} {must_be_one_of(choices, given[name])}")
     variant = Variant(**given)
     if variant.num_needles > len(DEPTHS):
         raise TaskError(

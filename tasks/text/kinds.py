@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from basis.errors import FileError
 from basis.files import read_text, split_lines
+from basis.names import way_out
 from tasks.errors import TaskError
-from tasks.problems import Problem, nearest, unknown_fields
+from tasks.problems import Problem, unknown_fields
 from tasks.text.patterns import from_pattern
 from tasks.text.words import word_lists
 
@@ -108,7 +109,7 @@ def parse_kind(raw: Any, folder: Path) -> Kind | list[Problem]:
     name = fields["kind"]
     if not isinstance(name, str) or name not in OPTIONS:
         path = () if isinstance(raw, str) else ("kind",)
-        return [Problem(path, f"no such kind {name!r}; {nearest(name, OPTIONS)}")]
+        return [Problem(path, f"no such kind {name!r}; {way_out(name, OPTIONS)}")]
     problems = unknown_fields(fields, ("kind", *OPTIONS[name]))
     missing = [option for option in OPTIONS[name] if option not in fields and name != "numbers"]
     problems += [Problem((option,), f"is missing; kind {name!r} needs it") for option in missing]

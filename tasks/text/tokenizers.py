@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from basis.hub import snapshot_folder
+from basis.names import must_be_one_of
 from tasks import data
 from tasks.errors import TaskError
 from tasks.text.tokenizer_loading import read_tokenizer
@@ -54,7 +55,7 @@ def prefix_ids(tokenizer: Any, context_prefix: str = "tokenizer") -> list[int]:
     if context_prefix in ("tokenizer", SCORED_PREFIX):
         return _default_prefix(tokenizer)
     if context_prefix not in CONTEXT_PREFIXES:
-        raise TaskError(f"context_prefix {context_prefix!r}: choose from {', '.join(CONTEXT_PREFIXES)}")
+        raise TaskError(f"context_prefix {must_be_one_of(CONTEXT_PREFIXES, context_prefix)}")
     token = getattr(tokenizer, f"{context_prefix}_token_id", None)
     if token is None:
         raise TaskError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from basis.hub import checkpoint_name
+from basis.names import or_near
 from gdn2.checkpoints.errors import CheckpointError, first_line
 from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape, problems
@@ -168,9 +168,8 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
             raise CheckpointError(f"--set {text!r}: write FIELD=VALUE, for example output_gate=silu")
         name = THEIR_NAMES.get(name, name)
         if name not in kinds:
-            near = difflib.get_close_matches(name, [*kinds, *THEIR_NAMES], n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else "its fields are in gdn2/config.py"
-            raise CheckpointError(f"--set {text!r}: GDN2Config has no field {name!r}; {hint}")
+            near = or_near(name, [*kinds, *THEIR_NAMES]) or "; its fields are in gdn2/config.py"
+            raise CheckpointError(f"--set {text!r}: GDN2Config has no field {name!r}{near}")
         try:
             parsed = json.loads(value)
         except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from basis.arguments import Parser
 from basis.errors import UserError
 from basis.files import load_json, write_atomically
 from basis.locks import alone_in
@@ -40,9 +41,8 @@ def main(argv: list[str] | None = None, then: Then | None = None, last: float | 
     Returns:
         0; 1 if a run failed or was cut short; 2 for a mistake that the user can mend; 130 when interrupted.
     """
-    args = _parser().parse_args(argv)
     try:
-        return _train(args, then, last)
+        return _train(_parser().parse_args(argv), then, last)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None, then: Then | None = None, last: float | 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gdn2.train.rivals", description=__doc__)
+    parser = Parser(prog="python -m gdn2.train.rivals", description=__doc__)
     parser.add_argument("rivals", help="a YAML file, or the name of a shipped one: text-4m, text-20m")
     parser.add_argument("--out", type=Path, help="folder of everything (default: runs/<name>)")
     parser.add_argument("--devices", default="auto", help="comma-separated, such as cuda:0,cuda:1 (default: auto)")

@@ -12,6 +12,7 @@ import yaml
 
 from basis.errors import FileError
 from basis.files import parse_yaml, read_text
+from basis.names import way_out
 from gdn2.train.fields import RecipeError, as_mapping, as_text
 from gdn2.train.recipe import NAME, Recipe, parse_recipe
 
@@ -102,7 +103,7 @@ def load_rivals(name: str) -> Rivals:
     shipped = shipped_rivals()
     path = shipped.get(name, Path(name))
     if not path.is_file():
-        raise RecipeError(f"{name}: no such file; shipped are {', '.join(shipped)}")
+        raise RecipeError(f"{name}: no file of rivals has this name; {way_out(name, shipped)}")
     try:
         text = read_text(path)
         raw = as_mapping(parse_yaml(text, str(path)), path, "")
@@ -110,7 +111,7 @@ def load_rivals(name: str) -> Rivals:
         raise RecipeError(str(error)) from error
     for field in raw:
         if field not in PARTS:
-            raise RecipeError(f"{path}: rivals have no field {field!r}; there are: {', '.join(PARTS)}")
+            raise RecipeError(f"{path}: rivals have no field {field!r}; {way_out(field, PARTS)}")
     shared = as_mapping(raw.get("recipe"), path, "recipe")
     for field in OWN:
         if field in shared:

@@ -5,7 +5,6 @@ Lines of JSON on standard output say how each goes; it ends with its standard in
 
 from __future__ import annotations
 
-import argparse
 import json
 import queue
 import sys
@@ -13,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from basis.arguments import Parser
 from basis.errors import UserError
 from gdn2.train.synthetic.fit import fit
 from gdn2.train.synthetic.spec import Run, read_run
@@ -20,12 +20,12 @@ from gdn2.train.synthetic.spec import Run, read_run
 
 def main(arguments: list[str] | None = None) -> int:
     """Train the runs of standard input; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m gdn2.train.synthetic", description=__doc__)
+    parser = Parser(prog="python -m gdn2.train.synthetic", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, a file a run")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it (default: cpu)")
     parser.add_argument("--together", type=int, default=1, help="runs at a time (default: 1)")
-    args = parser.parse_args(arguments)
     try:
+        args = parser.parse_args(arguments)
         args.out.mkdir(parents=True, exist_ok=True)
         fit(_Asked(), args.out, args.device, _say, args.together)
     except UserError as error:

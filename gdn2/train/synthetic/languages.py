@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from basis.names import must_be_one_of
 from gdn2.train.fields import choice, number
 from gdn2.train.synthetic.rows import Rows
 
@@ -62,7 +63,7 @@ class Language:
     def problem(self) -> str | None:
         """What makes such rows impossible; None where nothing does."""
         if self.language not in KINDS:
-            return f"language must be {' or '.join(KINDS)}, got {self.language!r}"
+            return f"language {must_be_one_of(KINDS, self.language)}"
         if self.shortest > self.length:
             return f"shortest must be at most length ({self.length}), got {self.shortest}"
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from basis.names import must_be_one_of
 from gdn2.config import GDN2Config
 from gdn2.train.fields import RecipeError, as_mapping, build, number
 from gdn2.train.synthetic.languages import Language
@@ -105,8 +106,8 @@ def read_run(raw: object, path: Path) -> Run:
         "training": build(Training, fields.pop("training", None), path, "training"),
     }
     if given["training"].precision not in PRECISIONS:
-        listed = " or ".join(PRECISIONS)
-        raise RecipeError(f"{path}: training.precision must be {listed}, got {given['training'].precision!r}")
+        said = must_be_one_of(PRECISIONS, given["training"].precision)
+        raise RecipeError(f"{path}: training.precision {said}")
     for index, task in enumerate(given["train"]):
         if task.rows < given["training"].batch_rows:
             raise RecipeError(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from basis.names import or_near
 from harness.errors import UserError
 
 WIDTHS = {"column": 3.3, "page": 6.9}
@@ -137,5 +138,6 @@ def parse_width(text: str) -> float:
     if not NARROWEST <= width <= WIDEST:
         raise UserError(
             f"--width {text}: must be {', '.join(WIDTHS)} or a number of inches from {NARROWEST:g} to {WIDEST:g}"
+            f"{or_near(text, WIDTHS)}"
         )
     return width

@@ -1,0 +1,190 @@
+"""A mistyped name is answered with the one that was meant, everywhere in the same words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from import_graph import ROOT, top_packages
+
+from basis.arguments import Parser
+from basis.errors import UserError
+from basis.names import CUTOFF, MOST_LISTED, must_be_one_of, near_names, or_near, there_are, way_out
+from gdn2.config import GDN2Config
+from gdn2.train.recipe import load_recipe
+from gdn2.train.rivals.plan import load_rivals
+from harness.study.plan import load_study
+from tasks.suite import load_suite
+
+ZOO = ("gated-deltanet-4m", "gdn2-4m", "gdn2-swa-4m", "gdn2-tiny", "kda-4m", "mamba2-4m")
+
+
+class TestWhatIsNear:
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [
+            ("gdn2-tyni", ["gdn2-tiny"]),
+            ("GDN2_4M", ["gdn2-4m"]),
+            ("gdn3-tiny", ["gdn2-tiny"]),
+            ("gdn2", ["gdn2-4m", "gdn2-swa-4m", "gdn2-tiny"]),
+            ("mamba", ["mamba2-4m"]),
+            ("kad-4m", ["kda-4m"]),
+            ("gdn2-tiny", []),
+            ("nonsense", []),
+            ("4m", []),
+            ("", []),
+        ],
+    )
+    def test_of_names_in_use(self, typed: str, meant: list[str]) -> None:
+        assert near_names(typed, ZOO) == meant
+
+    def test_names_that_are_equally_near_stay_in_their_order(self) -> None:
+        assert near_names("S-NIAH-9", ["S-NIAH-1", "S-NIAH-2", "S-NIAH-3"]) == ["S-NIAH-1", "S-NIAH-2", "S-NIAH-3"]
+
+    def test_the_cutoff_is_met_by_a_name_that_is_just_as_alike(self) -> None:
+        assert CUTOFF == 0.7
+        assert near_names("abcdefgxyz", ["abcdefghij"]) == ["abcdefghij"]
+        assert near_names("abcdefwxyz", ["abcdefghij"]) == []
+
+    def test_letters_that_are_swapped_are_near_however_short_the_name(self) -> None:
+        assert near_names("gal", ["gla", "gdn2"]) == ["gla"]
+        assert near_names("gpu", ["cpu", "cuda"]) == []
+
+    def test_names_of_one_spelling_but_for_case_are_all_meant(self) -> None:
+        assert near_names("kda", ["KDA", "Kda", "kda-4m"]) == ["KDA", "Kda"]
+
+    @pytest.mark.parametrize("typed", [None, 7, True, 1.5, ["all"], {"a": 1}])
+    def test_what_is_no_text_is_near_to_nothing_or_to_its_name(self, typed: Any) -> None:
+        assert near_names(typed, ["none", "all"]) == (["none"] if typed is None else [])
+
+    def test_a_huge_name_takes_no_time(self) -> None:
+        assert near_names("x" * 10**6, [f"name_{number}" for number in range(2000)]) == []
+
+
+class TestWords:
+    def test_a_near_name_is_asked_for_and_others_are_listed(self) -> None:
+        assert way_out("kad-4m", ZOO) == "did you mean 'kda-4m'?"
+        assert way_out("x", ("b", "a", "b")) == "there are 'b', 'a'"
+        assert way_out("x", ("a, b",)) == "there is only 'a, b'"
+        assert way_out("x", ()) == "there are none"
+
+    def test_aliases_are_meant_but_not_listed(self) -> None:
+        assert way_out("alais", ["name"], also=["alias"]) == "did you mean 'alias'?"
+        assert way_out("nmae", ["name"], also=["namee"]) == "did you mean 'name'?"
+        assert way_out("x", ["name"], also=["alias"]) == "there is only 'name'"
+
+    def test_many_names_are_counted_or_left_to_the_command_that_lists_them(self) -> None:
+        many = [f"run-{number:03}" for number in range(MOST_LISTED + 10)]
+        assert there_are(many).endswith("'run-019' and 10 more")
+        assert way_out("zz", many, listed_by="results list") == "`results list` lists all"
+        assert way_out("rn-001", many[1:2], listed_by="results list") == "did you mean 'run-001'?"
+        assert way_out("RUN-001", many, listed_by="l") == "did you mean 'run-001'? `l` lists all"
+
+    def test_a_few_values_are_listed_and_the_near_one_is_asked_for(self) -> None:
+        assert (
+            must_be_one_of(("ruler", "own"), "rulr") == "must be one of ruler, own, got 'rulr'; did you mean 'ruler'?"
+        )
+        assert must_be_one_of((1.0, 2.0), 3.0, "three") == "must be one of 1.0, 2.0, got three"
+        assert or_near("x", ["ruler"]) == ""
+
+    def test_no_other_place_looks_for_near_names(self) -> None:
+        """One cutoff, one wording: what asks `did you mean` or compares names is in basis/names.py."""
+        own = re.compile(r"get_close_matches|SequenceMatcher|f?\"[^\"\n]*did you mean \{")
+        found = {
+            str(path.relative_to(ROOT))
+            for package in top_packages()
+            for path in (ROOT / package).rglob("*.py")
+            if own.search(path.read_text(encoding="utf-8"))
+        }
+        assert found == {"basis/names.py"}
+
+
+def _changed(folder: Path, file: str, old: str, new: str) -> Path:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert old in text
+    (folder / "mine.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    return folder / "mine.yaml"
+
+
+RECIPE, RIVALS = "gdn2/zoo/gdn2-tiny/recipe.yaml", "gdn2/train/rivals/text-4m.yaml"
+STUDY, SUITE = "tasks/studies/mqar-laptop.yaml", "tasks/suites/quick.yaml"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        (RECIPE, "seed:", "sead:", "the recipe has no field 'sead'; did you mean 'seed'?"),
+        (RECIPE, "{steps:", "{stepz:", "stages[0] has no field 'stepz'; did you mean 'steps'?"),
+        (
+            RECIPE,
+            "max_keys: 3}",
+            "max_keys: 3, wording: rulr}",
+            "stages[0].wording must be one of ruler, own, got 'rulr'; did",
+        ),
+        (RECIPE, "optimizer: {", "optimizer: {name: adamv, ", "got 'adamv'; did you mean 'adamw'?"),
+        (RIVALS, "models:", "modles:", "rivals have no field 'modles'; did you mean 'models'?"),
+        (RIVALS, "precision: bf", "precision: b", "float32, bfloat16, got 'bloat16'; did you mean 'bfloat16'"),
+        (STUDY, "layers: mamba2", "layers: mambo2", "no mixer 'mambo2'; did you mean 'mamba2'"),
+        (RIVALS, "log_every", "log_evry", "the recipe has no field 'log_evry'; did you mean 'log_every'?"),
+        (STUDY, "rates:", "rats:", "a study has no field 'rats'; did you mean 'rates'?"),
+        (STUDY, "reference: GDN-2", "reference: gdn2", "reference must be one of GDN-2, KDA, "),
+        (STUDY, "  head_dim", "  head_dimm", "GDN2Config has no field 'head_dimm'; did you mean 'head_dim'"),
+        (STUDY, "{length: 64, keys: 8", "{lenght: 64, keys: 8", "has no field 'lenght'; did you mean 'length'?"),
+        (SUITE, "columns:", "columms:", "unknown field 'columms'; did you mean 'columns'?"),
+        (
+            SUITE,
+            "task: niah_single_1",
+            "task: niah_singel_1",
+            "task 'niah_singel_1'; did you mean 'niah_single_1'",
+        ),
+        (SUITE, "metric: ", "metric: x", "metric 'xacc'; did you mean 'acc'?"),
+    ],
+)
+def test_a_mistyped_name_in_a_file_is_one_line_with_the_file_and_the_name(
+    tmp_path: Path, file: str, old: str, new: str, said: str
+) -> None:
+    load: Any = {RECIPE: load_recipe, RIVALS: load_rivals, STUDY: load_study, SUITE: load_suite}[file]
+    path = _changed(tmp_path, file, old, new)
+    argument = path if file == RECIPE else str(path)
+    with pytest.raises(UserError) as refused:
+        load(argument)
+    assert str(refused.value).startswith(str(path))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hiden_size": 64}, "no field 'hiden_size'; did you mean 'hidden_size'"),
+        ({"layers": "gated_delta_net"}, "no mixer 'gated_delta_net'; did you mean 'gated_deltanet'"),
+        ({"output_gate": "silo"}, "output_gate must be one of sigmoid, silu, none, got 'silo'; did you mean 'silu'?"),
+        ({"dtype": "bflota16"}, "got 'bflota16'; did you mean 'bfloat16' or 'float16'?"),
+    ],
+)
+def test_a_configuration_says_what_was_meant(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        GDN2Config(**fields)
+
+
+def test_a_preset_that_is_mistyped_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ValueError, match=r"unknown preset 'gdn2_1\.3b'; did you mean 'gdn2_1\.3B'\?"):
+        GDN2Config.from_preset("gdn2_1.3b")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--formt", "json"], "unrecognized argument --formt; did you mean '--format'? `prog --help` says"),
+        (["--formt=json"], "unrecognized argument --formt; did you mean '--format'? `prog --help` says"),
+        (["--zzz"], "unrecognized arguments: --zzz; `prog --help` says"),
+        (["--format", "jsno"], "; did you mean 'json'? `prog --help` says"),
+    ],
+)
+def test_a_flag_that_is_mistyped_is_answered_with_the_one_that_was_meant(typed: list[str], said: str) -> None:
+    parser = Parser(prog="prog")
+    parser.add_argument("--format", choices=("json", "csv"))
+    with pytest.raises(UserError, match=re.escape(said)):
+        parser.parse_args(typed)
