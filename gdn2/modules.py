@@ -11,12 +11,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, silu
+from torch.nn.functional import conv1d, linear, silu
 
 from gdn2.ops import learning
 from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.thin import thins
-from gdn2.ops.wide import linear
+from gdn2.ops.wide import wide_linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 
@@ -109,7 +109,7 @@ class Linear(nn.Linear):
         """Map x [..., in_features] to [..., out_features]."""
         weight, bias = self.weight, self.bias
         if not reaches_kernels(x):
-            return linear(x, weight, bias)
+            return (wide_linear if torch.is_grad_enabled() else linear)(x, weight, bias)
         if bias is None and learning.halves(x, weight):
             return learning.product(x, weight)
         if thins(x, weight, bias):

@@ -34,7 +34,7 @@ def test_products_and_gradients_are_those_of_float64(shape: tuple[int, ...], out
     x, weight, bias, dy = _inputs(*shape, outputs=outputs)
     leaves = [t.requires_grad_() for t in ((x, weight, bias) if biased else (x, weight))]
     exact = [t.detach().double().requires_grad_() for t in leaves]
-    y, expected = wide.linear(*leaves), functional.linear(*exact)
+    y, expected = wide.wide_linear(*leaves), functional.linear(*exact)
     assert "_Linear" in str(y.grad_fn.next_functions[0][0] if biased else y.grad_fn)  # type: ignore[union-attr]
     assert_close(y, expected, FORWARD)
     for ours, theirs in zip(
@@ -48,7 +48,7 @@ def test_transposed_and_cut_tensors_are_read_as_they_lie() -> None:
     x, weight, _, dy = _inputs(6, 32, outputs=20)
     laid = (x.t().contiguous().t(), torch.cat([weight, weight], 1)[:, :32], dy.expand(2, -1, -1)[1])
     leaves = [t.requires_grad_() for t in laid[:2]]
-    y = wide.linear(*leaves)
+    y = wide.wide_linear(*leaves)
     assert_close(y, x.double() @ weight.double().t(), FORWARD)
     dx, dweight = torch.autograd.grad(y, leaves, laid[2])
     assert_close(dx, dy.double() @ weight.double(), BACKWARD)
@@ -57,14 +57,14 @@ def test_transposed_and_cut_tensors_are_read_as_they_lie() -> None:
 
 def test_only_the_gradients_that_are_asked_for_are_made() -> None:
     x, weight, _, dy = _inputs(6, 32, outputs=20)
-    (dweight,) = torch.autograd.grad(wide.linear(x, weight.requires_grad_()), (weight,), dy)
+    (dweight,) = torch.autograd.grad(wide.wide_linear(x, weight.requires_grad_()), (weight,), dy)
     assert_close(dweight, dy.double().t() @ x.double(), BACKWARD)
 
 
 def test_gradients_of_gradients_are_those_of_pytorch() -> None:
     x, weight, _, _ = _inputs(4, 8, outputs=6)
     found = []
-    for linear in (wide.linear, functional.linear):
+    for linear in (wide.wide_linear, functional.linear):
         leaves = [t.detach().clone().requires_grad_() for t in (x, weight)]
         (dx,) = torch.autograd.grad(linear(*leaves).square().sum(), leaves[0], create_graph=True)
         found.append(torch.autograd.grad(dx.square().sum(), leaves))

@@ -20,7 +20,7 @@ from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.learning import convolve as learned_convolution
 from gdn2.ops.learning import convolves, learns
 from gdn2.ops.learning import decay as learned_decay
-from gdn2.ops.wide import linear
+from gdn2.ops.wide import wide_linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 from gdn2.state import LayerState
@@ -149,7 +149,7 @@ class QKVMixer(Mixer):
         if alone:
             qkv = torch.cat([read(layer) for layer in layers], dim=-1)
         else:
-            qkv = linear(x, torch.cat([layer.weight for layer in layers]))
+            qkv = wide_linear(x, torch.cat([layer.weight for layer in layers]))
         if conv is not None:
             taps = torch.cat([self.q_conv1d.weight, self.k_conv1d.weight, self.v_conv1d.weight])
             qkv, conv = convolve(qkv, taps, None, conv, padding, activate=activate)

@@ -1,5 +1,7 @@
 """The recurrence chunk by chunk in PyTorch: the path on CPUs, and the fallback elsewhere.
 
+Where gradients are asked for `gdn2.ops.chunk_gradients` runs, without them what follows.
+
 Inside a chunk of C tokens that starts from the state S, with the inclusive cumulative log-decay G,
 e = b * k and z = w * v, the writes U solve a unit-triangular system (WY form):
 
@@ -19,12 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gdn2.ops.chunk_gradients import NO_DECAY_LEFT, learned_gated_delta_rule_2
+from gdn2.ops.chunk_scores import MAX_RANGE
+
 CHUNK_SIZE = 32
-SEGMENT_CHUNKS = 16  # without gradients a longer input runs in segments, so that scratch memory stays constant
+SEGMENT_CHUNKS = 16  # a longer input runs in segments, so that scratch memory stays constant
 LEAST_CHUNKS = 2
 CACHED = 1 << 16  # numbers of q in a segment on a CPU, so that some twenty tensors of its size stay in the caches
-MAX_SINGLE_REFERENCE_RANGE = 40.0  # nats: factors stay within exp(+-20), where float32 loses no accuracy
-NO_DECAY_LEFT = -1e4  # exp of this is exactly 0 in float32 and float64, so that a log-decay of -inf needs no case
 
 
 def chunked_gated_delta_rule_2(
@@ -32,8 +35,9 @@ def chunked_gated_delta_rule_2(
 ) -> tuple[Tensor, Tensor]:
     """The same as `naive_gated_delta_rule_2`, with T / 32 dependent steps instead of T, and differentiable."""
     T = q.shape[1]
-    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state))
-    segment = max(T, 1) if needs_grad else _segment_chunks(q) * CHUNK_SIZE
+    if T and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state)):
+        return learned_gated_delta_rule_2(q, k, v, g, b, w, scale, initial_state)
+    segment = _segment_chunks(q) * CHUNK_SIZE
     state, outputs = initial_state, []
     for start in range(0, T, segment):
         end = start + segment
@@ -97,7 +101,7 @@ def _decay_and_scores(q: Tensor, k: Tensor, erase: Tensor, g: Tensor) -> Terms:
     Each chunk is computed in the way that its own decay asks for, so that not even the last bits of its numbers depend
     on the other chunks of the call.
     """
-    strong = ~(g.sum(-2) >= -MAX_SINGLE_REFERENCE_RANGE).all(-1)  # [B, H, N]; NaN counts as strong
+    strong = ~(g.sum(-2) >= -MAX_RANGE).all(-1)  # [B, H, N]; NaN counts as strong
     num_strong = int(strong.sum())
     if num_strong == 0:
         return _single_reference(q, k, erase, g)

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import linear
 
 PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear layer as PyTorch has it, in training by oneDNN where that is faster.
 
     Args:
@@ -29,7 +29,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: [C].
     """
     if not (torch.is_grad_enabled() and widens(x, weight) and (x.requires_grad or weight.requires_grad)):
-        return functional.linear(x, weight, bias)
+        return linear(x, weight, bias)
     y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
     return y if bias is None else y + bias
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from gdn2.model import GDN2ForCausalLM
 from gdn2.ops.fused import fuses
-from gdn2.ops.wide import linear
+from gdn2.ops.wide import wide_linear
 from gdn2.state import RecurrentState
 
 LOSS_ROWS = 1024  # positions whose logits exist at a time on a CPU: they stay in the processor's cache
@@ -117,7 +117,7 @@ def _slice(
     """
     inputs = inputs.requires_grad_()
     with torch.enable_grad():
-        logits = linear(inputs, head)
+        logits = wide_linear(inputs, head)
         logits = logits if scale == 1 else logits * scale
         loss = cross_entropy(logits.float(), targets, reduction="sum") / total
         d_inputs, d_head = torch.autograd.grad(loss * factor, (inputs, head))
