@@ -71,6 +71,11 @@ def tokenizer_dir(name: str) -> Path:
     return data_dir() / "tokenizers" / name.replace("/", "--")
 
 
+def staged_tokenizers() -> list[str]:
+    """The names of the staged tokenizers, sorted."""
+    return sorted(folder.name.replace("--", "/", 1) for folder in tokenizer_dir("").glob("*"))
+
+
 def path(name: str) -> Path:
     """The path of a staged file. Raises DataNotStaged when it is missing."""
     target = data_dir() / name

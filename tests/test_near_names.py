@@ -13,10 +13,13 @@ from basis.arguments import Parser
 from basis.errors import UserError
 from basis.names import CUTOFF, MOST_LISTED, must_be_one_of, near_names, or_near, there_are, way_out
 from gdn2.config import GDN2Config
+from gdn2.train.__main__ import main as train
 from gdn2.train.recipe import load_recipe
 from gdn2.train.rivals.plan import load_rivals
+from harness.cli.main import main
 from harness.study.plan import load_study
 from tasks.suite import load_suite
+from tasks.text.tokenizers import load_tokenizer
 
 ZOO = ("gated-deltanet-4m", "gdn2-4m", "gdn2-swa-4m", "gdn2-tiny", "kda-4m", "mamba2-4m")
 
@@ -188,3 +191,58 @@ def test_a_flag_that_is_mistyped_is_answered_with_the_one_that_was_meant(typed: 
     parser.add_argument("--format", choices=("json", "csv"))
     with pytest.raises(UserError, match=re.escape(said)):
         parser.parse_args(typed)
+
+
+def test_a_field_of_the_model_is_refused_before_any_text_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("wiki_train", "wiki_heldout"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "A line."}\n', encoding="utf-8")
+    monkeypatch.setenv("GDN2_DATA", str(tmp_path))
+    path = _changed(tmp_path, RECIPE, "  hidden_size", "  hiden_size")
+    assert train([str(path)]) == 2
+    said = capsys.readouterr()
+    assert "model: GDN2Config has no field 'hiden_size'; did you mean 'hidden_size'?" in said.err
+    assert "paragraphs" not in said.out
+
+
+def test_the_suite_of_a_study_is_named_with_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _changed(tmp_path, RIVALS, "suite: rivals", "suite: rivlas")
+    for more in ([], ["--plan"]):
+        assert main(["study", str(path), *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(
+            f"error: {path}: suite: neither a suite nor a file beside it is 'rivlas'; did you mean 'rivals'?"
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [("gdn2_papr.table_2", "; did you mean 'gdn2_paper'"), ("gdn2_paper.table2", "; did you mean 'table_2'?")],
+)
+def test_a_table_of_a_paper_is_named_with_the_suite_that_asks_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, said: str
+) -> None:
+    path = _changed(tmp_path, "tasks/suites/ruler_table3.yaml", "gdn2_paper.", f"{table}, gdn2_paper.")
+    assert main(["leaderboard", "--suite", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: published.tables: ")
+    assert said in error
+
+
+def test_a_device_that_is_none_is_refused_before_a_worker_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["study", "mqar-laptop", "--output", str(tmp_path), "--devices", "cpu,cdua"]
+    assert main(arguments) == 2
+    assert "--devices 'cdua': no such device; known: " in capsys.readouterr().err
+
+
+def test_a_staged_tokenizer_is_found_by_a_name_that_looks_like_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDN2_DATA", str(tmp_path))
+    (tmp_path / "tokenizers" / "some--small-model").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"on a connected machine; did you mean 'some/small-model'\?"):
+        load_tokenizer("some/smal-model")

@@ -57,6 +57,7 @@ def run(
     """
     place = place or Place()
     report = report if place.is_first else lambda _: None
+    _check_model(recipe)
     if not place.is_first:
         _run(recipe, out, work, report, place, ahead)
         return
@@ -157,6 +158,20 @@ def _make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place
     except Exception as error:  # values of any type reach layers of any kind here
         raise recipe.error(f"model: {reason(error)[:300]}") from error
     return model
+
+
+def _check_model(recipe: Recipe) -> None:
+    """See that a configuration takes the recipe's `model`, before any text is read.
+
+    Raises:
+        RecipeError: a field that it does not have, or a value that it refuses.
+    """
+    try:
+        model_config(recipe, recipe.tokenizer.vocab_size)
+    except RecipeError:
+        raise
+    except Exception as error:  # values of any type
+        raise recipe.error(f"model: {reason(error)[:300]}") from error
 
 
 def model_config(recipe: Recipe, vocab_size: int, special: int | None = None) -> GDN2Config:

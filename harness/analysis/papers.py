@@ -11,7 +11,7 @@ from harness.analysis.comparison import Place
 from harness.analysis.sides import Figure, Side
 from harness.errors import UserError
 from harness.paths import PUBLISHED, require
-from harness.records.published import PublishedRow, table_rows
+from harness.records.published import PublishedRow, suite_rows
 from tasks.families import unit_of
 from tasks.registry import Column, list_suites, resolve_column
 
@@ -65,10 +65,10 @@ def _rows(folder: Path) -> dict[str, Side]:
     figures: dict[str, dict[Place, Figure]] = {}
     sources: dict[str, list[str]] = {}
     for suite in list_suites():
-        tables = () if suite.published is None else suite.published.tables
+        tables = suite_rows(suite, folder)
         metrics = {column: resolve_column(column, suite.protocol).info.metric for column in suite.columns if tables}
-        for table in tables:
-            for row in table_rows(table, folder):
+        for table, rows in tables.items():
+            for row in rows:
                 full = f"{table.partition('.')[0]}/{row.family}/{row.name}"
                 figures.setdefault(full, {}).update(_figures(metrics, row))
                 sources.setdefault(full, []).append(row.source)

@@ -11,7 +11,7 @@ from harness.analysis.score_rows import LengthRow
 from harness.analysis.shown import Spot
 from harness.errors import UserError
 from harness.records.leaderboard import published_figure
-from harness.records.published import table_rows
+from harness.records.published import suite_rows
 from harness.records.stats import wilson_interval
 from tasks.families import unit_of
 
@@ -30,8 +30,8 @@ def printed_rows(spots: Sequence[Spot], wanted: Sequence[str]) -> Iterator[Lengt
         UserError: a name of no row.
     """
     suites = {id(spot.suite): spot.suite for spot in spots}.values()
-    tables = [table for suite in suites if suite.published for table in suite.published.tables] if wanted else []
-    rows = [row for table in dict.fromkeys(tables) for row in table_rows(table)]
+    tables = {table: rows for suite in suites if wanted for table, rows in suite_rows(suite).items()}
+    rows = [row for found in tables.values() for row in found]
     names = {id(row): f"{row.name} ({row.family})" for row in rows}
     for pattern in wanted:
         if not any(_is_wanted(name, pattern) for name in names.values()):

@@ -128,8 +128,7 @@ def _holds_checkpoint(folder: Path) -> bool:
 
 def tokenizer_names() -> list[str]:
     """The tokenizers that there are by name: of the zoo, staged, and in the hub's cache."""
-    folders = sorted(data.tokenizer_dir("").glob("*"))
-    return [*zoo_names(), *(folder.name.replace("--", "/", 1) for folder in folders), *cached_repositories()]
+    return [*zoo_names(), *data.staged_tokenizers(), *cached_repositories()]
 
 
 def find_tokenizer(name: str) -> str:

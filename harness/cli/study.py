@@ -169,13 +169,16 @@ def _devices(named: str | None) -> list[str]:
     """The devices to train on.
 
     Raises:
-        UserError: the list of them has no name in it.
+        UserError: the list of them has no name in it, or a name that is none of a device.
     """
     from harness.errors import UserError
+    from harness.runs.options import check_device
 
     if named is not None:
         if not (names := [name.strip() for name in named.split(",") if name.strip()]):
             raise UserError(f"--devices {named!r} names no device; say cpu, cuda:0 or cuda:0,cuda:1")
+        for name in names:
+            check_device(name, "--devices")
         return names
     import torch
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.records.choice import Candidate, Choice, choose_resolved, reason_against, score_of
 from harness.records.columns import TableColumn, average_headers, resolved_column, table_columns
 from harness.records.marks import mark, names_of
-from harness.records.published import PublishedRow, published_models, table_rows
+from harness.records.published import PublishedRow, published_models, suite_rows
 from harness.records.reach import reach_column
 from harness.records.record import RunRecord
 from harness.records.remarks import number_notes, passed_over, remarks_on, sources_of
@@ -226,8 +226,8 @@ class _Builder:
             return []
         return [
             (row, f"published figures, as printed in {row.source}: {said.note}")
-            for reference in said.tables
-            for row in table_rows(reference)
+            for rows in suite_rows(self._suite).values()
+            for row in rows
         ]
 
     def _add_published(self, row: PublishedRow, note: str) -> None:

@@ -11,6 +11,7 @@ from basis.files import load_yaml
 from basis.names import way_out
 from harness.errors import UserError
 from harness.paths import PUBLISHED, require
+from tasks.registry import Suite
 
 FAMILIES = ("recurrent", "hybrid")
 Key = tuple[str, int] | str
@@ -34,12 +35,27 @@ class PublishedRow:
     scores: Mapping[Key, float]
 
 
-def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
+def suite_rows(suite: Suite, folder: Path = PUBLISHED) -> dict[str, list[PublishedRow]]:
+    """Read the rows of the tables that a suite names, by table.
+
+    Args:
+        suite: any.
+        folder: where the files are.
+
+    Raises:
+        UserError: as `table_rows`; the message begins with the suite's file and field where it names no table.
+    """
+    tables = () if suite.published is None else suite.published.tables
+    return {table: table_rows(table, folder, f"{suite.file}: published.tables: ") for table in tables}
+
+
+def table_rows(table: str, folder: Path = PUBLISHED, where: str = "") -> list[PublishedRow]:
     """Read the rows of one table.
 
     Args:
         table: `file.table`. Its `columns` are a list of names, or tasks with the lengths of each.
         folder: where the files are.
+        where: what messages of a file or table that is not there begin with.
 
     Raises:
         UserError: no such folder, file or table, a row whose number of figures is not that of its columns, or a figure
@@ -49,11 +65,11 @@ def table_rows(table: str, folder: Path = PUBLISHED) -> list[PublishedRow]:
     file = require(folder) / f"{stem}.yaml"
     if not file.is_file():
         known = sorted(other.stem for other in folder.glob("*.yaml"))
-        raise UserError(f"published table {table!r}: no file {file}; {way_out(stem, known)}")
+        raise UserError(f"{where}published table {table!r}: no file {file}; {way_out(stem, known)}")
     raw = load_yaml(file)
     tables = {key: value for key, value in raw.items() if isinstance(value, dict) and "columns" in value}
     if name not in tables:
-        raise UserError(f"{file}: no table {name!r} with columns; {way_out(name, tables)}")
+        raise UserError(f"{where}{file}: no table {name!r} with columns; {way_out(name, tables)}")
     columns, source = tables[name]["columns"], f"{raw.get('source')}, {name.replace('_', ' ')}"
     return [
         PublishedRow(row, family, source, _scores(f"{file}: {name}: {row}", columns, figures))

@@ -164,15 +164,19 @@ def check_several(all_options: Sequence[RunOptions]) -> None:
         )
 
 
-def check_device(name: str) -> None:
+def check_device(name: str, option: str = "--device") -> None:
     """Refuse what is no name of a device; whether it is there, PyTorch says later.
+
+    Args:
+        name: as it was typed.
+        option: what messages begin with.
 
     Raises:
         UserError: names those that are known.
     """
     if not re.fullmatch(rf"(?:{'|'.join(DEVICES)})|(?:cuda|xpu):\d{{1,3}}", name):
         known, kind = f"{', '.join(DEVICES)}, and a number as in cuda:1", name.partition(":")[0]
-        raise UserError(f"--device {name!r}: no such device; known: {known}{or_near(kind, DEVICES)}")
+        raise UserError(f"{option} {name!r}: no such device; known: {known}{or_near(kind, DEVICES)}")
 
 
 def flag(name: str) -> str:

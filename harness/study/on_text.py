@@ -6,9 +6,11 @@ import sys
 import threading
 from pathlib import Path
 
+from basis.names import way_out
 from gdn2.checkpoints import fingerprint
 from gdn2.train.rivals.plan import Rivals
 from harness.analysis.selection import find_runs
+from harness.errors import UserError
 from harness.paths import ROOT
 from harness.runs.resolve import check_suite
 from tasks.registry import Suite, suite_names
@@ -76,8 +78,17 @@ def asking(rivals: Rivals, folder: Path) -> Asking | None:
 
 
 def suite_file(rivals: Rivals) -> str | None:
-    """The suite that a file names, as `load_suite` takes it: a file beside it, or a name."""
+    """The suite that a file names, as `load_suite` takes it: a file beside it, or a name.
+
+    Raises:
+        UserError: no suite has the name.
+    """
     if rivals.suite is None:
         return None
     beside = rivals.path.parent / rivals.suite
-    return str(beside) if beside.is_file() else rivals.suite
+    if beside.is_file():
+        return str(beside)
+    if rivals.suite not in suite_names() and not rivals.suite.endswith((".yaml", ".yml")):
+        hint = way_out(rivals.suite, suite_names())
+        raise UserError(f"{rivals.path}: suite: neither a suite nor a file beside it is {rivals.suite!r}; {hint}")
+    return rivals.suite

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from basis.hub import snapshot_folder
-from basis.names import must_be_one_of
+from basis.names import must_be_one_of, or_near
 from tasks import data
 from tasks.errors import TaskError
 from tasks.text.tokenizer_loading import read_tokenizer
@@ -160,9 +160,10 @@ def tokenizer_folder(path: str | Path) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (OSError, HFValidationError) as error:
+        near = or_near(name, data.staged_tokenizers())
         raise TaskError(
             f"{absent}, not staged, and not in the hub's cache; give a folder with tokenizer.json, or run "
-            f"`python run_eval.py stage --tokenizer {name}` on a connected machine"
+            f"`python run_eval.py stage --tokenizer {name}` on a connected machine{near}"
         ) from error
 
 
