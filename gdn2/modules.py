@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, linear, silu
 
-from gdn2.ops import learning
+from gdn2.ops import learning, small
 from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.thin import thins
 from gdn2.ops.wide import wide_linear
@@ -32,6 +32,8 @@ def wide(x: Tensor) -> Tensor:
 
 def unit_length(x: Tensor) -> Tensor:
     """Compute x / |x| over the last dimension, in at least float32, and return it in the dtype of x."""
+    if torch.is_grad_enabled() and small.learns_on_cpu(x):
+        return small.unit(x, L2_EPS)
     exact = wide(x)
     return (exact * (exact.square().sum(-1, keepdim=True) + L2_EPS).rsqrt()).to(x.dtype)
 
@@ -64,6 +66,8 @@ class RMSNorm(nn.Module):
                 return rms_norm(x, self.scale, self.eps, self.groups)
             if self._learns(x):
                 return learning.rms_norm(x, self.scale, self.eps)
+        elif self.groups == 1 and torch.is_grad_enabled() and small.learns_on_cpu(x, self.weight):
+            return small.normed(x, self.scale, self.eps)
         exact = wide(x)
         if self.groups > 1:
             exact = exact.unflatten(-1, (self.groups, -1))
@@ -203,6 +207,8 @@ def short_convolution(
         activate: whether there is the silu.
     """
     tail = tail.to(x.dtype)
+    if torch.is_grad_enabled() and small.learns_on_cpu(x, weight, tail, bias):
+        return small.convolved(x, weight, tail, bias, activate=activate)
     if tail.shape[1] and x.device.type == "cpu" and x.dtype in SUMMED_DTYPES and not torch.is_grad_enabled():
         y = _tap_by_tap(x, weight, tail, bias)
         return silu(y, inplace=True) if activate else y
