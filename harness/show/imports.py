@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.checkpoints.imports import Imported
+from harness.words import counted
 
 
 def print_import(found: Imported, console: Console) -> None:
@@ -34,7 +35,7 @@ def print_import(found: Imported, console: Console) -> None:
 def layers_line(layers: Sequence[str] | str) -> str:
     """`18 layers: gdn2, swa in turn`, `24 layers: kda`, or runs of equal layers."""
     names = [layers] if isinstance(layers, str) else list(layers)
-    count = f"{len(names)} layer{'s' if len(names) != 1 else ''}"
+    count = counted(len(names), "layer")
     for period in range(1, min(9, max(len(names) // 2 + 1, 2))):
         if all(name == names[index % period] for index, name in enumerate(names)):
             return f"{count}: {', '.join(names[:period])}" + (" in turn" if period > 1 else "")

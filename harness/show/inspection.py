@@ -12,6 +12,7 @@ from rich.table import Table
 
 from harness.checkpoints.inspection import Inspection
 from harness.show.imports import layers_line
+from harness.words import counted
 
 if TYPE_CHECKING:
     from gdn2.checkpoints.describe import Description
@@ -70,8 +71,7 @@ def lines(found: Description, tokenizer: Mapping[str, Any]) -> list[tuple[str, s
     only = next(iter(stored["dtypes"])) if len(stored["dtypes"]) == 1 else dtypes
     if found.quantised and found.format != "gdn2":
         only = found.quantised
-    files = f"{stored['files']} file{'s' if stored['files'] > 1 else ''}"
-    said.append(("on disk", f"{only}, {stored['bytes']:,} bytes in {files}"))
+    said.append(("on disk", f"{only}, {stored['bytes']:,} bytes in {counted(stored['files'], 'file')}"))
     said.append(
         ("runs in", f"float32 on a CPU, {next(iter(stored['dtypes']))} on a GPU, unless --dtype says otherwise")
     )

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.words import counted
+
 if TYPE_CHECKING:
     from harness.checkpoints.reproduction import CheckResult
 
@@ -57,7 +59,7 @@ def print_check(result: CheckResult, console: Console) -> None:
 
 
 def _convention(result: CheckResult) -> str:
-    documents = f"{result.num_documents:,} document{'s' if result.num_documents != 1 else ''}"
+    documents = counted(result.num_documents, "document")
     prefix = f", {' '.join(result.prefix)} before each" if result.prefix else ", nothing before them"
     cut = f"{result.num_windows:,} windows of {result.length:,}, each from an empty state"
     return f"{result.num_tokens:,} tokens of {documents}{prefix}; {cut}; {result.dtype}"

@@ -15,6 +15,7 @@ from basis.names import or_near
 from harness.errors import UserError
 from tasks import data
 from tasks.registry import TaskInfo, list_suites, list_tasks
+from tasks.suite import short_length
 
 WIDE = 120  # columns of a terminal that holds lengths and metrics too
 BETWEEN = 2  # columns that a table puts behind each of its own
@@ -69,7 +70,7 @@ def _task_table(tasks: Sequence[TaskInfo], *, is_wide: bool) -> Table:
         if info.family != family:
             family = info.family
             drawn.add_row(Text(family, style="bold"))
-        shipped = "–".join(dict.fromkeys(_short(length) for length in (*info.lengths[:1], *info.lengths[-1:])))
+        shipped = "–".join(dict.fromkeys(short_length(length) for length in (*info.lengths[:1], *info.lengths[-1:])))
         cells = (f"{shipped}, any" if shipped else "", info.metric) if is_wide else ()
         drawn.add_row(f"  {info.name}", _staged(info.data), *cells, Text(info.description))
     return drawn
@@ -136,7 +137,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _short(length: int) -> str:
-    return f"{length // 1024}K" if length >= 1024 and length % 1024 == 0 else str(length)
