@@ -1,10 +1,10 @@
-"""Names that somebody mistyped: which known ones look like it, and how a message says so, in one wording for all."""
+"""Names in messages: listed, and those that were meant where somebody mistyped one, in one wording for all."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 CUTOFF = 0.7
 """How alike two names are at least, from 0 to 1 (`difflib.SequenceMatcher.ratio`), for one to be meant by the other."""
@@ -96,9 +96,20 @@ def there_are(known: Iterable[object]) -> str:
         known: of which the first twenty are listed.
     """
     names = list(dict.fromkeys(map(str, known)))
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     start = "there is only" if len(names) == 1 else "there are"
-    return f"{start} {', '.join(map(repr, names[:MOST_LISTED])) or 'none'}{more}"
+    return f"{start} {listed(list(map(repr, names)), MOST_LISTED) or 'none'}"
+
+
+def listed(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """A list in a message: `a, b, c and 5 more`.
+
+    Args:
+        texts: of which the first ones are said.
+        most: how many of them.
+        between: what separates them.
+    """
+    rest = len(texts) - most
+    return between.join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _ratio(one: str, other: str) -> float:

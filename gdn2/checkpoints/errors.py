@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from basis.errors import UserError
 
 
@@ -14,9 +12,3 @@ class CheckpointError(UserError, ValueError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def listed(names: Sequence[str], shown: int, between: str = ", ") -> str:
-    """`a, b, c and 5 more`."""
-    rest = len(names) - shown
-    return between.join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from gdn2.checkpoints.errors import CheckpointError, first_line, listed
+from basis.names import listed
+from gdn2.checkpoints.errors import CheckpointError, first_line
 from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.precision import DTYPES, IMPORT_FILE, choose_dtype
 from gdn2.checkpoints.shapes import model_shapes

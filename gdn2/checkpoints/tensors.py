@@ -14,7 +14,8 @@ from torch import Tensor
 
 from basis.errors import FileError
 from basis.files import load_json
-from gdn2.checkpoints.errors import CheckpointError, first_line, listed
+from basis.names import listed
+from gdn2.checkpoints.errors import CheckpointError, first_line
 from gdn2.checkpoints.names import is_buffer, plain_names
 from gdn2.config_checks import shown
 

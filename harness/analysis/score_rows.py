@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from basis.names import listed
 from harness.analysis.shown import Model, Number, Spot
 from tasks.metrics import Unit
 from tasks.perplexity.buckets import METRIC as BUCKET
@@ -126,5 +127,4 @@ def with_length(spots: Sequence[Spot], buckets: bool = False) -> list[Spot]:
 
 def titles(models: Sequence[Model]) -> str:
     """The names of models, for a message."""
-    names = [model.title for model in models]
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return listed([model.title for model in models], 4)

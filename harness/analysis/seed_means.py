@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import TypeVar
 
 from harness.analysis.picture_data import PictureData
-from harness.analysis.score_rows import ScoreRow
+from harness.analysis.score_rows import ScoreRow, titles
 from harness.analysis.shown import Model
 from harness.errors import UserError
 from harness.records.seed_rows import LEAST_SEEDS, mean_of_seeds
@@ -35,9 +35,8 @@ def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[R
     trainings = by_training(models, _said, _title, {row.model for row in data.rows})
     twice = seeds_twice([(model.title, _said(model)) for model in models])
     if not trainings:
-        names = ", ".join(model.title for model in models[:4]) + (", …" if len(models) > 4 else "")
         none = (
-            f"of {names} no two are seeds of one training, as their records say; leave it out, or name the "
+            f"of {titles(models)} no two are seeds of one training, as their records say; leave it out, or name the "
             "checkpoints of several seeds"
         )
         raise UserError(f"--seeds: {'; '.join(twice) or none}")

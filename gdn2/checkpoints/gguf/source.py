@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gdn2.checkpoints.errors import CheckpointError, listed
+from basis.names import listed
+from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.gguf.files import GGUFFile
 from gdn2.checkpoints.gguf.tokenizer import write_tokenizer
 from gdn2.checkpoints.importers.plan import Source

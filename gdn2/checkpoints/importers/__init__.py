@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdn2.checkpoints.errors import CheckpointError, listed
+from basis.names import listed
+from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.folders import checkpoint_folder
 from gdn2.checkpoints.importers import fla, gguf, mamba_ssm, official, transformers, unread
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, parse_settings

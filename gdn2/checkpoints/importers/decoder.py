@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdn2.checkpoints.errors import listed
+from basis.names import listed
 from gdn2.checkpoints.importers.fields import REQUIRED, Fields
 from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS, shown
 

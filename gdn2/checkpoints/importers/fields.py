@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdn2.checkpoints.errors import CheckpointError, listed
+from basis.names import listed
+from gdn2.checkpoints.errors import CheckpointError
 from gdn2.config_checks import MAX_SIZE, is_base_field, shown
 
 # Fields that say how to run, train or label, and nothing about what is computed.

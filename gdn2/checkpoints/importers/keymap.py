@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gdn2.checkpoints.errors import listed
+from basis.names import listed
 from gdn2.checkpoints.tensors import Stored
 
 SHOWN = 4  # names listed in an error

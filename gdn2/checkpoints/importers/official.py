@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gdn2.checkpoints.errors import CheckpointError, listed
+from basis.names import listed
+from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, Shape
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, make_plan
 from gdn2.checkpoints.tensors import TORCH_SUFFIXES
