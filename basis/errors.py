@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST_SHOWN = 80
+"""Characters of a value in a message."""
+
 
 class UserError(Exception):
     """A one-line message that names the cause and the way out; a command line prints it and exits with code 2."""
@@ -9,6 +12,18 @@ class UserError(Exception):
 
 class FileError(UserError, ValueError):
     """A file that cannot be read, written or understood; the message begins with the file, and its line if known."""
+
+
+def shown(value: object) -> str:
+    """Write a value for a message: on one line, and cut if it is long.
+
+    Args:
+        value: of any type; a number of more digits than are shown is counted instead.
+    """
+    if isinstance(value, int) and abs(value) >= 10**MOST_SHOWN:
+        return f"a number of more than {MOST_SHOWN} digits"
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 
 def reason(error: BaseException) -> str:

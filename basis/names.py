@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
+from basis.errors import shown
+
 CUTOFF = 0.7
 """How alike two names are at least, from 0 to 1 (`difflib.SequenceMatcher.ratio`), for one to be meant by the other."""
 SHORTEST_PART = 3
@@ -55,16 +57,16 @@ def or_near(name: object, known: Iterable[object]) -> str:
     return f"; {did_you_mean(near)}" if near else ""
 
 
-def must_be_one_of(known: Iterable[object], got: object, shown: str | None = None) -> str:
+def must_be_one_of(known: Iterable[object], got: object, said: str | None = None) -> str:
     """What a message says of a value that is none of a few: `must be one of a, b, got 'c'; did you mean 'b'?`.
 
     Args:
         known: the values that there are, all of which are listed.
         got: the value.
-        shown: how the message has it, where `repr` may be too long.
+        said: how the message has it; None: as `shown`.
     """
     names = list(map(str, known))
-    return f"must be one of {', '.join(names)}, got {shown or repr(got)}{or_near(got, names)}"
+    return f"must be one of {', '.join(names)}, got {said or shown(got)}{or_near(got, names)}"
 
 
 def way_out(name: object, known: Iterable[object], *, also: Iterable[object] = (), listed_by: str = "") -> str:

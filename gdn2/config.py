@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
+from basis.errors import shown
 from basis.names import or_near, way_out
 from gdn2.config_checks import (
     is_base_field,
     refuse_impossible_sizes,
     refuse_unknown_dtype,
     refuse_wrong_types,
-    shown,
 )
 from gdn2.config_values import (
     ATTENTION_LAYERS,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedConfig
 
+from basis.errors import shown
 from basis.names import must_be_one_of
 
 # Fields that transformers' base class has, or had in some release, and that no model computes with.
@@ -37,7 +38,6 @@ MAX_EXPERTS = 4096  # of a layer
 MAX_SIZE = 2**24  # of a dimension: far above every model, and products of two stay below 2**63
 MAX_TOKENS = 2**31 - 1
 TOKENS = ("window_size", "max_position_embeddings")
-SHOWN = 80  # characters of a value in a message
 WORDS = {
     "int": "a whole number",
     "float": "a finite number",
@@ -105,15 +105,7 @@ def refuse_unknown_dtype(dtype: Any) -> None:
     """
     named = str(dtype).removeprefix("torch.") if isinstance(dtype, str | torch.dtype) else dtype
     if named not in (None, "auto", *DTYPES):
-        raise ValueError(f"GDN2Config.dtype {must_be_one_of(DTYPES, dtype, shown(dtype))}")
-
-
-def shown(value: Any) -> str:
-    """Write a value for a message, cut if it is long."""
-    if isinstance(value, int) and abs(value) >= 10**SHOWN:
-        return "a number of more than 80 digits"
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+        raise ValueError(f"GDN2Config.dtype {must_be_one_of(DTYPES, dtype)}")
 
 
 def _is(value: Any, kind: str) -> bool:

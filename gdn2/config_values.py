@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from basis.errors import shown
 from basis.names import must_be_one_of, way_out
-from gdn2.config_checks import MAX_SIZE, refuse_impossible_sizes, shown
+from gdn2.config_checks import MAX_SIZE, refuse_impossible_sizes
 
 if TYPE_CHECKING:
     from gdn2.config import GDN2Config
@@ -80,7 +81,7 @@ def refuse_impossible_values(config: GDN2Config) -> None:
             )
     for name, allowed in CHOICES.items():
         if values[name] not in allowed:
-            said = must_be_one_of((value for value in allowed if value is not None), values[name], shown(values[name]))
+            said = must_be_one_of((value for value in allowed if value is not None), values[name])
             raise ValueError(f"GDN2Config.{name} {said}")
     for name, of in (("num_value_heads", "num_heads"), ("attention_heads", "attention_kv_heads")):
         if values[name] % values[of]:

@@ -10,8 +10,8 @@ import pytest
 from import_graph import ROOT, top_packages
 
 from basis.arguments import Parser
-from basis.errors import UserError
-from basis.names import CUTOFF, MOST_LISTED, must_be_one_of, near_names, or_near, there_are, way_out
+from basis.errors import UserError, shown
+from basis.names import CUTOFF, MOST_LISTED, listed, must_be_one_of, near_names, or_near, there_are, way_out
 from gdn2.config import GDN2Config
 from gdn2.train.__main__ import main as train
 from gdn2.train.recipe import load_recipe
@@ -91,6 +91,18 @@ class TestWords:
         )
         assert must_be_one_of((1.0, 2.0), 3.0, "three") == "must be one of 1.0, 2.0, got three"
         assert or_near("x", ["ruler"]) == ""
+
+    def test_a_list_says_how_many_it_leaves_out(self) -> None:
+        assert listed("abc", 3) == "a, b, c"
+        assert listed("abcde", 2, "; ") == "a; b and 3 more"
+
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [("a\nb", r"'a\nb'"), (10**80, "a number of more than 80 digits"), (-(10**80) + 1, f"-{'9' * 76}...")],
+    )
+    def test_a_value_is_shown_on_one_line_of_a_bounded_length(self, value: object, said: str) -> None:
+        assert shown(value) == said
+        assert len(must_be_one_of("ab", "x" * 10**6)) < 120
 
     def test_no_other_place_looks_for_near_names(self) -> None:
         """One cutoff, one wording: what asks `did you mean` or compares names is in basis/names.py."""

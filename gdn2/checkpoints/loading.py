@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from basis.errors import shown
 from basis.names import listed
 from gdn2.checkpoints.errors import CheckpointError, first_line
 from gdn2.checkpoints.folders import checkpoint_folder
@@ -15,7 +16,6 @@ from gdn2.checkpoints.precision import DTYPES, IMPORT_FILE, choose_dtype
 from gdn2.checkpoints.shapes import model_shapes
 from gdn2.checkpoints.tensors import STEMS, Stored, Tensors, open_weights, read_json
 from gdn2.config import GDN2Config
-from gdn2.config_checks import shown
 from gdn2.model import GDN2ForCausalLM
 
 HEAD = "lm_head.weight"

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from basis.errors import FileError
+from basis.errors import FileError, shown
 from basis.files import load_json
 from basis.names import listed
 from gdn2.checkpoints.errors import CheckpointError, first_line
 from gdn2.checkpoints.names import is_buffer, plain_names
-from gdn2.config_checks import shown
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 STEMS = ("model.safetensors", "pytorch_model.bin")

@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basis.errors import UserError
+from basis.errors import UserError, shown
 from basis.names import must_be_one_of, way_out
 
 T = TypeVar("T")
@@ -165,7 +165,4 @@ def _shown(value: object) -> str:
     """A value in a message: on one line, and not longer than that."""
     if value is None or isinstance(value, Mapping | list):
         return {"NoneType": "nothing", "dict": "a mapping", "list": "a list"}.get(type(value).__name__, "a mapping")
-    if isinstance(value, int) and abs(value) > 10**30:
-        return "a huge number"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shown(value)

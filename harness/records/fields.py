@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from basis.errors import shown
 from harness.errors import UserError
 
 T = TypeVar("T")
@@ -153,7 +154,4 @@ def _shown(raw: Any) -> str:
     """A value in a message: what is long or deep is cut."""
     if isinstance(raw, (Mapping, list, tuple)):
         return "fields" if isinstance(raw, Mapping) else "a list"
-    if isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) >= 10**20:
-        return "a number of more than 20 digits"
-    text = "null" if raw is None else repr(raw)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return "null" if raw is None else shown(raw)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basis.errors import shown
 from basis.files import load_yaml
 from basis.names import way_out
 from harness.errors import UserError
@@ -126,7 +127,7 @@ def _group(raw: Any, where: str) -> RowGroup:
 def _mapping(raw: Any, where: str, known: Sequence[str] | None = None) -> dict[str, Any]:
     """Fields with names that are text, and of those that are known."""
     if not isinstance(raw, dict):
-        raise UserError(f"{where}: must be a mapping of fields, got {_short(raw)}")
+        raise UserError(f"{where}: must be a mapping of fields, got {shown(raw)}")
     for name in raw:
         _text(name, f"{where}: a name")
         if known is not None and name not in known:
@@ -136,22 +137,17 @@ def _mapping(raw: Any, where: str, known: Sequence[str] | None = None) -> dict[s
 
 def _listed(raw: Any, where: str, may_be_empty: bool = False) -> list[Any]:
     if not isinstance(raw, list) or not (raw or may_be_empty):
-        raise UserError(f"{where}: must be a list{'' if may_be_empty else ' that is not empty'}, got {_short(raw)}")
+        raise UserError(f"{where}: must be a list{'' if may_be_empty else ' that is not empty'}, got {shown(raw)}")
     return raw
 
 
 def _text(raw: Any, where: str) -> str:
     if not isinstance(raw, str) or not raw.strip():
         raise UserError(
-            f"{where}: must be text that is not empty (in quotes if it looks like a number), got {_short(raw)}"
+            f"{where}: must be text that is not empty (in quotes if it looks like a number), got {shown(raw)}"
         )
     return raw
 
 
 def _twice(texts: Sequence[str]) -> str | None:
     return next((text for i, text in enumerate(texts) if text in texts[:i]), None)
-
-
-def _short(raw: Any) -> str:
-    text = repr(raw)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from basis.errors import shown
 from basis.names import listed
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.gguf.files import GGUFFile
 from gdn2.checkpoints.gguf.tokenizer import write_tokenizer
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.checkpoints.tensors import Tensors
-from gdn2.config_checks import shown
 
 SUFFIX = ".gguf"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")

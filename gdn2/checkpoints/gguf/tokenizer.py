@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from basis.errors import shown
 from gdn2.checkpoints.errors import CheckpointError, first_line
-from gdn2.config_checks import shown
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # kinds of tokens in tokenizer.ggml.token_type
 LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from basis.errors import shown
 from basis.names import listed
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.folders import checkpoint_folder
@@ -18,7 +19,6 @@ from gdn2.checkpoints.importers import fla, gguf, mamba_ssm, official, transform
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, parse_settings
 from gdn2.checkpoints.importers.writing import write_import
 from gdn2.config import GDN2Config
-from gdn2.config_checks import shown
 
 IMPORTERS: tuple[Importer, ...] = tuple(one.IMPORTER for one in (gguf, fla, transformers, mamba_ssm, official))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from basis.errors import shown
 from gdn2.checkpoints.importers import mamba
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.keymap import HEAD, Entry, renamed
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
-from gdn2.config_checks import shown
 
 HALF = 0.5  # of a head's channels; their code sets it, whatever the folder says at the top
 HOW_IT_RUNS = ("mamba_chunk_size", "num_logits_to_keep", "z_loss_coefficient")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from basis.errors import shown
 from basis.names import listed
 from gdn2.checkpoints.importers.fields import REQUIRED, Fields
-from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS, shown
+from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS
 
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 ROPE_SECTIONS = ("full_attention", "sliding_attention", "chunked_attention", "linear_attention")

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from basis.errors import shown
 from basis.names import listed
 from gdn2.checkpoints.errors import CheckpointError
-from gdn2.config_checks import MAX_SIZE, is_base_field, shown
+from gdn2.config_checks import MAX_SIZE, is_base_field
 
 # Fields that say how to run, train or label, and nothing about what is computed.
 HARMLESS = frozenset({"attention_dropout", "initializer_range", "use_cache"})

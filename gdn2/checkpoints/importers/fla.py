@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from basis.errors import shown
 from gdn2.checkpoints.importers import mamba
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.keymap import EMBEDDING, HEAD, Entry, renamed
 from gdn2.checkpoints.importers.plan import Importer, ImportPlan, Source, make_plan
 from gdn2.config import CHOICES, GDN2Config
-from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS, shown
+from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS
 
 QUERY_NORM_EPS = 1e-5  # of its attention's q_norm and k_norm, whatever norm_eps is
 GDN2_LAYER = re.compile(r"^model\.layers\.\d+\.attn\.w_proj\.weight$")  # no other mixer has a write gate

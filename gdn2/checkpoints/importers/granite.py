@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from basis.errors import shown
 from gdn2.checkpoints.importers.bamba import MIXER, ssm
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import Fields
@@ -14,7 +15,7 @@ from gdn2.checkpoints.importers.hybrids import ROUTER_TRAINING, stacked_experts
 from gdn2.checkpoints.importers.keymap import Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
-from gdn2.config_checks import MAX_EXPERTS, shown
+from gdn2.config_checks import MAX_EXPERTS
 
 HOW_IT_RUNS = ("mamba_chunk_size", "init_method")
 EXPERT_FIELDS = ("num_experts_per_tok",)

@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from basis.errors import shown
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import REQUIRED, Fields
 from gdn2.checkpoints.importers.keymap import HEAD, Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
-from gdn2.config_checks import MAX_EXPERTS, shown
+from gdn2.config_checks import MAX_EXPERTS
 
 NOT_READ = ("mtp.", "model.visual.")  # heads that predict several tokens; the part that sees pictures
 VISION = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from basis.errors import shown
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.checkpoints.importers.hybrids import ROUTER_TRAINING, convolutions
 from gdn2.checkpoints.importers.keymap import Entry, block_by_block
 from gdn2.checkpoints.importers.plan import Source
 from gdn2.config import GDN2Config
-from gdn2.config_checks import MAX_EXPERTS, MAX_LAYERS, MAX_TOKENS, shown
+from gdn2.config_checks import MAX_EXPERTS, MAX_LAYERS, MAX_TOKENS
 
 LATENT_EPS = 1e-6  # of latent attention's norms, whatever rms_norm_eps is
 LAYER_TYPES = {"linear_attention": "kda", "full_attention": "mla"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from basis.errors import shown
 from gdn2.checkpoints.importers.fields import Fields
 from gdn2.config import CHOICES
-from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS, shown
+from gdn2.config_checks import MAX_LAYERS, MAX_TOKENS
 
 MAMBA_TRAINING = ("dt_min", "dt_max", "dt_init_floor", "rescale_prenorm_residual")
 MAMBA2_TRAINING = ("conv_init", "A_init_range", "time_step_min", "time_step_max", "time_step_floor")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from basis.errors import shown
 from gdn2.checkpoints.errors import CheckpointError
 from gdn2.checkpoints.importers.plan import Source
-from gdn2.config_checks import shown
 
 SELECTIVE_SCAN = "Mamba-1, whose decay differs in every channel and state, so that it is no matrix recurrence"
 LIGHTNING = "linear attention with a fixed decay a head and its own norms"
