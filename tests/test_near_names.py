@@ -139,7 +139,7 @@ STUDY, SUITE = "tasks/studies/mqar-laptop.yaml", "tasks/suites/quick.yaml"
             "stages[0].wording must be one of ruler, own, got 'rulr'; did",
         ),
         (RECIPE, "optimizer: {", "optimizer: {name: adamv, ", "got 'adamv'; did you mean 'adamw'?"),
-        (RIVALS, "models:", "modles:", "rivals have no field 'modles'; did you mean 'models'?"),
+        (RIVALS, "models:", "modles:", "a file of rivals has no field 'modles'; did you mean 'models'?"),
         (RIVALS, "precision: bf", "precision: b", "float32, bfloat16, got 'bloat16'; did you mean 'bfloat16'"),
         (STUDY, "layers: mamba2", "layers: mambo2", "no mixer 'mambo2'; did you mean 'mamba2'"),
         (RIVALS, "log_every", "log_evry", "the recipe has no field 'log_evry'; did you mean 'log_every'?"),

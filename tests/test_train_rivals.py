@@ -312,7 +312,7 @@ def test_an_interrupt_reaches_what_runs_and_lets_go_of_what_waits(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": [1]}, "rivals have no field 'seed'"),
+        ({"seed": [1]}, "a file of rivals has no field 'seed'; did you mean 'seeds'"),
         ({"name": "../x"}, "name must be letters"),
         ({"about": ["x"]}, "about must be a text, got a list"),
         ({"models": {"a": {}, "a-seed2": {"layers": "kda"}}}, "two runs would be called a-seed2"),

@@ -8,7 +8,8 @@ from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basis.errors import UserError, shown
+from basis.errors import FileError, UserError, shown
+from basis.files import parse_yaml, read_text
 from basis.names import must_be_one_of, way_out
 
 T = TypeVar("T")
@@ -73,6 +74,42 @@ def build(kind: type[T], value: object, path: Path, where: str, given: Mapping[s
         elif item.default is MISSING:
             raise RecipeError(f"{path}: {where or 'the recipe'} lacks the field {name!r}")
     return kind(**mapping, **given)
+
+
+def read_mapping(path: Path) -> tuple[str, dict[str, Any]]:
+    """Read a YAML file of fields: its text, and what that says.
+
+    Raises:
+        RecipeError: as `parse_mapping`, or the file cannot be read.
+    """
+    try:
+        text = read_text(path)
+    except FileError as error:
+        raise RecipeError(str(error)) from error
+    return text, parse_mapping(text, path)
+
+
+def parse_mapping(text: str, path: Path) -> dict[str, Any]:
+    """Take fields from YAML; `path` is the file that messages name.
+
+    Raises:
+        RecipeError: the text is no YAML, or no mapping whose names are text.
+    """
+    try:
+        return as_mapping(parse_yaml(text, str(path)), path, "")
+    except FileError as error:
+        raise RecipeError(str(error)) from error
+
+
+def check_fields(raw: Mapping[str, Any], known: Sequence[str], path: Path, where: str) -> None:
+    """See that fields are among those that there are.
+
+    Raises:
+        RecipeError: one is not.
+    """
+    for name in raw:
+        if name not in known:
+            raise RecipeError(f"{path}: {_unknown(where, name, known)}")
 
 
 def as_mapping(value: object, path: Path, where: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from basis.errors import FileError
-from basis.files import parse_yaml, read_text
-from gdn2.train.fields import RecipeError, as_mapping, build, choice, flag, number
+from basis.files import read_text
+from gdn2.train.fields import RecipeError, as_mapping, build, choice, flag, number, parse_mapping
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MANY = 10**9
@@ -245,10 +245,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     Raises:
         RecipeError: as `load_recipe`.
     """
-    try:
-        raw = as_mapping(parse_yaml(text, str(path)), path, "")
-    except FileError as error:
-        raise RecipeError(str(error)) from error
+    raw = parse_mapping(text, path)
     given: dict[str, Any] = {"path": path, "text": text}
     for name, kind in SECTIONS.items():
         section = raw.pop(name, {} if kind in OPTIONAL else None)

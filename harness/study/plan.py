@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basis.errors import FileError
-from basis.files import parse_yaml, read_text
 from basis.names import must_be_one_of, way_out
-from gdn2.train.fields import RecipeError, as_mapping, as_text, build, check_number, number
+from gdn2.train.fields import RecipeError, as_mapping, as_text, build, check_fields, check_number, number, read_mapping
 from gdn2.train.rivals.plan import shipped_rivals
 from harness.errors import UserError
 from harness.paths import STUDIES
@@ -92,13 +90,8 @@ def load_study(name: str) -> Study:
     if not path.is_file():
         known = way_out(name, [*shipped_studies(), *shipped_rivals()])
         raise UserError(f"{name}: no study and no file has this name; {known}")
-    try:
-        raw = as_mapping(parse_yaml(read_text(path), str(path)), path, "")
-    except FileError as error:
-        raise UserError(str(error)) from error
-    for field in raw:
-        if field not in PARTS:
-            raise RecipeError(f"{path}: a study has no field {field!r}; {way_out(field, PARTS)}")
+    _, raw = read_mapping(path)
+    check_fields(raw, PARTS, path, "a study")
     named = raw.get("name")
     if not isinstance(named, str) or not NAME.fullmatch(named):
         raise RecipeError(f"{path}: name must be letters, digits, '.', '_' and '-', for a folder is named by it")

@@ -13,7 +13,7 @@ import yaml
 from basis.errors import FileError
 from basis.files import parse_yaml, read_text
 from basis.names import way_out
-from gdn2.train.fields import RecipeError, as_mapping, as_text
+from gdn2.train.fields import RecipeError, as_mapping, as_text, check_fields, read_mapping
 from gdn2.train.recipe import NAME, Recipe, parse_recipe
 
 SHIPPED = Path(__file__).parent
@@ -104,14 +104,8 @@ def load_rivals(name: str) -> Rivals:
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise RecipeError(f"{name}: no file of rivals has this name; {way_out(name, shipped)}")
-    try:
-        text = read_text(path)
-        raw = as_mapping(parse_yaml(text, str(path)), path, "")
-    except FileError as error:
-        raise RecipeError(str(error)) from error
-    for field in raw:
-        if field not in PARTS:
-            raise RecipeError(f"{path}: rivals have no field {field!r}; {way_out(field, PARTS)}")
+    text, raw = read_mapping(path)
+    check_fields(raw, PARTS, path, "a file of rivals")
     shared = as_mapping(raw.get("recipe"), path, "recipe")
     for field in OWN:
         if field in shared:
