@@ -136,7 +136,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         return _read_own(Path(text))
     file = FOLDER / f"{text}.yaml"
     if not file.is_file():
-        raise TaskError(f"unknown suite {text!r}, nor is it a path that ends in .yaml; {way_out(text, suite_names())}")
+        raise TaskError(f"unknown suite {text!r}, neither a name nor a path of YAML; {way_out(text, suite_names())}")
     return _read(file)
 
 
