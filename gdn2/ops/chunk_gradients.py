@@ -62,7 +62,7 @@ class _Rule(torch.autograd.Function):
         for start in range(0, B, ctx.rows):
             part = slice(start, start + ctx.rows)
             o_part, last_part, kept_part = _forward([x[part] for x in six], state[part], size, erases=erases)
-            _write(o_part, o[part], scale)
+            _write(o_part.mul_(scale), o[part])
             last[part] = last_part.view_as(last[part])
             ctx.counts.append(len(kept_part))
             kept += kept_part
@@ -89,7 +89,7 @@ def _gradients(ctx: Any, d_o: Tensor, d_last: Tensor) -> tuple[Tensor | None, ..
         d_state[part] = d_start.view_as(d_state[part])
         for of, whole in zip(six, found, strict=True):
             if of is not None:
-                _write(of[0], whole[part], of[1])
+                _write(of, whole[part])
     if g.numel() and g.amin() < NO_DECAY_LEFT:
         found[3].masked_fill_(g < NO_DECAY_LEFT, 0.0)
     dq, dk, dv, dg, db, dw = found
@@ -102,7 +102,7 @@ def _forward(six: Sequence[Tensor], state: Tensor, size: int, *, erases: bool) -
     (N, B, H, C, K), V = k.shape, v.shape[-1]
     M = N * B * H
     rows = k.new_empty(1 + erases, M, C, K)
-    _fill_chunks(rows[-1].view_as(k), q, 1.0)
+    _fill_chunks(rows[-1].view_as(k), q)
     if erases:
         torch.mul(b, k, out=rows[0].view_as(k))
     given = k.view(M, C, K)
@@ -128,19 +128,16 @@ def _forward(six: Sequence[Tensor], state: Tensor, size: int, *, erases: bool) -
     return o.view(N, B, H, C, V), states[N], kept
 
 
-Of = tuple[Tensor, float]
-"""A gradient [N, B, H, C, d] and what it has to be multiplied with."""
-
-
 def _backward(
     kept: Sequence[Tensor], d_o: Tensor, d_last: Tensor, scale: float, *, erases: bool
-) -> tuple[Tensor, list[Of | None]]:
+) -> tuple[Tensor, list[Tensor | None]]:
     """The gradients of the first state [B * H, K, V] and of q, k, v, g, b, w; None: there is none."""
     q, k, v, b, w, U, states, P, Q, K_end, total, *rest = kept
     (N, B, H, C, K), V = k.shape, v.shape[-1]
     M = N * B * H
     D = k.new_empty(1 + erases, M, C, V)
-    _fill_chunks(D[-1].view(N, B, H, C, V), d_o, scale)
+    _fill_chunks(D[-1].view(N, B, H, C, V), d_o)
+    D[-1].mul_(scale)
     dU, d_states = P.transpose(1, 2) @ D[-1], torch.empty_like(states)
     d_states[N].copy_(d_last.flatten(0, 1))
     of_outputs = Q.transpose(1, 2) @ D[-1]
@@ -155,7 +152,6 @@ def _backward(
             d_states[n].baddbmm_(W[0].transpose(1, 2), dU_n, alpha=-1)
     if erases:
         torch.baddbmm(D[0], solved[0].transpose(1, 2), dU, beta=0, alpha=-1, out=D[0])
-        dU = D[0]  # less its sign
     before, behind = states[:N].view(M, K, V), d_states[1:].view(M, K, V)
     d_scores, d_rows = k.new_empty(len(D), M, C, C), k.new_empty(len(D), M, C, K)
     for d, d_score, d_row in zip(D, d_scores, d_rows, strict=True):
@@ -169,38 +165,37 @@ def _backward(
     dg = torch.baddbmm(d_total[:, None].expand(M, C, K), later, dG)
     d_keys.addcmul_(q.view(M, C, K), d_diagonal)
     d_rows[-1].addcmul_(k.view(M, C, K), d_diagonal)
-    sign = -1.0 if erases else 1.0
-    db: Of | None = None
+    db = None
     if erases:
         d_keys.addcmul_(d_rows[0], b.view(M, C, K))
-        db = (d_rows[0].mul_(k.view(M, C, K)).view_as(k), 1.0)
+        db = d_rows[0].mul_(k.view(M, C, K)).view_as(k)
+        dU = D[0].neg_()
     dU = dU.view_as(v)
-    found = [(d_rows[-1].view_as(k), 1.0), (d_keys.view_as(k), 1.0), (dU * w, sign), (dg.view_as(k), 1.0), db]
-    return d_states[0], [*found, (dU * v, sign)]
+    return d_states[0], [d_rows[-1].view_as(k), d_keys.view_as(k), dU * w, dg.view_as(k), db, dU * v]
 
 
 def _in_chunks(x: Tensor, C: int) -> Tensor:
     """[B, T, H, d] -> [N, B, H, C, d]; the last chunk is filled up with zeros, which are steps that change nothing."""
     B, T, H, d = x.shape
     y = x.new_empty(-(-T // C), B, H, C, d)
-    _fill_chunks(y, x, 1.0)
+    _fill_chunks(y, x)
     return y
 
 
-def _fill_chunks(y: Tensor, x: Tensor, factor: float) -> None:
-    """Write x [B, T, H, d] times a factor to y [N, B, H, C, d], and zeros behind it."""
+def _fill_chunks(y: Tensor, x: Tensor) -> None:
+    """Write x [B, T, H, d] to y [N, B, H, C, d], and zeros behind it."""
     T, C = x.shape[1], y.shape[-2]
     whole, rest = divmod(T, C)
-    torch.mul(x[:, : whole * C].unflatten(1, (whole, C)).permute(1, 0, 3, 2, 4), factor, out=y[:whole])
+    y[:whole].copy_(x[:, : whole * C].unflatten(1, (whole, C)).permute(1, 0, 3, 2, 4))
     if rest:
         y[whole, ..., rest:, :].zero_()
-        torch.mul(x[:, whole * C :].transpose(1, 2), factor, out=y[whole, ..., :rest, :])
+        y[whole, ..., :rest, :].copy_(x[:, whole * C :].transpose(1, 2))
 
 
-def _write(y: Tensor, x: Tensor, factor: float) -> None:
-    """Write y [N, B, H, C, d] times a factor to x [B, T, H, d]."""
+def _write(y: Tensor, x: Tensor) -> None:
+    """Write y [N, B, H, C, d] to x [B, T, H, d]."""
     T, C = x.shape[1], y.shape[-2]
     whole, rest = divmod(T, C)
-    torch.mul(y[:whole].permute(1, 0, 3, 2, 4), factor, out=x[:, : whole * C].unflatten(1, (whole, C)))
+    x[:, : whole * C].unflatten(1, (whole, C)).copy_(y[:whole].permute(1, 0, 3, 2, 4))
     if rest:
-        torch.mul(y[whole, ..., :rest, :].transpose(1, 2), factor, out=x[:, whole * C :])
+        x[:, whole * C :].copy_(y[whole, ..., :rest, :].transpose(1, 2))
