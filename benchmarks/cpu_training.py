@@ -4,8 +4,8 @@
 
 Steps: of `mqar-laptop`'s four models (64 rows of 64 tokens), fresh, and of `gdn2-tiny` as it is shipped, whose decays
 are those of a trained model, with the batches of its recipe. "By autograd" is a step as it was before gradients were
-written out: the operator, the short convolution, norms and unit length by PyTorch's operations, and products by MKL. Both
-take turns in one process, and a ratio is the median of the turns' ratios. Before that their gradients are compared.
+written out: the operator, the short convolution, norms and unit length by PyTorch's operations, products by MKL. The
+two take turns in one process, and a ratio is the median of the turns' ratios. Before that their gradients are compared.
 
 Rivals: models of transformers of random weights (as `benchmarks/imports.py` makes them) and ours that are imported from
 them, 2 rows of 256 tokens, forward and backward. Seconds are CPU time a thread, which a busy machine changes less than

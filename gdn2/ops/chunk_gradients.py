@@ -158,11 +158,9 @@ def _backward(
         torch.bmm(d, U.transpose(1, 2), out=d_score)
         torch.bmm(d, before.transpose(1, 2), out=d_row)
     d_keys = U @ behind.transpose(1, 2)
-    d_total = torch.linalg.vecdot(behind, before) * total + torch.linalg.vecdot(K_end, d_keys, dim=-2)
+    d_total = torch.linalg.vecdot(behind, before) * total
     d_diagonal = d_scores[-1].diagonal(dim1=-2, dim2=-1)[..., None].contiguous()
-    d_rows, d_keys, dG = score_gradients(rest[2 * erases :], d_scores, d_rows, d_keys)
-    later = k.new_ones(C, C).triu_().expand(M, C, C)
-    dg = torch.baddbmm(d_total[:, None].expand(M, C, K), later, dG)
+    d_rows, d_keys, dg = score_gradients(rest[2 * erases :], d_scores, d_rows, d_keys, d_total)
     d_keys.addcmul_(q.view(M, C, K), d_diagonal)
     d_rows[-1].addcmul_(k.view(M, C, K), d_diagonal)
     db = None

@@ -6,7 +6,8 @@ pairs: rows of the right block have decayed since its start, keys of the left on
 all pairs of them; then the rows of the right block go on with the decay of the left one, and the keys of the left one
 with that of the right one. So exponentials are taken in the blocks alone, and the joins cannot overflow or cancel.
 
-The gradient of G_i is row_i . drow_i - key_i . dkey_i, channel by channel, since scores depend on differences of G.
+Within a block the gradient of G_i is row_i . drow_i - key_i . dkey_i, channel by channel, since scores depend on
+differences of G. Beyond it a log-decay has what all rows and keys have that it stands between; nothing is subtracted.
 
 Letters: R kinds of rows, M chunks, C tokens of a chunk, n blocks of a chunk, s tokens of a block, K key dim.
 """
@@ -71,28 +72,30 @@ def decayed_scores(rows: Tensor, keys: Tensor, g: Tensor) -> Decayed:
 
 
 def score_gradients(
-    kept: Sequence[Tensor], d_scores: Tensor, d_rows: Tensor, d_keys: Tensor
+    kept: Sequence[Tensor], d_scores: Tensor, d_rows: Tensor, d_keys: Tensor, d_total: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of rows, keys and G.
+    """Gradients of rows, keys and log-decays.
 
     Args:
         kept: as `decayed_scores` says.
-        d_scores: [R, M, C, C]; what is not below the diagonal is overwritten, or not read.
+        d_scores: [R, M, C, C]; what is not below the diagonal is not read.
         d_rows: of the decayed rows [R, M, C, K], overwritten.
         d_keys: of the decayed keys [M, C, K], overwritten.
+        d_total: of the logarithm of the whole chunk's decay [M, K], as far as neither of them depends on it.
 
     Returns:
-        Those of rows and keys as they were given, in the memory of `d_rows` and `d_keys`, and that of G [M, C, K], less
-        what comes from the decay of the whole chunk.
+        Those of rows and keys as they were given, in the memory of `d_rows` and `d_keys`, and that of g [M, C, K].
     """
     up, down, base_rows, base_keys, into, until = kept[:6]
     C, base = up.shape[1], up.shape[1] // into.shape[1]
-    s = C // 2
+    s, of_blocks = C // 2, d_total[:, None]  # [M, n, K]
     for first in range(len(kept) - 4, 5, -4):
         rows, keys, left, right = kept[first : first + 4]
         late, early, d_late, d_early = _late(rows, s), _early(keys, s), _late(d_rows, s), _early(d_keys, s)
         d_late.mul_(left)
         d_early.mul_(right)
+        of_left, of_right = (late * d_late).sum((0, 3)), (early * d_early).sum(2)
+        of_blocks = torch.stack([of_blocks + of_left, of_blocks + of_right], dim=2).flatten(1, 2)
         for row, d_row, d_score in zip(late, d_late, d_scores, strict=True):
             d_join = _joined(d_score, s).flatten(0, 1)
             d_row.add_((d_join @ early.flatten(0, 1)).view_as(d_row))
@@ -100,13 +103,14 @@ def score_gradients(
         s //= 2
     d_rows.unflatten(2, (-1, base)).mul_(into)
     d_keys.unflatten(1, (-1, base)).mul_(until)
+    # A row has decayed with all tokens of its block up to its own, a key with all later ones.
+    earlier, later = _sum_of_products(base_rows, d_rows), base_keys * d_keys
     if base > 1:
-        _add_block_gradients(base_rows, base_keys, d_scores, d_rows, d_keys, base)
-    dG = base_rows[0] * d_rows[0]
-    for row, d_row in zip(base_rows[1:], d_rows[1:], strict=True):
-        dG.addcmul_(row, d_row)
-    dG.addcmul_(base_keys, d_keys, value=-1)
-    return d_rows.mul_(up), d_keys.mul_(down), dG
+        earlier += _add_block_gradients(base_rows, base_keys, d_scores, d_rows, d_keys, base)
+    ones = up.new_ones(base, base)
+    sums = torch.cat([_on_diagonal(ones.triu(), C), _on_diagonal(ones.tril(-1), C)], dim=1).expand(len(up), C, 2 * C)
+    dg = (sums @ torch.cat([earlier, later], dim=1)).unflatten(1, (-1, base)).add_(of_blocks[:, :, None]).flatten(1, 2)
+    return d_rows.mul_(up), d_keys.mul_(down), dg
 
 
 def _bearable(g: Tensor) -> int:
@@ -120,7 +124,7 @@ def _bearable(g: Tensor) -> int:
 def _block_decays(g: Tensor, s: int) -> tuple[Tensor, Tensor, Tensor]:
     """Decays of rows from a block's reference [M, C, K]; from its start to that, and on to its end [M, n, 1, K]."""
     C = g.shape[1]
-    inside = torch.block_diag(*[g.new_ones(s, s).tril_()] * (C // s))
+    inside = _on_diagonal(g.new_ones(s, s).tril(), C)
     inside[:, ::s] = 0  # the first token's decay comes before any pair of the block
     G = (inside.expand(len(g), C, C) @ g).unflatten(1, (-1, s))  # [M, n, s, K]
     middle = G[:, :, -1:] * 0.5
@@ -146,14 +150,33 @@ def _in_blocks(rows: Tensor, keys: Tensor, s: int) -> Tensor:
     return scores
 
 
-def _add_block_gradients(rows: Tensor, keys: Tensor, d_scores: Tensor, d_rows: Tensor, d_keys: Tensor, s: int) -> None:
-    """Add what rows and keys have from the scores within blocks."""
+def _add_block_gradients(
+    rows: Tensor, keys: Tensor, d_scores: Tensor, d_rows: Tensor, d_keys: Tensor, s: int
+) -> Tensor:
+    """Add what rows and keys have from the scores within blocks; returns the gradient of G from these [M, C, K]."""
     K = keys.shape[-1]
-    below, keys, d_keys = rows.new_ones(s, s).tril_(-1), keys.view(-1, s, K), d_keys.view(-1, s, K)
+    below, of_keys, dG = rows.new_ones(s, s).tril_(-1), torch.zeros_like(keys), torch.zeros_like(keys)
     for row, d_row, d_score in zip(rows, d_rows, d_scores, strict=True):
         d_block = (_within(d_score, s) * below).flatten(0, 1)
-        d_row.view(-1, s, K).baddbmm_(d_block, keys)
-        d_keys.baddbmm_(d_block.transpose(1, 2), row.view(-1, s, K))
+        of_row = (d_block @ keys.view(-1, s, K)).view_as(row)
+        of_keys.view(-1, s, K).baddbmm_(d_block.transpose(1, 2), row.view(-1, s, K))
+        d_row.add_(of_row)
+        dG.addcmul_(row, of_row)
+    d_keys.add_(of_keys)
+    return dG.addcmul_(keys, of_keys, value=-1)
+
+
+def _sum_of_products(rows: Tensor, others: Tensor) -> Tensor:
+    """The sum over the kinds of rows [R, M, C, K], [M, C, K]."""
+    total = rows[0] * others[0]
+    for row, other in zip(rows[1:], others[1:], strict=True):
+        total.addcmul_(row, other)
+    return total
+
+
+def _on_diagonal(block: Tensor, C: int) -> Tensor:
+    """The matrix [C, C] with this block along its diagonal."""
+    return torch.block_diag(*[block] * (C // len(block)))  # type: ignore[no-any-return]
 
 
 def _late(rows: Tensor, s: int) -> Tensor:
