@@ -166,6 +166,16 @@ def test_no_two_models_have_one_colour_and_one_mark() -> None:
     assert len({(stroke.color, stroke.marker) for stroke in strokes.values()}) == 40
 
 
+def test_models_of_one_state_stand_side_by_side_around_it() -> None:
+    rows = [replace(row, state_bytes=states) for row, states in zip(data_of("state", ("a", "b", "c", "d")).rows, (
+        1000, 1000, 8000, 1010), strict=True)]  # fmt: skip
+    sheet = drawn("state", PictureData("state", tuple(rows)), Look())
+    bars = [line.get_xdata()[0] for line in sheet.panels[0].lines if len(line.get_xdata()) == 2]
+    assert bars[0] < bars[1] < bars[3] < bars[2] == 8000
+    assert bars[1] == 1000
+    assert "side by side" in sheet.panels[0].get_xlabel()
+
+
 def test_more_models_than_can_be_told_apart_are_refused() -> None:
     data = data_of("length", tuple(f"model-{number}" for number in range(41)), LENGTHS[:1])
     with pytest.raises(UserError, match="plot length: 41 models are too many for a picture; name at most 40"):
