@@ -5,7 +5,8 @@
 Steps: of `mqar-laptop`'s four models (64 rows of 64 tokens), fresh, and of `gdn2-tiny` as it is shipped, whose decays
 are those of a trained model, with the batches of its recipe. "By autograd" is a step as it was before gradients were
 written out: the operator, the short convolution, norms and unit length by PyTorch's operations, products by MKL. The
-two take turns in one process, and a ratio is the median of the turns' ratios. Before that their gradients are compared.
+two take turns in one process, which keeps freed memory for both (`gdn2/train/heap.py`), and a ratio is the median of
+their turns' ratios. Before that their gradients are compared.
 
 Rivals: models of transformers of random weights (as `benchmarks/imports.py` makes them) and ours that are imported from
 them, 2 rows of 256 tokens, forward and backward. Seconds are CPU time a thread, which a busy machine changes less than
@@ -38,6 +39,7 @@ from gdn2 import GDN2ForCausalLM
 from gdn2.checkpoints import load_checkpoint
 from gdn2.checkpoints.importers import import_checkpoint
 from gdn2.ops import chunked, small, wide
+from gdn2.train.heap import keep_freed_memory
 from gdn2.train.objective import MicroBatch, Objective, Term
 from gdn2.train.optimizers import weight_groups
 from gdn2.train.synthetic.data import RowBatch
@@ -185,11 +187,13 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
+    keeps = keep_freed_memory()
     said: dict[str, Any] = {
         "machine": asdict(describe()),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "products_by_onednn": wide.mkl_is_narrow(),
+        "keeps_freed_memory": keeps,
         "rounds": args.rounds,
         "steps": [],
         "rivals": [],

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+NARROW = 32  # inputs or outputs
 PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
 
 
@@ -89,6 +90,8 @@ class _Linear(torch.autograd.Function):
 
 def _weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
     """The gradient dy^T x [C, D] of a weight, for dy [N, C] and x [N, D]; may be transposed in memory."""
+    if min(dy.shape[1], x.shape[1]) < NARROW:  # oneDNN turns its inputs first, which takes longer than the product
+        return dy.t() @ x
     if dy.shape[1] > x.shape[1]:  # oneDNN is faster with few rows
         return wide_product(x.t(), dy.t()).t()
     return wide_product(dy.t(), x.t())

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments, by default the process's.
+        argv: the arguments; by default the process's, which then keeps the memory that it frees.
 
     Returns:
         The exit code: 0; 2 for a mistake that the user can mend; 130 when interrupted.
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _train(_parser().parse_args(argv))
+        return _train(_parser().parse_args(argv), is_alone=argv is None)
     except UserError as error:
         _complain("error: " + " ".join(str(error).split()))
         return 2
@@ -60,7 +60,7 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace, *, is_alone: bool) -> int:
     work: Path | None = args.work
     try:
         from gdn2.train.recipe import load_recipe
@@ -74,10 +74,13 @@ def _train(args: argparse.Namespace) -> int:
             corpus = prepare_into(recipe, args.prepare)
             _say(f"{corpus.documents:,} paragraphs, {len(corpus.stream):,} tokens written to {args.prepare}")
             return 0
+        from gdn2.train.heap import keep_freed_memory
         from gdn2.train.place import joined
         from gdn2.train.run import run
 
         with joined(recipe, args.device) as place:
+            if is_alone and not place.is_gpu:
+                keep_freed_memory()
             run(recipe, out, work, _say, place, args.prepared)
     except UserError as error:
         _complain("error: " + " ".join(str(error).split()))

@@ -14,12 +14,17 @@ from typing import Any
 
 from basis.arguments import Parser
 from basis.errors import UserError
+from gdn2.train.heap import keep_freed_memory
 from gdn2.train.synthetic.fit import fit
 from gdn2.train.synthetic.spec import Run, read_run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train the runs of standard input; returns the exit status."""
+    """Train the runs of standard input; returns the exit status.
+
+    Args:
+        arguments: by default the process's, which then keeps the memory that it frees.
+    """
     parser = Parser(prog="python -m gdn2.train.synthetic", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, a file a run")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it (default: cpu)")
@@ -27,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args = parser.parse_args(arguments)
         args.out.mkdir(parents=True, exist_ok=True)
+        if arguments is None and args.device == "cpu":
+            keep_freed_memory()
         fit(_Asked(), args.out, args.device, _say, args.together)
     except UserError as error:
         print(error, file=sys.stderr)
