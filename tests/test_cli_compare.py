@@ -161,6 +161,17 @@ def test_trainings_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "A = a-s* B = b-s*" in out
     assert "seeds of A: 85.0, 90.0, 87.5" in out
     assert "A better" in out
+    assert "so many seeds show" in out
+    assert "so many samples" not in out
+
+
+def test_no_difference_of_shares_beyond_all_that_there_are_is_said_to_be_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, right in (("a-s1", 0), ("a-s2", 40), ("a-s3", 3), ("b-s1", 40), ("b-s2", 0), ("b-s3", 1)):
+        simple_run(tmp_path, name, [1.0] * right + [0.0] * (40 - right))
+    assert compare(tmp_path, "--seeds", "a-s*", "b-s*") == 0
+    assert "found: >100 p" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(("columns", "parts"), [("80", 1), ("60", 2)])

@@ -270,17 +270,26 @@ def test_shipped_records_are_removed_only_by_their_id_and_yes(
     assert len(list(folder.rglob(FILE_NAME))) == 2
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "(1 core, 1 thread)"), (2, "(2 cores, 2 threads)")])
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, ("(1 core, 1 thread)", "1 parameter, 1 layer, state 1 byte,")),
+        (2, ("(2 cores, 2 threads)", "2 parameters, 2 layers, state 2 bytes,")),
+        (None, ("(unknown cores, unknown threads)", "unknown parameters, unknown layers, state unknown bytes,")),
+    ],
+)
 def test_one_of_a_kind_is_said_in_the_singular(
-    count: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    count: int | None, said: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = records.record("odd", (records.cell(truncated=count),))
-    made = replace(made, machine=replace(made.machine, cores=count, threads=count))
+    made = records.record("odd", (records.cell(truncated=count or 0),))
+    model = replace(made.model, parameters=count, layers=count, state_bytes=count)
+    made = replace(made, machine=replace(made.machine, cores=count, threads=count), model=model)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "record.json").write_text(made.to_json())
     assert main(["results", "show", "odd", "--results", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert said in shown
+    for text in said:
+        assert text in shown
     assert ("1 request lost its beginning" in shown) == (count == 1)
 
 

@@ -267,12 +267,15 @@ def test_seeds_of_one_name_are_compared_as_seeds_and_models_of_several_recipes_a
         info = model(f"{name}{recipe}{number}", training=recipe, training_seed=number)
         return FoundRun(run.folder, replace(run.record, name=name, model=info))
 
-    alike = sides_of_runs([side("m", R, 1), side("m", R, 2), side("m", R, 3)])
-    assert len(training("m", alike).seeds) == 3
+    alike = sides_of_runs([side("m", R, 10), side("m", R, 2), side("m", R, 3)])
+    assert training("m", alike).seeds == (alike[1], alike[2], alike[0])  # not in the order in which they were asked
     mixed = sides_of_runs([side("m", R, 1), side("m-swa", Q, 1)])
     with pytest.raises(UserError, match=r"m\*: m, m-swa are of 2 recipes, .* or say --anyway"):
         training("m*", mixed)
     assert len(training("m*", mixed, anyway=True).seeds) == 2
+    many = sides_of_runs([side(f"m{place}", f"{place}" * 16, place % 2) for place in (5, 1, 2, 3, 4, 1)])
+    with pytest.raises(UserError, match=r"m\*: m5, m1, m2 and 2 more are of 5 recipes"):
+        training("m*", many)
 
 
 def test_a_table_of_means_alone_is_not_said_to_have_no_number(

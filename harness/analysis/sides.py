@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from basis.names import listed
 from harness.analysis.comparison import Place
 from harness.analysis.selection import FoundRun
 from harness.errors import UserError
@@ -14,7 +15,7 @@ from harness.records.apart import takes
 from harness.records.choice import choose
 from harness.records.record import Cell, Score
 from harness.records.steps import step_of
-from harness.records.trainings import Said, of_one_training, said_of
+from harness.records.trainings import MOST_NAMED, Said, of_one_training, said_of
 from tasks.errors import TaskError
 from tasks.registry import Column, Suite
 
@@ -129,7 +130,7 @@ def training(label: str, models: Sequence[Side], anyway: bool = False) -> Side:
 
     Args:
         label: what it is called.
-        models: its seeds.
+        models: its seeds; the side has them in the order of the seeds, where all records say one.
         anyway: whether models of several recipes are taken too.
 
     Raises:
@@ -142,13 +143,24 @@ def training(label: str, models: Sequence[Side], anyway: bool = False) -> Side:
                 f"{label}: {', '.join(same[:3])}{' …' if len(same) > 3 else ''} are checkpoints of one training, not "
                 "seeds; give --seeds one checkpoint of each seed, or leave it out to compare the steps themselves"
             )
-    by_recipe = {recipe: model.label for model in models if (recipe := _said(model)[0]) is not None}
+    by_recipe: dict[str, str] = {}
+    for model in models:
+        if (recipe := _said(model)[0]) is not None:
+            by_recipe.setdefault(recipe, model.label)
     if len(by_recipe) > 1 and not anyway:
         raise UserError(
-            f"{label}: {', '.join(list(by_recipe.values())[:3])} are of {len(by_recipe)} recipes, as their records "
-            "say, so they are no seeds of one training; give --seeds a name for each training, or say --anyway"
+            f"{label}: {listed(list(by_recipe.values()), MOST_NAMED)} are of {len(by_recipe)} recipes, as their "
+            "records say, so they are no seeds of one training; give --seeds a name for each training, or say --anyway"
         )
-    return Side(label, seeds=tuple(models))
+    return Side(label, seeds=_in_order(models))
+
+
+def _in_order(models: Sequence[Side]) -> tuple[Side, ...]:
+    """Models from the lowest seed to the highest; as they come where a record says none."""
+    seeds = [seed for model in models if (seed := _said(model)[1]) is not None]
+    if len(seeds) < len(models):
+        return tuple(models)
+    return tuple(model for _, model in sorted(zip(seeds, models, strict=True), key=lambda pair: pair[0]))
 
 
 def _are_of_one_seed(a: Side, b: Side) -> bool:

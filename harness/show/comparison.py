@@ -36,7 +36,7 @@ def print_comparison(comparison: ModelComparison, console: Console, details: boo
         for pair in comparison.pairs:
             if pair.tasks:
                 _print_pair(pair, console, notes)
-        console.print(Text(text.LEGEND, style="dim"))
+        console.print(Text(text.legend(comparison), style="dim"))
     for line in (text.corrected(comparison.tests), *text.apart_alone(comparison)):
         console.print(Text(line, style="dim"))
     for place, note in enumerate(notes.texts, 1):

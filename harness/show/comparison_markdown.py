@@ -18,7 +18,11 @@ def comparison_to_markdown(comparison: ModelComparison) -> str:
     for pair in comparison.pairs:
         if pair.tasks:
             lines += [*_pair(pair, notes), ""]
-    below = [text.LEGEND, f"{text.corrected(comparison.tests).capitalize()}.", *text.apart_alone(comparison)]
+    below = [
+        text.legend(comparison),
+        f"{text.corrected(comparison.tests).capitalize()}.",
+        *text.apart_alone(comparison),
+    ]
     below += [f"[{place}] {markdown(note)}" for place, note in enumerate(notes.texts, 1)]
     below += [markdown(sentence) for sentence in text.sentences(comparison)]
     return "\n".join([*lines, "  \n".join(below)]) + "\n"

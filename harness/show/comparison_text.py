@@ -12,15 +12,25 @@ DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2
 LARGE = 1e6
 FEW_MODELS = 3
 """Up to so many models every pair is shown task by task; more are a matrix."""
+CORRECTION = f"p after Holm's correction over all tests, by which alone the verdict goes (at most {ALPHA:g})"
 LEGEND = (
     "Shares in percent; A−B with its 95 % interval; wins, losses and ties: samples on which A is better, B is, or "
-    "neither; p after Holm's correction over all tests, by which alone the verdict goes "
-    f"(at most {ALPHA:g}); found: the smallest difference that so many samples show in four cases of five."
+    f"neither; {CORRECTION}; found: the smallest difference that so many samples show in four cases of five."
+)
+SEEDS_LEGEND = (
+    "Shares in percent, means over seeds; A−B with its 95 % interval (Student's t over seeds, uncut); "
+    f"{CORRECTION}; found: the smallest difference that so many seeds show in four cases of five."
 )
 MATRIX_LEGEND = (
     "Row against column: mean difference over the cells (positive: the row is better), the cells in which the row is "
     "better / the column is better / they are not told apart, and p of the mean, corrected over the pairs."
 )
+
+
+def legend(comparison: ModelComparison) -> str:
+    """What the columns of a pair's table are: of trainings alone there are no samples to speak of."""
+    tasks = [task for pair in comparison.pairs for task in pair.tasks]
+    return SEEDS_LEGEND if all(task.pairing == "seeds" for task in tasks) else LEGEND
 
 
 def corrected(tests: int) -> str:
@@ -93,8 +103,10 @@ def counts(task: TaskComparison) -> str:
 
 
 def found(row: TaskComparison | MeanComparison) -> str:
-    """The smallest difference that could have been found."""
-    return "—" if row.detectable is None else number(row.detectable, row.unit)
+    """The smallest difference that could have been found; two shares are never more than 100 % apart."""
+    if row.detectable is None:
+        return "—"
+    return ">100" if row.unit == "share" and row.detectable > 1 else number(row.detectable, row.unit)
 
 
 def label(task: TaskComparison, pair: PairComparison) -> str:

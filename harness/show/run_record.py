@@ -61,10 +61,10 @@ def _facts(run: FoundRun) -> Iterator[tuple[str, str]]:
 
 def _model(model: ModelInfo) -> Iterator[str]:
     yield "unknown architecture" if model.architecture == UNKNOWN else model.architecture
-    yield _number(model.parameters, "parameters")
-    yield _number(model.layers, "layers")
+    yield _number(model.parameters, "parameter")
+    yield _number(model.layers, "layer")
     grows = f" and {model.state_bytes_a_token:,} a token" if model.state_bytes_a_token else ""
-    yield f"state {_number(model.state_bytes, 'bytes')}{grows}"
+    yield f"state {_number(model.state_bytes, 'byte')}{grows}"
     saved = f" (saved in {model.saved_dtype})" if model.saved_dtype not in (None, model.dtype) else ""
     yield f"{model.dtype}{saved}" if model.dtype != UNKNOWN else "unknown dtype"
     yield f"weights {model.checkpoint_sha256[:8]}"
@@ -147,6 +147,7 @@ def _code(record: RunRecord) -> str:
 
 
 def _number(value: int | None, of: str) -> str:
+    """How many there are of what is named in the singular."""
     return f"{UNKNOWN} {of}s" if value is None else counted(value, of)
 
 
@@ -157,7 +158,7 @@ def _cells(cells: Sequence[Cell], wide: bool) -> Table:
 
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for title in ("task", "metric"):
-        drawn.add_column(title, no_wrap=True, overflow="ellipsis")
+        drawn.add_column(title, overflow="fold")  # so that numbers beside them are whole
     amounts = _amounts(cells, wide)
     for title in ("score", "95 %", "n", *amounts):
         drawn.add_column(title, justify="right", no_wrap=True)
@@ -176,13 +177,14 @@ def _cells(cells: Sequence[Cell], wide: bool) -> Table:
 
 
 def _amounts(cells: Sequence[Cell], wide: bool) -> dict[str, Callable[[Cell], str]]:
-    """Columns of what cells took, those that any cell has."""
+    """Columns of what cells took, those that any cell has; a narrow terminal has room for names and scores only."""
 
     def shown(name: str, form: str) -> Callable[[Cell], str]:
         return lambda cell: "" if getattr(cell, name) is None else format(getattr(cell, name), form)
 
-    columns = {"fill": ("mean_fill", ".1%"), "tokens": ("tokens", ",d"), "s": ("seconds", ",.0f")}
-    columns |= {"MiB": ("peak_memory_mib", ",.0f")} if wide else {}
+    columns = {"fill": ("mean_fill", ".1%")}
+    if wide:
+        columns |= {"tokens": ("tokens", ",d"), "s": ("seconds", ",.0f"), "MiB": ("peak_memory_mib", ",.0f")}
     return {
         title: shown(name, form)
         for title, (name, form) in columns.items()
