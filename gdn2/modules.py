@@ -113,7 +113,7 @@ class Linear(nn.Linear):
         """Map x [..., in_features] to [..., out_features]."""
         weight, bias = self.weight, self.bias
         if not reaches_kernels(x):
-            return (wide_linear if torch.is_grad_enabled() else linear)(x, weight, bias)
+            return wide_linear(x, weight, bias)
         if bias is None and learning.halves(x, weight):
             return learning.product(x, weight)
         if thins(x, weight, bias):

@@ -1,4 +1,4 @@
-"""Products of training on a CPU by oneDNN, against PyTorch's and float64."""
+"""Products on a CPU by oneDNN, against PyTorch's and float64."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def _as_on_a_cpu_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(wide, "mkl_is_narrow", lambda: True)
+    monkeypatch.setattr(wide, "LEAST", 0)
 
 
 def _inputs(*shape: int, outputs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -72,18 +73,38 @@ def test_gradients_of_gradients_are_those_of_pytorch() -> None:
         assert_close(ours, theirs, 2e-6)
 
 
-def test_without_gradients_a_layer_has_the_bits_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_layer_without_gradients_is_that_of_float64(biased: bool) -> None:
+    x, weight, bias, _ = _inputs(2, 7, 24, outputs=40)
+    layer = Linear(24, 40, bias=biased)
+    layer.load_state_dict({"weight": weight, "bias": bias} if biased else {"weight": weight})
+    expected = functional.linear(x.double(), weight.double(), bias.double() if biased else None)
+    with torch.inference_mode():
+        assert_close(layer(x), expected, FORWARD)
+    found = layer.requires_grad_(False)(x.transpose(0, 1))
+    assert found.grad_fn is None
+    assert_close(found, expected.transpose(0, 1), FORWARD)
+
+
+def test_products_of_few_numbers_are_pytorchs_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wide, "LEAST", 5 * 700 * 48)
+    asked: list[int] = []
+    monkeypatch.setattr(wide, "wide_product", lambda x, y, bias: asked.append(len(x)) or functional.linear(x, y, bias))  # type: ignore[func-returns-value]
     x, weight, bias, _ = _inputs(5, 700, outputs=48)
-    layer = Linear(700, 48)
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    asked: list[Tensor] = []
-    monkeypatch.setattr(wide, "wide_product", lambda x, y: asked.append(x) or x @ y.t())  # type: ignore[func-returns-value]
-    with torch.no_grad():
-        assert torch.equal(layer(x), functional.linear(x, weight, bias))
-    assert torch.equal(layer.requires_grad_(False)(x), functional.linear(x, weight, bias))
+    assert torch.equal(wide.wide_linear(x[:4], weight, bias), functional.linear(x[:4], weight, bias))
     assert not asked
-    layer.requires_grad_(True)(x)
-    assert len(asked) == 1
+    wide.wide_linear(x, weight, bias)
+    assert asked == [5]
+
+
+def test_lower_precision_that_somebody_asked_for_is_left_to_pytorch() -> None:
+    x, weight, _, _ = _inputs(5, 16, outputs=8)
+    try:
+        torch.set_float32_matmul_precision("high")
+        assert not wide.widens(x, weight)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert wide.widens(x, weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -91,6 +112,5 @@ def test_other_dtypes_and_autocast_are_left_to_pytorch(dtype: torch.dtype) -> No
     x, weight, _, _ = _inputs(5, 16, outputs=8)
     assert wide.widens(x, weight)
     assert not wide.widens(x.to(dtype), weight.to(dtype))
-    assert not wide.widens(x[:0], weight)
     with torch.autocast("cpu", torch.bfloat16):
         assert not wide.widens(x, weight)

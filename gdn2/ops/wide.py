@@ -1,8 +1,8 @@
-"""Products with weights in training on a CPU, by oneDNN where that is faster.
+"""Products with weights on a CPU, by oneDNN where that is faster.
 
 MKL, which multiplies float32 in PyTorch, takes half the width of an AVX-512 CPU's registers where that CPU is not
-Intel's; oneDNN, which PyTorch has as well, takes all of it. Without gradients PyTorch's own products run, so that what
-a model says keeps its bits.
+Intel's; oneDNN, which PyTorch has as well, takes all of it. Products of few numbers are left to MKL, whose calls begin
+sooner.
 
 Letters: N rows, D inputs, C outputs.
 """
@@ -19,39 +19,39 @@ from torch.nn.functional import linear
 
 NARROW = 32  # inputs or outputs
 PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
+LEAST = 1 << 21
+"""Multiplications from which oneDNN is faster: so were 4 rows of 576 by 1536, and 256 rows of 128 by 128."""
 
 
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer as PyTorch has it, in training by oneDNN where that is faster.
+    """A linear layer as PyTorch has it, by oneDNN where that is faster; gradients of gradients are PyTorch's.
 
     Args:
         x: [..., D].
         weight: [C, D].
         bias: [C].
     """
-    if not (torch.is_grad_enabled() and widens(x, weight) and (x.requires_grad or weight.requires_grad)):
+    if x.numel() * weight.shape[0] < LEAST or not widens(x, weight):
         return linear(x, weight, bias)
-    y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
-    return y if bias is None else y + bias
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
+        return y if bias is None else y + bias
+    y = wide_product(x.flatten(0, -2), weight, bias)
+    return y.view(*x.shape[:-1], weight.shape[0])
 
 
 def widens(x: Tensor, weight: Tensor) -> bool:
-    """Whether `wide_product` is the faster one for these: float32 on such a CPU, without autocast."""
-    if (
-        x.device.type != "cpu"
-        or x.dtype != torch.float32
-        or weight.dtype != torch.float32
-        or not x.numel()
-        or x.ndim < 2
-    ):
+    """Whether oneDNN multiplies these faster if they are large enough: float32 on such a CPU, without autocast."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32 or x.ndim < 2:
         return False
     plain = type(x) in PLAIN and type(weight) in PLAIN
-    return plain and mkl_is_narrow() and not torch.is_autocast_enabled("cpu")
+    whole = torch.get_float32_matmul_precision() == "highest"  # else oneDNN may round to bfloat16
+    return plain and whole and mkl_is_narrow() and not torch.is_autocast_enabled("cpu")
 
 
-def wide_product(x: Tensor, y: Tensor) -> Tensor:
-    """The product x y^T of matrices [N, D] and [C, D], by oneDNN, without gradients."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
+def wide_product(x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product x y^T of matrices [N, D] and [C, D], with a bias [C] added, by oneDNN, without gradients."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, y, bias, "none", [], "")
     return found
 
 
