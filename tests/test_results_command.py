@@ -299,7 +299,13 @@ def test_a_record_without_scores_is_a_line_and_a_screen(tmp_path: Path, capsys: 
     assert (json.loads(out)[0]["cells"], json.loads(out)[0]["samples"]) == (0, 0)
     said(capsys, "show", place)
     score = Score(value=0.5, unit="share", n=3, unscored=2)
-    record = records.record("odd", (records.cell(scores={"acc": score}, truncated=3, documents={"empty_answers": 1}),))
+    record = records.record(
+        "odd",
+        (records.cell(scores={"acc": score}, truncated=3, documents={"rows": 9, "dropped": 1, "empty_answers": 1}),),
+    )
     (place / FILE_NAME).write_text(record.to_json())
     out, _ = said(capsys, "show", place)
-    assert "niah_single_1@1024: 1 empty answers, 3 requests lost their beginning, 2 unscored" in out
+    assert (
+        "niah_single_1@1024: 9 rows, 1 dropped, 1 empty answer, 3 requests lost their beginning, 2 unscored"
+        in " ".join(out.split())
+    )

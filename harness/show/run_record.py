@@ -198,7 +198,11 @@ def _interval(score: Score) -> str:
 
 def _counts(cell: Cell) -> list[str]:
     """What was lost or is remarkable about a cell's documents."""
-    found = [f"{count:,} {name.replace('_', ' ')}" for name, count in cell.documents.items() if count]
+    found = [
+        counted(count, words[:-1]) if (words := name.replace("_", " ")).endswith("s") else f"{count:,} {words}"
+        for name, count in cell.documents.items()
+        if count
+    ]
     if cell.truncated:
         found.append(f"{counted(cell.truncated, 'request')} lost {'its' if cell.truncated == 1 else 'their'} beginning")
     unscored = max((score.unscored for score in cell.scores.values()), default=0)
