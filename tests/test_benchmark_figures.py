@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cpu_training
 import imports
 import parity
 import report_page
@@ -44,3 +45,12 @@ def test_the_page_on_reports_has_the_rows_of_the_measured_pages() -> None:
     for row in found["rows"]:
         assert report_page.as_row(row) in page
         assert row["load_seconds"] < 2
+
+
+def test_the_page_on_training_has_the_rows_of_steps_on_a_cpu() -> None:
+    found = json.loads((RESULTS / "2026-11-26_cpu_training.json").read_text())
+    page = (ROOT / "docs" / "train.md").read_text()
+    assert all(cpu_training.as_row(row) in page for row in [*found["steps"], *found["rivals"]])
+    assert [row["name"] for row in found["rivals"]] == list(cpu_training.RIVALS)
+    assert len(found["steps"]) == len(cpu_training.LAYERS) + len(cpu_training.TINY)
+    assert all(row["gradients_differ_by"] < cpu_training.TOLERANCE for row in found["steps"])
