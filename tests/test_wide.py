@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from gdn2.modules import Linear
 from gdn2.ops import wide
+from gdn2.train.synthetic.trainee import fast_products
 
 FORWARD, BACKWARD = 5e-7, 1e-6
 
@@ -114,3 +115,9 @@ def test_other_dtypes_and_autocast_are_left_to_pytorch(dtype: torch.dtype) -> No
     assert not wide.widens(x.to(dtype), weight.to(dtype))
     with torch.autocast("cpu", torch.bfloat16):
         assert not wide.widens(x, weight)
+
+
+def test_a_study_on_a_cpu_multiplies_by_onednn() -> None:
+    x, weight, _, _ = _inputs(5, 16, outputs=8)
+    with fast_products(x.device):
+        assert wide.widens(x, weight)

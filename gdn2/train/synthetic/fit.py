@@ -46,7 +46,7 @@ def fit(take: Take, folder: Path, device: str, report: Report, together: int = 1
     rows = DrawnRows(torch.zeros((), device=device).device)
     report({"device": device})
     active: list[Iterator[None]] = []
-    with fast_products(), current(rows.device):
+    with fast_products(rows.device), current(rows.device):
         while True:
             while len(active) < together and (run := take(not active)) is not None:
                 active.append(_recorded(run, rows, folder, report, together))

@@ -161,8 +161,11 @@ def _replayed(graph: Any, static: RowBatch, rows: RowBatch) -> Callable[[Tensor]
 
 
 @contextlib.contextmanager
-def fast_products() -> Iterator[None]:
-    """Matrix products of float32 as the device does them fastest: TensorFloat-32 on GPUs that have it."""
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Matrix products of float32 as a GPU does them fastest, by TensorFloat-32 where it has that; nothing on a CPU."""
+    if device.type != "cuda":
+        yield
+        return
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
