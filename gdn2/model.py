@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from gdn2.config import ATTENTION_LAYERS, GDN2Config
 from gdn2.experts import Experts
 from gdn2.mixers import MIXERS, Mixer
-from gdn2.modules import RMSNorm, ShortConvolution, SwiGLU
+from gdn2.modules import Head, RMSNorm, ShortConvolution, SwiGLU
 from gdn2.padding import Padding, Positions
 from gdn2.state import RINGS, LayerState, RecurrentState
 
@@ -214,7 +214,7 @@ class GDN2ForCausalLM(GDN2PreTrainedModel, GenerationMixin):
     def __init__(self, config: GDN2Config) -> None:
         super().__init__(config)
         self.model = GDN2Model(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def forward(

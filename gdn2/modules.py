@@ -106,6 +106,14 @@ class RMSNorm(nn.Module):
         return self.groups == 1 and self.weight.numel() <= MAX_NORM and learning.learns(x, self.weight, gate)
 
 
+class Head(nn.Linear):
+    """The layer behind the last norm, [..., D] to logits [..., vocabulary]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in_features] to [..., out_features]."""
+        return wide_linear(x, self.weight, self.bias)
+
+
 class Linear(nn.Linear):
     """PyTorch's, but what it keeps under autocast (`gdn2.ops.learning.product`), and its kernel in decoding steps."""
 

@@ -89,13 +89,15 @@ def test_a_layer_without_gradients_is_that_of_float64(biased: bool) -> None:
 
 def test_products_of_few_numbers_are_pytorchs_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wide, "LEAST", 5 * 700 * 48)
+    monkeypatch.setattr(wide, "LARGE", 700 * 49)
     asked: list[int] = []
     monkeypatch.setattr(wide, "wide_product", lambda x, y, bias: asked.append(len(x)) or functional.linear(x, y, bias))  # type: ignore[func-returns-value]
     x, weight, bias, _ = _inputs(5, 700, outputs=48)
     assert torch.equal(wide.wide_linear(x[:4], weight, bias), functional.linear(x[:4], weight, bias))
     assert not asked
     wide.wide_linear(x, weight, bias)
-    assert asked == [5]
+    wide.wide_linear(x[:1], torch.cat([weight, weight]), torch.cat([bias, bias]))
+    assert asked == [5, 1]
 
 
 def test_lower_precision_that_somebody_asked_for_is_left_to_pytorch() -> None:

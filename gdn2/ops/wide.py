@@ -21,6 +21,8 @@ NARROW = 32  # inputs or outputs
 PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
 LEAST = 1 << 21
 """Multiplications from which oneDNN is faster: so were 4 rows of 576 by 1536, and 256 rows of 128 by 128."""
+LARGE = 1 << 19
+"""Numbers of a weight from which it is for any number of rows, as such weights come from memory each time."""
 
 
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -31,7 +33,7 @@ def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         weight: [C, D].
         bias: [C].
     """
-    if x.numel() * weight.shape[0] < LEAST or not widens(x, weight):
+    if (x.numel() * weight.shape[0] < LEAST and weight.numel() < LARGE) or not widens(x, weight):
         return linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]

@@ -66,9 +66,8 @@ def _side_by_side(states: Mapping[str, int], sizes: Sequence[int], inches: float
             groups.append([model])
     found: dict[str, float] = {}
     for group in groups:
-        own = [model for model in states if model in group]  # in the order of the legend
-        for place, model in enumerate(own):
-            found[model] = states[model] * 2 ** (step * (place - (len(own) - 1) / 2))
+        for place, model in enumerate(group):
+            found[model] = states[model] * 2 ** (step * (place - (len(group) - 1) / 2))
     return found
 
 
