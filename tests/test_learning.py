@@ -186,6 +186,5 @@ def test_a_second_gradient_is_refused_and_nothing_learns_without_one(monkeypatch
     assert not learning.learns(x.detach())
     assert not learning.learns(x.double())
     y = learning.rms_norm(x, torch.ones(16, device=DEVICE), 1e-5)
-    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    with pytest.raises(RuntimeError, match="gradients of gradients"):
+        torch.autograd.grad(y.square().sum(), x, create_graph=True)

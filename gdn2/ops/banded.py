@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gdn2.ops.fused import fuses
 from gdn2.ops.learning import learns
+from gdn2.ops.orders import once
 from gdn2.padding import Positions
 
 MAX_HEAD = 256  # channels
@@ -74,7 +74,7 @@ class _Attention(torch.autograd.Function):
         return o
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
         from gdn2.ops.triton.banded_backward import band_gradients
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gdn2.ops.chunk_scores import decayed_scores, score_gradients
+from gdn2.ops.orders import once
 
 NO_DECAY_LEFT = -1e4  # exp of this is exactly 0 in float32 and float64, so that a log-decay of -inf needs no case
 SMALL_HEAD = 32  # up to which the products within a chunk, not those with the state, decide how long it should be
@@ -70,7 +70,7 @@ class _Rule(torch.autograd.Function):
         return o, last
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, d_o: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
         kind = d_o.device.type
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():

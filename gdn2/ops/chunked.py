@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 
 from gdn2.ops.chunk_gradients import NO_DECAY_LEFT, learned_gated_delta_rule_2
 from gdn2.ops.chunk_scores import MAX_RANGE
+from gdn2.ops.orders import writes_gradients
 
 CHUNK_SIZE = 32
 SEGMENT_CHUNKS = 16  # a longer input runs in segments, so that scratch memory stays constant
@@ -35,7 +36,8 @@ def chunked_gated_delta_rule_2(
 ) -> tuple[Tensor, Tensor]:
     """The same as `naive_gated_delta_rule_2`, with T / 32 dependent steps instead of T, and differentiable."""
     T = q.shape[1]
-    if T and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state)):
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, g, b, w, initial_state))
+    if T and learns and writes_gradients():
         return learned_gated_delta_rule_2(q, k, v, g, b, w, scale, initial_state)
     segment = _segment_chunks(q) * CHUNK_SIZE
     state, outputs = initial_state, []

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from gdn2.ops.fused import can_fuse
+from gdn2.ops.orders import once
 from gdn2.ops.products import weight_gradient
 from gdn2.ops.remaking import Remade, flattened, note, recipe_of
 
@@ -137,7 +137,7 @@ class _RMSNorm(torch.autograd.Function):
         return _normed(x, weight, gate, eps=eps, activation=activation, dtype=dtype)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from gdn2.ops.triton.norm_gradients import rms_norm_gradients
 
@@ -162,7 +162,7 @@ class _AddRMSNorm(torch.autograd.Function):
         return total, y
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, d_total: Tensor | None, dy: Tensor | None) -> tuple[Tensor | None, ...]:
         from gdn2.ops.triton.norm_gradients import add_rms_norm_gradients
 
@@ -185,7 +185,7 @@ class _Product(torch.autograd.Function):
         return linear(x, weight.to(dtype))
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None, None]:
         weight, *flat = ctx.saved_tensors
         (x,) = ctx.kept.restored(flat)
@@ -206,7 +206,7 @@ class _SwiGLUDown(torch.autograd.Function):
         return linear(inner, weight.to(inner.dtype))
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         from gdn2.ops.triton.steps import swiglu_gradients
 
@@ -226,7 +226,7 @@ class _Decay(torch.autograd.Function):
         return _decayed(f, A_log, dt_bias)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         from gdn2.ops.triton.steps import decay_gradients
 
@@ -255,7 +255,7 @@ class _Convolution(torch.autograd.Function):
         return _convolved(x, weight, bias, tail, head_size=head_size, **options)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from gdn2.ops.triton.steps import convolution_gradients
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+from gdn2.ops.orders import once
 
 FLOAT32_RESULTS = "dtype" in torch.ops.aten.mm.overloads()  # of products in half precision, from PyTorch 2.8 on
 SMALL = 256  # outputs: weights of no more are one product together, since each would read all of the input for little
@@ -57,7 +58,7 @@ class _Products(torch.autograd.Function):
         return tuple(made[i] for i in range(len(weights)))
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         flat, dx = x.flatten(0, -2), None

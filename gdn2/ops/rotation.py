@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gdn2.ops.fused import fuses
 from gdn2.ops.learning import learns
+from gdn2.ops.orders import once
 
 
 def turns(x: Tensor) -> bool:
@@ -47,6 +47,6 @@ class _Turn(torch.autograd.Function):
         return _turned(x, cos, sin, back=False)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         return _turned(dy, *ctx.saved_tensors, back=True), None, None

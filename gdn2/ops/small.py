@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from gdn2.ops.orders import once, writes_gradients
 
 PLAIN = (Tensor, nn.Parameter)  # no subclass that has operations of its own
 CACHED = 1 << 17  # numbers of the rows of a convolution that run together, so that its tensors stay in the caches
@@ -19,7 +20,12 @@ CACHED = 1 << 17  # numbers of the rows of a convolution that run together, so t
 
 def learns_on_cpu(x: Tensor, *others: Tensor | None) -> bool:
     """Whether a step on these tensors runs here: on a CPU, of one exact dtype, where gradients are asked for."""
-    if not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+    if (
+        not torch.is_grad_enabled()
+        or not writes_gradients()
+        or x.device.type != "cpu"
+        or x.dtype not in (torch.float32, torch.float64)
+    ):
         return False
     tensors = [x, *(other for other in others if other is not None)]
     if any(t.dtype != x.dtype or type(t) not in PLAIN for t in tensors) or torch.is_autocast_enabled("cpu"):
@@ -54,7 +60,7 @@ class _Unit(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
         y, rate = ctx.saved_tensors
         along = torch.linalg.vecdot(y, dy).unsqueeze(-1)
@@ -70,7 +76,7 @@ class _RMSNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, rate = ctx.saved_tensors
         d = x.shape[-1]
@@ -106,7 +112,7 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         inputs, taps, sums = ctx.saved_tensors
         W, T = len(taps), dy.shape[1]

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from gdn2.ops.orders import writes_gradients
+
 NARROW = 32  # inputs or outputs
 PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
 LEAST = 1 << 21
@@ -28,12 +30,15 @@ LARGE = 1 << 19
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear layer as PyTorch has it, by oneDNN where that is faster; gradients of gradients are PyTorch's.
 
+    So is all in forward mode and `torch.func`'s transforms: oneDNN's product has no derivatives, and does not say so.
+
     Args:
         x: [..., D].
         weight: [C, D].
         bias: [C].
     """
-    if (x.numel() * weight.shape[0] < LEAST and weight.numel() < LARGE) or not widens(x, weight):
+    is_small = x.numel() * weight.shape[0] < LEAST and weight.numel() < LARGE
+    if is_small or not widens(x, weight) or not writes_gradients():
         return linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
 from gdn2.model import GDN2ForCausalLM
 from gdn2.ops.fused import fuses
+from gdn2.ops.orders import once
 from gdn2.ops.wide import wide_linear
 from gdn2.state import RecurrentState
 
@@ -164,7 +164,7 @@ class _SlicedLoss(torch.autograd.Function):
         return loss.float(), means
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_head = ctx.found
         del ctx.found

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gdn2.ops.orders import once
 from gdn2.ops.remaking import Remade, flattened
 from gdn2.ops.triton.chunkwise import run_forward
 from gdn2.ops.triton.kernel_set import Call, KernelSet
@@ -69,7 +70,7 @@ class Chunkwise(torch.autograd.Function):
         return o, last
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx: Any, do: Tensor, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the six inputs and of the initial state, from those of the outputs and of the last state."""
         saved, n = ctx.saved_tensors, ctx.num_boundaries
