@@ -38,7 +38,7 @@ import imports
 from gdn2 import GDN2ForCausalLM
 from gdn2.checkpoints import load_checkpoint
 from gdn2.checkpoints.importers import import_checkpoint
-from gdn2.ops import chunked, small, wide
+from gdn2.ops import chunked, onednn, small
 from gdn2.train.heap import keep_freed_memory
 from gdn2.train.objective import MicroBatch, Objective, Term
 from gdn2.train.optimizers import weight_groups
@@ -69,7 +69,7 @@ Step = Callable[[], Any]
 def by_autograd() -> Iterator[None]:
     """Inside, steps run as they did before."""
     with (
-        patch.object(wide, "mkl_is_narrow", lambda: False),
+        patch.object(onednn, "mkl_is_narrow", lambda: False),
         patch.object(small, "learns_on_cpu", lambda *_: False),
         patch.object(chunked, "learned_gated_delta_rule_2", _operator_by_autograd),
     ):
@@ -192,7 +192,7 @@ def main() -> None:
         "machine": asdict(describe()),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": {name: version(name) for name in ("torch", "transformers")},
-        "products_by_onednn": wide.mkl_is_narrow(),
+        "products_by_onednn": onednn.mkl_is_narrow(),
         "keeps_freed_memory": keeps,
         "rounds": args.rounds,
         "steps": [],

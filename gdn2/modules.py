@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, linear, silu
 
-from gdn2.ops import learning, small
+from gdn2.ops import learning, onednn, small
 from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.thin import thins
-from gdn2.ops.wide import wide_linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 
@@ -111,7 +110,7 @@ class Head(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in_features] to [..., out_features]."""
-        return wide_linear(x, self.weight, self.bias)
+        return onednn.wide_linear(x, self.weight, self.bias)
 
 
 class Linear(nn.Linear):
@@ -121,7 +120,10 @@ class Linear(nn.Linear):
         """Map x [..., in_features] to [..., out_features]."""
         weight, bias = self.weight, self.bias
         if not reaches_kernels(x):
-            return wide_linear(x, weight, bias)
+            is_small = (
+                x.numel() * self.out_features < onednn.LEAST and self.in_features * self.out_features < onednn.LARGE
+            )
+            return linear(x, weight, bias) if is_small else onednn.wide_linear(x, weight, bias)
         if bias is None and learning.halves(x, weight):
             return learning.product(x, weight)
         if thins(x, weight, bias):

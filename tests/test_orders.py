@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn2 import GDN2Config, GDN2ForCausalLM
-from gdn2.ops import wide
+from gdn2.ops import onednn
 
 LAYERS = ("gdn2", "kda", "mamba2", "gated_deltanet")
 IDS = torch.randint(0, 64, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -19,8 +19,8 @@ IDS = torch.randint(0, 64, (2, 40), generator=torch.Generator().manual_seed(0))
 @pytest.fixture(autouse=True)
 def _as_on_a_cpu_where_onednn_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        monkeypatch.setattr(wide, "mkl_is_narrow", lambda: True)
-        monkeypatch.setattr(wide, "LEAST", 0)
+        monkeypatch.setattr(onednn, "mkl_is_narrow", lambda: True)
+        monkeypatch.setattr(onednn, "LEAST", 0)
 
 
 def model_of(layers: str) -> GDN2ForCausalLM:

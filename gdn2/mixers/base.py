@@ -20,7 +20,7 @@ from gdn2.ops.fused import fuses, reaches_kernels
 from gdn2.ops.learning import convolve as learned_convolution
 from gdn2.ops.learning import convolves, learns
 from gdn2.ops.learning import decay as learned_decay
-from gdn2.ops.wide import wide_linear
+from gdn2.ops.onednn import wide_linear
 from gdn2.padding import Padding
 from gdn2.products import Products
 from gdn2.state import LayerState

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy, linear
 
 from gdn2.model import GDN2ForCausalLM
 from gdn2.ops.fused import fuses
+from gdn2.ops.onednn import wide_linear
 from gdn2.ops.orders import once
-from gdn2.ops.wide import wide_linear
 from gdn2.state import RecurrentState
 
 LOSS_ROWS = 1024  # positions whose logits exist at a time on a CPU: they stay in the processor's cache

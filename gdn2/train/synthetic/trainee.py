@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
-from gdn2.ops.wide import wide_linear
+from gdn2.ops.onednn import wide_linear
 from gdn2.train.optimizers import weight_groups
 from gdn2.train.synthetic.data import RowBatch, batches
 from gdn2.train.synthetic.spec import Run

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gdn2.modules import Linear
-from gdn2.ops import wide
+from gdn2.ops import onednn
 from gdn2.train.synthetic.trainee import fast_products
 
 FORWARD, BACKWARD = 5e-7, 1e-6
@@ -19,8 +19,8 @@ FORWARD, BACKWARD = 5e-7, 1e-6
 def _as_on_a_cpu_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(wide, "mkl_is_narrow", lambda: True)
-    monkeypatch.setattr(wide, "LEAST", 0)
+    monkeypatch.setattr(onednn, "mkl_is_narrow", lambda: True)
+    monkeypatch.setattr(onednn, "LEAST", 0)
 
 
 def _inputs(*shape: int, outputs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -36,7 +36,7 @@ def test_products_and_gradients_are_those_of_float64(shape: tuple[int, ...], out
     x, weight, bias, dy = _inputs(*shape, outputs=outputs)
     leaves = [t.requires_grad_() for t in ((x, weight, bias) if biased else (x, weight))]
     exact = [t.detach().double().requires_grad_() for t in leaves]
-    y, expected = wide.wide_linear(*leaves), functional.linear(*exact)
+    y, expected = onednn.wide_linear(*leaves), functional.linear(*exact)
     assert "_Linear" in str(y.grad_fn.next_functions[0][0] if biased else y.grad_fn)  # type: ignore[union-attr]
     assert_close(y, expected, FORWARD)
     for ours, theirs in zip(
@@ -50,7 +50,7 @@ def test_transposed_and_cut_tensors_are_read_as_they_lie() -> None:
     x, weight, _, dy = _inputs(6, 32, outputs=20)
     laid = (x.t().contiguous().t(), torch.cat([weight, weight], 1)[:, :32], dy.expand(2, -1, -1)[1])
     leaves = [t.requires_grad_() for t in laid[:2]]
-    y = wide.wide_linear(*leaves)
+    y = onednn.wide_linear(*leaves)
     assert_close(y, x.double() @ weight.double().t(), FORWARD)
     dx, dweight = torch.autograd.grad(y, leaves, laid[2])
     assert_close(dx, dy.double() @ weight.double(), BACKWARD)
@@ -59,14 +59,14 @@ def test_transposed_and_cut_tensors_are_read_as_they_lie() -> None:
 
 def test_only_the_gradients_that_are_asked_for_are_made() -> None:
     x, weight, _, dy = _inputs(6, 32, outputs=20)
-    (dweight,) = torch.autograd.grad(wide.wide_linear(x, weight.requires_grad_()), (weight,), dy)
+    (dweight,) = torch.autograd.grad(onednn.wide_linear(x, weight.requires_grad_()), (weight,), dy)
     assert_close(dweight, dy.double().t() @ x.double(), BACKWARD)
 
 
 def test_gradients_of_gradients_are_those_of_pytorch() -> None:
     x, weight, _, _ = _inputs(4, 8, outputs=6)
     found = []
-    for linear in (wide.wide_linear, functional.linear):
+    for linear in (onednn.wide_linear, functional.linear):
         leaves = [t.detach().clone().requires_grad_() for t in (x, weight)]
         (dx,) = torch.autograd.grad(linear(*leaves).square().sum(), leaves[0], create_graph=True)
         found.append(torch.autograd.grad(dx.square().sum(), leaves))
@@ -88,15 +88,17 @@ def test_a_layer_without_gradients_is_that_of_float64(biased: bool) -> None:
 
 
 def test_products_of_few_numbers_are_pytorchs_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wide, "LEAST", 5 * 700 * 48)
-    monkeypatch.setattr(wide, "LARGE", 700 * 49)
+    monkeypatch.setattr(onednn, "LEAST", 5 * 700 * 48)
+    monkeypatch.setattr(onednn, "LARGE", 700 * 49)
     asked: list[int] = []
-    monkeypatch.setattr(wide, "wide_product", lambda x, y, bias: asked.append(len(x)) or functional.linear(x, y, bias))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        onednn, "wide_product", lambda x, y, bias: asked.append(len(x)) or functional.linear(x, y, bias)
+    )  # type: ignore[func-returns-value]
     x, weight, bias, _ = _inputs(5, 700, outputs=48)
-    assert torch.equal(wide.wide_linear(x[:4], weight, bias), functional.linear(x[:4], weight, bias))
+    assert torch.equal(onednn.wide_linear(x[:4], weight, bias), functional.linear(x[:4], weight, bias))
     assert not asked
-    wide.wide_linear(x, weight, bias)
-    wide.wide_linear(x[:1], torch.cat([weight, weight]), torch.cat([bias, bias]))
+    onednn.wide_linear(x, weight, bias)
+    onednn.wide_linear(x[:1], torch.cat([weight, weight]), torch.cat([bias, bias]))
     assert asked == [5, 1]
 
 
@@ -104,22 +106,22 @@ def test_lower_precision_that_somebody_asked_for_is_left_to_pytorch() -> None:
     x, weight, _, _ = _inputs(5, 16, outputs=8)
     try:
         torch.set_float32_matmul_precision("high")
-        assert not wide.widens(x, weight)
+        assert not onednn.widens(x, weight)
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert wide.widens(x, weight)
+    assert onednn.widens(x, weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes_and_autocast_are_left_to_pytorch(dtype: torch.dtype) -> None:
     x, weight, _, _ = _inputs(5, 16, outputs=8)
-    assert wide.widens(x, weight)
-    assert not wide.widens(x.to(dtype), weight.to(dtype))
+    assert onednn.widens(x, weight)
+    assert not onednn.widens(x.to(dtype), weight.to(dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not wide.widens(x, weight)
+        assert not onednn.widens(x, weight)
 
 
 def test_a_study_on_a_cpu_multiplies_by_onednn() -> None:
     x, weight, _, _ = _inputs(5, 16, outputs=8)
     with fast_products(x.device):
-        assert wide.widens(x, weight)
+        assert onednn.widens(x, weight)
