@@ -120,9 +120,8 @@ class Linear(nn.Linear):
         """Map x [..., in_features] to [..., out_features]."""
         weight, bias = self.weight, self.bias
         if not reaches_kernels(x):
-            is_small = (
-                x.numel() * self.out_features < onednn.LEAST and self.in_features * self.out_features < onednn.LARGE
-            )
+            size = self.in_features * self.out_features
+            is_small = size < onednn.LARGE and x.numel() * self.out_features < onednn.LEAST
             return linear(x, weight, bias) if is_small else onednn.wide_linear(x, weight, bias)
         if bias is None and learning.halves(x, weight):
             return learning.product(x, weight)

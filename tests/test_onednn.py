@@ -91,9 +91,12 @@ def test_products_of_few_numbers_are_pytorchs_to_the_bit(monkeypatch: pytest.Mon
     monkeypatch.setattr(onednn, "LEAST", 5 * 700 * 48)
     monkeypatch.setattr(onednn, "LARGE", 700 * 49)
     asked: list[int] = []
-    monkeypatch.setattr(
-        onednn, "wide_product", lambda x, y, bias: asked.append(len(x)) or functional.linear(x, y, bias)
-    )  # type: ignore[func-returns-value]
+
+    def product(x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+        asked.append(len(x))
+        return functional.linear(x, y, bias)
+
+    monkeypatch.setattr(onednn, "wide_product", product)
     x, weight, bias, _ = _inputs(5, 700, outputs=48)
     assert torch.equal(onednn.wide_linear(x[:4], weight, bias), functional.linear(x[:4], weight, bias))
     assert not asked
