@@ -120,7 +120,7 @@ class Linear(nn.Linear):
         """Map x [..., in_features] to [..., out_features]."""
         weight, bias = self.weight, self.bias
         if not reaches_kernels(x):
-            size = self.in_features * self.out_features
+            size = self.in_features * self.out_features  # as wide_linear asks, without a call
             is_small = size < onednn.LARGE and x.numel() * self.out_features < onednn.LEAST
             return linear(x, weight, bias) if is_small else onednn.wide_linear(x, weight, bias)
         if bias is None and learning.halves(x, weight):
@@ -230,12 +230,8 @@ def _tap_by_tap(x: Tensor, weight: Tensor, tail: Tensor, bias: Tensor | None) ->
 
     Sums are taken in its order, in float32 and with each product unrounded, so that no bit differs from it.
     """
-    first, *others = wide(weight[:, 0].t().contiguous())
-    T, inputs = x.shape[1], wide(torch.cat([tail, x], dim=1))
-    y = inputs[:, :T] * first if bias is None else torch.addcmul(wide(bias), inputs[:, :T], first)
-    for start, tap in enumerate(others, start=1):
-        y.addcmul_(inputs[:, start : start + T], tap)
-    return y.to(x.dtype)
+    inputs, taps = wide(torch.cat([tail, x], dim=1)), wide(weight[:, 0].t().contiguous())
+    return small.sum_of_taps(inputs, taps, None if bias is None else wide(bias)).to(x.dtype)
 
 
 def last_inputs(x: Tensor, tail: Tensor, ends: Tensor | None) -> Tensor:

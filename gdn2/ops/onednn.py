@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
-from gdn2.ops.orders import writes_gradients
+from gdn2.ops.orders import PLAIN, writes_gradients
 
 NARROW = 32  # inputs or outputs
-PLAIN = (Tensor, nn.Parameter)  # no subclass that has products of its own
 LEAST = 1 << 21
 """Multiplications from which oneDNN is faster: so were 4 rows of 576 by 1536, and 256 rows of 128 by 128."""
 LARGE = 1 << 19

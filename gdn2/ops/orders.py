@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from gdn2.ops.backends import BACKEND_VARIABLE
 
+PLAIN = (Tensor, nn.Parameter)
+"""Types of tensors that have no operations of their own, as a subclass may."""
 _in_transforms: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 

@@ -10,27 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gdn2.ops.orders import once, writes_gradients
+from gdn2.ops.orders import PLAIN, once, writes_gradients
 
-PLAIN = (Tensor, nn.Parameter)  # no subclass that has operations of its own
 CACHED = 1 << 17  # numbers of the rows of a convolution that run together, so that its tensors stay in the caches
 
 
 def learns_on_cpu(x: Tensor, *others: Tensor | None) -> bool:
     """Whether a step on these tensors runs here: on a CPU, of one exact dtype, where gradients are asked for."""
-    if (
-        not torch.is_grad_enabled()
-        or not writes_gradients()
-        or x.device.type != "cpu"
-        or x.dtype not in (torch.float32, torch.float64)
-    ):
+    if not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return False
     tensors = [x, *(other for other in others if other is not None)]
     if any(t.dtype != x.dtype or type(t) not in PLAIN for t in tensors) or torch.is_autocast_enabled("cpu"):
         return False
-    return x.numel() > 0 and any(t.requires_grad for t in tensors)
+    return x.numel() > 0 and any(t.requires_grad for t in tensors) and writes_gradients()
 
 
 def unit(x: Tensor, eps: float) -> Tensor:
@@ -48,6 +42,24 @@ def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def convolved(x: Tensor, weight: Tensor, tail: Tensor, bias: Tensor | None, *, activate: bool) -> Tensor:
     """`gdn2.modules.short_convolution` of x [B, T, D] behind a tail [B, W - 1, D], by weight [D, 1, W]."""
     y: Tensor = _Convolution.apply(x, weight, tail, bias, activate)  # type: ignore[no-untyped-call]
+    return y
+
+
+def sum_of_taps(inputs: Tensor, taps: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """A causal convolution of each channel, [B, T, D]: a pass over the inputs for each tap, in the order of conv1d.
+
+    Args:
+        inputs: [B, W - 1 + T, D].
+        taps: [W, D], the last one belongs to the current token.
+        bias: [D].
+        out: where the sums go.
+    """
+    first, *others = taps
+    T = inputs.shape[1] - len(others)
+    earliest = inputs[:, :T]
+    y = torch.mul(earliest, first, out=out) if bias is None else torch.addcmul(bias, earliest, first, out=out)
+    for start, tap in enumerate(others, start=1):
+        y.addcmul_(inputs[:, start : start + T], tap)
     return y
 
 
@@ -97,15 +109,7 @@ class _Convolution(torch.autograd.Function):
         sums = torch.empty_like(x, memory_format=torch.contiguous_format)
         y = torch.empty_like(sums) if activate else sums
         for part in _parts(x):
-            total = sums[part]
-            for start, tap in enumerate(taps):
-                shifted = inputs[part, start : start + x.shape[1]]
-                if start:
-                    total.addcmul_(shifted, tap)
-                elif bias is None:
-                    torch.mul(shifted, tap, out=total)
-                else:
-                    torch.addcmul(bias, shifted, tap, out=total)
+            total = sum_of_taps(inputs[part], taps, bias, out=sums[part])
             if activate:
                 torch.ops.aten.silu.out(total, out=y[part])
         ctx.save_for_backward(inputs, taps, sums if activate else None)

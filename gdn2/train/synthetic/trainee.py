@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy
 
 from gdn2.config import GDN2Config
 from gdn2.model import GDN2ForCausalLM
-from gdn2.ops.onednn import wide_linear
 from gdn2.train.optimizers import weight_groups
 from gdn2.train.synthetic.data import RowBatch, batches
 from gdn2.train.synthetic.spec import Run
@@ -98,7 +97,7 @@ class Trainee:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=halved, cache_enabled=False):
             hidden = self.model.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
             asked = hidden.gather(1, batch.places[..., None].expand(-1, -1, hidden.shape[-1]))
-            logits = wide_linear(asked, self.model.lm_head.weight)
+            logits: Tensor = self.model.lm_head(asked)
         return logits.float()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:

@@ -28,8 +28,9 @@ def draw_state(data: PictureData[StateRow], look: Look) -> Sheet:
     kinds = list(dict.fromkeys((row.task, row.metric, row.unit) for row in data.rows))
     sheet = Sheet(look, len(kinds), HEIGHT, 2 if look.width < 5 else 4, len({kind[2] for kind in kinds}) == 1)
     strokes = look.strokes(data.values("model"))
-    sizes, inches = [row.state_bytes for row in data.rows], look.width / sheet.columns
-    places = _side_by_side({row.model: max(row.state_bytes, 1) for row in data.rows}, sizes, inches)
+    sizes, inches = [max(row.state_bytes, 1) for row in data.rows], look.width / sheet.columns
+    states = {row.model: size for row, size in zip(data.rows, sizes, strict=True)}
+    places = _side_by_side(states, sizes, inches)
     for axes, (task, metric, unit) in zip(sheet.panels, kinds, strict=True):
         score_axis(axes, unit, look)
         for row in data.rows:
@@ -37,9 +38,7 @@ def draw_state(data: PictureData[StateRow], look: Look) -> Sheet:
                 _draw_point(axes, row, places[row.model], strokes[row.model], look)
         _bytes_axis(axes, sizes, inches)
     sheet.name_panels(panel_names([kind[:2] for kind in kinds]))
-    aside = (
-        "; equal ones side by side" if any(places[row.model] != max(row.state_bytes, 1) for row in data.rows) else ""
-    )
+    aside = "" if places == states else "; equal ones side by side"
     name = f"state at {length_text(data.rows[0].length)} tokens{aside}"
     sheet.name_axes(name, [metric_text(metric, unit) for _, metric, unit in kinds])
     growing = {row.model for row in data.rows if row.bytes_a_token}
@@ -104,5 +103,4 @@ def _bytes_axis(axes: Axes, sizes: Sequence[int], inches: float) -> None:
 
 def _range(sizes: Sequence[int]) -> tuple[int, int]:
     """The powers of two between which the axis lies."""
-    low, high = math.log2(max(min(sizes), 1)), math.log2(max(*sizes, 1))
-    return math.floor(low - 0.5), math.ceil(high + 0.5)
+    return math.floor(math.log2(min(sizes)) - 0.5), math.ceil(math.log2(max(sizes)) + 0.5)
