@@ -113,7 +113,7 @@ class Bench:
         args = self.args
         settings = {"config": self.config.to_dict(), "lengths": args.lengths, "tokens": args.tokens,
                     "slices": args.slices, "precision": args.precision, "residual": args.residual,
-                    "checkpointing": args.checkpointing,
+                    "checkpointing": args.checkpointing, "accumulation": args.accumulation,
                     "device": self.device.type}  # fmt: skip
         found = model_training.measure(settings, self.device)
         if args.profile:
@@ -169,7 +169,8 @@ class Bench:
 
 def identity(row: earlier.Row) -> str:
     """What makes two rows the same measurement."""
-    keys = ("part", "model", "length", "rows", "context", "processes", "precision", "residual", "checkpointing")
+    keys = ("part", "model", "length", "rows", "context", "processes", "accumulation", "precision", "residual",
+            "checkpointing")  # fmt: skip
     return " ".join(
         f"{key} {row[key]}" if key not in ("part", "model") else str(row[key]) for key in keys if key in row
     )
@@ -207,7 +208,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, nargs="+", help="of decoding; default: 1 32 256")
     parser.add_argument("--context", type=int, help="tokens in front of decoding; default: 4096")
     parser.add_argument("--lengths", type=int, nargs="+", help="of training; default: 2048 4096 8192 16384")
-    parser.add_argument("--tokens", type=int, help="of a training step; default: 16384")
+    parser.add_argument("--tokens", type=int, help="of a training step, or of each of its parts; default: 16384")
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches of a training step")
     parser.add_argument("--slices", type=int, default=4096, help="positions of a training step whose logits exist")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of training")
     parser.add_argument("--residual", choices=("float32", "bfloat16"), default="float32", help="of training")

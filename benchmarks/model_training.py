@@ -19,11 +19,11 @@ from torch import distributed, nn
 
 from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.train.objective import MicroBatch, Objective, Term
-from gdn2.train.sharing import clip
+from gdn2.train.sharing import apart, clip
 
 WARM_UPS, STEPS = 2, 6
 Settings = dict[str, Any]
-"""What a process is told: the name and config of a model, lengths, tokens a step, how steps are taken."""
+"""What a process is told: the config of a model, lengths, tokens a micro-batch, how steps are taken."""
 
 
 class Training:
@@ -35,7 +35,7 @@ class Training:
             self.model = GDN2ForCausalLM(GDN2Config(**settings["config"])).train()
         if settings.get("checkpointing"):
             self.model.model.gradient_checkpointing = True
-        self.device, self.vocabulary = device, self.model.config.vocab_size
+        self.device, self.vocabulary, self.parts = device, self.model.config.vocab_size, settings["accumulation"]
         self.processes = distributed.get_world_size() if distributed.is_initialized() else 1
         precisions = {name: settings[name] for name in ("precision", "residual")}
         self.objective: nn.Module = Objective(self.model, **precisions, loss_rows=settings["slices"])
@@ -46,12 +46,15 @@ class Training:
     def part(self, rows: int, length: int) -> MicroBatch:
         ids = torch.randint(self.vocabulary, (rows, length + 1))
         places, none = torch.arange(rows * length), torch.arange(0)
-        count = rows * length * self.processes
+        count = rows * length * self.processes * self.parts
         return MicroBatch(ids[:, :-1], Term(places, ids[:, 1:].flatten(), count), Term(none, none, 0)).to(self.device)
 
     def step(self, part: MicroBatch) -> float:
-        loss, _ = self.objective(part)
-        (loss * self.processes).backward()
+        """A step whose micro-batches are all this one; returns the gradient's length."""
+        for number in range(self.parts):
+            with apart(self.objective, last=number == self.parts - 1):
+                loss, _ = self.objective(part)
+                (loss * self.processes).backward()
         norm = clip(self.model, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -64,6 +67,7 @@ def measure(settings: Settings, device: torch.device) -> list[dict[str, Any]]:
     for length in settings["lengths"]:
         part = training.part(max(settings["tokens"] // length, 1), length)
         row: dict[str, Any] = {"length": length, "processes": training.processes, "rows": len(part.input_ids)}
+        row |= {"accumulation": training.parts} if training.parts > 1 else {}
         try:
             with peak_of(device, row):
                 row["ms"] = 1000 * statistics.median(_seconds(training, part))
@@ -72,7 +76,7 @@ def measure(settings: Settings, device: torch.device) -> list[dict[str, Any]]:
             rows.append({**row, "failed": "out of memory"})
             torch.cuda.empty_cache()
             continue
-        row["tokens/s"] = part.input_ids.numel() * training.processes / row["ms"] * 1000
+        row["tokens/s"] = part.input_ids.numel() * training.parts * training.processes / row["ms"] * 1000
         rows.append(row)
     return rows
 

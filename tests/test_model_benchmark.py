@@ -36,6 +36,16 @@ def test_every_part_gives_its_figures_and_the_file_has_them(tmp_path: Path, monk
     assert record["parameters"]["swa_gdn2_1.3B"] == model.parameters(model.config_of("swa_gdn2_1.3B", True))
 
 
+def test_micro_batches_of_a_step_are_counted_and_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "new.json"
+    for parts in (1, 3):
+        options = ("--parts", "training", "--lengths", "16", "--tokens", "32", "--accumulation", str(parts))
+        measured(monkeypatch, "--tiny", "--models", "gdn2_1.3B", *options, "--json", str(file))
+        (row,) = json.loads(file.read_text())["rows"]
+        assert row["tokens/s"] * row["ms"] / 1000 == pytest.approx(32 * parts)
+        assert ("accumulation 3" in model.identity(row)) == (parts == 3)
+
+
 def test_a_profile_has_the_costliest_kernels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, one = tmp_path / "new.json", ("--models", "mamba2_1.3B", "--parts", "prefill", "--prefill", "16")
     measured(monkeypatch, "--tiny", *one, "--profile", "--json", str(file))
