@@ -165,6 +165,25 @@ def test_trainings_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "so many samples" not in out
 
 
+def test_files_have_the_seeds_of_a_mean_as_they_have_those_of_a_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, right in (("a-s1", 34), ("a-s2", 36), ("a-s3", 35), ("b-s1", 20), ("b-s2", 22)):
+        scores = [1.0] * right + [0.0] * (40 - right)
+        run_of(tmp_path, name, [cell_of("niah_single_1", scores, length=length) for length in (1024, 2048)])
+    assert compare(tmp_path, "--seeds", "a-s*", "b-s*", "--format", "json") == 0
+    (pair,) = json.loads(capsys.readouterr().out)["pairs"]
+    expected = (3, 2, [0.85, 0.9, 0.875], [0.5, 0.55])
+    for row in (*pair["tasks"], *pair["means"]):
+        assert (row["n_a"], row["n_b"], row["seeds_a"], row["seeds_b"]) == expected
+    assert compare(tmp_path, "--seeds", "a-s*", "b-s*", "--format", "csv") == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["task"] for line in lines] == ["niah_single_1", "niah_single_1", "mean: all cells"]
+    for line in lines:
+        assert (line["n_a"], line["n_b"]) == ("3", "2")
+        assert (line["seeds_a"], line["seeds_b"]) == ("0.85; 0.9; 0.875", "0.5; 0.55")
+
+
 def test_no_difference_of_shares_beyond_all_that_there_are_is_said_to_be_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

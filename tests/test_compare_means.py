@@ -12,6 +12,7 @@ from harness.analysis.means import compare_means
 from harness.analysis.measure import Contribution, compare_groups, compare_pairs, group_of_terms
 from harness.analysis.pairing import Pairs, Term
 from harness.analysis.places import Compared
+from harness.analysis.seeds import compare_values
 from harness.analysis.significance import agreeing, sign_flip
 from tasks.metrics import Unit
 
@@ -127,3 +128,24 @@ def test_an_unpaired_mean_has_one_error_in_test_and_interval() -> None:
         assert excludes_zero(mean) == (mean.p <= ALPHA)
         seen.add(mean.p <= ALPHA)
     assert seen == {True, False}
+
+
+def test_a_mean_over_seeds_has_each_seeds_own_negative_where_lower_is_better() -> None:
+    def at(metric: str, a: tuple[float, ...], b: tuple[float, ...]) -> Compared:
+        task = TaskComparison(
+            place=Place("t", 1024, metric),
+            unit="share",
+            higher_is_better=metric == "acc",
+            pairing="seeds",
+            seeds_a=a,
+            seeds_b=b,
+            **compare_values(a, b, ALPHA),
+        )
+        return Compared(task, None)
+
+    places = [at("acc", (0.8, 0.6, 0.7), (0.2, 0.4)), at("stale", (0.2, 0.2, 0.1), (0.6, 0.8))]
+    (mean,) = compare_means(places, None, ALPHA)
+    assert (mean.n_a, mean.n_b) == (3, 2)
+    assert mean.seeds_a == pytest.approx((0.3, 0.2, 0.3))
+    assert mean.seeds_b == pytest.approx((-0.2, -0.2))
+    assert mean.difference == pytest.approx(np.mean(mean.seeds_a) - np.mean(mean.seeds_b))

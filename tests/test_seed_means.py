@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+
 import pytest
 import records
 from pictures import run_of
@@ -10,6 +14,7 @@ from harness.analysis.curves import over_length
 from harness.analysis.seed_means import over_seeds
 from harness.analysis.shown import Model, models_of, spots_of
 from harness.errors import UserError
+from harness.show.plots.values import values_csv, values_json
 
 
 def seeds_of(name: str, *values: dict[int, float], recipe: str | None) -> list[Model]:
@@ -44,6 +49,22 @@ def test_a_training_is_one_line_with_students_interval_from_three_seeds_on() -> 
         "left out where a seed has no number: a",
     )
     assert set(data.trained) == {"a", "b", "c"}
+
+
+def test_the_numbers_behind_a_picture_have_how_many_seeds_a_mean_is_of() -> None:
+    models = [*THREE, *TWO, *OTHER]
+    single = over_length(models, spots_of(models, "ruler_table3"))
+    means = over_seeds(single, models)
+    expected = {("a", 1024): 3, ("b", 1024): 2, ("c", 1024): None, ("c", 2048): None}
+    rows = json.loads(values_json(means))["rows"]
+    assert {(row["model"], row["length"]): row["num_seeds"] for row in rows} == expected
+    lines = list(csv.DictReader(io.StringIO(values_csv(means))))
+    assert [line["num_seeds"] for line in lines] == [
+        "" if row["num_seeds"] is None else str(row["num_seeds"]) for row in rows
+    ]
+    assert all(list(row)[-1] == "num_seeds" for row in (*rows, *lines))
+    assert "num_seeds" not in json.loads(values_json(single))["rows"][0]  # nothing there is a mean
+    assert "num_seeds" not in values_csv(single).splitlines()[0].split(",")
 
 
 def test_a_note_speaks_of_bands_only_where_there_are_some() -> None:

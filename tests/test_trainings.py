@@ -150,6 +150,33 @@ def test_files_have_the_interval_of_a_mean_as_a_share() -> None:
     assert (float(line["value"]), float(line["low"]), float(line["high"])) == expected
 
 
+def test_files_have_how_many_seeds_a_mean_is_of_whichever_rows_are_shown() -> None:
+    runs = [*SPREAD, *PAIR, seed("other", 0.4, None, None)]
+    reach = 4.302652729696142 * 0.1 / 3**0.5
+    means = {"a, mean": (3, None, R, reach), "c, mean": (2, None, "p" * 16, None)}
+    seeds = {f"a{number}": (None, number, R, None) for number in (1, 2, 3)}
+    seeds |= {f"c{number}": (None, number, "p" * 16, None) for number in (1, 2)}
+    other = {"other": (None, None, None, None)}
+    for view, expected in (("all", means | seeds | other), ("means", means | other), (None, seeds | other)):
+        table = table_of(runs, seeds=view, columns=("niah_single_1@1024",))
+        found = {}
+        for row in json.loads(to_json(table))["rows"]:
+            its = (row["num_seeds"], row["training_seed"], row["recipe"], row["cells"]["niah_single_1@1024"]["reach"])
+            found[row["name"]] = its
+        assert found == {name: pytest.approx(its) for name, its in expected.items()}
+        lines = list(csv.DictReader(io.StringIO(to_csv(table))))
+        said = {
+            line["name"]: (line["num_seeds"], line["training_seed"], line["recipe"], line["reach"]) for line in lines
+        }
+        assert said == {name: tuple("" if each is None else str(each) for each in its) for name, its in found.items()}
+
+
+def test_a_mean_and_the_sentence_below_it_count_the_same_seeds() -> None:
+    table = table_of([*SPREAD, *PAIR], seeds="means")
+    assert [(row.name, row.num_seeds) for row in table.rows] == [("a, mean", 3), ("c, mean", 2)]
+    assert "Seeds of each mean: a (3), c (2)" in table.explained
+
+
 def seeds_of(name: str, recipe: str, *scores: tuple[float, float], **at_1k: Any) -> list[RunRecord]:
     """Runs of a seed each, with these scores at 1K and 2K; another definition (`spec`) gives a number a note."""
     return [

@@ -109,6 +109,10 @@ class MeanComparison:
         p: two-sided.
         p_corrected: among the same mean of all pairs of models.
         detectable: as for a task.
+        n_a: seeds of A, where these are compared.
+        n_b: of B.
+        seeds_a: A's mean of each training seed, negative where lower is better.
+        seeds_b: B's.
     """
 
     label: str
@@ -121,6 +125,10 @@ class MeanComparison:
     p: float | None
     p_corrected: float | None = None
     detectable: float | None = None
+    n_a: int | None = None
+    n_b: int | None = None
+    seeds_a: tuple[float, ...] = ()
+    seeds_b: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -25,7 +25,8 @@ class ScoreRow:
         low: lower end of the 95 % interval; None where none is known.
         high: upper end.
         n: documents.
-        source: the run's id, or the paper.
+        source: the run's id, or the paper; of a mean over seeds those of all its runs.
+        num_seeds: how many a mean over seeds is of; None for a number of one run.
     """
 
     model: str
@@ -37,6 +38,7 @@ class ScoreRow:
     high: float | None
     n: int
     source: str
+    num_seeds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from harness.records.seed_rows import LEAST_SEEDS, mean_of_seeds
 from harness.records.trainings import Said, by_training, said_of, seeds_twice
 
 Row = TypeVar("Row", bound=ScoreRow)
-OF_A_NUMBER = ("model", "value", "low", "high", "n", "source")  # all else says where it belongs
+OF_A_NUMBER = ("model", "value", "low", "high", "n", "source", "num_seeds")  # all else says where it belongs
 
 
 def over_seeds(data: PictureData[Row], models: Sequence[Model]) -> PictureData[Row]:
@@ -68,7 +68,8 @@ def _place(row: ScoreRow) -> tuple[object, ...]:
 def _mean(name: str, seeds: Sequence[Row]) -> Row:
     value, low, high, _ = mean_of_seeds([row.value for row in seeds], seeds[0].unit, 1.0)
     source = "; ".join(row.source for row in seeds)
-    return replace(seeds[0], model=name, value=value, low=low, high=high, n=min(row.n for row in seeds), source=source)
+    n = min(row.n for row in seeds)
+    return replace(seeds[0], model=name, value=value, low=low, high=high, n=n, source=source, num_seeds=len(seeds))
 
 
 def _notes(trainings: dict[str, list[Model]], groups: dict[tuple[object, ...], list[Row]]) -> list[str]:

@@ -69,6 +69,10 @@ def compare_means_of_seeds(
         test=found["test"],
         p=found.get("p"),
         detectable=found.get("detectable"),
+        n_a=len(of_a),
+        n_b=len(of_b),
+        seeds_a=of_a,
+        seeds_b=of_b,
     )
 
 

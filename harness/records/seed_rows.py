@@ -61,12 +61,11 @@ def said_of_means(rows: Sequence[Row], seeds_are_shown: bool) -> list[str]:
         rows: all of the table, means and seeds among them.
         seeds_are_shown: whether rows of the seeds stand below their means; else how many there are is said.
     """
-    means = [(row, len(_seeds_below(row, rows))) for row in rows if row.of_mean and row.seed is None]
+    means = [(row.name.removesuffix(MEAN), row.num_seeds) for row in rows if row.num_seeds is not None]
     has_enough = any(count >= LEAST_SEEDS for _, count in means)
     found = [MEANING.format(UNLESS if has_enough else "")] if means else []
     if means and not seeds_are_shown:
-        counts = [f"{row.name.removesuffix(MEAN)} ({count})" for row, count in means]
-        found.append(f"Seeds of each mean: {', '.join(counts)}")
+        found.append(f"Seeds of each mean: {', '.join(f'{name} ({count})' for name, count in means)}")
     for section in dict.fromkeys(row.section for row in rows):
         said = [(row.name, _said(row)) for row in rows if row.section == section and not row.of_mean]
         found += [f"{sentence[0].upper()}{sentence[1:]}" for sentence in seeds_twice(said)]
@@ -117,6 +116,7 @@ def _mean(name: str, seeds: Sequence[Row], headers: Sequence[Header]) -> Row:
         entries,
         recipe=seeds[0].recipe,
         of_mean=True,
+        num_seeds=len(seeds),
     )
 
 

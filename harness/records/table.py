@@ -71,6 +71,7 @@ class Row:
         recipe: the hash of what it was trained by, without the seed; None where no record says it.
         seed: of that training; None for the mean of several.
         of_mean: whether it is the mean of several seeds, or one of these.
+        num_seeds: how many a mean is of; None for a row that is no mean.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Row:
     recipe: str | None = None
     seed: int | None = None
     of_mean: bool = False
+    num_seeds: int | None = None
 
     @property
     def full_name(self) -> str:

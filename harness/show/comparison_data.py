@@ -38,14 +38,12 @@ def comparison_to_csv(comparison: ModelComparison) -> str:
     for pair in comparison.pairs:
         head = {"model_a": _text(pair.a), "model_b": _text(pair.b)}
         for task in pair.tasks:
-            row = _task(task)
-            row |= {name: "; ".join(map(str, row[name])) for name in ("notes", "seeds_a", "seeds_b")}
-            writer.writerow(head | {name: _text(value) for name, value in row.items()})
+            writer.writerow(head | _line(_task(task)))
         for mean in pair.means:
             row = _mean(mean)
-            row = {"task": f"mean: {row.pop('label')}", "n_a": "", **row}
+            row = {"task": f"mean: {row.pop('label')}", **row}
             del row["places"]
-            writer.writerow(head | {name: _text(value) for name, value in row.items()})
+            writer.writerow(head | _line(row))
     return out.getvalue()
 
 
@@ -68,6 +66,13 @@ def _task(task: TaskComparison) -> dict[str, Any]:
 
 def _mean(mean: MeanComparison) -> dict[str, Any]:
     return {**asdict(mean), "verdict": mean.verdict}
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a row; several numbers or notes are one field."""
+    return {
+        name: _text("; ".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in row.items()
+    }
 
 
 def _finite(value: Any) -> Any:

@@ -22,7 +22,9 @@ VERSION = 1
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
 ROW_FIELDS = ("section", "name", "model", "source", "training", "step")
 COLUMN_FIELDS = ("column", "group", "label", "task", "length", "metric", "unit", "higher_is_better")
-CELL_FIELDS = ("value", "low", "high", "n", "mark", "overlaps_best", "notes", "run_id", "protocol_hash")
+CELL_FIELDS = ("value", "low", "high", "n", "mark", "overlaps_best", "notes", "run_id", "protocol_hash", "reach")
+TRAINING_FIELDS = ("recipe", "training_seed", "num_seeds")
+"""Of a row; in CSV behind all others, because names and places of older columns stay."""
 
 
 def to_json(table: Table) -> str:
@@ -48,11 +50,12 @@ def to_csv(table: Table) -> str:
     """A line a cell with all that is known of it; cells that were not run have no value."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("suite", *ROW_FIELDS, *COLUMN_FIELDS, *CELL_FIELDS))
+    writer.writerow(("suite", *ROW_FIELDS, *COLUMN_FIELDS, *CELL_FIELDS, *TRAINING_FIELDS))
     for row in table.rows:
         for header, entry in zip(table.headers, row.entries, strict=True):
             cell = _cell(table, row, header, entry)
-            fields = [table.title, *_of_row(row).values(), *_column(header).values(), *cell.values()]
+            place = (*_of_row(row).values(), *_column(header).values())
+            fields = [table.title, *place, *cell.values(), *_of_training(row).values()]
             writer.writerow([in_csv(field) for field in fields])
     return out.getvalue()
 
@@ -62,12 +65,16 @@ def _of_row(row: Row) -> dict[str, Any]:
     return dict(zip(ROW_FIELDS, values, strict=True))
 
 
+def _of_training(row: Row) -> dict[str, Any]:
+    return dict(zip(TRAINING_FIELDS, (row.recipe, row.seed, row.num_seeds), strict=True))
+
+
 def _row(table: Table, row: Row) -> dict[str, Any]:
     cells = {
         header.key or header.name: None if entry is None else _cell(table, row, header, entry)
         for header, entry in zip(table.headers, row.entries, strict=True)
     }
-    return {**_of_row(row), "notes": _texts(table, row.notes), "cells": cells}
+    return {**_of_row(row), **_of_training(row), "notes": _texts(table, row.notes), "cells": cells}
 
 
 def _column(header: Header) -> dict[str, Any]:
@@ -99,6 +106,7 @@ def _cell(table: Table, row: Row, header: Header, entry: Entry | None) -> dict[s
         _texts(table, sorted({*row.notes, *entry.notes})),
         entry.run_id,
         entry.protocol_hash,
+        _end(header, entry.reach),
     )
     return dict(zip(CELL_FIELDS, values, strict=True))
 

@@ -7,11 +7,13 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from harness.analysis.picture_data import PictureData
 from harness.show.data import in_csv
+
+NUM_SEEDS = "num_seeds"
 
 
 def values_json(data: PictureData[Any]) -> str:
@@ -20,7 +22,7 @@ def values_json(data: PictureData[Any]) -> str:
         "picture": data.picture,
         "notes": data.notes,
         "trained": data.trained,
-        "rows": [_finite(asdict(row)) for row in data.rows],
+        "rows": _rows(data),
     }
     return json.dumps(plain, indent=1) + "\n"
 
@@ -29,9 +31,17 @@ def values_csv(data: PictureData[Any]) -> str:
     """The rows below a line with the names of their fields; text that no spreadsheet computes."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([item.name for item in fields(data.rows[0])])
-    writer.writerows([in_csv(_flat(value)) for value in _finite(asdict(row)).values()] for row in data.rows)
+    rows = _rows(data)
+    writer.writerow(rows[0])
+    writer.writerows([in_csv(_flat(value)) for value in row.values()] for row in rows)
     return out.getvalue()
+
+
+def _rows(data: PictureData[Any]) -> list[dict[str, Any]]:
+    """The fields of each row; how many seeds a mean is of is the last one, where any row is a mean."""
+    rows = [_finite(asdict(row)) for row in data.rows]
+    seeds = [row.pop(NUM_SEEDS, None) for row in rows]
+    return [row | {NUM_SEEDS: count} for row, count in zip(rows, seeds, strict=True)] if any(seeds) else rows
 
 
 def _flat(value: Any) -> Any:
