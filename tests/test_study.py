@@ -124,9 +124,13 @@ def only_what_training_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("only_what_training_needs")
-def test_a_study_is_trained_told_and_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_is_trained_told_and_not_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any folder, by names relative to it."""
+    monkeypatch.chdir(tmp_path)
     path = write(tmp_path, rates=[0.01], seeds={"count": 1}, models={"GDN-2": {"layers": "gdn2"}})
-    command = ["study", str(path), "--output", str(tmp_path / "out"), "--devices", "cpu"]
+    command = ["study", path.name, "--output", "out", "--devices", "cpu"]
     assert main([*command, "--table", str(tmp_path / "table.md")]) == 0
     assert "GDN-2" in capsys.readouterr().out
     assert "| GDN-2 |" in (tmp_path / "table.md").read_text(encoding="utf-8")

@@ -148,7 +148,8 @@ class TestFields:
         assert "there is no cuda:2, this machine has 2 GPUs" in trial.refused(None, "--device", "cuda:2")
 
     def test_processes_take_a_gpu_each_and_rows_evenly(self, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("WORLD_SIZE", "3")
+        for name, value in (("WORLD_SIZE", "3"), ("MASTER_ADDR", "here"), ("MASTER_PORT", "1")):
+            monkeypatch.setenv(name, value)
         assert "4 rows cannot be cut evenly into 3 processes x 1 (compute.accumulation); choose a multiple of 3" in (
             trial.refused()
         )
@@ -180,6 +181,26 @@ class TestFeed:
         ids = torch.arange(8).view(4, 2) + 10 * step
         kinds = torch.tensor([[0, 1], [2, 0], [1, 1], [0, 0]])
         return Batch(ids, ids + 1, kinds == 0, kinds == 1)
+
+    @pytest.mark.parametrize(
+        ("environment", "message"),
+        [
+            ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be at least 1"),
+            ({"WORLD_SIZE": "1", "RANK": "1"}, "process RANK=1 of WORLD_SIZE=1; 1 have the numbers from 0 to 0"),
+            ({"WORLD_SIZE": "2", "RANK": "2"}, "process RANK=2 of WORLD_SIZE=2"),
+            ({"WORLD_SIZE": "2"}, "MASTER_ADDR is not set, where they meet; start them with torchrun"),
+            ({"WORLD_SIZE": "2", "MASTER_ADDR": "here"}, "MASTER_PORT is not set"),
+            ({"WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "x"}, "MASTER_PORT must be a whole number"),
+        ],
+    )
+    def test_an_environment_that_torchrun_would_not_make_is_named(
+        self, trial: Trial, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+    ) -> None:
+        for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert message in trial.refused()
 
     def test_batches_come_in_order_as_they_are_drawn(self) -> None:
         with Feed(self.batch, range(3, 20), Place()) as feed:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
 import re
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,6 +130,45 @@ def test_a_process_draws_its_batches_until_nobody_takes_them(
     end = Collected()
     drawing._draw(maker.recipe, maker.corpus, maker.tokenizer, range(7, 9), end)
     assert isinstance(end[-1], IndexError)  # there are 8 steps; what went wrong is raised by who takes it
+
+
+class Lost:
+    """A process that ends while it starts, or within a batch that it gives away."""
+
+    def __init__(self, target: Any, args: tuple[Connection], daemon: bool) -> None:
+        assert (target, daemon) == (drawing._serve, True)
+        (self.end,) = args  # nothing else: a process that ends never reads the megabytes of a text
+
+    def start(self) -> None:
+        os.write(self.end.fileno(), self.said)
+
+    said = b""
+    terminate = join = lambda _: None
+
+
+@pytest.mark.parametrize("said", [b"", b"\0", (1000).to_bytes(4, "big") + b"half"])
+def test_a_process_that_ends_at_any_time_is_named_with_the_way_on(
+    maker: BatchMaker, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(Lost, "said", said)
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Lost)
+    monkeypatch.setattr(drawing.multiprocessing, "get_context", lambda _: context)
+    with drawing.drawing(maker, range(8), 2) as take:
+        for step in (0, 1):
+            with pytest.raises(RecipeError, match=r"one of them has ended.* goes on from the last save"):
+                take(step)
+
+
+def test_a_process_is_told_what_to_draw_and_ends_with_whom_it_draws_for(
+    maker: BatchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing.signal, "signal", lambda *_: None)
+    own, end = multiprocessing.Pipe()
+    own.send((maker.recipe, maker.corpus, maker.tokenizer, range(2, 3)))
+    drawing._serve(end)
+    assert bool((Batch.of(*own.recv()).input_ids == maker.batch(2).input_ids).all())
+    own.close()
+    drawing._serve(end)
 
 
 def test_a_row_without_room_is_refused_before_training(maker: BatchMaker) -> None:

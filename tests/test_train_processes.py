@@ -130,7 +130,13 @@ def test_a_lost_process_is_named_with_the_way_on(trial: Trial, monkeypatch: pyte
     """As gloo and NCCL say it; what else fails stays what it is."""
     trial.file.write_text(yaml.safe_dump(trial.recipe))
     recipe = load_recipe(trial.file)
-    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "x",
+        "MASTER_PORT": "1",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(distributed, "init_process_group", lambda _: None)
 

@@ -27,7 +27,7 @@ from gdn2.train.fields import RecipeError
 from gdn2.train.prepared import prepare_into, prepared
 from gdn2.train.recipe import load_recipe
 from gdn2.train.rivals import __main__ as command
-from gdn2.train.rivals.crew import Crew, Ended
+from gdn2.train.rivals.crew import ROOT, Crew, Ended
 from gdn2.train.rivals.pace import Pace, finish, fitting_share, pace_of
 from gdn2.train.rivals.plan import load_rivals
 
@@ -260,10 +260,12 @@ def test_no_run_is_begun_behind_the_deadline(file: Path, tmp_path: Path, in_proc
 
 def test_a_checkpoint_is_asked_behind_all_trainings_one_from_before_too(file: Path, tmp_path: Path) -> None:
     began: list[str] = []
+    places: dict[bool, set[Path]] = {False: set(), True: set()}
 
     class Told(Crew):
-        def _run(self, name: str, device: str, command: list[str], deadline: float | None) -> Ended:  # noqa: ARG002
+        def _run(self, name: str, device: str, command: list[str], _: float | None, where: Path) -> Ended:
             began.append(name)
+            places[name.endswith("asked")].add(where)
             status = int(name == "a-seed2")
             return Ended(name, device, 1.0, status or int(command == ["ask", "b"]), "")
 
@@ -279,6 +281,15 @@ def test_a_checkpoint_is_asked_behind_all_trainings_one_from_before_too(file: Pa
     assert [(run.name, run.status) for run in trained] == [("b", 0), ("a-seed2", 1), ("b-seed2", 0)]
     assert sorted((run.name, run.status) for run in asked) == [("a, asked", 0), ("b, asked", 1)]
     assert told[:3] == trained
+    assert places == {False: {Path.cwd()}, True: {ROOT}}  # a text may be named relative to the caller's folder
+
+
+def test_a_run_imports_this_package_and_nothing_that_lies_where_it_starts(tmp_path: Path) -> None:
+    if sys.version_info >= (3, 11):  # older ones look where they start before anything else
+        (tmp_path / "yaml.py").write_text("raise SystemExit('shadowed')")
+    code = "import yaml, os, gdn2.train.recipe as r; print(os.getcwd(), r.__file__)"
+    ended = Crew(tmp_path, ["cpu"], None)._run("a", "cpu", [sys.executable, "-c", code], None, tmp_path)
+    assert ended.last == f"{tmp_path} {ROOT / 'gdn2' / 'train' / 'recipe.py'}"
 
 
 @pytest.fixture

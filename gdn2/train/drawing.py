@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 from gdn2.train.batches import Batch, BatchMaker
@@ -33,20 +34,13 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
         yield batches.batch
         return
     context = multiprocessing.get_context("spawn")
-    ends, running = [], []
-    for number in range(processes):
-        end, far_end = context.Pipe(duplex=False)
-        own = steps[number::processes]
-        arguments = (batches.recipe, batches.corpus, batches.tokenizer, own, far_end)
-        running.append(context.Process(target=_draw, args=arguments, daemon=True))
-        running[-1].start()
-        far_end.close()
-        ends.append(end)
+    ends: list[Connection] = []
+    running: list[BaseProcess] = []
 
     def take(step: int) -> Batch:
         try:
             found = ends[(step - steps.start) % processes].recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:  # before a batch, or within one
             raise batches.recipe.error(
                 "compute.drawing_processes: one of them has ended, as the system does where memory is short; the same "
                 "command goes on from the last save"
@@ -56,6 +50,15 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
         return Batch.of(*found)
 
     try:
+        for _ in range(processes):
+            end, far_end = context.Pipe()
+            running.append(context.Process(target=_serve, args=(far_end,), daemon=True))
+            running[-1].start()
+            far_end.close()
+            ends.append(end)
+        for number, end in enumerate(ends):
+            with contextlib.suppress(OSError):  # one that has ended is found out by whoever takes its first batch
+                end.send((batches.recipe, batches.corpus, batches.tokenizer, steps[number::processes]))
         yield take
     finally:
         for process in running:
@@ -64,8 +67,19 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
             process.join()
 
 
-def _draw(recipe: Recipe, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, steps: range, end: Connection) -> None:
+def _serve(end: Connection) -> None:
+    """Draw what comes through the pipe.
+
+    A text of many megabytes is no argument of the process: if that died while it starts, its parent would wait for it
+    to read them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the training that is interrupted, and ends this
+    with contextlib.suppress(EOFError, ConnectionResetError):
+        recipe, corpus, tokenizer, steps = end.recv()
+        _draw(recipe, corpus, tokenizer, steps, end)
+
+
+def _draw(recipe: Recipe, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, steps: range, end: Connection) -> None:
     batches = BatchMaker(recipe, corpus, tokenizer)
     with contextlib.suppress(BrokenPipeError):
         try:

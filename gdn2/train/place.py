@@ -103,7 +103,7 @@ def joined(recipe: Recipe, device: str | None = None) -> Iterator[Place]:
         RecipeError: no such device, or one without bfloat16; numbers of processes that torchrun would not give; rows
             that cannot be cut evenly; or another process was lost on the way.
     """
-    rank, count, local = (_number(name, usual) for name, usual in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    rank, count, local = _numbers()
     place = Place(choose_device(recipe, device or recipe.compute.device, local, count), rank, count)
     _check(recipe, place)
     if place.is_gpu:
@@ -173,6 +173,31 @@ def _check(recipe: Recipe, place: Place) -> None:
                 f"process{'es' if place.processes > 1 else ''} x {compute.accumulation} (compute.accumulation); choose "
                 f"a multiple of {parts}"
             )
+
+
+def _numbers() -> tuple[int, int, int]:
+    """Which process this is, of how many, and which of its machine, as torchrun's environment variables say.
+
+    Raises:
+        RecipeError: they are not as torchrun sets them, or it is not said where the others are met.
+    """
+    rank, count, local = (_number(name, usual) for name, usual in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    if rank >= count:
+        raise RecipeError(
+            f"the environment variables say process RANK={rank} of WORLD_SIZE={count}; {count} have the numbers from 0 "
+            f"to {count - 1}, as torchrun sets them; for one process, unset both"
+            if count
+            else "the environment variable WORLD_SIZE must be at least 1, as torchrun sets it; unset it for one process"
+        )
+    if count > 1:
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            if not os.environ.get(name, "").strip():
+                raise RecipeError(
+                    f"the environment variable WORLD_SIZE says {count} processes, and {name} is not set, where they "
+                    "meet; start them with torchrun, or unset WORLD_SIZE and RANK for one process"
+                )
+        _number("MASTER_PORT", 0)
+    return rank, count, local
 
 
 def _number(name: str, usual: int) -> int:

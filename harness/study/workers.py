@@ -29,7 +29,7 @@ class _Worker:
     def __init__(
         self, device: str, together: int, folder: Path, lines: queue.Queue[tuple[_Worker, str | None]]
     ) -> None:
-        command = [sys.executable, "-m", "gdn2.train.synthetic", "--out", str(folder), "--device", device]
+        command = [sys.executable, "-m", "gdn2.train.synthetic", "--out", str(folder.resolve()), "--device", device]
         self.device = device
         self.runs: dict[int, Wanted] = {}  # by the place that has each
         self.process = subprocess.Popen(

@@ -146,23 +146,26 @@ class Crew:
         command = [sys.executable, "-m", "gdn2.train", str(file), "--device", device]
         command += ["--out", str(self.checkpoint(recipe)), "--work", str(self.log(recipe).parent)]
         command += [] if self.prepared is None else ["--prepared", str(self.prepared.resolve())]
-        return self._run(recipe.name, device, command, self.deadline)
+        return self._run(recipe.name, device, command, self.deadline, Path.cwd())
 
     def _follow(self, recipe: Recipe, device: str, then: Then) -> Ended | None:
         command = then(self.checkpoint(recipe), device)
-        return None if command is None else self._run(f"{recipe.name}{ASKED}", device, command, self.last)
+        return None if command is None else self._run(f"{recipe.name}{ASKED}", device, command, self.last, ROOT)
 
-    def _run(self, name: str, device: str, command: list[str], deadline: float | None) -> Ended:
-        """Run a command to its end, or interrupt it at the deadline; none is begun behind it."""
+    def _run(self, name: str, device: str, command: list[str], deadline: float | None, where: Path) -> Ended:
+        """Run a command in a folder to its end, or interrupt it at the deadline; none is begun behind it.
+
+        Trainings run where the caller does, since a recipe may name its text relative to that.
+        """
         if deadline is not None and time.monotonic() >= deadline:
             return Ended(name, device, 0.0, LATE, "time was up")
         log = self.folder / "logs" / f"{name.replace(ASKED, '.asked')}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // len(self.devices))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**os.environ, **_imports(), "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         started = time.monotonic()
         with log.open("w") as lines:
-            process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
+            process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=where, env=environment)
             self._running.add(process)
             try:
                 status = self._wait(process, deadline)
@@ -183,3 +186,9 @@ class Crew:
                 process.kill()
                 raise
         return process.wait()
+
+
+def _imports() -> dict[str, str]:
+    """Environment variables by which Python imports this package wherever it starts, and nothing that lies there."""
+    others = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{ROOT}{os.pathsep}{others}" if others else str(ROOT), "PYTHONSAFEPATH": "1"}

@@ -156,5 +156,5 @@ def check_config(fields: Mapping[str, Any], path: Path, where: str) -> GDN2Confi
     """
     try:
         return GDN2Config(**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:  # the last one by fields that transformers reads
         raise RecipeError(f"{path}: {where}: {error}") from error
