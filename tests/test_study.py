@@ -168,7 +168,10 @@ def test_models_trained_on_text_are_a_study_with_tables_if_its_file_has_a_suite(
     assert "text-4m" in capsys.readouterr().err
 
 
-def test_a_worker_that_cannot_begin_stops_the_study_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_cannot_begin_stops_the_study_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 100)  # that no worker has
     path = write(tmp_path, rates=[0.01], seeds={"count": 1})
     assert main(["study", str(path), "--output", str(tmp_path / "out"), "--devices", "cuda:99"]) == 2
     assert "a worker on cuda:99 ended" in capsys.readouterr().err

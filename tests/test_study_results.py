@@ -161,9 +161,42 @@ def test_a_folder_that_is_read_only_is_named_before_anything_is_trained(
     assert "mini/runs: cannot be written to; choose another --output" in capsys.readouterr().err
 
 
-def test_devices_without_a_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), "--devices", " , "]) == 2
-    assert "names no device" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("devices", " , ", "names no device"),
+        ("devices", "cpu,meta", "'meta': no such device"),
+        ("devices", "cpu,cuda:99", "--devices cuda:99: this machine has no such device; there is cpu"),
+        ("workers", "0", "--workers must be at least 1"),
+        ("workers", str(10**12), "and at most 4096"),
+        ("time-limit", "10001h", "'10001h' is over 10000h"),
+        ("time-limit", "9" * 400, "is over 10000h"),
+        ("table", "nowhere/table.md", "--table nowhere/table.md: cannot be written (No such file or directory)"),
+        ("table", ".", "cannot be written (Is a directory)"),
+        ("table", "/proc/self/fdinfo/table.md", "cannot be written"),
+    ],
+)
+def test_what_no_study_can_be_asked_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
+) -> None:
+    assert main(["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), f"--{option}", value]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert not said.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_may_be_of_a_machine_with_other_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), "--plan", "--devices"]
+    assert main([*command, "cuda:99"]) == 0
+    assert main([*command, "meta"]) == 2
+    assert "no such device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("same", [{}, {"layers": ["gdn2"]}, {"layers": "gdn2", "erase_range": 1}])
+def test_one_model_in_two_wordings_is_one_model(tmp_path: Path, same: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"models.again and models.GDN-2 are the same; remove one"):
+        results_of(tmp_path, models={"GDN-2": {"layers": "gdn2"}, "again": same})
 
 
 def test_a_time_that_no_run_fits_is_said_to_be_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

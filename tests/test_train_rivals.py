@@ -340,6 +340,15 @@ def test_what_cannot_be_is_refused_by_name(file: Path, change: dict[str, Any], m
         load_rivals(str(file))
 
 
+@pytest.mark.parametrize("same", [{}, {"layers": ["gdn2"]}, {"layers": "gdn2", "erase_range": 1}])
+def test_one_model_in_two_wordings_is_one_model(
+    file: Path, capsys: pytest.CaptureFixture[str], same: dict[str, Any]
+) -> None:
+    write(file.parent, {**yaml.safe_load(file.read_text()), "models": {"a": {"layers": "gdn2"}, "b": same}})
+    assert command.main([str(file), "--plan"]) == 2
+    assert "models.b and models.a are the same; remove one" in capsys.readouterr().err
+
+
 def test_tokens_made_ahead_are_the_texts_and_only_for_its_tokenizer(file: Path, tmp_path: Path) -> None:
     recipe = load_rivals(str(file)).recipes()[0]
     corpus, ahead = prepare_into(recipe, tmp_path / "ahead"), tmp_path / "ahead"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import tempfile
 import time
+from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from harness.study.results import StudyResults
 
 OUTPUT = Path("results/studies")
+MOST_WORKERS = 4096
+LONGEST = 10_000  # hours of a time limit
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,10 +69,12 @@ def _study(args: argparse.Namespace) -> int:
     from harness.study.plan import load_study
     from harness.study.results import StudyResults, folder_of
 
-    if args.workers < 1:
-        raise UserError(f"--workers must be at least 1, got {args.workers}")
+    if not 1 <= args.workers <= MOST_WORKERS:
+        raise UserError(f"--workers must be at least 1 and at most {MOST_WORKERS}, got {args.workers}")
+    _check_table(args.table)
+    devices = _devices(args.devices, must_exist=not args.plan)
     if is_rivals(args.study):
-        return _on_text(args)
+        return _on_text(args, devices)
     for name in ("share", "prepared"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name} is of models trained on text, which those of {args.study} are not; leave it out")
@@ -77,7 +84,7 @@ def _study(args: argparse.Namespace) -> int:
     for run in again:
         del results.found[run.identity]
     if not args.plan and results.to_do():
-        _train(study, results, _devices(args.devices) * args.workers, args.time_limit)
+        _train(study, results, devices * args.workers, args.time_limit)
     tests = read_tasks(study.shared["tests"], study.path, "tests")
     if args.plan and args.format == "terminal":
         _say_plan(study, results)
@@ -93,7 +100,7 @@ def _study(args: argparse.Namespace) -> int:
     return 1 if results.failed() and not args.plan else 0
 
 
-def _on_text(args: argparse.Namespace) -> int:
+def _on_text(args: argparse.Namespace, devices: list[str]) -> int:
     """Train rivals on text, ask each what the file's suite asks, and print the table of what there is.
 
     Raises:
@@ -115,7 +122,7 @@ def _on_text(args: argparse.Namespace) -> int:
     if args.plan and (suite := suite_file(rivals)) is not None:
         load_suite(suite)  # its mistakes are said before training
     asks = None if args.plan else asking(rivals, folder)
-    arguments = [args.study, "--workers", str(args.workers), "--devices", ",".join(_devices(args.devices))]
+    arguments = [args.study, "--workers", str(args.workers), "--devices", ",".join(devices)]
     arguments += ["--out", str(folder)]
     arguments += [] if args.prepared is None else ["--prepared", str(args.prepared)]
     arguments += [] if args.share is None else ["--share", str(args.share)]
@@ -157,32 +164,66 @@ def _seconds(text: str) -> float:
     """A time with its unit, in seconds.
 
     Raises:
-        ArgumentTypeError: it is none, or not above 0.
+        ArgumentTypeError: it is none, not above 0, or longer than any run.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no time; say 520s, 9m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if seconds > LONGEST * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is over {LONGEST}h; leave it out for no limit")
+    return seconds
 
 
-def _devices(named: str | None) -> list[str]:
-    """The devices to train on.
+def _check_table(path: Path | None) -> None:
+    """See, before an hour is spent on what it shall say, that a table can be written.
 
     Raises:
-        UserError: the list of them has no name in it, or a name that is none of a device.
+        UserError: its folder is not there or cannot be written to, or a folder has its name.
     """
+    from basis.errors import reason
+    from harness.errors import UserError
+
+    if path is None or (path.exists() and not path.is_file() and not path.is_dir()):  # a device or a pipe
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--table {path}: cannot be written ({reason(error)}); choose another file") from error
+
+
+def _devices(named: str | None, *, must_exist: bool) -> list[str]:
+    """The devices to train on.
+
+    Args:
+        named: as they were typed; None: all GPUs, or the CPU.
+        must_exist: whether they must be there; a plan may be of another machine.
+
+    Raises:
+        UserError: the list of them has no name in it, or a name that is none of a device, or of one that is not there.
+    """
+    import torch
+
     from harness.errors import UserError
     from harness.runs.options import check_device
 
-    if named is not None:
-        if not (names := [name.strip() for name in named.split(",") if name.strip()]):
-            raise UserError(f"--devices {named!r} names no device; say cpu, cuda:0 or cuda:0,cuda:1")
-        for name in names:
-            check_device(name, "--devices")
-        return names
-    import torch
-
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if named is None:
+        return gpus or ["cpu"]
+    if not (names := [name.strip() for name in named.split(",") if name.strip()]):
+        raise UserError(f"--devices {named!r} names no device; say cpu, cuda:0 or cuda:0,cuda:1")
+    there = {"cpu", *gpus, *(["cuda"] if gpus else [])}
+    there |= {kind for kind, of in (("mps", torch.backends.mps), ("xpu", torch.xpu)) if of.is_available()}
+    devices: list[str] = []
+    for name in names:
+        check_device(name, "--devices")
+        if must_exist and name != "auto" and not {name, re.sub(r"^xpu:.*", "xpu", name)} & there:
+            raise UserError(f"--devices {name}: this machine has no such device; there is {', '.join(sorted(there))}")
+        devices += (gpus or ["cpu"]) if name == "auto" else [name]
+    return devices
 
 
 def _say_plan(study: Study, results: StudyResults) -> None:

@@ -139,6 +139,7 @@ def _rates(raw: object, path: Path) -> tuple[float, ...]:
 
 def _check_runs(study: Study) -> None:
     """See that every model can be trained, before an hour is spent on the first."""
+    from gdn2.config import GDN2Config
     from gdn2.train.synthetic.spec import read_run, read_tasks
 
     if study.seeds.choose > study.seeds.count:
@@ -149,12 +150,14 @@ def _check_runs(study: Study) -> None:
             raise RecipeError(
                 f"{study.path}: tests[{index}] and tests[{first}] have one name in tables, {task.label}; remove one"
             )
-    seen: dict[str, str] = {}
+    seen: dict[str, dict[str, Any]] = {}
     for model in study.models:
         try:
             run = read_run(study.run(model, study.rates[0], 1), study.path)
         except RecipeError as error:
             raise RecipeError(f"{error} (model {model})") from error
-        twin = seen.setdefault(run.identity, model)
+        meaning = GDN2Config(**run.config).to_dict()  # a default that is spelt out is the same model
+        twin = next((name for name, other in seen.items() if other == meaning), model)
+        seen[model] = meaning
         if twin != model:
             raise RecipeError(f"{study.path}: models.{model} and models.{twin} are the same; remove one")

@@ -24,7 +24,7 @@ from gdn2.train.recipe import Recipe, parse_recipe
 from gdn2.train.rivals.crew import Crew, Ended, Then
 from gdn2.train.rivals.pace import LOGGED, TRIED, fitting_share, pace_of
 from gdn2.train.rivals.plan import Rivals, load_rivals
-from gdn2.train.rivals.sizes import Size, inequalities, size_of
+from gdn2.train.rivals.sizes import Size, check_differ, inequalities, size_of
 
 SHARE = "share.json"  # of the steps that are taken, with the file that it was found for
 FEWEST = 0.02
@@ -77,7 +77,9 @@ def _train(args: argparse.Namespace, then: Then | None, last: float | None) -> i
     if args.within is not None and not 0 < args.within < math.inf:
         raise UserError(f"--within must be a number of minutes above 0, got {args.within}")
     rivals = load_rivals(args.rivals)
-    sizes = [size_of(recipe) for recipe in rivals.recipes()[: len(rivals.models)]]
+    models = rivals.recipes()[: len(rivals.models)]
+    sizes = [size_of(recipe) for recipe in models]
+    check_differ(models)
     if args.plan:
         _say_plan(rivals, sizes, args.share)
         return 0

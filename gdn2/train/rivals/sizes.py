@@ -53,6 +53,19 @@ def size_of(recipe: Recipe) -> Size:
     return Size(recipe.name, parameters, None if None in floats else sum(n for n in floats if n is not None))
 
 
+def check_differ(recipes: Sequence[Recipe]) -> None:
+    """See that no two recipes have one model in other words, such as a default that one of them spells out.
+
+    Raises:
+        RecipeError: two have.
+    """
+    meanings = [model_config(recipe, recipe.tokenizer.vocab_size).to_dict() for recipe in recipes]
+    for index, (recipe, meaning) in enumerate(zip(recipes, meanings, strict=True)):
+        if (first := meanings.index(meaning)) != index:
+            name, other = recipe.name, recipes[first].name
+            raise recipe.error(f"models.{name} and models.{other} are the same; remove one")
+
+
 def inequalities(sizes: Sequence[Size]) -> list[str]:
     """Sentences on what is not equal to the first of some models; none if nothing is."""
     first = sizes[0]
