@@ -182,11 +182,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     data = content.encode("utf-8", errors="surrogatepass") if isinstance(content, str) else content
     try:
-        target = path.resolve()
-        if target.exists() and not target.is_file() and not target.is_dir():
-            with target.open("wb") as device:
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout of a pipe resolves to no path
+            with path.open("wb") as device:
                 device.write(data)
             return
+        target = path.resolve()
         with replacing(target) as temporary:
             temporary.write_bytes(data)
     except (OSError, ValueError, RuntimeError) as error:

@@ -224,6 +224,14 @@ class TestWriting:
         with pytest.raises(FileError, match="/dev/full: cannot be written"):
             write_atomically(Path("/dev/full"), "text")
 
+    def test_a_pipe_of_this_process_is_written_to(self) -> None:
+        """As /dev/stdout is in a shell's pipeline; it resolves to a name that is no path."""
+        reads, writes = os.pipe()
+        write_atomically(Path(f"/dev/fd/{writes}"), "table\n")
+        assert os.read(reads, 100) == b"table\n"
+        os.close(reads)
+        os.close(writes)
+
     def test_what_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         for path in (tmp_path, tmp_path / "absent" / "file", Path("a\0b")):
             with pytest.raises(FileError, match="cannot be written"):

@@ -147,3 +147,11 @@ def test_shipped_runs_of_parity_are_drawn_as_they_are() -> None:
         own = [r for r in found if (r["run"]["model"], r["run"]["learning_rate"]) == (row.model, row.rate)]
         asked = [test["accuracy"] for r in own for test in r["tests"] if test["label"] == row.test]
         assert sorted(row.seeds) == sorted(asked)
+
+
+@pytest.mark.parametrize("tests", [1, 3])
+def test_a_model_alone_stands_at_its_tests(tests: int, tmp_path: Path) -> None:
+    one = data_of(tmp_path, LENGTHS)
+    alone = [row for row in one.rows if row.model == "GDN-2"][:tests]
+    (marks,) = marks_of(settled(replace(one, rows=tuple(alone)), Look()).panels[0])
+    assert marks == [row.size for row in alone]

@@ -163,24 +163,15 @@ class TestFields:
         assert places.choose_device(recipe, "auto", local=3, processes=4) == torch.device("cuda", 3)
         assert places.choose_device(recipe, "cuda:1") == torch.device("cuda", 1)
 
-
-def test_a_warm_up_by_share_ends_before_the_cosine_begins(trial: Trial) -> None:
-    trial.recipe["stages"][0]["steps"] = 300
-    trial.recipe["optimizer"] = {"learning_rate": 1e-3, "warmup_share": 0.01, "final_fraction": 0.1, "beta2": 0.95}
-    trial.file.write_text(yaml.safe_dump(trial.recipe))
-    rates = [learning_rate(step, load_recipe(trial.file)) for step in range(300)]
-    assert rates[:4] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3])
-    assert rates[3 + 148] == pytest.approx(0.55e-3, rel=0.01)
-    assert rates[-1] == pytest.approx(0.1e-3)
-    assert rates[3:] == sorted(rates[3:], reverse=True)
-
-
-class TestFeed:
-    @staticmethod
-    def batch(step: int) -> Batch:
-        ids = torch.arange(8).view(4, 2) + 10 * step
-        kinds = torch.tensor([[0, 1], [2, 0], [1, 1], [0, 0]])
-        return Batch(ids, ids + 1, kinds == 0, kinds == 1)
+    @pytest.mark.parametrize("name", ["adamw", "muon"])
+    def test_numbers_may_be_whole(self, trial: Trial, name: str) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            name = "adamw"
+        whole = dict.fromkeys(("warmup_share", "final_fraction", "weight_decay", "beta2", "answer_weight"), 0)
+        trial.recipe["optimizer"] = {"name": name, "learning_rate": 1, "clip_norm": 1, **whole}
+        trial.recipe["initial"] = {"xavier_gain": 1}
+        trial.recipe["stages"][0]["retrieval"] = 0
+        assert trial.run() == 0
 
     @pytest.mark.parametrize(
         ("environment", "message"),
@@ -201,6 +192,25 @@ class TestFeed:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         assert message in trial.refused()
+
+
+def test_a_warm_up_by_share_ends_before_the_cosine_begins(trial: Trial) -> None:
+    trial.recipe["stages"][0]["steps"] = 300
+    trial.recipe["optimizer"] = {"learning_rate": 1e-3, "warmup_share": 0.01, "final_fraction": 0.1, "beta2": 0.95}
+    trial.file.write_text(yaml.safe_dump(trial.recipe))
+    rates = [learning_rate(step, load_recipe(trial.file)) for step in range(300)]
+    assert rates[:4] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3])
+    assert rates[3 + 148] == pytest.approx(0.55e-3, rel=0.01)
+    assert rates[-1] == pytest.approx(0.1e-3)
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+class TestFeed:
+    @staticmethod
+    def batch(step: int) -> Batch:
+        ids = torch.arange(8).view(4, 2) + 10 * step
+        kinds = torch.tensor([[0, 1], [2, 0], [1, 1], [0, 0]])
+        return Batch(ids, ids + 1, kinds == 0, kinds == 1)
 
     def test_batches_come_in_order_as_they_are_drawn(self) -> None:
         with Feed(self.batch, range(3, 20), Place()) as feed:

@@ -159,6 +159,22 @@ def test_a_process_that_ends_at_any_time_is_named_with_the_way_on(
                 take(step)
 
 
+def test_processes_that_cannot_be_started_are_refused_by_field(
+    maker: BatchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(Lost):
+        def start(self) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Refused)
+    monkeypatch.setattr(drawing.multiprocessing, "get_context", lambda _: context)
+    with (
+        pytest.raises(RecipeError, match=r"drawing_processes: 2 cannot be started \(Resource .*choose fewer, or 0"),
+        drawing.drawing(maker, range(8), 2),
+    ):
+        pass
+
+
 def test_a_process_is_told_what_to_draw_and_ends_with_whom_it_draws_for(
     maker: BatchMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from basis.errors import reason
 from gdn2.train.batches import Batch, BatchMaker
 from gdn2.train.corpus import Corpus
 from gdn2.train.recipe import Recipe
@@ -52,8 +53,14 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
     try:
         for _ in range(processes):
             end, far_end = context.Pipe()
-            running.append(context.Process(target=_serve, args=(far_end,), daemon=True))
-            running[-1].start()
+            process = context.Process(target=_serve, args=(far_end,), daemon=True)
+            try:
+                process.start()
+            except OSError as error:
+                raise batches.recipe.error(
+                    f"compute.drawing_processes: {processes} cannot be started ({reason(error)}); choose fewer, or 0"
+                ) from error
+            running.append(process)
             far_end.close()
             ends.append(end)
         for number, end in enumerate(ends):
@@ -61,10 +68,10 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
                 end.send((batches.recipe, batches.corpus, batches.tokenizer, steps[number::processes]))
         yield take
     finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join()
+        for drawer in running:
+            drawer.terminate()
+        for drawer in running:
+            drawer.join()
 
 
 def _serve(end: Connection) -> None:

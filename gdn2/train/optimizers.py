@@ -100,7 +100,8 @@ def make_optimizers(model: GDN2ForCausalLM, recipe: Recipe) -> Several:
 
 def _adamw(named: Sequence[tuple[str, nn.Parameter]], spec: OptimizerSpec) -> torch.optim.Optimizer:
     groups = weight_groups(named, spec.weight_decay)
-    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, spec.beta2), eps=1e-8, fused=True)
+    betas = 0.9, float(spec.beta2)  # PyTorch refuses a whole number, which 0 is
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=betas, eps=1e-8, fused=True)
 
 
 def weight_groups(named: Sequence[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def _draw_models(axes: Axes, rows: Sequence[StudyRow], strokes: Mapping[str, Str
     reach = min([WIDEST, *(share * (after - before) for before, after in pairwise(sizes))])
     for place, (name, stroke) in enumerate(strokes.items()):
         own = [row for row in rows if row.model == name]
-        aside = 2 ** (reach * (place / max(len(strokes) - 1, 1) - 0.5))
+        aside = 2 ** (reach * (place / (len(strokes) - 1) - 0.5)) if len(strokes) > 1 else 1.0
         ends = [(row.size * aside, scaled(end, "share")) for row in own for end in (row.low, row.high, None)]
         axes.plot(
             [x for x, _ in ends], [y for _, y in ends], color=stroke.color, linewidth=BAR, alpha=0.3,
