@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,22 @@ def read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         byte = data[error.start]
         raise FileError(f"{path}:{line}: not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is that of none.
+
+    Raises:
+        OSError: that cannot be found out, as in a folder which may not be entered.
+    """
+    try:
+        return path.is_file()
+    except ValueError:
+        return False
+    except OSError as error:
+        if error.errno == ENAMETOOLONG:
+            return False
+        raise
 
 
 def read_bytes(path: Path) -> bytes:

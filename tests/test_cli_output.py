@@ -145,3 +145,37 @@ def test_a_terminal_that_lacks_our_letters_has_them_spelled_and_numbers_stay_wha
     assert written == text
     assert written.startswith("-5.0")
     assert all(spelled.isascii() for spelled in SPELLED.values())
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", LONG],
+        ["run", "gdn2-tiny", "--suite", LONG],
+        ["leaderboard", "--suite", LONG],
+        ["study", LONG],
+        ["study", "mqar-laptop", "--plan", "--output", LONG],
+        ["study", "mqar-laptop", "--plan", "--table", LONG],
+        ["plot", "study", LONG],
+    ],
+    ids=lambda command: " ".join(command[:-1]),
+)
+def test_a_name_that_no_file_can_have_is_one_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "xxx" in line
+
+
+def test_a_folder_that_may_not_be_entered_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert cli.main(["study", "closed/study.yaml"]) == 2
+    assert "study.yaml': cannot be used (Permission denied)" in capsys.readouterr().err

@@ -340,6 +340,12 @@ def test_what_cannot_be_is_refused_by_name(file: Path, change: dict[str, Any], m
         load_rivals(str(file))
 
 
+def test_a_name_that_no_file_can_have_is_no_file_of_rivals() -> None:
+    for name in ("x" * 300, "\0"):
+        with pytest.raises(RecipeError, match="no file of rivals has this name"):
+            load_rivals(name)
+
+
 @pytest.mark.parametrize("same", [{}, {"layers": ["gdn2"]}, {"layers": "gdn2", "erase_range": 1}])
 def test_one_model_in_two_wordings_is_one_model(
     file: Path, capsys: pytest.CaptureFixture[str], same: dict[str, Any]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TextIO, cast
 
 from basis.arguments import Parser
-from basis.errors import reason
+from basis.errors import reason, shown
 from basis.program import as_called, program
 from basis.version import VERSION
 from harness.cli import (
@@ -41,6 +41,7 @@ from harness.show.plain import plain
 
 DEBUG_VARIABLE = "GDN2_DEBUG"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+UNREACHABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)  # even to ask whether there is such a file
 """What a disk says that takes no more."""
 
 
@@ -91,6 +92,9 @@ def _answered(arguments: Sequence[str]) -> int:
                 return _refused(error)
             drop(sys.stdout)
             return _refused(error)
+        if isinstance(error, OSError) and error.errno in UNREACHABLE and error.filename:
+            _complain(f"error: {shown(str(error.filename))}: cannot be used ({reason(error)}); choose another name")
+            return 2
         mendable = isinstance(error, UserError)
         if os.environ.get(DEBUG_VARIABLE) or not mendable:
             traceback.print_exc()

@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+from basis.files import is_file
 from basis.names import way_out
 from gdn2.checkpoints import fingerprint
 from gdn2.train.rivals.plan import Rivals
@@ -86,7 +87,7 @@ def suite_file(rivals: Rivals) -> str | None:
     if rivals.suite is None:
         return None
     beside = rivals.path.parent / rivals.suite
-    if beside.is_file():
+    if is_file(beside):
         return str(beside)
     if rivals.suite not in suite_names() and not rivals.suite.endswith((".yaml", ".yml")):
         hint = way_out(rivals.suite, suite_names())

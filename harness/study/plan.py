@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basis.files import is_file
 from basis.names import must_be_one_of, way_out
 from gdn2.train.fields import RecipeError, as_mapping, as_text, build, check_fields, check_number, number, read_mapping
 from gdn2.train.rivals.plan import shipped_rivals
@@ -87,9 +88,9 @@ def load_study(name: str) -> Study:
             value that it cannot have.
     """
     path = shipped_studies().get(name, Path(name))
-    if not path.is_file():
+    if not is_file(path):
         known = way_out(name, [*shipped_studies(), *shipped_rivals()])
-        raise UserError(f"{name}: no study and no file has this name; {known}")
+        raise UserError(f"{name[:100]}: no study and no file has this name; {known}")
     _, raw = read_mapping(path)
     check_fields(raw, PARTS, path, "a study")
     named = raw.get("name")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from basis.errors import FileError
-from basis.files import parse_yaml, read_text
+from basis.files import is_file, parse_yaml, read_text
 from basis.names import way_out
 from gdn2.train.fields import RecipeError, as_mapping, as_text, check_fields, read_mapping
 from gdn2.train.recipe import NAME, Recipe, parse_recipe
@@ -102,8 +102,8 @@ def load_rivals(name: str) -> Rivals:
     """
     shipped = shipped_rivals()
     path = shipped.get(name, Path(name))
-    if not path.is_file():
-        raise RecipeError(f"{name}: no file of rivals has this name; {way_out(name, shipped)}")
+    if not is_file(path):
+        raise RecipeError(f"{name[:100]}: no file of rivals has this name; {way_out(name, shipped)}")
     text, raw = read_mapping(path)
     check_fields(raw, PARTS, path, "a file of rivals")
     shared = as_mapping(raw.get("recipe"), path, "recipe")
