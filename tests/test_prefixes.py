@@ -126,6 +126,20 @@ def test_what_many_begin_with_is_a_trunk_unless_it_is_scored() -> None:
     assert [node.trunk for unit in plan.units for node in unit.nodes if node.parent is None] == [()]
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_trunks_may_follow_each_other_with_nothing_between(depth: int) -> None:
+    """As two haystacks behind one instruction, each asked for many needles: what the instruction leads to are trunks."""
+    groups = [[first] for first in range(100, 102)]
+    for level in range(1, depth):
+        groups = [[*group, *range(1000 * level, 1000 * level + 40), branch] for group in groups for branch in (1, 2)]
+    count = planning.TRUNK_REQUESTS + 1
+    inputs = [[*range(50), *group, *range(300, 340), 500 + i, *range(20)] for group in groups for i in range(count)]
+    firsts = list(map(len, inputs))
+    plan = make_plan(inputs, firsts, LIMITS)
+    check_plan(plan, inputs, firsts)
+    assert {len(node.trunk) for unit in plan.units for node in unit.nodes if node.parent is None} == {depth + 1}
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_schedule_reads_each_node_once_and_parents_first(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "TRUNK_REQUESTS", 4)

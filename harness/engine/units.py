@@ -133,7 +133,7 @@ def make_plan(inputs: Sequence[Sequence[int]], firsts: Sequence[int], limits: Li
     groups: dict[tuple[int, ...], list[int]] = {}
     for top in tops:
         groups.setdefault(trunk_of[top][:1], []).append(top)  # that leave the same text, wherever
-    runs = {path[-1]: tuple(tree.tokens(path[-1])) for path in trunk_of.values() if path}
+    runs = {node: tuple(tree.tokens(node)) for node in {node for path in trunk_of.values() for node in path}}
     trunks = {top: tuple(runs[node] for node in path) for top, path in trunk_of.items()}
     units = []
     for members in groups.values():
