@@ -128,7 +128,7 @@ def test_what_many_begin_with_is_a_trunk_unless_it_is_scored() -> None:
 
 @pytest.mark.parametrize("depth", [2, 3])
 def test_trunks_may_follow_each_other_with_nothing_between(depth: int) -> None:
-    """As two haystacks behind one instruction, each asked for many needles: what the instruction leads to are trunks."""
+    """As two haystacks behind one instruction, each asked for many needles: trunks lead to nothing but trunks."""
     groups = [[first] for first in range(100, 102)]
     for level in range(1, depth):
         groups = [[*group, *range(1000 * level, 1000 * level + 40), branch] for group in groups for branch in (1, 2)]
