@@ -290,6 +290,24 @@ class TestLog:
         whole = sum(p.numel() for name, p in experts.named_parameters() if p.ndim == 2 and "embed" not in name)
         assert operations_a_token(experts) == 6 * (whole - idle)
 
+    def test_means_are_of_the_steps_that_have_answers(self, trial: Trial) -> None:
+        with_answers = {"steps": 2, "rows": 2, "length": 64, "retrieval": 0.5, "max_keys": 1}
+        trial.recipe["stages"] = [with_answers, {**with_answers, "steps": 6, "retrieval": 0}]
+        single, _ = trained(trial, "single")
+        trial.recipe["log_every"] = 4
+        (first, second), _ = trained(trial, "fours")
+        answers, texts = ([entry[name] for entry in single] for name in ("answer_loss", "text_loss"))
+        assert answers[2:] == [0.0] * 6
+        assert first["answer_loss"] == pytest.approx(sum(answers[:2]) / 2, abs=2e-4)
+        assert first["text_loss"] == pytest.approx(sum(texts[:4]) / 4, abs=2e-4)
+        assert second["answer_loss"] == 0
+
+    def test_small_rates_and_short_steps_are_not_rounded_away(self, trial: Trial) -> None:
+        trial.recipe["optimizer"]["learning_rate"] = 1.0e-9
+        log, _ = trained(trial, "small")
+        assert [entry["learning_rate"] for entry in log] == pytest.approx([1.0e-9, 5.25e-10, 5.0e-11])
+        assert all(entry["seconds"] > 0 for entry in log)
+
     def test_a_state_of_before_goes_on(self, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
         _, weights = trained(trial, "whole")
         original, calls = loop.backward, []
@@ -307,6 +325,7 @@ class TestLog:
         state = torch.load(trial.work / "state.pt", weights_only=True)
         for entry in state["log"]:
             del entry["utilisation"], entry["memory_gib"]
+        del state["sums"]["text_steps"], state["sums"]["answer_steps"]
         torch.save(state, trial.work / "state.pt")
         log, again = trained(trial, "old")
         assert "utilisation" not in log[0]

@@ -26,12 +26,14 @@ class StepBatch(NamedTuple):
         length: tokens of a row.
         tokens: tokens of the whole step, those of other processes too.
         processes: how many there are.
+        targets: targets of the whole step, of text and of answers.
     """
 
     parts: list[MicroBatch]
     length: int
     tokens: int
     processes: int
+    targets: tuple[int, int]
 
 
 class Feed:
@@ -105,7 +107,7 @@ def cut(batch: Batch, place: Place, accumulation: int) -> StepBatch:
             for mask, total in zip((batch.is_text, batch.is_answer), totals, strict=True)
         ]
         parts.append(MicroBatch(batch.input_ids[some], *terms))
-    return StepBatch(parts, length, rows * length, place.processes)
+    return StepBatch(parts, length, rows * length, place.processes, totals)
 
 
 def _term(mask: Tensor, targets: Tensor, total: int) -> Term:

@@ -67,7 +67,7 @@ def train(
             batch = feed.take()
             losses = _step(recipe, module, optimizer, batch, place, (step, rate))
             progress.step += 1
-            progress.sums.add(losses, batch.tokens, time.monotonic() - started)
+            progress.sums.add(losses, batch.targets, batch.tokens, time.monotonic() - started)
             last = progress.step == recipe.total_steps
             if progress.step % recipe.log_every == 0 or last:
                 entry = _entry(progress, batch.length, rate, place.peak_rate(compute.precision), operations)
@@ -165,11 +165,11 @@ def _entry(progress: Progress, length: int, rate: float, peak_rate: float | None
     return {
         "step": progress.step,
         "length": length,
-        "text_loss": round(sums.text / sums.steps, 4),
-        "answer_loss": round(sums.answer / sums.steps, 4),
-        "learning_rate": round(rate, 7),
+        "text_loss": round(sums.text / max(sums.text_steps, 1), 4),
+        "answer_loss": round(sums.answer / max(sums.answer_steps, 1), 4),
+        "learning_rate": float(f"{rate:.6g}"),
         "tokens_per_second": round(speed),
-        "seconds": round(sums.seconds, 1),
+        "seconds": round(sums.seconds, 3),  # of ten short steps a plan of hours is made
         "utilisation": None if peak_rate is None else round(speed * operations / peak_rate, 4),
     }
 

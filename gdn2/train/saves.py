@@ -34,6 +34,8 @@ class Sums:
     Attributes:
         text: sum of the steps' text losses.
         answer: sum of the steps' answer losses.
+        text_steps: how many steps had text.
+        answer_steps: how many had answers.
         steps: their number.
         tokens: tokens read.
         seconds: time taken.
@@ -41,14 +43,18 @@ class Sums:
 
     text: float = 0.0
     answer: float = 0.0
+    text_steps: int = 0
+    answer_steps: int = 0
     steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
-    def add(self, losses: list[float], tokens: int, seconds: float) -> None:
-        """Add a step."""
+    def add(self, losses: list[float], targets: tuple[int, int], tokens: int, seconds: float) -> None:
+        """Add a step: its mean losses, and of how many targets, of text and of answers."""
         self.text += losses[0]
         self.answer += losses[1]
+        self.text_steps += targets[0] > 0
+        self.answer_steps += targets[1] > 0
         self.steps += 1
         self.tokens += tokens
         self.seconds += seconds
@@ -165,4 +171,6 @@ def _progress(saved: dict[str, Any], total_steps: int) -> Progress:
             isinstance(value, int | float) for value in (*(entry[name] for name in LOG_FIELDS), *filter(None, measured))
         ):
             raise ValueError("a line of its log lacks a number")
-    return Progress(step, list(log), Sums(**{name: value + 0 for name, value in saved["sums"].items()}))
+    sums = {name: value + 0 for name, value in saved["sums"].items()}
+    before = dict.fromkeys(("text_steps", "answer_steps"), sums["steps"])  # what states of before do not have
+    return Progress(step, list(log), Sums(**{**before, **sums}))
