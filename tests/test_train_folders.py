@@ -126,3 +126,8 @@ def test_a_lost_process_that_draws_batches_is_named_with_the_way_on(
     said = trial.refused()
     assert "compute.drawing_processes: one of them has ended" in said
     assert "goes on from the last save" in said
+
+
+def test_tokens_are_made_ahead_or_taken_from_there_not_both(trial: Trial) -> None:
+    said = trial.refused(None, "--prepare", str(trial.folder / "a"), "--prepared", str(trial.folder / "b"))
+    assert "--prepared: not allowed with argument --prepare" in said

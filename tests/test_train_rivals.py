@@ -369,11 +369,14 @@ def test_tokens_made_ahead_are_the_texts_and_only_for_its_tokenizer(file: Path, 
     with pytest.raises(RecipeError, match="another tokenizer than this recipe's; make it again with --prepare"):
         prepared(load_rivals(str(write(tmp_path, other))).recipes()[0], ahead)
     about = json.loads((ahead / "corpus.json").read_text())
+    smaller = tokenizer_module.train_tokenizer(["a"], 257, 1).backend_tokenizer.to_str()
     for name, content in (
         ("corpus.json", json.dumps({**about, "key_words": [1]})),
         ("corpus.json", json.dumps({**about, "documents": "x"})),
         ("corpus.json", "[" * 100_000),
         ("tokenizer/tokenizer.json", '{"version": "1.0"}'),
+        ("tokenizer/tokenizer.json", smaller),
+        ("tokenizer/tokenizer_config.json", "{}"),
         ("stream.npy", "no"),
     ):
         before = (ahead / name).read_bytes()

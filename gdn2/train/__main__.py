@@ -49,8 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         help="auto, cpu, cuda or cuda:N, instead of the recipe's; several GPUs: torchrun -m gdn2.train RECIPE",
     )
     parser.add_argument("--work", type=_path, help="folder of what a later run needs to go on (default: runs/<name>)")
-    parser.add_argument("--prepare", type=_path, metavar="FOLDER", help="write tokenizer and tokens there; no training")
-    parser.add_argument("--prepared", type=_path, metavar="FOLDER", help="take them from there; the text is not needed")
+    ahead = parser.add_mutually_exclusive_group()
+    ahead.add_argument("--prepare", type=_path, metavar="FOLDER", help="write tokenizer and tokens there; no training")
+    ahead.add_argument(
+        "--prepared", type=_path, metavar="FOLDER", help="take them from there; of texts only data.heldout is needed"
+    )
     return parser
 
 

@@ -79,6 +79,8 @@ def prepared(recipe: Recipe, folder: Path) -> tuple[PreTrainedTokenizerFast, Cor
         corpus = _corpus(about, stream)
         if corpus.fingerprint != about["fingerprint"]:
             raise ValueError("the tokens are not those that were written")
+        if tokenizer.eos_token_id != int(stream[0]) or int(stream.max()) >= len(tokenizer):
+            raise ValueError("the tokens are not of that tokenizer")
     except Exception as error:  # what the package tokenizers raises has no type of its own
         raise RecipeError(f"{folder}: no tokens made ahead can be read ({reason(error)[:120]}); {again}") from error
     for name, wanted in _identity(recipe).items():
