@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 
 from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.train.objective import MicroBatch, Objective, Term
-from gdn2.train.sharing import apart, clip
+from gdn2.train.place import Place
+from gdn2.train.sharing import apart, clip, shared
 
 WARM_UPS, STEPS = 2, 6
 Settings = dict[str, Any]
@@ -38,9 +39,8 @@ class Training:
         self.device, self.vocabulary, self.parts = device, self.model.config.vocab_size, settings["accumulation"]
         self.processes = distributed.get_world_size() if distributed.is_initialized() else 1
         precisions = {name: settings[name] for name in ("precision", "residual")}
-        self.objective: nn.Module = Objective(self.model, **precisions, loss_rows=settings["slices"])
-        if self.processes > 1:
-            self.objective = nn.parallel.DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
+        objective = Objective(self.model, **precisions, loss_rows=settings["slices"])
+        self.objective = shared(objective, Place(device, processes=self.processes), sharded=False)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
 
     def part(self, rows: int, length: int) -> MicroBatch:
@@ -54,7 +54,7 @@ class Training:
         for number in range(self.parts):
             with apart(self.objective, last=number == self.parts - 1):
                 loss, _ = self.objective(part)
-                (loss * self.processes).backward()
+                loss.backward()
         norm = clip(self.model, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -19,7 +19,7 @@ from gdn2.train.optimizers import Several, make_optimizers
 from gdn2.train.place import Place
 from gdn2.train.recipe import Recipe
 from gdn2.train.saves import Progress, Sums, WorkFolder
-from gdn2.train.sharing import apart, clip, shared
+from gdn2.train.sharing import apart, clip, divisor, shared
 
 SAVE_SECONDS = 120.0  # what a killed run loses at most, beside the step it was in
 
@@ -127,7 +127,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def backward(module: nn.Module, batch: StepBatch) -> Tensor:
-    """Add the gradients of a step's loss to the parameters', averaged over processes.
+    """Add the gradients of a step's loss to the parameters', those of all processes.
 
     Args:
         module: an `Objective`, or what calls it on several processes.
@@ -136,11 +136,11 @@ def backward(module: nn.Module, batch: StepBatch) -> Tensor:
     Returns:
         The shares of both mean losses that these rows have, nats a token, float64 [2].
     """
-    losses = []
+    losses, divided = [], divisor(module, batch.processes)
     for number, part in enumerate(batch.parts):
         with apart(module, last=number == len(batch.parts) - 1):
             loss, means = module(part)
-            torch.autograd.backward(loss if batch.processes == 1 else loss * batch.processes)
+            torch.autograd.backward(loss if divided == 1 else loss * divided)
         losses.append(means)
     return torch.stack(losses).sum(0)
 

@@ -1,4 +1,4 @@
-"""A model over several processes: each has all of it and gradients are averaged, or each has a part of every tensor.
+"""A model over several processes: each has all of it and gradients are added up, or each has a part of every tensor.
 
 PyTorch does both: DistributedDataParallel and FSDP2 (`fully_shard`). A tensor that is cut over processes is a DTensor.
 """
@@ -10,12 +10,13 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from gdn2.model import GDN2Block
 from gdn2.train.objective import Objective
 from gdn2.train.place import Place
 
+BUCKET_MB = 100  # of gradients that are summed up at once; PyTorch takes 25, which a large model has over 200 of
 SHORT = 0.999  # below that share of the longest, PyTorch's factor is 1 whatever its rounding
 
 
@@ -41,11 +42,27 @@ def shared(objective: Objective, place: Place, *, sharded: bool) -> nn.Module:
         fully_shard(objective)
         return objective
     idle = "experts" in (objective.model.config.mlps or ())  # those that no token of a step has chosen
-    return nn.parallel.DistributedDataParallel(objective, gradient_as_bucket_view=True, find_unused_parameters=idle)
+    copied = nn.parallel.DistributedDataParallel(
+        objective, gradient_as_bucket_view=True, find_unused_parameters=idle, bucket_cap_mb=BUCKET_MB
+    )
+    copied.register_comm_hook(None, lambda _, bucket: _summed(bucket))  # PyTorch wants evaluated annotations, or none
+    return copied
+
+
+def _summed(bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+    """The gradients of a bucket added up, without PyTorch's division by the number of processes."""
+    work = distributed.all_reduce(bucket.buffer(), async_op=True)
+    found: torch.futures.Future[Tensor] = work.get_future().then(lambda future: future.value()[0])
+    return found
+
+
+def divisor(module: nn.Module, processes: int) -> int:
+    """What gradients are divided by on their way: FSDP2 averages, DistributedDataParallel adds up here."""
+    return 1 if isinstance(module, nn.parallel.DistributedDataParallel) else processes
 
 
 def apart(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-    """Inside, gradients are not averaged yet, except of the last part of a step."""
+    """Inside, gradients stay with their process, except of the last part of a step."""
     waits = isinstance(module, nn.parallel.DistributedDataParallel) and not last
     return module.no_sync() if waits else contextlib.nullcontext()  # type: ignore[operator]
 
