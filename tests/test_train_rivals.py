@@ -284,6 +284,18 @@ def test_a_checkpoint_is_asked_behind_all_trainings_one_from_before_too(file: Pa
     assert places == {False: {Path.cwd()}, True: {ROOT}}  # a text may be named relative to the caller's folder
 
 
+@pytest.mark.parametrize(("said", "threads"), [("3", "3"), (None, "4"), ("", "4")])
+def test_a_run_has_its_share_of_the_cores_unless_its_threads_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, threads: str
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    command = ["sh", "-c", "echo $OMP_NUM_THREADS"]
+    assert Crew(tmp_path, ["cpu", "cpu"], None)._run("a", "cpu", command, None, tmp_path).last == threads
+
+
 def test_a_run_imports_this_package_and_nothing_that_lies_where_it_starts(tmp_path: Path) -> None:
     if sys.version_info >= (3, 11):  # older ones look where they start before anything else
         (tmp_path / "yaml.py").write_text("raise SystemExit('shadowed')")

@@ -161,8 +161,8 @@ class Crew:
             return Ended(name, device, 0.0, LATE, "time was up")
         log = self.folder / "logs" / f"{name.replace(ASKED, '.asked')}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
-        threads = max(1, (os.cpu_count() or 1) // len(self.devices))
-        environment = {**os.environ, **_imports(), "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // len(self.devices)))
+        environment = {**os.environ, **_imports(), "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
         started = time.monotonic()
         with log.open("w") as lines:
             process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=where, env=environment)
