@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +212,25 @@ def test_a_time_that_no_run_fits_is_said_to_be_too_short(tmp_path: Path, capsys:
     said = " ".join(capsys.readouterr().err.split())
     assert "time is up with 6 runs still to do" in said
     assert "no run was done in that time" in said
+
+
+def test_a_study_that_is_told_to_end_ends_its_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def sleeper(*_: object, **pipes: Any) -> subprocess.Popen[str]:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(20)"], **pipes))
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return started[-1]
+
+    monkeypatch.setattr("harness.study.workers.subprocess.Popen", sleeper)
+    assert main(["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), "--devices", "cpu"]) == 130
+    assert "interrupted; what is finished is kept" in capsys.readouterr().err
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_an_error_of_the_lock_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

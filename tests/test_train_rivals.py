@@ -284,14 +284,12 @@ def test_a_checkpoint_is_asked_behind_all_trainings_one_from_before_too(file: Pa
     assert places == {False: {Path.cwd()}, True: {ROOT}}  # a text may be named relative to the caller's folder
 
 
-@pytest.mark.parametrize(("said", "threads"), [("3", "3"), (None, "4"), ("", "4")])
+@pytest.mark.parametrize(("said", "threads"), [("3", "3"), ("", "4")])
 def test_a_run_has_its_share_of_the_cores_unless_its_threads_are_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, threads: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, threads: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if said is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
     command = ["sh", "-c", "echo $OMP_NUM_THREADS"]
     assert Crew(tmp_path, ["cpu", "cpu"], None)._run("a", "cpu", command, None, tmp_path).last == threads
 
@@ -299,9 +297,9 @@ def test_a_run_has_its_share_of_the_cores_unless_its_threads_are_said(
 def test_a_run_imports_this_package_and_nothing_that_lies_where_it_starts(tmp_path: Path) -> None:
     if sys.version_info >= (3, 11):  # older ones look where they start before anything else
         (tmp_path / "yaml.py").write_text("raise SystemExit('shadowed')")
-    code = "import yaml, os, gdn2.train.recipe as r; print(os.getcwd(), r.__file__)"
+    code = "import yaml, os, basis; print(os.getcwd(), basis.__file__)"
     ended = Crew(tmp_path, ["cpu"], None)._run("a", "cpu", [sys.executable, "-c", code], None, tmp_path)
-    assert ended.last == f"{tmp_path} {ROOT / 'gdn2' / 'train' / 'recipe.py'}"
+    assert ended.last == f"{tmp_path} {ROOT / 'basis' / '__init__.py'}"
 
 
 @pytest.fixture
@@ -313,15 +311,16 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_reaches_what_runs_and_lets_go_of_what_waits(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: int
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
     def sleeper(*_: Any, **__: Any) -> subprocess.Popen[bytes]:
         started.append(popen([sys.executable, "-c", "import time; time.sleep(20)"]))
-        os.kill(os.getpid(), signal.SIGINT)  # to this process alone, as by a job's manager
+        os.kill(os.getpid(), told)  # to this process alone, as by a job's manager
         return started[-1]
 
     monkeypatch.setattr("gdn2.train.rivals.crew.subprocess.Popen", sleeper)
@@ -330,6 +329,7 @@ def test_an_interrupt_reaches_what_runs_and_lets_go_of_what_waits(
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     (process,) = started
     assert process.returncode
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from basis.arguments import Parser
 from basis.errors import UserError
 from basis.files import load_json, write_atomically
 from basis.locks import alone_in
+from basis.signals import ends_by_interrupt
 from gdn2.train.fields import RecipeError
 from gdn2.train.place import choose_device
 from gdn2.train.recipe import Recipe, parse_recipe
@@ -42,7 +43,9 @@ def main(argv: list[str] | None = None, then: Then | None = None, last: float | 
         0; 1 if a run failed or was cut short; 2 for a mistake that the user can mend; 130 when interrupted.
     """
     try:
-        return _train(_parser().parse_args(argv), then, last)
+        args = _parser().parse_args(argv)
+        with ends_by_interrupt():
+            return _train(args, then, last)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
