@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "results" / "leaderboard"
 CHECKPOINTS = sorted(path.parent for path in ZOO.glob("*/config.json"))
 RIVALS, SHARE = "text-4m", 0.25  # what the shipped rivals were trained by
-STUDIED = (RIVALS, "text-20m")  # whose models have records, trained by the same share
+STUDIED = (RIVALS, "text-4m-gates", "text-20m")  # whose models have records, trained by the same share
 SHIPPED_RIVALS = {"gdn2-4m", "kda-4m", "gated-deltanet-4m", "mamba2-4m", "gdn2-swa-4m"}
 
 
