@@ -169,6 +169,20 @@ def test_generations_are_those_of_each_request_alone(
     assert progress.announced == progress.tokens + progress.saved
 
 
+def test_texts_of_several_haystacks_behind_one_instruction_are_generated_as_alone(
+    model: GDN2ForCausalLM, stop_rule: StopRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instruction and each haystack are trunks, one behind the other, and no text leaves between them."""
+    monkeypatch.setattr(planning, "TRUNK_REQUESTS", 3)
+    rng, requests = random.Random(0), []
+    for first in (1, 2):
+        haystack = [7] * 40 + [first] + [rng.randrange(1, 420) for _ in range(35)]
+        requests += [GenerateRequest([*haystack, 100 + i, *range(3 * i)], 6, END, ()) for i in range(4)]
+    alone = OneByOne(model, stop_rule)
+    found = engine(model, stop_rule, Limits(tokens=64, rows=3)).generate(requests, lambda *_: None)
+    assert found == [alone.generate(request) for request in requests]
+
+
 def test_each_result_is_told_once_and_as_it_is_finished(model: GDN2ForCausalLM, stop_rule: StopRule) -> None:
     told: dict[int, object] = {}
 

@@ -21,7 +21,16 @@ def random_inputs(rng: random.Random) -> list[list[int]]:
         start = rng.choice(pool)
         start = start[: rng.randint(0, len(start))]
         pool.append(start + [rng.randrange(3) for _ in range(rng.randint(0 if start else 1, 60))])
+    pool += family(rng, [7], rng.randint(0, 3))
     return rng.sample(pool, len(pool))
+
+
+def family(rng: random.Random, start: list[int], depth: int) -> list[list[int]]:
+    """Inputs that branch at so many places behind a common beginning, as texts under one instruction do."""
+    start = start + [rng.randrange(3) for _ in range(40)]
+    if not depth:
+        return [[*start, 10 + i, *range(rng.randint(0, 9))] for i in range(rng.randint(2, 6))]
+    return [ids for branch in range(2) for ids in family(rng, [*start, 10 + branch], depth - 1)]
 
 
 def paths(tree: PrefixTree) -> dict[int, list[int]]:
