@@ -41,8 +41,9 @@ from harness.show.plain import plain
 
 DEBUG_VARIABLE = "GDN2_DEBUG"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-UNREACHABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)  # even to ask whether there is such a file
 """What a disk says that takes no more."""
+UNREACHABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+"""What it says where even whether there is such a file cannot be asked."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
