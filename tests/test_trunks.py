@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,38 @@ def test_the_budget_holds_and_the_oldest_goes_first(reader: Reader, tmp_path: Pa
     assert {file.name for file in tmp_path.glob("*")} == set(names[1:])
     assert Trunks(tmp_path, "me", budget=size - 1).state(([4] * 34,), reader) is not None
     assert len(list(tmp_path.glob("*"))) == 2
+
+
+def test_a_trunk_of_more_runs_than_calls_can_be_nested_is_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    state = Trunks().state(TRUNK, reader)
+
+    def count(rows: list[list[int]], *_: Any, **__: Any) -> Any:
+        read.append(len(rows[0]))
+        return state
+
+    monkeypatch.setattr(reader, "read", count)
+    runs = tuple((at,) for at in range(sys.getrecursionlimit() + 10))
+    trunks = Trunks()
+    assert trunks.state(runs, reader) is state
+    assert read == [1] * len(runs)
+    trunks.state((*runs, (1, 2)), reader)
+    assert read[len(runs) :] == [2]
+
+
+def test_short_runs_share_a_file_and_the_rest_is_read_again(reader: Reader, tmp_path: Path) -> None:
+    runs = tuple((at, at + 1, at + 2) for at in range(10, 20))
+    expected = Trunks().state(runs, reader)
+    Trunks(tmp_path, "me").state(runs, reader)
+    assert len(list(tmp_path.glob("*"))) == 2  # behind 12 and 24 of 30 tokens
+    for first, again in ((runs, 6), (runs[:9], 3), (runs[:8], 0), (runs[:7], 9)):
+        before = reader.tokens_read
+        found = Trunks(tmp_path, "me").state(first, reader)
+        assert reader.tokens_read == before + again
+        assert found is not None
+        if first is runs:
+            tensors, wanted = found.to_tensors(), expected.to_tensors()  # type: ignore[union-attr]
+            assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(reader: Reader, tmp_path: Path) -> None:

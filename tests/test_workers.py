@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from harness.engine.meter import NullProgress
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.engine.snapshot import Snapshots
 from harness.engine.stops import StopRule
-from harness.engine.units import Limits, make_plan
+from harness.engine.units import Limits, Unit, UnitNode, make_plan
 from harness.engine.workers import DEATHS, RayExecutor, WorkerSpec, _parts
 from harness.errors import UserError
 from tasks.text.tokenizers import load_tokenizer
@@ -208,3 +209,11 @@ def test_jobs_are_about_equal_and_as_few_as_the_rows_allow() -> None:
         assert sorted(i for part in parts for unit in part for i in unit.requests) == list(range(len(SCORES)))
         sizes = [sum(unit.num_tokens for unit in part) for part in parts]
         assert max(sizes) - min(sizes) < 2 * LIMITS.tokens
+
+
+def test_as_many_jobs_as_requests_take_no_quadratic_time() -> None:
+    count = 20_000
+    units = [Unit([UnitNode([1], 0, None, ending=[i])], [i]) for i in range(count)]
+    started = time.process_time()
+    assert len(_parts(units, 1, 2)) == count
+    assert time.process_time() - started < 2  # seconds; looking at every job for every unit took four

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IN_MEMORY = 8  # states of one row
-ON_DISK_TOKENS = 2048  # a shorter prefix is read again sooner than its state is loaded
+ON_DISK_TOKENS = 2048  # fewer are read again sooner than a state is loaded
 Runs = Sequence[Sequence[int]]
 
 
@@ -46,30 +46,43 @@ class Trunks:
         """
         if not trunk:
             return None
-        key = self._key(trunk)
-        if key in self._states:
-            self._states.move_to_end(key)
-            return self._states[key]
-        state = self._load(key, reader)
-        if state is None:
-            before = self.state(trunk[:-1], reader)
+        keys, known, state = self._keys(trunk), len(trunk), None
+        while known and (state := self._kept(keys[known - 1], reader)) is None:
+            known -= 1
+        written = _places_on_disk(trunk)
+        for at in range(known, len(trunk)):  # no recursion: needles at many depths of one text make thousands of runs
             with torch.inference_mode():
-                behind = None if before is None else [(before, 0)]
-                state = reader.read([list(trunk[-1])], behind, _nothing, keep=True)
+                behind = None if state is None else [(state, 0)]
+                state = reader.read([list(trunk[at])], behind, _nothing, keep=True)
             assert state is not None
-            if sum(map(len, trunk)) >= ON_DISK_TOKENS:
-                self._save(key, state)
-        self._states[key] = state
-        if len(self._states) > IN_MEMORY:
-            self._states.popitem(last=False)
+            if at in written:
+                self._save(keys[at], state)
+            self._remember(keys[at], state)
         return state
 
-    def _key(self, trunk: Runs) -> str:
-        digest = hashlib.sha256(self.identity.encode())
+    def _kept(self, key: str, reader: Reader) -> RecurrentState | None:
+        """A state that is in memory or on disk."""
+        state = self._states.get(key)
+        if state is None:
+            state = self._load(key, reader)
+        if state is not None:
+            self._remember(key, state)
+        return state
+
+    def _remember(self, key: str, state: RecurrentState) -> None:
+        self._states[key] = state
+        self._states.move_to_end(key)
+        if len(self._states) > IN_MEMORY:
+            self._states.popitem(last=False)
+
+    def _keys(self, trunk: Runs) -> list[str]:
+        """The names of the states behind each of its runs."""
+        digest, keys = hashlib.sha256(self.identity.encode()), []
         for run in trunk:
             digest.update(len(run).to_bytes(8, "big"))
             digest.update(np.asarray(run, dtype=">u4").tobytes())
-        return digest.hexdigest()
+            keys.append(digest.hexdigest())
+        return keys
 
     def _load(self, key: str, reader: Reader) -> RecurrentState | None:
         """A state from disk; a damaged file counts as not there."""
@@ -106,6 +119,20 @@ class Trunks:
             oldest = files.pop(0)
             used -= oldest.stat().st_size
             oldest.unlink()
+
+
+def _places_on_disk(trunk: Runs) -> set[int]:
+    """The runs behind which a state is worth a file: where enough tokens lie between it and the one before.
+
+    So short runs, as many as needles cut a text into, do not write a state of the whole model each.
+    """
+    places, between = set(), 0
+    for at, run in enumerate(trunk):
+        between += len(run)
+        if between >= ON_DISK_TOKENS:
+            places.add(at)
+            between = 0
+    return places
 
 
 def _nothing(*_: object) -> None:

@@ -7,6 +7,7 @@ had, which another one gets. lm-eval sees one process; the journal is written by
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
 import os
 from collections import deque
@@ -263,11 +264,11 @@ def _parts(units: Sequence[Unit], rows: int, workers: int) -> list[list[Unit]]:
     total = sum(len(unit.requests) for unit in units)
     jobs = workers * -(-total // (rows * workers))
     parts: list[list[Unit]] = [[] for _ in range(jobs)]
-    size = [0] * jobs
+    smallest = [(0, job) for job in range(jobs)]  # a heap: with one row a job there are as many jobs as requests
     for unit in sorted(units, key=lambda unit: (-len(unit.requests), -unit.num_tokens)):
-        smallest = size.index(min(size))
-        parts[smallest].append(unit)
-        size[smallest] += unit.num_tokens + len(unit.requests) * DECODED
+        size, job = smallest[0]
+        parts[job].append(unit)
+        heapq.heapreplace(smallest, (size + unit.num_tokens + len(unit.requests) * DECODED, job))
     return [part for part in parts if part]
 
 
