@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.analysis import intervals
 from harness.analysis.intervals import bootstrap, paired_difference, seed_from, unpaired_difference, wilson
 from harness.analysis.measure import compare_pairs
 from harness.analysis.pairing import Pairs
@@ -189,3 +190,15 @@ def test_a_perplexity_beyond_all_numbers_is_compared(nats: tuple[float, ...]) ->
 )
 def test_one_sign_is_written_for_numbers_of_all_sizes(value: float, unit: Any, signed: bool, text: str) -> None:
     assert number(value, unit, signed) == text
+
+
+def test_draws_that_are_kept_for_the_next_pair_are_those_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    sums = rng.random((30, 2))
+
+    def mean(draws: Any) -> Any:
+        return draws[:, 0] / draws[:, 1]
+
+    kept = [bootstrap(sums, mean, seed) for seed in (1, 2, 1)]
+    monkeypatch.setattr(intervals, "MOST_KEPT", 0)
+    assert kept == [bootstrap(sums, mean, seed) for seed in (1, 2, 1)]

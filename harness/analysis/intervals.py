@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from scipy.stats import norm, t
 LEVEL = 0.95
 DRAWS = 4000
 """Of a bootstrap: its 2.5 % ends then move by a hundredth of the interval from seed to seed."""
+MOST_KEPT = 500
+"""Groups up to which draws are kept for the next pair: 4 MB of them at most."""
 SQUARED = 1e90
 """Numbers up to which the cubes of many can be summed."""
 Floats = NDArray[np.float64]
@@ -100,13 +103,7 @@ def bootstrap(
     groups = len(sums)
     if groups < 2:
         return None
-    rng = np.random.default_rng(seed)
-    found = np.empty(draws)
-    step = max(1, 4_000_000 // groups)
-    for start in range(0, draws, step):
-        count = min(step, draws - start)
-        times = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
-        found[start : start + count] = statistic(times @ sums)
+    found = np.concatenate([statistic(times.astype(float) @ sums) for times in _drawn(groups, seed, draws)])
     total = sums.sum(axis=0)
     value = float(statistic(total[None])[0])
     if not np.isfinite(found).all():
@@ -125,6 +122,24 @@ def bootstrap(
         moved = bias + (bias + z) / (1 - acceleration * (bias + z))
         ends.append(float(np.quantile(found, float(norm.cdf(moved)))))
     return ends[0], ends[1]
+
+
+def _drawn(groups: int, seed: int, draws: int) -> Iterable[NDArray[np.integer]]:
+    """How often each draw has each group, [some draws, groups] at a time."""
+    if groups <= MOST_KEPT:
+        yield _kept_draws(groups, seed, draws)
+        return
+    rng = np.random.default_rng(seed)
+    step = max(1, 4_000_000 // groups)
+    for start in range(0, draws, step):
+        yield rng.multinomial(groups, np.full(groups, 1 / groups), size=min(step, draws - start))
+
+
+@lru_cache(maxsize=32)
+def _kept_draws(groups: int, seed: int, draws: int) -> NDArray[np.uint16]:
+    """All draws of few groups: every pair of models that have the same samples has the same ones."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(np.uint16)
 
 
 def within_squares(values: Floats) -> tuple[Floats, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +43,10 @@ class Term:
     weight: float
 
 
+TermsBy = Callable[[Way], Mapping[str, Term]]
+"""The terms of a run's samples of one task, as `terms` has them."""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """The samples that two runs have in common.
@@ -72,21 +76,19 @@ class Pairs:
         return Pairs(self.way, self.b, self.a, self.weights, self.clusters, self.only_b, self.only_a, self.unscored)
 
 
-def pair(a: Sequence[Sample], b: Sequence[Sample], metric: str, unit: Unit) -> Pairs | None:
+def pair(a: TermsBy, b: TermsBy) -> Pairs | None:
     """Pair the samples of two runs of one task by their content, or else by what was asked.
 
     Args:
-        a: samples of one run.
-        b: samples of the other.
-        metric: what they are compared by.
-        unit: of the metric; says what a pair of numbers means.
+        a: gives the terms of one run.
+        b: those of the other, of the same metric.
 
     Returns:
         The common samples; None where there is none.
     """
     ways: tuple[Way, ...] = ("sample", "prompt")
     for way in ways:
-        of_a, of_b = terms(a, metric, unit, way), terms(b, metric, unit, way)
+        of_a, of_b = a(way), b(way)
         if common := [key for key in of_a if key in of_b]:
             return _paired(way, of_a, of_b, common)
     return None

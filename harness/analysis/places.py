@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from harness.analysis.comparison import Place, TaskComparison
@@ -15,7 +16,7 @@ from harness.analysis.measure import (
     group_of_score,
     group_of_terms,
 )
-from harness.analysis.pairing import MOST_OTHER_TOKENIZER, Pairs, pair, terms
+from harness.analysis.pairing import MOST_OTHER_TOKENIZER, Pairs, pair
 from harness.analysis.protocols import Differences, differences
 from harness.analysis.seeds import compare_seeds
 from harness.analysis.sides import Figure, GridPlace, Shown, Side
@@ -90,7 +91,7 @@ def _compare_shown(place: Place, a: Shown, b: Shown, differ: Differences, alpha:
         reasons = "; ".join(filter(None, missing))
         notes.append(f"unpaired, by the record alone{reasons and ': '}{reasons}")
     else:
-        pairs = pair(of_a, of_b, place.metric, unit)
+        pairs = pair(partial(a.terms, place.metric, unit), partial(b.terms, place.metric, unit))
         if pairs is not None and len(pairs.a) and not _is_selected(pairs, differ):
             found, parts = compare_pairs(pairs, unit, higher, alpha)
             return Compared(TaskComparison(**head, **found, notes=tuple(notes)), (parts,))
@@ -136,7 +137,7 @@ def _group(
     """One side's number, of its samples where it has any."""
     found = None
     if not isinstance(samples, str):
-        found = group_of_terms(list(terms(samples, place.metric, unit).values()), unit)
+        found = group_of_terms(list(shown.terms(place.metric, unit).values()), unit)
     return found if found is not None else (group_of_score(shown.score), None)
 
 

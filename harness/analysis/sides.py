@@ -9,6 +9,7 @@ from pathlib import Path
 
 from basis.names import listed
 from harness.analysis.comparison import Place
+from harness.analysis.pairing import Term, Way, terms
 from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.records.apart import takes
@@ -17,6 +18,7 @@ from harness.records.record import Cell, Score
 from harness.records.steps import step_of
 from harness.records.trainings import MOST_NAMED, Said, of_one_training, said_of
 from tasks.errors import TaskError
+from tasks.metrics import Unit
 from tasks.registry import Column, Suite
 
 
@@ -42,6 +44,21 @@ class Shown:
     run: FoundRun
     cell: Cell
     score: Score
+    _terms: dict[tuple[str, Unit, Way], dict[str, Term]] = field(default_factory=dict, compare=False, repr=False)
+
+    def terms(self, metric: str, unit: Unit, way: Way = "sample") -> dict[str, Term]:
+        """The terms of the samples behind it, made once for all pairs.
+
+        Args:
+            metric: as for `harness.analysis.pairing.terms`.
+            unit: likewise.
+            way: likewise.
+        """
+        key = metric, unit, way
+        if key not in self._terms:
+            samples = self.run.samples.get(self.cell.lm_eval_name, [])
+            self._terms[key] = terms(samples, metric, unit, way)
+        return self._terms[key]
 
 
 @dataclass(frozen=True)
