@@ -13,6 +13,7 @@ from fakes import TEXT
 from transformers import AutoTokenizer
 
 from gdn2.checkpoints import load_checkpoint
+from gdn2.train import corpus as corpus_module
 from gdn2.train import loop
 from gdn2.train import tokenizer as train_tokenizer_module
 from gdn2.train.__main__ import main
@@ -162,6 +163,26 @@ def test_a_batch_depends_on_recipe_and_step_only(recipe: Path) -> None:
         assert a.input_ids.shape == (parsed.stage_of(step).rows, parsed.stage_of(step).length)
         assert torch.equal(a.input_ids[:, 1:], a.targets[:, :-1])
     assert not torch.equal(first.batch(0).input_ids, first.batch(1).input_ids)
+
+
+def test_text_is_tokenised_some_at_a_time_into_the_same_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["", "The quick brown fox", "", "", "jumps over the lazy dog. " * 9, "It is 4071398.", ""]
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    tokenizer = train_tokenizer([TEXT] * 20, 420, 2)
+    whole = load_corpus(path, tokenizer)
+    expected = [i for text in texts for i in (tokenizer.eos_token_id, *tokenizer.encode(text))]
+    assert whole.stream.tolist() == expected
+    for together in (1, 50, 150, 400):
+        monkeypatch.setattr(corpus_module, "TOGETHER", together)
+        assert [text for some in corpus_module._batches(texts) for text in some] == texts
+        sizes = [
+            sum(len(text) + corpus_module.OF_A_TEXT for text in some)
+            for some in corpus_module._batches(texts)
+            if some[1:]
+        ]
+        assert max(sizes, default=0) <= together
+        assert load_corpus(path, tokenizer).fingerprint == whole.fingerprint
 
 
 def test_every_answer_stands_in_its_document() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ KEY_WORD = re.compile(r"\b[a-z]{4,9}\b")
 SENTENCE_END = re.compile(r"(?<=[.!?]) +(?=[A-Z])")
 MIN_WORD_COUNT = 30
 HAYSTACK_PARAGRAPHS = 8000
+TOGETHER = 1 << 21  # characters that are tokenised at a time
+OF_A_TEXT = 100  # characters for which a text counts, however short: an encoding takes memory by itself
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,32 @@ def load_corpus(path: Path, tokenizer: PreTrainedTokenizerFast) -> Corpus:
         raise RecipeError(f"{path}: no text in it; training needs at least one paragraph")
     if len(tokenizer) > 1 << 16:
         raise RecipeError(f"the stream holds 16-bit ids; {len(tokenizer)} tokens are too many")
-    ids: list[int] = []
-    for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
-        ids.append(tokenizer.eos_token_id)
-        ids.extend(encoding.ids)
     counts = Counter(word for text in texts for word in KEY_WORD.findall(text))
     key_words = sorted(word for word, count in counts.items() if count >= MIN_WORD_COUNT)
     sentences = [part for text in texts[:HAYSTACK_PARAGRAPHS] for part in SENTENCE_END.split(text)]
     num_bytes = sum(len(text.encode()) for text in texts)
-    return Corpus(np.array(ids, dtype=np.uint16), key_words, sentences, len(texts), num_bytes)
+    return Corpus(_stream(texts, tokenizer), key_words, sentences, len(texts), num_bytes)
+
+
+def _stream(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """The ids of all texts, each behind an end of text, uint16; an encoding takes a hundred bytes a token meanwhile."""
+    ids = array("H")
+    for some in _batches(texts):
+        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(some, add_special_tokens=False):
+            ids.append(tokenizer.eos_token_id)
+            ids.extend(encoding.ids)
+    return np.frombuffer(ids, dtype=np.uint16)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in their order, TOGETHER characters at a time; a longer one by itself."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        if some and size + len(text) + OF_A_TEXT > TOGETHER:
+            yield some
+            some, size = [], 0
+        some.append(text)
+        size += len(text) + OF_A_TEXT
+    if some:
+        yield some
