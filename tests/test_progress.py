@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from harness.engine.meter import Meter, NullProgress
 from harness.show import progress
 from harness.show.progress import RunProgress
 from harness.words import short
@@ -30,6 +31,25 @@ def test_saved_tokens_move_the_bar_as_read_ones_do() -> None:
     sink.advance(1, 50)
     sink.end()
     assert "2/2 · 100/100 tokens" in out.getvalue()
+
+
+def test_what_is_read_again_does_not_move_the_bar_beyond_its_end() -> None:
+    told: list[tuple[int, int, int]] = []
+
+    class Sink(NullProgress):
+        def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
+            told.append((requests, tokens, saved))
+
+    meter = Meter(Sink())
+    meter.begin("generating", 2, 100)
+    for told_tokens, saved in ((70, 0), (25, 20), (9, 3)):
+        meter.advance(1, told_tokens, saved)
+    meter.end()
+    assert told == [(1, 70, 0), (1, 25, 5), (1, 0, 0)]
+    meter.begin("generating", 2, 100)
+    meter.advance(1, 30)
+    meter.end()
+    assert told[3:] == [(1, 30, 0), (0, 0, 70)]
 
 
 @pytest.mark.parametrize(

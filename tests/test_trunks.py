@@ -97,6 +97,19 @@ def test_a_trunk_of_more_runs_than_calls_can_be_nested_is_read(reader: Reader, m
     assert read[len(runs) :] == [2]
 
 
+@pytest.mark.parametrize(("most", "again"), [(1 << 40, 0), (0, 9)])
+def test_small_states_stay_in_memory_however_many(
+    most: int, again: int, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "IN_MEMORY_BYTES", most)
+    runs, trunks = tuple((at,) for at in range(20)), Trunks()
+    trunks.state(runs, reader)
+    before = reader.tokens_read
+    trunks.state(runs[:9], reader)
+    assert reader.tokens_read == before + again
+    assert most or len(trunks._states) == kept.IN_MEMORY
+
+
 def test_short_runs_share_a_file_and_the_rest_is_read_again(reader: Reader, tmp_path: Path) -> None:
     runs = tuple((at, at + 1, at + 2) for at in range(10, 20))
     expected = Trunks().state(runs, reader)

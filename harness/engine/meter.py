@@ -52,9 +52,11 @@ class NullProgress:
 
 
 class Meter:
-    """Passes on to a sink, and at the end of a phase tells it as saved what was announced and never came.
+    """Passes on to a sink as many tokens as were announced, no more and in the end no fewer.
 
-    That is what a journal or a kept state made needless.
+    What never came is told as saved at the end of a phase: a journal or a kept state made it needless. What comes
+    beyond is not told: what several requests share is announced once, and read again by another worker, or when its
+    state was not kept.
     """
 
     def __init__(self, sink: ProgressSink) -> None:
@@ -67,6 +69,8 @@ class Meter:
 
     def advance(self, requests: int, tokens: int, saved: int = 0) -> None:
         """Pass on what was finished."""
+        tokens = min(tokens, self._left)
+        saved = min(saved, self._left - tokens)
         self._left -= tokens + saved
         self.sink.advance(requests, tokens, saved)
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 8  # states of one row
+IN_MEMORY = 8  # states of one row, or more of small models
+IN_MEMORY_BYTES = 128 << 20  # up to which there may be more: units leave a text at hundreds of places, in any order
 ON_DISK_TOKENS = 2048  # fewer are read again sooner than a state is loaded
 Runs = Sequence[Sequence[int]]
 
@@ -38,6 +39,7 @@ class Trunks:
     def __init__(self, folder: Path | None = None, identity: str = "", budget: int = 4 << 30) -> None:
         self.folder, self.identity, self.budget = folder, identity, budget
         self._states: OrderedDict[str, RecurrentState] = OrderedDict()
+        self._num_bytes = 0
 
     def state(self, trunk: Runs, reader: Reader) -> RecurrentState | None:
         """The state behind the runs of a trunk, read by `reader` unless it is known; None behind none.
@@ -70,10 +72,12 @@ class Trunks:
         return state
 
     def _remember(self, key: str, state: RecurrentState) -> None:
+        if key not in self._states:
+            self._num_bytes += state.num_bytes
         self._states[key] = state
         self._states.move_to_end(key)
-        if len(self._states) > IN_MEMORY:
-            self._states.popitem(last=False)
+        while len(self._states) > IN_MEMORY and self._num_bytes > IN_MEMORY_BYTES:
+            self._num_bytes -= self._states.popitem(last=False)[1].num_bytes
 
     def _keys(self, trunk: Runs) -> list[str]:
         """The names of the states behind each of its runs."""
