@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from records import cell
 
 from harness.errors import UserError
 from harness.records.judged import prompt_rooms
-from harness.records.samples import FILE_NAME, Sample, read_samples, samples_of, write_samples
+from harness.records.samples import FILE_NAME, Sample, lines_of, read_samples, samples_of, write_samples
 
 DOC = {"sample_hash": "0123456789abcdef", "depth": [0.25, 0.75], "values": ["7", "8"], "outputs": ["8"], "query": "k"}
 
@@ -147,3 +148,13 @@ def test_a_verdict_or_an_excerpt_that_is_none_is_named(tmp_path: Path, field: st
     (tmp_path / FILE_NAME).write_bytes(gzip.compress(line.encode()))
     with pytest.raises(UserError, match=named):
         read_samples(tmp_path)
+
+
+def test_a_file_is_read_line_by_line_never_whole(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    noise = random.Random(3).randbytes(200_000).hex().encode()
+    path.write_bytes(gzip.compress(b'{"a": 1}\n\n{"b": "\xe2\x80\xa8"}\n' + noise)[:-9])
+    lines = lines_of(path)
+    assert [next(lines), next(lines)] == [(1, {"a": 1}), (3, {"b": "\u2028"})]
+    with pytest.raises(UserError, match="cannot be read"):  # its end, which was cut off, has not been looked at so far
+        next(lines)

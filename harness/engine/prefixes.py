@@ -60,10 +60,11 @@ def build_tree(inputs: Sequence[Sequence[int]]) -> PrefixTree:
     Raises:
         ValueError: an empty input.
     """
-    arrays = [np.asarray(ids, dtype=">u4") for ids in inputs]  # big-endian: bytes sort as tokens do
-    if any(not len(ids) for ids in arrays):
+    if any(not len(ids) for ids in inputs):
         raise ValueError("an input needs at least one token")
-    order = sorted(range(len(arrays)), key=lambda i: (arrays[i].tobytes(), i))
+    keys = [np.asarray(ids, dtype=">u4").tobytes() for ids in inputs]  # big-endian: bytes sort as tokens do
+    arrays = [np.frombuffer(key, dtype=">u4") for key in keys]  # the same memory: all prompts of a call are in it
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     nodes, roots = _radix_tree(arrays, order)
     for node in reversed(nodes):
         node.below += len(node.ending)

@@ -29,7 +29,7 @@ MOST_LETTERS = 1000
 """Of an answer or a question that are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One document of one task, as it was answered.
 
@@ -253,16 +253,19 @@ def lines_of(path: Path) -> Iterator[tuple[int, Any]]:
         UserError: the file cannot be read, or a line is not JSON.
     """
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", "surrogatepass")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if text := line.decode("utf-8", "surrogatepass").strip():
+                    yield number, _parsed(text, path, number)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({reason(error)}); restore the file or run it again") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise broken_line(path, number, f"not JSON ({error})") from error
+
+
+def _parsed(text: str, path: Path, number: int) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise broken_line(path, number, f"not JSON ({error})") from error
 
 
 def broken_line(path: Path, number: int, problem: str) -> UserError:
