@@ -17,7 +17,8 @@ from harness.analysis.power import detectable_share
 from harness.analysis.seeds import permutation
 from harness.analysis.significance import holm, sign_flip, welch
 from harness.records.stats import Z95, wilson_interval
-from harness.show.comparison_text import number
+from harness.records.table import Header
+from harness.show.comparison_text import interval, number
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(5, 1), (0, 9), (12, 30), (0, 0), (7, 7), (1, 0), (200, 150)])
@@ -190,6 +191,24 @@ def test_a_perplexity_beyond_all_numbers_is_compared(nats: tuple[float, ...]) ->
 )
 def test_one_sign_is_written_for_numbers_of_all_sizes(value: float, unit: Any, signed: bool, text: str) -> None:
     assert number(value, unit, signed) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (800_425.0, 1_020_000.0, "+8e+05 … +1e+06"),
+        (-2e6, 3.5, "−2e+06 … +3.5"),
+        (-12.345, 3.5, "−12.35 … +3.50"),
+    ],
+)
+def test_both_ends_of_an_interval_have_one_notation(low: float, high: float, text: str) -> None:
+    assert interval(low, high, "perplexity") == text
+
+
+def test_both_ends_of_an_interval_in_a_table_have_one_notation() -> None:
+    header = Header("LAMBADA", "ppl", 2, higher_is_better=False, unit="perplexity")
+    assert header.interval(800_425.0, 1_020_000.0) == "8e+05–1e+06"
+    assert header.interval(45.52, 52.8) == "45.5–52.8"
 
 
 def test_draws_that_are_kept_for_the_next_pair_are_those_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:

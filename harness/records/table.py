@@ -163,8 +163,12 @@ class Header:
         """An interval as text; percentages without decimals."""
         if self.tested and low == high:
             return self.number(low)
-        if self.decimals == 1:
-            return f"{low:.0f}–{high:.0f}"
+        return f"{low:.0f}–{high:.0f}" if self.decimals == 1 else self.ends(low, high)
+
+    def ends(self, low: float, high: float) -> str:
+        """Two ends with their decimals, in one notation."""
+        if not self.tested and max(abs(low), abs(high)) >= LARGE:
+            return f"{low:.2g}–{high:.2g}"
         return f"{self.number(low)}–{self.number(high)}"
 
 

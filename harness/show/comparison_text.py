@@ -72,10 +72,10 @@ class Notes:
         return tuple(self.texts.index(text) + 1 for text in texts)
 
 
-def number(value: float, unit: Unit, signed: bool = False) -> str:
-    """A value in its unit, shares in percent."""
+def number(value: float, unit: Unit, signed: bool = False, beside: float = 0.0) -> str:
+    """A value in its unit, shares in percent; in the notation of a larger one that stands beside it."""
     value *= 100 if unit == "share" else 1
-    if abs(value) >= LARGE:
+    if max(abs(value), abs(beside)) >= LARGE:
         return (f"{value:+.2g}" if signed else f"{value:.2g}").replace("-", "−")
     text = f"{value:+.{DECIMALS[unit]}f}" if signed else f"{value:.{DECIMALS[unit]}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{DECIMALS[unit]}f}"
@@ -85,7 +85,7 @@ def interval(low: float | None, high: float | None, unit: Unit, wide: bool = Tru
     """An interval of a difference; nothing where there is none."""
     if low is None or high is None:
         return ""
-    return f"{number(low, unit, True)} … {number(high, unit, True)}".replace(" ", " " if wide else "")
+    return f"{number(low, unit, True, high)} … {number(high, unit, True, low)}".replace(" ", " " if wide else "")
 
 
 def p_value(value: float | None) -> str:

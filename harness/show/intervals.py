@@ -33,7 +33,7 @@ class Intervals:
         """What stands behind a number: its interval, and how many documents unless that is said once."""
         said = []
         if entry.low is not None and entry.high is not None:
-            said.append(f"{header.number(entry.low)}–{header.number(entry.high)}")
+            said.append(header.ends(entry.low, entry.high))
         if self.same_n is None and entry.n is not None:
             said.append(f"n={entry.n:,}")
         return f"({', '.join(said)})" if said else ""
