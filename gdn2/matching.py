@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gdn2.config import ATTENTION_LAYERS, GROWING_LAYERS, GDN2Config
@@ -19,6 +19,22 @@ def unequal(sizes: Iterable[tuple[str, int]], wanted: int) -> list[str]:
         wanted: the number that they are compared with.
     """
     return [f"{name} ({size / wanted - 1:+.1%})" for name, size in sizes if abs(size - wanted) > EQUAL * wanted]
+
+
+def repeated(configs: Mapping[str, GDN2Config]) -> tuple[str, str] | None:
+    """The first model that is another one in other words, such as a default that one of them spells out.
+
+    Args:
+        configs: by the models' names.
+
+    Returns:
+        Its name and that of the other; None where all differ.
+    """
+    names, meanings = list(configs), [config.to_dict() for config in configs.values()]
+    for index, meaning in enumerate(meanings):
+        if (first := meanings.index(meaning)) != index:
+            return names[index], names[first]
+    return None
 
 
 def state_floats(config: GDN2Config) -> list[int | None]:

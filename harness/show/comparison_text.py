@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.analysis.comparison import ALPHA, MeanComparison, ModelComparison, PairComparison, TaskComparison
+from harness.records.table import LARGE
 from harness.words import counted
 from tasks.metrics import Unit
 
 DECIMALS: dict[Unit, int] = {"share": 1, "bits": 3, "perplexity": 2, "number": 2}
-LARGE = 1e6
 FEW_MODELS = 3
 """Up to so many models every pair is shown task by task; more are a matrix."""
 CORRECTION = f"p after Holm's correction over all tests, by which alone the verdict goes (at most {ALPHA:g})"

@@ -141,6 +141,7 @@ def _rates(raw: object, path: Path) -> tuple[float, ...]:
 def _check_runs(study: Study) -> None:
     """See that every model can be trained, before an hour is spent on the first."""
     from gdn2.config import GDN2Config
+    from gdn2.matching import repeated
     from gdn2.train.synthetic.spec import read_run, read_tasks
 
     if study.seeds.choose > study.seeds.count:
@@ -151,14 +152,12 @@ def _check_runs(study: Study) -> None:
             raise RecipeError(
                 f"{study.path}: tests[{index}] and tests[{first}] have one name in tables, {task.label}; remove one"
             )
-    seen: dict[str, dict[str, Any]] = {}
+    configs: dict[str, GDN2Config] = {}
     for model in study.models:
         try:
             run = read_run(study.run(model, study.rates[0], 1), study.path)
         except RecipeError as error:
             raise RecipeError(f"{error} (model {model})") from error
-        meaning = GDN2Config(**run.config).to_dict()  # a default that is spelt out is the same model
-        twin = next((name for name, other in seen.items() if other == meaning), model)
-        seen[model] = meaning
-        if twin != model:
-            raise RecipeError(f"{study.path}: models.{model} and models.{twin} are the same; remove one")
+        configs[model] = GDN2Config(**run.config)
+    if (twins := repeated(configs)) is not None:
+        raise RecipeError(f"{study.path}: models.{twins[0]} and models.{twins[1]} are the same; remove one")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from basis.errors import reason
-from gdn2.matching import EQUAL, state_floats, unequal
+from gdn2.matching import EQUAL, repeated, state_floats, unequal
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.fields import RecipeError
 from gdn2.train.recipe import Recipe
@@ -59,11 +59,10 @@ def check_differ(recipes: Sequence[Recipe]) -> None:
     Raises:
         RecipeError: two have.
     """
-    meanings = [model_config(recipe, recipe.tokenizer.vocab_size).to_dict() for recipe in recipes]
-    for index, (recipe, meaning) in enumerate(zip(recipes, meanings, strict=True)):
-        if (first := meanings.index(meaning)) != index:
-            name, other = recipe.name, recipes[first].name
-            raise recipe.error(f"models.{name} and models.{other} are the same; remove one")
+    by_name = {recipe.name: recipe for recipe in recipes}
+    twins = repeated({name: model_config(recipe, recipe.tokenizer.vocab_size) for name, recipe in by_name.items()})
+    if twins is not None:
+        raise by_name[twins[0]].error(f"models.{twins[0]} and models.{twins[1]} are the same; remove one")
 
 
 def inequalities(sizes: Sequence[Size]) -> list[str]:
