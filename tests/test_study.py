@@ -163,6 +163,8 @@ def test_models_trained_on_text_are_a_study_with_tables_if_its_file_has_a_suite(
     for option in (["--table", "t.md"], ["--format", "markdown"]):
         assert main(["study", str(own), *option]) == 2
         assert f"{option[0]}: {own} has no field suite" in capsys.readouterr().err
+    assert main(["study", "text-4m", "--reference", "kda"]) == 2
+    assert "`compare --seeds` tests every pair" in capsys.readouterr().err
     assert not asked
     assert main(["study", "text-5m"]) == 2
     assert "text-4m" in capsys.readouterr().err

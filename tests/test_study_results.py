@@ -172,6 +172,7 @@ def test_a_folder_that_is_read_only_is_named_before_anything_is_trained(
         ("devices", " , ", "names no device"),
         ("devices", "cpu,meta", "'meta': no such device"),
         ("devices", "cpu,cuda:99", "--devices cuda:99: this machine has no such device; there is cpu"),
+        ("reference", "Mamba", "--reference must be one of GDN-2, KDA"),
         ("workers", "0", "--workers must be at least 1"),
         ("workers", str(10**12), "and at most 4096"),
         ("time-limit", "10001h", "'10001h' is over 10000h"),

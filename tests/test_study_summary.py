@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from scipy.stats import t, ttest_ind, ttest_ind_from_stats
-from studies import ROWS, finished, results_of
+from studies import ROWS, finished, results_of, write
 
 from gdn2.train.synthetic.recall import Recall
+from harness.errors import UserError
 from harness.show.study import notes, study_markdown
+from harness.study.plan import load_study
 from harness.study.results import StudyResults
 from harness.study.summary import capacity, spread, summarise
 
@@ -47,6 +49,14 @@ def test_conclusions_are_over_seeds_and_corrected(tmp_path: Path) -> None:
     assert not hard.is_real
     tests = [Recall(**ROWS), Recall(**{**ROWS, "keys": 4})]
     assert (capacity(reference, tests), capacity(kda, tests)) == (2, 0)
+
+
+def test_models_are_compared_with_another_than_the_files_reference(tmp_path: Path) -> None:
+    study = load_study(str(write(tmp_path)))
+    assert (study.reference, study.against("KDA").reference) == ("GDN-2", "KDA")
+    assert study.against("KDA").models == study.models
+    with pytest.raises(UserError, match=r"--reference must be one of GDN-2, KDA, got 'kda'; did you mean 'KDA'"):
+        study.against("kda")
 
 
 def test_runs_that_shared_a_device_are_said_to(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FOLDER",
         help="of models trained on text: tokenizer and tokens made ahead by python -m gdn2.train --prepare",
     )
+    study.add_argument("--reference", metavar="MODEL", help="compare with this model (default: the file's reference)")
     study.add_argument("--plan", action="store_true", help="say what it asks for and what there is; train nothing")
     study.add_argument("--table", type=Path, help="write the tables to a Markdown file as well")
     study.add_argument("--format", choices=("terminal", "markdown"), default="terminal", help="of what is printed")
@@ -79,6 +80,8 @@ def _study(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             raise UserError(f"--{name} is of models trained on text, which those of {args.study} are not; leave it out")
     study, err = load_study(args.study), console(stderr=True)
+    if args.reference is not None:
+        study = study.against(args.reference)
     results = StudyResults(study, folder_of(study, args.output or OUTPUT), lambda text: err.print(text, markup=False))
     again = [run for run, _ in results.failed()] if args.retry else []
     for run in again:
@@ -112,6 +115,8 @@ def _on_text(args: argparse.Namespace, devices: list[str]) -> int:
     from harness.study.on_text import FOR_TRAINING, RESULTS, asking, suite_file
     from tasks.registry import load_suite
 
+    if args.reference is not None:
+        raise UserError("--reference is of other studies; of models on text `compare --seeds` tests every pair")
     if args.retry:
         raise UserError("--retry is of studies whose failed runs are kept; of models on text the same command does it")
     rivals = load_rivals(args.study)

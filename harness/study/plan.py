@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,16 @@ class Study:
     def called(self) -> str:
         """What the command line calls it: its name if it is shipped, else its file."""
         return self.path.stem if self.path.parent == STUDIES else str(self.path)
+
+    def against(self, reference: str) -> Study:
+        """The same study, its models compared with another of them.
+
+        Raises:
+            UserError: none of its models has this name.
+        """
+        if reference not in self.models:
+            raise UserError(f"--reference {must_be_one_of(self.models, reference)}")
+        return replace(self, reference=reference)
 
     def run(self, model: str, rate: float, seed: int) -> dict[str, Any]:
         """The fields of one run, as `gdn2.train.synthetic.spec.read_run` takes them."""
