@@ -54,8 +54,8 @@ def test_a_checkpoint_is_asked_until_there_is_a_record_of_it_with_all_cells(file
     assert asks is not None
     command = asks(TINY, "cuda:1")
     assert command is not None
-    assert command[3:] == [
-        "run", "gdn2/zoo/gdn2-tiny", "--suite", str(tmp_path / "two.yaml"), "--device", "cuda:1",
+    assert command[4:] == [
+        "harness.cli.main", "run", "gdn2/zoo/gdn2-tiny", "--suite", str(tmp_path / "two.yaml"), "--device", "cuda:1",
         "--output", str(tmp_path / "out" / RESULTS),
     ]  # fmt: skip
     recorded(tmp_path / "out", TINY, "half", 1024)
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_asked_until_there_is_a_record_of_it_with_all_cells(file
     (other / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
     command = asks(other, "cpu")
     assert command is not None
-    assert command[4] == str(other)
+    assert command[6] == str(other)
 
 
 def test_a_shipped_suite_is_asked_by_its_name_and_no_suite_asks_nothing(file: Path, tmp_path: Path) -> None:

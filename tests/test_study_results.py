@@ -215,15 +215,16 @@ def test_a_time_that_no_run_fits_is_said_to_be_too_short(tmp_path: Path, capsys:
     assert "no run was done in that time" in said
 
 
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
 def test_a_study_that_is_told_to_end_ends_its_workers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, told: int
 ) -> None:
     started: list[subprocess.Popen[str]] = []
     popen = subprocess.Popen
 
     def sleeper(*_: object, **pipes: Any) -> subprocess.Popen[str]:
         started.append(popen([sys.executable, "-c", "import time; time.sleep(20)"], **pipes))
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        threading.Timer(0.05, os.kill, (os.getpid(), told)).start()
         return started[-1]
 
     monkeypatch.setattr("harness.study.workers.subprocess.Popen", sleeper)
@@ -231,7 +232,7 @@ def test_a_study_that_is_told_to_end_ends_its_workers(
     assert "interrupted; what is finished is kept" in capsys.readouterr().err
     (process,) = started
     assert process.returncode == -signal.SIGKILL
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(told) is signal.SIG_DFL
 
 
 def test_an_error_of_the_lock_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,9 +135,10 @@ def test_a_process_draws_its_batches_until_nobody_takes_them(
 class Lost:
     """A process that ends while it starts, or within a batch that it gives away."""
 
-    def __init__(self, target: Any, args: tuple[Connection], daemon: bool) -> None:
+    def __init__(self, target: Any, args: tuple[Connection, int], daemon: bool) -> None:
         assert (target, daemon) == (drawing._serve, True)
-        (self.end,) = args  # nothing else: a process that ends never reads the megabytes of a text
+        self.end, parent = args  # nothing else: a process that ends never reads the megabytes of a text
+        assert parent == os.getpid()
 
     def start(self) -> None:
         os.write(self.end.fileno(), self.said)
@@ -179,12 +180,15 @@ def test_a_process_is_told_what_to_draw_and_ends_with_whom_it_draws_for(
     maker: BatchMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drawing.signal, "signal", lambda *_: None)
+    watched: list[int] = []
+    monkeypatch.setattr(drawing, "end_with", watched.append)
     own, end = multiprocessing.Pipe()
     own.send((maker.recipe, maker.corpus, maker.tokenizer, range(2, 3)))
-    drawing._serve(end)
+    drawing._serve(end, 7)
     assert bool((Batch.of(*own.recv()).input_ids == maker.batch(2).input_ids).all())
     own.close()
-    drawing._serve(end)
+    drawing._serve(end, 7)
+    assert watched == [7, 7]
 
 
 def test_a_row_without_room_is_refused_before_training(maker: BatchMaker) -> None:

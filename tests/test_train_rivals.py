@@ -56,8 +56,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     class Call:
         def __init__(self, arguments: list[str], **_: Any) -> None:
-            calls.append(arguments[3:])
-            self.status = train(arguments[3:])
+            calls.append(arguments[5:])
+            self.status = train(arguments[5:])
 
         def wait(self, _: float | None = None) -> int:
             return self.status
@@ -311,16 +311,17 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("told", ["2", "15", "1 import signal; signal.signal(2, 1);"])
 def test_an_interrupt_reaches_what_runs_and_lets_go_of_what_waits(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: int
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: str
 ) -> None:
+    number, _, deaf = told.partition(" ")
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
     def sleeper(*_: Any, **__: Any) -> subprocess.Popen[bytes]:
-        started.append(popen([sys.executable, "-c", "import time; time.sleep(20)"]))
-        os.kill(os.getpid(), told)  # to this process alone, as by a job's manager
+        started.append(popen([sys.executable, "-c", f"import time; {deaf} time.sleep(20)"]))
+        os.kill(os.getpid(), int(number))  # to this process alone, as by a job's manager
         return started[-1]
 
     monkeypatch.setattr("gdn2.train.rivals.crew.subprocess.Popen", sleeper)

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 from basis.arguments import Parser
+from basis.children import end_with
 from basis.errors import UserError, reason
+from basis.signals import ends_by_interrupt
 
 PROGRAM = "python -m gdn2.train"
 
@@ -81,10 +83,14 @@ def _train(args: argparse.Namespace, *, is_alone: bool) -> int:
         from gdn2.train.place import joined
         from gdn2.train.run import run
 
+        if is_alone and "TORCHELASTIC_RUN_ID" in os.environ:
+            end_with(os.getppid())  # torchrun, which else could be killed and leave this to itself
         with joined(recipe, args.device) as place:
             if is_alone and not place.is_gpu:
                 keep_freed_memory()
-            run(recipe, out, work, _say, place, args.prepared)
+            # Of several processes, one that waits for the others would hear of it when they have come.
+            with ends_by_interrupt() if place.processes == 1 else contextlib.nullcontext():
+                run(recipe, out, work, _say, place, args.prepared)
     except UserError as error:
         _complain("error: " + " ".join(str(error).split()))
         return 2

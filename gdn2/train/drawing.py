@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from basis.children import end_with
 from basis.errors import reason
 from gdn2.train.batches import Batch, BatchMaker
 from gdn2.train.corpus import Corpus
@@ -53,7 +55,7 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
     try:
         for _ in range(processes):
             end, far_end = context.Pipe()
-            process = context.Process(target=_serve, args=(far_end,), daemon=True)
+            process = context.Process(target=_serve, args=(far_end, os.getpid()), daemon=True)
             try:
                 process.start()
             except OSError as error:
@@ -74,12 +76,13 @@ def drawing(batches: BatchMaker, steps: range, processes: int) -> Iterator[Calla
             drawer.join()
 
 
-def _serve(end: Connection) -> None:
-    """Draw what comes through the pipe.
+def _serve(end: Connection, parent: int) -> None:
+    """Draw what comes through the pipe, for a training that is this process's parent.
 
     A text of many megabytes is no argument of the process: if that died while it starts, its parent would wait for it
     to read them.
     """
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the training that is interrupted, and ends this
     with contextlib.suppress(EOFError, ConnectionResetError):
         recipe, corpus, tokenizer, steps = end.recv()

@@ -25,12 +25,14 @@ def main() -> None:
     from lm_eval.__main__ import cli_evaluate
 
     import harness.lm.model  # noqa: F401
+    from basis.signals import ends_by_interrupt
     from harness.engine.threads import choose_threads
 
     if note := choose_threads():
         print(note, file=sys.stderr)
     try:
-        cli_evaluate()
+        with ends_by_interrupt():
+            cli_evaluate()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -17,6 +17,7 @@ from typing import TextIO, cast
 from basis.arguments import Parser
 from basis.errors import reason, shown
 from basis.program import as_called, program
+from basis.signals import ends_by_interrupt
 from basis.version import VERSION
 from harness.cli import (
     checkpoints,
@@ -75,7 +76,8 @@ def _answered(arguments: Sequence[str]) -> int:
             args = _parser().parse_args(arguments)
             args.typed = tuple(arguments)
             command: Callable[[argparse.Namespace], int | None] = args.command
-            code = command(args) or 0
+            with ends_by_interrupt():
+                code = command(args) or 0
         finally:  # --help and --version end by an exception
             if sys.stdout is not None:  # closed by the caller
                 sys.stdout.flush()
@@ -136,3 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         group.add_commands(commands)
     add_examples(parser)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -246,7 +246,6 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
     """Do what is left, with a bar for the study and a line for each worker."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from basis.signals import ends_by_interrupt
     from harness.study.workers import work
 
     err = console(stderr=True)
@@ -273,8 +272,7 @@ def _train(study: Study, results: StudyResults, devices: list[str], seconds: flo
                     how = said.get("failed") or f"{said.get('seconds', 0):.0f} s"
                     err.print(f"{results.done + 1} of {results.total}: {named[said['run']]}: {how}", markup=False)
 
-        with ends_by_interrupt():
-            work(results, devices, hears, lambda text: err.print(text, markup=False), seconds)
+        work(results, devices, hears, lambda text: err.print(text, markup=False), seconds)
 
 
 class _Pace:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basis.signals import as_before
 from harness.engine.requests import GenerateRequest, ScoreRequest
 from harness.engine.snapshot import Snapshots
 from harness.engine.units import Limits, Unit
@@ -241,12 +242,13 @@ def _start_ray(workers: int, spec: WorkerSpec) -> Any:
     except ImportError as error:
         raise UserError("--workers needs Ray: pip install 'gdn2[ray]', or pip install ray") from error
     if not ray.is_initialized():
-        ray.init(
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(spec.threads or 1)}},
-        )
+        with as_before():
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(spec.threads or 1)}},
+            )
     name = "GPU" if spec.device.startswith("cuda") else "CPU"
     needed = workers * (1 if name == "GPU" else spec.threads or 1)
     free = int(ray.available_resources().get(name, 0))  # a worker without one would be waited for without end

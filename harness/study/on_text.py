@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from pathlib import Path
 
+from basis import children
 from basis.files import is_file
 from basis.names import way_out
 from gdn2.checkpoints import fingerprint
@@ -18,7 +18,6 @@ from tasks.registry import Suite, suite_names
 
 RESULTS = "results"
 """Below a study's folder: the runs of its models."""
-COMMAND = "import sys; from harness.cli.main import main; sys.exit(main())"
 FOR_TRAINING = 0.75  # of a time limit; the rest is for questions
 
 
@@ -40,7 +39,8 @@ class Asking:
             if self.is_asked(checkpoint):
                 return None
         where = ["--device", device, "--output", str(self.results)]
-        return [sys.executable, "-c", COMMAND, "run", _from_root(checkpoint), "--suite", self._named(), *where]
+        asks = ["run", _from_root(checkpoint), "--suite", self._named(), *where]
+        return children.command("harness.cli.main", asks)
 
     def is_asked(self, checkpoint: Path) -> bool:
         """Whether there is a record of this very checkpoint with all that the suite asks."""

@@ -7,13 +7,13 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from basis import children
 from basis.locks import alone_in
 from harness.errors import UserError
 from harness.paths import ROOT
@@ -29,11 +29,11 @@ class _Worker:
     def __init__(
         self, device: str, together: int, folder: Path, lines: queue.Queue[tuple[_Worker, str | None]]
     ) -> None:
-        command = [sys.executable, "-m", "gdn2.train.synthetic", "--out", str(folder.resolve()), "--device", device]
+        arguments = ["--out", str(folder.resolve()), "--device", device, "--together", str(together)]
         self.device = device
         self.runs: dict[int, Wanted] = {}  # by the place that has each
         self.process = subprocess.Popen(
-            [*command, "--together", str(together)],
+            children.command("gdn2.train.synthetic", arguments),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         self.errors: list[str] = []

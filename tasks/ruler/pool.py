@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from basis import children
 from tasks.errors import TaskError
 from tasks.ruler import store
 from tasks.ruler.exact import Generator
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 PAYS = {"exact": 1 << 26, "nvidia": 1 << 24, "nvidia-26.3": 1 << 24, "lm-eval": 1 << 24}
 """Tokens from which on several processes are faster than one: some 20 s of one core (2026-11)."""
 MAX_PROCESSES = 16
-WATCH_SECONDS = 0.5
 
 
 def cell(
@@ -117,34 +115,14 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     Raises:
         TaskError: one of them was killed.
     """
-    # Fork would copy a process whose threads (torch, tokenizers) hold locks.
-    context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
+        with children.pool(workers) as pool:
             yield pool
     except BrokenProcessPool as error:
         raise TaskError(
             f"one of {workers} processes that draw samples was killed, most likely for lack of memory (a gigabyte "
             "each); give this command fewer cores, as by `taskset -c 0,1`"
         ) from error
-
-
-def end_with(parent: int) -> None:
-    """Let this process end when the one that started it does, even by a kill that lets it clean up nothing.
-
-    A worker would otherwise draw on, at a gigabyte each, and then wait for ever: of the pipes that it reads, its
-    siblings hold the other ends.
-
-    Args:
-        parent: the process that this one was started by.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _workers(processes: int | None, tokens: int, generator: str) -> int:

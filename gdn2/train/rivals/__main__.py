@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None, then: Then | None = None, last: float | 
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last save of each run", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            print("interrupted; the same command goes on from the last save of each run", file=sys.stderr)
         return 130
 
 

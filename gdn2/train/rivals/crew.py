@@ -1,4 +1,4 @@
-"""Runs as processes, several at a time: each trains one recipe on the device of its place."""
+"""Runs as processes, several at a time, each of one recipe on the device of its place; they end with this one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from basis import children
+from basis.children import ROOT
 from basis.files import write_atomically
 from gdn2.train.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parents[3]
 LINES = 12  # that are kept of what a run says
 LATE = 124  # status of a run that was not begun, as of a command that took too long
 GRACE = 20.0  # seconds that an interrupted run has to end
@@ -133,20 +133,23 @@ class Crew:
 
     def _interrupt(self) -> None:
         """Interrupt what still runs; a terminal has done so already. What was trained since the last save is lost."""
-        for process in tuple(self._running):
-            try:
-                process.wait(GRACE / 10)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)
+        running = tuple(self._running)
+        for seconds, end in ((GRACE / 10, signal.SIGINT), (GRACE, signal.SIGKILL)):
+            until = time.monotonic() + seconds
+            for process in running:
+                try:
+                    process.wait(max(0.0, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.send_signal(end)
 
     def _train(self, recipe: Recipe, device: str) -> Ended:
         file = self.folder / "recipes" / f"{recipe.name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, recipe.text)
-        command = [sys.executable, "-m", "gdn2.train", str(file), "--device", device]
-        command += ["--out", str(self.checkpoint(recipe)), "--work", str(self.log(recipe).parent)]
-        command += [] if self.prepared is None else ["--prepared", str(self.prepared.resolve())]
-        return self._run(recipe.name, device, command, self.deadline, Path.cwd())
+        arguments = [str(file), "--device", device]
+        arguments += ["--out", str(self.checkpoint(recipe)), "--work", str(self.log(recipe).parent)]
+        arguments += [] if self.prepared is None else ["--prepared", str(self.prepared.resolve())]
+        return self._run(recipe.name, device, children.command("gdn2.train", arguments), self.deadline, Path.cwd())
 
     def _follow(self, recipe: Recipe, device: str, then: Then) -> Ended | None:
         command = then(self.checkpoint(recipe), device)
@@ -162,7 +165,12 @@ class Crew:
         log = self.folder / "logs" / f"{name.replace(ASKED, '.asked')}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // len(self.devices)))
-        environment = {**os.environ, **_imports(), "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+        environment = {
+            **os.environ,
+            **children.imports(),
+            "OMP_NUM_THREADS": threads,
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         started = time.monotonic()
         with log.open("w") as lines:
             process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=where, env=environment)
@@ -186,9 +194,3 @@ class Crew:
                 process.kill()
                 raise
         return process.wait()
-
-
-def _imports() -> dict[str, str]:
-    """Environment variables by which Python imports this package wherever it starts, and nothing that lies there."""
-    others = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{ROOT}{os.pathsep}{others}" if others else str(ROOT), "PYTHONSAFEPATH": "1"}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 
+from basis import children
 from gdn2.ops.triton.aot.binaries import FLAGS, Compiled, KernelSource, compile_source
 from gdn2.ops.triton.layout import padded_key_dim, padded_value_dim
 from gdn2.ops.triton.tiles import allowed_spill, tiles_for
@@ -116,8 +117,7 @@ def _run(jobs: list[Job], workers: int) -> Iterator[Row]:
     if workers <= 1 or len(jobs) == 1:
         yield from (Row(job, compile_source(job.source)) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=warnings.simplefilter, initargs=("ignore",)) as pool:
+    with children.pool(workers, partial(warnings.simplefilter, "ignore")) as pool:
         futures = {pool.submit(compile_source, job.source): job for job in jobs}
         for future in as_completed(futures):
             yield Row(futures[future], future.result())
