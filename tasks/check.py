@@ -12,6 +12,7 @@ from tasks.errors import TaskError
 from tasks.generators import find_generator
 from tasks.info import TaskInfo
 from tasks.needle.answerable import stop_in
+from tasks.own_fields import STOP_BY_DEFAULT
 from tasks.problems import Problem
 from tasks.text.planting import join_prompt
 from tasks.text.tokenizers import load_tokenizer
@@ -101,7 +102,7 @@ def check_file(
 
 def _stopped(config: Mapping[str, Any], docs: Sequence[Mapping[str, Any]]) -> list[Problem]:
     """A stop text that ends a right answer before its end, of retrieval tasks; one is enough to know the kind."""
-    until = (config.get("generation_kwargs") or {}).get("until") or []
+    until = (config.get("generation_kwargs") or {}).get("until", STOP_BY_DEFAULT)
     for doc in docs:
         if "scoring" in doc and (found := stop_in(doc["outputs"], until, doc["scoring"])):
             message = f"stops the answer {found[0]!r} at {found[1]!r}, so that no model can be right: take another stop"

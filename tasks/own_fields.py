@@ -27,18 +27,21 @@ LM_EVAL_FIELDS = (
     *("doc_to_decontamination_query", "gen_prefix", "metadata"),
 )
 """What lm-eval's TaskConfig takes."""
+STOP_BY_DEFAULT = "\n\n"
+"""What lm-eval stops a text at whose `generation_kwargs` name no `until`: its `fewshot_delimiter`."""
 KEPT: dict[str, Any] = {
     "output_type": "generate_until",
     "doc_to_text": "input",
     "gen_prefix": "{{gen_prefix}}",
     "target_delimiter": " ",
+    "fewshot_delimiter": STOP_BY_DEFAULT,
     "test_split": "test",
     "description": "",
     "repeats": 1,
     "unsafe_code": False,
     "should_decontaminate": False,
     **dict.fromkeys(("dataset_path", "dataset_name", "training_split", "validation_split", "fewshot_split")),
-    **dict.fromkeys(("use_prompt", "doc_to_choice", "doc_to_image", "doc_to_audio", "filter_list")),
+    **dict.fromkeys(("use_prompt", "doc_to_choice", "doc_to_image", "doc_to_audio", "filter_list", "fewshot_config")),
 }
 """What prompts are made and counted with, and answers scored by."""
 FUNCTION_FIELDS = ("custom_dataset", "process_docs", "doc_to_target", "process_results")
@@ -50,6 +53,24 @@ METADATA: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("family", str, "text"),
     ("metric", str, "text"),
 )
+OF_A_RUN = {
+    **dict.fromkeys(("length", "max_samples", "spec", "folder"), "write lengths and samples into dataset_kwargs.spec"),
+    **dict.fromkeys(("tokenizer", "pretrained"), "a run fills documents for its model, or says --tokenizer"),
+    "context_prefix": "a run says --context-prefix",
+    "config_source": "leave it out",
+}
+"""Fields of `metadata` that lm-eval would hand to the documents' builder, past what a run and its record say."""
+AGGREGATIONS = (
+    *("mean", "nanmean", "median", "perplexity", "weighted_perplexity", "bits_per_byte", "f1", "matthews_corrcoef"),
+    *("bleu", "chrf", "chrf++", "ter", "brier_score", "bypass"),
+)
+"""lm-eval's own ways from documents' values to a score."""
+METRIC: tuple[tuple[str, type, str], ...] = (
+    ("metric", str, "text"),
+    ("aggregation", str, "text"),
+    ("higher_is_better", bool, "true or false"),
+)
+"""What an entry of `metric_list` has; lm-eval passes over anything else where there is a scoring function."""
 
 
 def problems_of(raw: Mapping[str, Any], file: Path) -> list[Problem]:
@@ -123,6 +144,11 @@ def _metadata(raw: Mapping[str, Any]) -> list[Problem]:
             problems.append(Problem(("metadata", name), f"must be {shape}, got {value!r}"))
         elif isinstance(value, float) and not math.isfinite(value):
             problems.append(Problem(("metadata", name), f"must be finite, got {value!r}"))
+    problems += [
+        Problem(("metadata", name), f"would choose documents that a record does not tell of; {OF_A_RUN[name]}")
+        for name in metadata
+        if name in OF_A_RUN
+    ]
     listed = metadata.get("data")
     known = data.sources()["files"] if listed else {}
     for index, name in enumerate(listed if isinstance(listed, list) else ()):
@@ -150,6 +176,8 @@ def _generation(family: Family, raw: Mapping[str, Any]) -> list[Problem]:
     until, tokens = generation.get("until", []), generation.get("max_gen_toks", 1)
     if not isinstance(until, str) and not (isinstance(until, list) and all(isinstance(stop, str) for stop in until)):
         problems.append(Problem(("until",), f'must be a text or a list of texts, such as ["\\n"], got {until!r}'))
+    elif "" in ([until] if isinstance(until, str) else until):
+        problems.append(Problem(("until",), f"has an empty text, which stops nothing: write [], got {until!r}"))
     if type(tokens) is not int or not 1 <= tokens <= MAX_LENGTH:
         problems.append(Problem(("max_gen_toks",), f"must be a whole number from 1 to {MAX_LENGTH}, got {tokens!r}"))
     for name in ("do_sample", "temperature"):
@@ -181,14 +209,20 @@ def _metrics(family: Family, raw: Mapping[str, Any]) -> list[Problem]:
 
 def _own_metrics(given: list[Mapping[str, Any]]) -> list[Problem]:
     """The metrics of a scoring function of the user's own, of which only the form is known."""
-    problems = []
+    problems, known = list[Problem](), [name for name, _, _ in METRIC]
     for index, entry in enumerate(given):
-        for name, kind in (("metric", str), ("aggregation", str), ("higher_is_better", bool)):
+        problems += [problem.below("metric_list", index) for problem in unknown_fields(entry, known)]
+        for name, kind, shape in METRIC:
             if name not in entry:
                 problems.append(Problem(("metric_list", index), f"lacks the field {name!r}"))
             elif not isinstance(entry[name], kind):
-                message = f"must be {'text' if kind is str else 'true or false'}, got {entry[name]!r}"
-                problems.append(Problem(("metric_list", index, name), message))
+                problems.append(Problem(("metric_list", index, name), f"must be {shape}, got {entry[name]!r}"))
+        way = entry.get("aggregation")
+        if isinstance(way, str) and not isinstance(way, FunctionName) and way not in AGGREGATIONS:
+            message = f"lm-eval has no aggregation {way!r}; {way_out(way, AGGREGATIONS)}"
+            problems.append(Problem(("metric_list", index, "aggregation"), message))
+        if entry.get("metric") in [other.get("metric") for other in given[:index]]:
+            problems.append(Problem(("metric_list", index, "metric"), f"{entry.get('metric')!r} is listed twice"))
     return problems
 
 

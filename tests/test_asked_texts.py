@@ -64,6 +64,8 @@ def test_what_greedy_decoding_is_not_is_refused_by_name_and_value(change: dict[s
         ({"until": 5}, "until must be a string or a list of strings, got 5"),
         ({"until": ["a", 3]}, "until must be a string or a list of strings, got ['a', 3]"),
         ({"until": {"a": 1}}, "until must be a string or a list of strings, got {'a': 1}"),
+        ({"until": ""}, "until has an empty text, at which lm-eval's HFLM ends every text behind its first token"),
+        ({"until": ["a", ""]}, "write until: [] for no stop"),
         ({"temperature": None}, "temperature must be a number, got None"),
         ({"temperature": "cold"}, "temperature must be a number, got 'cold'"),
         ({"temperature": 0.7}, "set do_sample: false"),
@@ -93,6 +95,8 @@ def test_settings_that_change_nothing_give_the_text_of_hflm(folder: Path) -> Non
         {"max_new_tokens": 5},
         {"max_gen_toks": 6.0},
     ]
+    one, cut = ({"until": until, "max_gen_toks": most} for until, most in (([""], 9), (["\n"], 1)))
+    assert theirs.generate_until(asked(**one), disable_tqdm=True) == ours.generate_until(asked(**cut))
     for fields in idle:
         request = asked(**{"until": ["\n"], **({} if "max_new_tokens" in fields else {"max_gen_toks": 9}), **fields})
         assert ours.generate_until(request) == theirs.generate_until(request, disable_tqdm=True)

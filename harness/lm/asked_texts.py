@@ -88,6 +88,11 @@ def read_asked(gen_kwargs: Mapping[str, Any], end_of_text: str, task: str = "") 
     stops = [until] if isinstance(until, str) else [] if until is None else until
     if not isinstance(stops, (list, tuple)) or not all(isinstance(stop, str) for stop in stops):
         raise UserError(f"{where}generation_kwargs: until must be a string or a list of strings, got {until!r}")
+    if "" in stops:
+        raise UserError(
+            f"{where}generation_kwargs: until has an empty text, at which lm-eval's HFLM ends every text behind its "
+            f"first token, got {until!r}; write until: [] for no stop (without until it is the fewshot_delimiter)"
+        )
     kwargs = normalize_gen_kwargs({**gen_kwargs, "until": list(stops)}, DEFAULT_TOKENS)
     if kwargs.get("do_sample"):
         raise UserError(

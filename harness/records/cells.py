@@ -18,6 +18,7 @@ from tasks.metrics import Unit
 from tasks.registry import ResolvedTask
 from tasks.retrieval.unread import count_given_away
 from tasks.score_names import score_name
+from tasks.task_files import own_file
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,21 @@ def spec_hash(task: ResolvedTask) -> str | None:
     varying = ("length", "samples", "seed")
     spec = {name: value for name, value in task.config["dataset_kwargs"]["spec"].items() if name not in varying}
     scoring = score_name(task.config["process_results"])
-    return digest({"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": scoring})[:16]
+    said = {"spec": spec, "generation": task.config.get("generation_kwargs"), "scoring": scoring}
+    return digest({**said, **_own_ways(task.config)})[:16]
+
+
+def _own_ways(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task of the user's own does to documents and scores unlike the others; most do nothing."""
+    changed = config.get("process_docs")
+    ways = {entry["metric"]: entry["aggregation"] for entry in config["metric_list"]}
+    named = {metric: way if isinstance(way, str) else score_name(way) for metric, way in ways.items() if _is_own(way)}
+    return ({"documents": score_name(changed)} if changed else {}) | ({"aggregation": named} if named else {})
+
+
+def _is_own(way: Any) -> bool:
+    """Whether an aggregation is neither the mean nor a function of this project."""
+    return way != "mean" and (isinstance(way, str) or own_file(way) is not None)
 
 
 def _scores(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

@@ -1,0 +1,111 @@
+"""lm-eval's fields in a task's file of the user's own: each acts as it does there, is hashed, or is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import lm_eval.api.metrics  # noqa: F401 (it fills the registry)
+import pytest
+from lm_eval.api.registry import AGGREGATION_REGISTRY
+from needle_tasks import write_task
+
+from harness.records.cells import data_hashes, spec_hash
+from tasks import own
+from tasks.check import check_file
+from tasks.errors import TaskError
+from tasks.own_fields import AGGREGATIONS
+from tasks.registry import resolve
+
+pytestmark = pytest.mark.usefixtures("data_folder", "no_files_known")
+
+FUNCTIONS = """
+def one(documents): return documents
+def other(documents): return documents.select(range(1))
+def score(doc, results): return {"acc": 1.0}
+def most(values): return max(values)
+def least(values): return min(values)
+"""
+SCORED = "process_results: !function own_functions.score\n"
+
+
+def metrics(*entries: str) -> str:
+    return SCORED + f"metric_list: [{', '.join(entries)}]\n"
+
+
+def hash_of(folder: Path, top: str) -> str | None:
+    (folder / "own_functions.py").write_text(FUNCTIONS)
+    own.known().clear()
+    task = resolve(f"{write_task(folder, top=top)}@700")
+    assert not top or "own_functions.py" in data_hashes(task)
+    return spec_hash(task)
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        ("metadata: {max_samples: 1}\n", r"metadata\.max_samples: would choose documents .* dataset_kwargs\.spec"),
+        ("metadata: {length: 1024}\n", r"metadata\.length: would choose documents .* dataset_kwargs\.spec"),
+        ("metadata: {tokenizer: x}\n", r"metadata\.tokenizer: would choose documents .* --tokenizer"),
+        ("metadata: {pretrained: x}\n", r"metadata\.pretrained: would choose documents"),
+        ("metadata: {context_prefix: bos}\n", r"metadata\.context_prefix: would choose documents .*--context-prefix"),
+        ("fewshot_delimiter: '7'\n", "fewshot_delimiter: is '7', but prompts are made and counted with"),
+        ("fewshot_config: {sampler: nosuch}\n", "fewshot_config: is .*: leave it out"),
+        (
+            metrics("{metric: acc, aggregation: meen, higher_is_better: true}"),
+            r"metric_list\[0\]\.aggregation: lm-eval has no aggregation 'meen'; did you mean 'mean'",
+        ),
+        (
+            metrics("{metric: acc, aggregation: mean, higher_is_better: true, ignore_case: true}"),
+            r"metric_list\[0\]\.ignore_case: unknown field",
+        ),
+        (
+            metrics(*["{metric: acc, aggregation: mean, higher_is_better: true}"] * 2),
+            r"metric_list\[1\]\.metric: 'acc' is listed twice",
+        ),
+    ],
+)
+def test_a_field_that_would_go_past_the_record_is_refused(
+    tmp_path: Path, tokenizer_folder: str, top: str, message: str
+) -> None:
+    (tmp_path / "own_functions.py").write_text(FUNCTIONS)
+    file = write_task(tmp_path, top=top)
+    (error,) = check_file(file, tokenizer_folder).errors
+    assert re.search(rf"^{file}:\d+:\d+: {message}", error)
+    with pytest.raises(TaskError, match=message):
+        resolve(f"{file}@700")
+
+
+@pytest.mark.parametrize("until", ['""', '[""]', '["\\n", ""]'])
+def test_an_empty_stop_text_is_refused(tmp_path: Path, tokenizer_folder: str, until: str) -> None:
+    file = write_task(tmp_path)
+    file.write_text(file.read_text().replace('"until": ["\\n"]', f'"until": {until}'))
+    (error,) = check_file(file, tokenizer_folder).errors
+    assert "generation_kwargs.until: has an empty text, which stops nothing: write []" in error
+
+
+def test_without_stops_lm_evals_own_one_is_looked_for_in_answers(tmp_path: Path, tokenizer_folder: str) -> None:
+    file = write_task(tmp_path, value=["zinc\n\nfoil"], haystack="noise", scoring="string_match_all")
+    file.write_text(file.read_text().replace('"until": ["\\n"], ', ""))
+    (error,) = check_file(file, tokenizer_folder).errors
+    assert "generation_kwargs" in error
+    assert r"stops the answer 'zinc\n\nfoil' at '\n\n'" in error
+
+
+def test_what_changes_documents_or_scores_changes_the_definitions_hash(tmp_path: Path) -> None:
+    way = "{{metric: acc, aggregation: {}, higher_is_better: true}}"
+    tops = [
+        "process_docs: !function own_functions.one\n",
+        "process_docs: !function own_functions.other\n",
+        metrics(way.format("mean")),
+        metrics(way.format("median")),
+        metrics(way.format("!function own_functions.most")),
+        metrics(way.format("!function own_functions.least")),
+    ]
+    hashes = [hash_of(tmp_path, top) for top in ("", *tops)]
+    assert len(set(hashes)) == len(hashes)
+    assert hashes[3] == hash_of(tmp_path, SCORED)  # a mean, as hashes have always had it
+
+
+def test_the_aggregations_are_lm_evals() -> None:
+    assert set(AGGREGATIONS) == set(AGGREGATION_REGISTRY)
