@@ -62,7 +62,7 @@ def coverage_of_means(repeats: int) -> list[dict[str, Any]]:
                 drawn = np.repeat(rng.choice([1.0, -1.0, 0.0], groups, p=[win, loss, 1 - win - loss]), group)
                 names = np.array([f"{number}-{place // group}" for place in range(groups * group)])
                 a, b = (drawn > 0).astype(np.float64), (drawn < 0).astype(np.float64)
-                pairs = Pairs("sample", a, b, np.ones(groups * group), names, 0, 0, 0)
+                pairs = Pairs("sample", a, b, np.ones(groups * group), names.tolist(), 0, 0, 0)
                 found, parts = compare_pairs(pairs, "share", True, ALPHA)
                 task = TaskComparison(place=Place("t", number, "acc"), unit="share", higher_is_better=True, **found)
                 compared.append(Compared(task, (parts,)))

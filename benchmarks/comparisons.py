@@ -241,7 +241,7 @@ def holds(pairs: Pairs, unit: Unit, truth: float) -> bool:
 def pairs_of(a: Floats, b: Floats, weights: Floats, group: int) -> Pairs:
     """Samples, so many of them about each text."""
     names = np.char.mod("t%07d", np.arange(len(a)) // group)
-    return Pairs("sample", a, b, weights, names, 0, 0, 0)
+    return Pairs("sample", a, b, weights, names.tolist(), 0, 0, 0)
 
 
 def group_of(scores: Floats, group: int) -> Any:

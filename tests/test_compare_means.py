@@ -20,7 +20,7 @@ from tasks.metrics import Unit
 def place_of(number: int, a: Sequence[float], b: Sequence[float], group: int = 1, unit: Unit = "share") -> Compared:
     """A place with pairs of samples, so many of them about each text."""
     clusters = np.array([f"{number}-{place // group}" for place in range(len(a))])
-    pairs = Pairs("sample", np.array(a), np.array(b), np.ones(len(a)), clusters, 0, 0, 0)
+    pairs = Pairs("sample", np.array(a), np.array(b), np.ones(len(a)), clusters.tolist(), 0, 0, 0)
     found, parts = compare_pairs(pairs, unit, unit == "share", ALPHA)
     place = Place("t", number, "acc")
     return Compared(TaskComparison(place=place, unit=unit, higher_is_better=unit == "share", **found), (parts,))

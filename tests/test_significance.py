@@ -171,7 +171,7 @@ def test_a_perplexity_beyond_all_numbers_is_compared(nats: tuple[float, ...]) ->
     """A model that went to pieces has hundreds of nats a word."""
     count = len(nats)
     names = np.array([str(place) for place in range(count)])
-    pairs = Pairs("sample", np.array(nats), np.full(count, 35.0), np.full(count, 10.0), names, 0, 0, 0)
+    pairs = Pairs("sample", np.array(nats), np.full(count, 35.0), np.full(count, 10.0), names.tolist(), 0, 0, 0)
     found, _ = compare_pairs(pairs, "perplexity", False, 0.05)
     assert found["losses"] == count
     assert all(math.isfinite(found[name]) for name in ("a", "b", "low", "high", "p"))

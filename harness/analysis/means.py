@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from harness.analysis.comparison import MeanComparison, TaskComparison
@@ -140,43 +141,54 @@ def _by_group(compared: Sequence[Compared], unit: Unit) -> _Known | None:
     a group more that is all one way (a quarter each way; Agresti and Min 2005 add a half to each), and twice
     that where nothing varies at any place.
     """
-    parts: dict[str, float] = defaultdict(float)
-    errors: dict[str, float] = defaultdict(float)
-    weights: dict[str, float] = defaultdict(float)
     places: list[tuple[Contribution, float, int]] = []
+    scales: list[float] = []
     for each in compared:
         if each.parts is None:
             return None
         for part in each.parts:
             count = len(part.groups)
-            scale = _advantage(each.task, 1.0) / len(compared)
-            spread = math.sqrt(count / max(count - 1, 1)) * scale
-            places.append((part, spread, count))
-            for name, of_difference, of_error, weight in zip(
-                part.groups, part.parts, part.errors, part.weights, strict=True
-            ):
-                parts[name] += scale * of_difference
-                errors[name] += spread * of_error
-                weights[name] += weight / len(compared)
-    names = sorted(parts)
-    varied = float(sum(error**2 for error in errors.values()))
+            scales.append(_advantage(each.task, 1.0) / len(compared))
+            places.append((part, math.sqrt(count / max(count - 1, 1)) * scales[-1], count))
+    order, at = _numbered(tuple(part.groups for part, _, _ in places))
+    parts, errors, weights = np.zeros((3, len(order)))
+    for (part, spread, _), scale, where in zip(places, scales, at, strict=True):
+        parts[where] += scale * part.parts
+        errors[where] += spread * part.errors
+        weights[where] += part.weights / len(compared)
+    varied = float(sum(error**2 for error in errors))
     more = 0.0 if unit != "share" else UNSEEN if varied else 2 * UNSEEN
     unseen = [
-        more * float(part.weights.max()) / len(compared) * max(weights[name] for name in part.groups)
-        for part, _, _ in places
+        more * float(part.weights.max()) / len(compared) * float(weights[where].max())
+        for (part, _, _), where in zip(places, at, strict=True)
     ]
     own = [
         float(((spread * part.errors) ** 2).sum()) + add for (part, spread, _), add in zip(places, unseen, strict=True)
     ]
     freedom = sum(one**2 / max(count - 1, 1) for one, (_, _, count) in zip(own, places, strict=True))
-    most = max(len(names) - 1, 1)
+    most = max(len(order) - 1, 1)
     return _Known(
-        parts=np.array([parts[name] for name in names]),
-        weights=np.array([weights[name] for name in names]),
+        parts=parts[order],
+        weights=weights[order],
         error=math.sqrt(varied + sum(unseen)),
         degrees=min(sum(own) ** 2 / freedom, most) if freedom else most,
         is_paired=all(part.is_paired for part, _, _ in places),
     )
+
+
+@lru_cache(maxsize=64)
+def _numbered(groups: tuple[tuple[str, ...], ...]) -> tuple[NDArray[np.intp], tuple[NDArray[np.intp], ...]]:
+    """Number groups of several places as they come, those of one name alike.
+
+    Args:
+        groups: of each place; no name is twice in one place.
+
+    Returns:
+        The numbers in the order of the names, and those of each place's groups.
+    """
+    numbers: dict[str, int] = {}
+    at = tuple(np.array([numbers.setdefault(name, len(numbers)) for name in place], np.intp) for place in groups)
+    return np.array([numbers[name] for name in sorted(numbers)], np.intp), at
 
 
 def _put_together(tasks: Sequence[TaskComparison], value: float) -> tuple[float, float]:

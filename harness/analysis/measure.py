@@ -18,7 +18,7 @@ from harness.analysis.intervals import (
     unpaired_difference,
     within_squares,
 )
-from harness.analysis.pairing import MOST_NATS, Pairs, Term, estimate
+from harness.analysis.pairing import MOST_NATS, Pairs, Term, estimate, grouped
 from harness.analysis.power import detectable, detectable_share
 from harness.analysis.significance import REJECTED, agreeing, fisher, holding_zero, sign_flip, welch
 from harness.records.record import Score
@@ -82,7 +82,7 @@ def compare_pairs(
         Fields of a `TaskComparison`, and what each group adds to the difference.
     """
     n = len(pairs.a)
-    names, inverse = np.unique(pairs.clusters, return_inverse=True)
+    names, inverse = grouped(pairs.clusters)
     sums = np.zeros((len(names), 3))
     np.add.at(sums, inverse, np.stack([pairs.a, pairs.b, pairs.weights], axis=1))
     differences, total = sums[:, 0] - sums[:, 1], float(pairs.weights.sum())
@@ -94,7 +94,7 @@ def compare_pairs(
     if is_right:
         interval, smallest = _of_right(pairs, differences, errors, alpha, sums[:, 2])
     else:
-        interval, smallest = _of_scores(sums, names.tolist(), unit, alpha)
+        interval, smallest = _of_scores(sums, names, unit, alpha)
     p = sign_flip(differences)
     if interval is not None:
         interval = agreeing(interval, float(_difference(sums.sum(axis=0)[None], unit)[0]), p, differences, sums[:, 2])
@@ -120,7 +120,7 @@ def compare_pairs(
         "p": p,
         "detectable": smallest,
     }
-    return found, Contribution(tuple(names.tolist()), differences / total, errors, sums[:, 2] / total, True)
+    return found, Contribution(names, differences / total, errors, sums[:, 2] / total, True)
 
 
 def compare_groups(a: Group, b: Group, unit: Unit, alpha: float) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def group_of_terms(terms: Sequence[Term], unit: Unit) -> tuple[Group, Contributi
         return None
     values = np.array([term.value for term in scored])
     weights = np.array([term.weight for term in scored])
-    names, inverse = np.unique(np.array([term.cluster for term in scored]), return_inverse=True)
+    names, inverse = grouped([term.cluster for term in scored])
     sums = np.zeros((len(names), 2))
     np.add.at(sums, inverse, np.stack([values, weights], axis=1))
     ratio, total = float(values.sum() / weights.sum()), float(weights.sum())
@@ -166,7 +166,7 @@ def group_of_terms(terms: Sequence[Term], unit: Unit) -> tuple[Group, Contributi
     error = _error(errors) * (value if unit == "perplexity" else 1) if len(names) > 1 else None
     parts, shares = sums[:, 0] / total, sums[:, 1] / total
     group = Group(value, count, error, len(names), is_right)
-    return group, Contribution(tuple(names.tolist()), parts, errors, shares, False)
+    return group, Contribution(names, parts, errors, shares, False)
 
 
 def group_of_score(score: Score) -> Group:

@@ -1,6 +1,6 @@
 """Which samples of two runs are the same, and what each scored on them, as numbers that can be added.
 
-A metric is a sum over a sum: of scores over samples, of log-likelihoods over words or bytes. `Terms` holds both for
+A metric is a sum over a sum: of scores over samples, of log-likelihoods over words or bytes. `Term` holds both for
 each sample, so that a share, a mean and a perplexity are compared by the same code.
 """
 
@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ from tasks.metrics import Unit
 Way = Literal["sample", "prompt"]
 MOST_NATS = 600.0
 """A word or byte of a perplexity, beyond which all are one: their differences and errors are still numbers."""
+MOST_KEPT = 512
+"""Tasks whose clusters are kept for the next pair of models, which has them again."""
 MOST_OTHER_TOKENIZER = 0.9
 """Of the smaller side's samples: with other tokenizers, fewer common ones are those that no tokenizer has cut."""
 
@@ -43,7 +46,39 @@ class Term:
     weight: float
 
 
-TermsBy = Callable[[Way], Mapping[str, Term]]
+class KeyedTerms(dict[str, Term]):
+    """The terms of a run's samples of one task by key, and as arrays, which all pairs of models have in common."""
+
+    @cached_property
+    def arrays(self) -> TermArrays:
+        """All of them, in the order in which pairs have them."""
+        ordered = sorted(self.items(), key=lambda item: item[1].key)
+        return TermArrays(
+            keys=tuple(key for key, _ in ordered),
+            values=np.array([term.value for _, term in ordered], float),
+            weights=np.array([term.weight for _, term in ordered], float),
+            clusters=tuple(term.cluster for _, term in ordered),
+        )
+
+
+@dataclass(frozen=True)
+class TermArrays:
+    """Terms, attribute by attribute.
+
+    Attributes:
+        keys: by which they are found.
+        values: of each.
+        weights: likewise.
+        clusters: likewise.
+    """
+
+    keys: tuple[str, ...]
+    values: Floats
+    weights: Floats
+    clusters: tuple[str, ...]
+
+
+TermsBy = Callable[[Way], KeyedTerms]
 """The terms of a run's samples of one task, as `terms` has them."""
 
 
@@ -56,7 +91,7 @@ class Pairs:
         a: values of A's terms.
         b: values of B's.
         weights: of both.
-        clusters: of both, by name.
+        clusters: of both, the name of each.
         only_a: samples that only A has.
         only_b: samples that only B has.
         unscored: common samples that one of them has no finite score for.
@@ -66,7 +101,7 @@ class Pairs:
     a: Floats
     b: Floats
     weights: Floats
-    clusters: NDArray[np.str_]
+    clusters: Sequence[str]
     only_a: int
     only_b: int
     unscored: int
@@ -89,12 +124,14 @@ def pair(a: TermsBy, b: TermsBy) -> Pairs | None:
     ways: tuple[Way, ...] = ("sample", "prompt")
     for way in ways:
         of_a, of_b = a(way), b(way)
+        if (pairs := _paired_alike(way, of_a.arrays, of_b.arrays)) is not None:
+            return pairs
         if common := [key for key in of_a if key in of_b]:
             return _paired(way, of_a, of_b, common)
     return None
 
 
-def terms(samples: Sequence[Sample], metric: str, unit: Unit, way: Way = "sample") -> dict[str, Term]:
+def terms(samples: Sequence[Sample], metric: str, unit: Unit, way: Way = "sample") -> KeyedTerms:
     """Make the terms of a run's samples, by key; equal samples of one run are told apart by their order.
 
     Args:
@@ -104,7 +141,7 @@ def terms(samples: Sequence[Sample], metric: str, unit: Unit, way: Way = "sample
         way: which hash is the key.
     """
     seen: Counter[str] = Counter()
-    found: dict[str, Term] = {}
+    found = KeyedTerms()
     for term in _terms(samples, metric, unit, way):
         seen[term.key] += 1
         key = f"{term.key}/{seen[term.key]}"
@@ -120,6 +157,15 @@ def estimate(values: Floats, weights: Floats, unit: Unit) -> float:
     return math.exp(min(ratio, MOST_NATS))
 
 
+def _paired_alike(way: Way, a: TermArrays, b: TermArrays) -> Pairs | None:
+    """Pair two runs of the same samples, all scored and of the same weights; None for others."""
+    if not a.keys or a.keys != b.keys or not np.array_equal(a.weights, b.weights):
+        return None
+    if not (np.isfinite(a.values).all() and np.isfinite(b.values).all()):
+        return None
+    return Pairs(way, a.values, b.values, a.weights, _coarser(a.clusters, b.clusters), 0, 0, 0)
+
+
 def _paired(way: Way, of_a: Mapping[str, Term], of_b: Mapping[str, Term], common: Sequence[str]) -> Pairs:
     both = [(of_a[key], of_b[key]) for key in common]
     scored = [
@@ -133,16 +179,27 @@ def _paired(way: Way, of_a: Mapping[str, Term], of_b: Mapping[str, Term], common
         a=np.array([one.value for one, _ in scored], float),
         b=np.array([other.value for _, other in scored], float),
         weights=np.array([one.weight for one, _ in scored], float),
-        clusters=_coarser([one.cluster for one, _ in scored], [other.cluster for _, other in scored]),
+        clusters=_coarser(tuple(one.cluster for one, _ in scored), tuple(other.cluster for _, other in scored)),
         only_a=len(of_a) - len(common),
         only_b=len(of_b) - len(common),
         unscored=len(both) - len(scored),
     )
 
 
-def _coarser(a: Sequence[str], b: Sequence[str]) -> NDArray[np.str_]:
+def grouped(clusters: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Number clusters: their names in order, and of each sample which it is in."""
+    return _grouped(tuple(clusters))
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _grouped(clusters: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    names, inverse = np.unique(np.array(clusters, str), return_inverse=True)
+    return tuple(names.tolist()), inverse
+
+
+def _coarser(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
     """The clusters of the side that knows more samples to share text; a plain run of lm-eval knows of fewer."""
-    return np.array(min(a, b, key=lambda names: (len(set(names)), *sorted(set(names))[:1])), str)
+    return a if a == b else min(a, b, key=lambda names: (len(set(names)), *sorted(set(names))[:1]))
 
 
 def _terms(samples: Sequence[Sample], metric: str, unit: Unit, way: Way) -> Iterator[Term]:

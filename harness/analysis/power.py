@@ -44,7 +44,13 @@ def detectable(error: float, alpha: float) -> float | None:
     """
     if error == 0:
         return None
-    return float(norm.isf(alpha / 2) + norm.ppf(POWER)) * error
+    return _errors(alpha) * error
+
+
+@lru_cache(maxsize=64)
+def _errors(alpha: float) -> float:
+    """How many standard errors such a difference has."""
+    return float(norm.isf(alpha / 2) + norm.ppf(POWER))
 
 
 def _power(n: int, discordant: float, difference: float, alpha: float) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from basis.names import listed
 from harness.analysis.comparison import Place
-from harness.analysis.pairing import Term, Way, terms
+from harness.analysis.pairing import KeyedTerms, Way, terms
 from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.records.apart import takes
@@ -44,9 +44,9 @@ class Shown:
     run: FoundRun
     cell: Cell
     score: Score
-    _terms: dict[tuple[str, Unit, Way], dict[str, Term]] = field(default_factory=dict, compare=False, repr=False)
+    _terms: dict[tuple[str, Unit, Way], KeyedTerms] = field(default_factory=dict, compare=False, repr=False)
 
-    def terms(self, metric: str, unit: Unit, way: Way = "sample") -> dict[str, Term]:
+    def terms(self, metric: str, unit: Unit, way: Way = "sample") -> KeyedTerms:
         """The terms of the samples behind it, made once for all pairs.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import fisher_exact, norm, t
@@ -12,6 +13,8 @@ from harness.analysis.intervals import Floats
 
 STEPS = 40_000
 """Of the grid on which sign flips of numbers that are not whole are added."""
+MOST_KEPT = 2_000
+"""Sum of whole numbers up to which a distribution is kept: 8 MB of them at most."""
 MOST_EXACT = 5_000
 """Groups up to which they are; beyond, their sum is as good as normal."""
 REJECTED = 0.05
@@ -41,19 +44,33 @@ def sign_flip(differences: Floats) -> float:
         if len(found) > MOST_EXACT:
             return float(2 * norm.sf(abs(found.sum()) / math.sqrt(float((found**2).sum()))))
         whole = np.rint(found * (STEPS / np.abs(found).sum()))
-    sizes = np.abs(whole).astype(int)
-    observed = abs(int(whole.sum()))
+    sizes = np.sort(np.abs(whole[whole != 0]).astype(int))
     total = int(sizes.sum())
-    chances = np.zeros(total + 1)
+    chances = _kept_chances(tuple(sizes.tolist())) if total <= MOST_KEPT else _chances(sizes.tolist())
+    sums = np.abs(2 * np.arange(total + 1) - total)
+    return float(min(1.0, chances[sums >= abs(int(whole.sum()))].sum()))
+
+
+def _chances(sizes: Sequence[int]) -> Floats:
+    """How likely each sum of the groups that keep their sign is, from 0 to the sum of all.
+
+    Args:
+        sizes: of the groups, from the smallest to the largest.
+    """
+    chances = np.zeros(sum(sizes) + 1)
     chances[0] = 1.0
     reached = 0
-    for size in sorted(sizes.tolist()):
-        if size:
-            chances[size : reached + size + 1] += chances[: reached + 1].copy()
-            reached += size
-        chances[: reached + 1] *= 0.5 if size else 1.0
-    sums = np.abs(2 * np.arange(total + 1) - total)
-    return float(min(1.0, chances[sums >= observed].sum()))
+    for size in sizes:
+        chances[size : reached + size + 1] += chances[: reached + 1].copy()
+        reached += size
+        chances[: reached + 1] *= 0.5
+    return chances
+
+
+@lru_cache(maxsize=512)
+def _kept_chances(sizes: tuple[int, ...]) -> Floats:
+    """The same for the next pair of models: right and wrong answers disagree in as many ways as there are samples."""
+    return _chances(sizes)
 
 
 def agreeing(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,8 @@ from basis.errors import shown
 from harness.errors import UserError
 
 T = TypeVar("T")
+Reader = Callable[[Any], Any]
+"""Makes a value of JSON's; the trail of a `FieldError` that it raises begins at that value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,108 +48,165 @@ class FieldError(UserError):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
-        self.field = field
+        self.field, self._problem = field, problem
+
+    def below(self, place: str) -> FieldError:
+        """The same, of a field of what is at a place: a name, or `[3]` in a list."""
+        between = "." if self.field and not self.field.startswith("[") else ""
+        return FieldError(f"{place}{between}{self.field}", self._problem)
 
 
-def read_fields(kind: type[T], raw: Any, trail: str = "") -> T:
+def read_fields(kind: type[T], raw: Any) -> T:
     """Make a dataclass of a JSON object.
 
     Args:
         kind: the dataclass.
         raw: what JSON holds.
-        trail: the place of `raw` in the file, for messages.
 
     Raises:
         FieldError: no object, or a field that is unknown, missing, of another type, or out of bounds.
     """
-    if not isinstance(raw, Mapping):
-        raise FieldError(trail, f"must have fields, got {_shown(raw)}")
-    known, needed = _known(kind)  # type: ignore[arg-type]
-    for name in raw:
-        if name not in known:
-            raise FieldError(trail, f"unknown field {name!r}")
-    for name in needed:
-        if name not in raw:
-            raise FieldError(trail, f"field {name!r} is missing")
-    return kind(**{name: read_value(known[name], value, _below(trail, name)) for name, value in raw.items()})
+    found: T = _reader(kind)(raw)  # type: ignore[arg-type]
+    return found
 
 
-def read_value(kind: Any, raw: Any, trail: str) -> Any:
-    """Make a value of a type of JSON's value.
-
-    Args:
-        kind: any of the types above.
-        raw: what JSON holds.
-        trail: the place of `raw` in the file, for messages.
-
-    Raises:
-        FieldError: another type, or out of bounds.
-    """
-    if kind is Any or (type(raw) is kind and kind in (str, int, bool)):
-        return raw
-    origin, arguments = _parts(kind)
+@cache
+def _reader(kind: Any) -> Reader:
+    """The reader of a type, made once: records and samples have the same few types a million times."""
+    if kind in PLAIN:
+        return PLAIN[kind]
+    origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _bounded(read_value(arguments[0], raw, trail), arguments[1:], trail)
+        return _bounded(_reader(arguments[0]), arguments[1:])
     if origin in (Union, types.UnionType):
-        return None if raw is None else read_value(next(a for a in arguments if a is not types.NoneType), raw, trail)
+        return _optional(_reader(next(each for each in arguments if each is not types.NoneType)))
     if origin is Literal:
-        if raw not in arguments or isinstance(raw, bool):
-            raise FieldError(trail, f"must be one of {', '.join(map(str, arguments))}, got {_shown(raw)}")
-        return raw
+        return _one_of(arguments)
     if origin is tuple:
-        if not isinstance(raw, (list, tuple)):
-            raise FieldError(trail, f"must be a list, got {_shown(raw)}")
-        return tuple(read_value(arguments[0], item, f"{trail}[{i}]") for i, item in enumerate(raw))
-    if origin is not None:
-        if not isinstance(raw, Mapping):
-            raise FieldError(trail, f"must have fields, got {_shown(raw)}")
-        return {str(name): read_value(arguments[1], item, _below(trail, str(name))) for name, item in raw.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        return read_fields(kind, raw, trail)
-    return _plain(kind, raw, trail)
+        return _list(_reader(arguments[0]))
+    return _mapping(_reader(arguments[1])) if origin is not None else _fields(kind)
 
 
-def _plain(kind: Any, raw: Any, trail: str) -> Any:
-    """Text, a whole number, a number, or true and false."""
-    if kind is float and type(raw) in (int, float):
-        try:
-            number = float(raw)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise FieldError(trail, f"must be a finite number, got {_shown(raw)}")
-        return number
-    if type(raw) is not kind:
-        said = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise FieldError(trail, f"must be {said}, got {_shown(raw)}")
-    return raw
-
-
-def _bounded(value: Any, bounds: tuple[Any, ...], trail: str) -> Any:
-    for bound in bounds:
-        if isinstance(bound, AtLeast) and value < bound.least:
-            raise FieldError(trail, f"must be at least {bound.least}, got {_shown(value)}")
-        if isinstance(bound, NotEmpty) and not value:
-            raise FieldError(trail, "must not be empty")
-    return value
-
-
-@cache
-def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """What a type is made of; records have the same few types a million times."""
-    return get_origin(kind), get_args(kind)
-
-
-@cache
-def _known(kind: type[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The types of a dataclass's fields by name, and the names of those that have no default."""
+def _fields(kind: type[Any]) -> Reader:
+    """The reader of a dataclass."""
     hints, own = get_type_hints(kind, include_extras=True), fields(kind)
     needed = tuple(item.name for item in own if item.default is MISSING and item.default_factory is MISSING)
-    return {item.name: hints[item.name] for item in own}, needed
+    readers = {item.name: _reader(hints[item.name]) for item in own}
+
+    def read(raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            raise FieldError("", f"must have fields, got {_shown(raw)}")
+        for name in raw:
+            if name not in readers:
+                raise FieldError("", f"unknown field {name!r}")
+        for name in needed:
+            if name not in raw:
+                raise FieldError("", f"field {name!r} is missing")
+        found = {}
+        try:
+            for name, value in raw.items():
+                found[name] = readers[name](value)
+        except FieldError as error:
+            raise error.below(name) from None
+        return kind(**found)
+
+    return read
 
 
-def _below(trail: str, name: str) -> str:
-    return f"{trail}.{name}" if trail else name
+def _mapping(reader: Reader) -> Reader:
+    """The reader of fields of any names, all of one type."""
+
+    def read(raw: Any) -> dict[str, Any]:
+        if not isinstance(raw, Mapping):
+            raise FieldError("", f"must have fields, got {_shown(raw)}")
+        found = {}
+        for name, value in raw.items():
+            try:
+                found[str(name)] = reader(value)
+            except FieldError as error:
+                raise error.below(str(name)) from None
+        return found
+
+    return read
+
+
+def _list(reader: Reader) -> Reader:
+    """The reader of a list, all of one type."""
+
+    def read(raw: Any) -> tuple[Any, ...]:
+        if not isinstance(raw, (list, tuple)):
+            raise FieldError("", f"must be a list, got {_shown(raw)}")
+        found = []
+        for place, value in enumerate(raw):
+            try:
+                found.append(reader(value))
+            except FieldError as error:
+                raise error.below(f"[{place}]") from None
+        return tuple(found)
+
+    return read
+
+
+def _optional(reader: Reader) -> Reader:
+    return lambda raw: None if raw is None else reader(raw)
+
+
+def _one_of(values: tuple[Any, ...]) -> Reader:
+    def read(raw: Any) -> Any:
+        if raw not in values or isinstance(raw, bool):
+            raise FieldError("", f"must be one of {', '.join(map(str, values))}, got {_shown(raw)}")
+        return raw
+
+    return read
+
+
+def _bounded(reader: Reader, bounds: tuple[Any, ...]) -> Reader:
+    """The reader of a type whose values have bounds."""
+    least = max((bound.least for bound in bounds if isinstance(bound, AtLeast)), default=None)
+    is_filled = any(isinstance(bound, NotEmpty) for bound in bounds)
+
+    def read(raw: Any) -> Any:
+        value = reader(raw)
+        if least is not None and value < least:
+            raise FieldError("", f"must be at least {least}, got {_shown(value)}")
+        if is_filled and not value:
+            raise FieldError("", "must not be empty")
+        return value
+
+    return read
+
+
+def _number(raw: Any) -> float:
+    """A finite number."""
+    if type(raw) not in (int, float):
+        raise FieldError("", f"must be a number, got {_shown(raw)}")
+    try:
+        number = float(raw)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise FieldError("", f"must be a finite number, got {_shown(raw)}")
+    return number
+
+
+def _exactly(kind: type[Any], said: str) -> Reader:
+    """The reader of a type of which JSON has values; one of a derived type, as true is of whole numbers, is none."""
+
+    def read(raw: Any) -> Any:
+        if type(raw) is not kind:
+            raise FieldError("", f"must be {said}, got {_shown(raw)}")
+        return raw
+
+    return read
+
+
+PLAIN: dict[Any, Reader] = {
+    Any: lambda raw: raw,
+    str: _exactly(str, "text"),
+    int: _exactly(int, "a whole number"),
+    float: _number,
+    bool: _exactly(bool, "true or false"),
+}
 
 
 def _shown(raw: Any) -> str:

@@ -222,7 +222,10 @@ def _own(path: Path) -> Iterator[Sample]:
             sample = read_fields(Sample, {"cluster": raw.get("sample"), **raw} if isinstance(raw, dict) else raw)
             if sample.excerpt is not None and len(sample.excerpt) != 3:
                 raise FieldError("excerpt", "must be three texts: before the needle, the needle, behind it")
-            yield replace(sample, scores={name: _checked(name, score) for name, score in sample.scores.items()})
+            if any(type(score) is not float for score in sample.scores.values()):
+                scores = {name: _checked(name, score) for name, score in sample.scores.items()}
+                sample = replace(sample, scores=scores)
+            yield sample
         except FieldError as error:
             raise broken_line(path, number, str(error)) from error
 

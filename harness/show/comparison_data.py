@@ -13,6 +13,7 @@ from harness.analysis.comparison import MeanComparison, ModelComparison, PairCom
 from harness.show.plain import plain
 
 PLACE = ("task", "length", "metric")
+TASK = tuple(field.name for field in fields(TaskComparison) if field.name != "place")
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -30,7 +31,7 @@ def comparison_to_json(comparison: ModelComparison) -> str:
 
 def comparison_to_csv(comparison: ModelComparison) -> str:
     """One row a task of a pair, and one a mean, whose task is `mean: …`; shares from 0 to 1."""
-    names = [field.name for field in fields(TaskComparison) if field.name not in ("place", "a", "b")]
+    names = [name for name in TASK if name not in ("a", "b")]
     out = io.StringIO()
     columns = ["model_a", "model_b", *PLACE, "a", "b", "difference", *names, "verdict"]
     writer = csv.DictWriter(out, columns, lineterminator="\n")
@@ -59,9 +60,8 @@ def _pair(pair: PairComparison) -> dict[str, Any]:
 
 
 def _task(task: TaskComparison) -> dict[str, Any]:
-    found = asdict(task)
-    place = found.pop("place")
-    return {**place, **found, "difference": task.difference, "verdict": task.verdict}
+    found = {name: getattr(task, name) for name in TASK}
+    return {**asdict(task.place), **found, "difference": task.difference, "verdict": task.verdict}
 
 
 def _mean(mean: MeanComparison) -> dict[str, Any]:
