@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from basis.errors import FileError
+from basis.names import listed
 
 SNAPSHOTS = "snapshots"
 REPOSITORY = "models--"  # how a hub cache begins the name of a model's folder
@@ -33,7 +34,7 @@ def snapshot_folder(path: Path) -> Path:
             return named[0]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(folder.name for folder in found[:3]) or "none"
+    names = listed([folder.name for folder in found], 3) or "none"
     raise FileError(f"{inside}: it is not clear which snapshot is meant (there are: {names}); give the folder of one")
 
 

@@ -68,6 +68,7 @@ def test_two_seeds_say_nothing_however_many_samples_there_are(tmp_path: Path) ->
         (("t@1000", "t@2000"), "t@1000, t@2000 are checkpoints of one training"),
         (("t@step-1k", "t@1.5M", "u@1000"), "t@step-1k, t@1.5M are checkpoints"),
         (("t", "u", "t@1000"), "t, t@1000 are checkpoints"),
+        (("t", "t@1", "t@2", "t@3", "t@4"), "t, t@1, t@2 and 2 more are checkpoints"),
         (("t-s1@1000", "t-s2@1000", "t-s3@1000"), None),
         (("t-s1", "t-s2"), None),
     ],

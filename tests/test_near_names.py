@@ -115,6 +115,17 @@ class TestWords:
         }
         assert found == {"basis/names.py"}
 
+    def test_no_other_place_cuts_a_list(self) -> None:
+        own = re.compile(r"""['"][,;] ['"]\.join\([^\n]*\[: ?[A-Z0-9_]+(?: - 1)?\]\)?(?!\w| for)""")
+        found = {
+            f"{path.relative_to(ROOT)}: {line.strip()}"
+            for package in top_packages()
+            for path in (ROOT / package).rglob("*.py")
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if own.search(line)
+        }
+        assert found == set()
+
 
 def _changed(folder: Path, file: str, old: str, new: str) -> Path:
     text = (ROOT / file).read_text(encoding="utf-8")

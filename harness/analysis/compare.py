@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from basis.names import listed
 from harness.analysis.comparison import ALPHA, MeanComparison, ModelComparison, PairComparison, TaskComparison
 from harness.analysis.grid import grid_of, suite_behind, title_of
 from harness.analysis.means import compare_means
@@ -98,9 +99,8 @@ def _problem(left: Sequence[LeftOut]) -> str:
     """Why two models have nothing to compare."""
     if not left:
         return "no task and length in common; run both on one suite"
-    reasons = dict.fromkeys(each.reason for each in left)
-    first = ", ".join(list(reasons)[:3])
-    return f"nothing that can be compared ({first}); run them alike, or say --anyway"
+    reasons = list(dict.fromkeys(each.reason for each in left))
+    return f"nothing that can be compared ({listed(reasons, 3)}); run them alike, or say --anyway"
 
 
 def _possible_tests(sides: Sequence[Side], grid: Sequence[GridPlace]) -> list[int]:

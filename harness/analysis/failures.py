@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from basis.names import listed
 from harness.analysis.depths import has_mean_depths, mean_depths_note
 from harness.analysis.judged_runs import JudgedAnswer, JudgedModel
 from harness.errors import UserError
@@ -181,7 +182,7 @@ def contrast(a: JudgedModel, b: JudgedModel) -> Contrast:
             )
     tasks = [sorted({answer.label for answer in model.answers}) for model in (a, b)]
     both = sorted(set(tasks[0]) & set(tasks[1]))
-    why = f"the samples of {', '.join(both[:4])} differ (seed, generator or data)" if both else "no task in common"
+    why = f"the samples of {listed(both, 4)} differ (seed, generator or data)" if both else "no task in common"
     raise UserError(f"{a.label} and {b.label} were not asked the same: {why}; run both on one suite")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from basis.names import listed
 from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.records.samples import Sample
@@ -71,7 +72,7 @@ def judged_model(runs: Sequence[FoundRun]) -> JudgedModel:
     """
     names = list(dict.fromkeys(run.record.name for run in runs))
     if len(names) > 1:
-        raise UserError(f"runs of several models are meant: {', '.join(names[:6])}; name one of them")
+        raise UserError(f"runs of several models are meant: {listed(names, 6)}; name one of them")
     chosen: dict[str, tuple[FoundRun, list[Sample]]] = {}
     notes, lacking = list[str](), list[str]()
     for run in runs:
@@ -96,7 +97,7 @@ def judged_model(runs: Sequence[FoundRun]) -> JudgedModel:
     if not answers:
         raise UserError(
             f"{names[0]}: no answer has a verdict; those of needle, RULER, retrieval and editing tasks have, and "
-            f"there are {', '.join(unjudged[:6])}"
+            f"there are {listed(unjudged, 6)}"
         )
     label = runs[0].record.run_id if len(runs) == 1 else names[0]
     return JudgedModel(label=label, answers=answers, unjudged=unjudged, notes=tuple(notes))

@@ -157,7 +157,7 @@ def training(label: str, models: Sequence[Side], anyway: bool = False) -> Side:
     for model in models:
         if len(same := [other.label for other in models if other is model or _are_of_one_seed(model, other)]) > 1:
             raise UserError(
-                f"{label}: {', '.join(same[:3])}{' …' if len(same) > 3 else ''} are checkpoints of one training, not "
+                f"{label}: {listed(same, MOST_NAMED)} are checkpoints of one training, not "
                 "seeds; give --seeds one checkpoint of each seed, or leave it out to compare the steps themselves"
             )
     by_recipe: dict[str, str] = {}

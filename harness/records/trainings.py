@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
+from basis.names import listed
+
 if TYPE_CHECKING:
     from harness.records.record import RunRecord
 
@@ -109,5 +111,5 @@ def _beginning(names: Sequence[str]) -> str:
 def _listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and 3 more`."""
     if len(names) > MOST_NAMED:
-        return f"{', '.join(names[: MOST_NAMED - 1])} and {len(names) - MOST_NAMED + 1} more"
+        return listed(names, MOST_NAMED - 1)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

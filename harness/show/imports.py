@@ -8,6 +8,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.markup import escape
 
+from basis.names import listed
 from harness.checkpoints.imports import Imported
 from harness.words import counted
 
@@ -26,7 +27,7 @@ def print_import(found: Imported, console: Console) -> None:
     for name, value in plan.assumed.items():
         console.print(f"  {name} = {value}  (assumed: the file does not tell; --set {name}=VALUE)", highlight=False)
     if plan.unused:
-        console.print(f"  left out: {', '.join(plan.unused[:5])}", highlight=False)
+        console.print(f"  left out: {listed(plan.unused, 5)}", highlight=False)
     if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
         console.print("  no tokenizer beside it: give --tokenizer DIR, here or when you run it", highlight=False)
     console.print(f"written: {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from basis.names import listed
 from harness.analysis.listing import has_samples
 from harness.analysis.selection import FoundRun
 from harness.records.added import UNKNOWN
@@ -99,7 +100,7 @@ def _protocol(protocol: Protocol) -> Iterator[str]:
 def _values(values: Sequence[object]) -> str:
     """One value of all tasks, or the few that there are."""
     found = list(dict.fromkeys(UNKNOWN if value is None else str(value) for value in values))
-    return ", ".join(found[:6]) + (", …" if len(found) > 6 else "") if found else UNKNOWN
+    return listed(found, 6) or UNKNOWN
 
 
 def _self_test(model: ModelInfo) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from basis.names import way_out
+from basis.names import listed, way_out
 from harness.checkpoints.find import packaged_checkpoints, packaged_file
 from harness.checkpoints.hub import HubName, cache_folder, cached_snapshot, complete, origin
 from harness.errors import UserError
@@ -112,8 +112,8 @@ def _download(name: HubName) -> Path:
 
     api = huggingface_hub.HfApi()
     try:
-        listed = api.list_repo_files(name.repository, revision=name.revision)
-        patterns = [*SETTINGS, *_weights(name, listed)]
+        files = api.list_repo_files(name.repository, revision=name.revision)
+        patterns = [*SETTINGS, *_weights(name, files)]
         found = api.snapshot_download(
             name.repository,
             revision=name.revision,
@@ -129,10 +129,10 @@ def _download(name: HubName) -> Path:
     return Path(str(found))
 
 
-def _weights(name: HubName, listed: Sequence[str]) -> tuple[str, ...]:
+def _weights(name: HubName, files: Sequence[str]) -> tuple[str, ...]:
     """Which files with weights are fetched: safetensors, or else PyTorch's. Raises UserError if there are none."""
     for patterns in (SAFE, PICKLED):
-        if any(file.endswith(pattern[1:]) and "/" not in file for file in listed for pattern in patterns):
+        if any(file.endswith(pattern[1:]) and "/" not in file for file in files for pattern in patterns):
             return patterns
-    held = ", ".join(sorted(listed)[:5]) or "nothing"
+    held = listed(sorted(files), 5) or "nothing"
     raise UserError(f"checkpoint {name}: no weights in that repository (*.safetensors, *.bin, *.pth); it holds {held}")

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from basis.errors import shown
+from basis.names import listed
 from gdn2.checkpoints.importers.bamba import MIXER, ssm
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import Fields
@@ -94,7 +95,7 @@ def _layers(fields: Fields, depth: int) -> list[str]:
         fields.refuse(f"layer_types names {len(types)} layers but num_hidden_layers is {depth}")
         types = ["linear_attention"] * depth
     if unknown := sorted(set(types) - LAYER_TYPES.keys()):
-        fields.refuse(f"layer_types {', '.join(map(shown, unknown[:3]))} are not supported")
+        fields.refuse(f"layer_types {listed(list(map(shown, unknown)), 3)} are not supported")
     return [LAYER_TYPES.get(kind, "mamba2") for kind in types]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from basis.errors import shown
+from basis.names import listed
 from gdn2.checkpoints.importers.decoder import decoder
 from gdn2.checkpoints.importers.fields import REQUIRED, Fields
 from gdn2.checkpoints.importers.keymap import HEAD, Entry, block_by_block
@@ -156,7 +157,7 @@ def layer_kinds(fields: Fields, depth: int) -> list[str]:
         fields.refuse(f"layer_types names {len(types)} layers but num_hidden_layers is {depth}")
         types = ["full_attention"] * depth
     if unknown := sorted(set(types) - LAYER_TYPES.keys()):
-        fields.refuse(f"layer_types {', '.join(map(shown, unknown[:3]))} are not supported")
+        fields.refuse(f"layer_types {listed(list(map(shown, unknown)), 3)} are not supported")
     return [LAYER_TYPES.get(kind, "attention") for kind in types]
 
 

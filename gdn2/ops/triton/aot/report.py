@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from basis.names import listed
 from gdn2.ops.triton.aot.binaries import Compiled
 from gdn2.ops.triton.aot.jobs import Row
 
@@ -56,9 +57,7 @@ def faults(rows: list[Row]) -> list[str]:
         if not binary.fits:
             found.append(f"{name} needs {binary.shared_bytes} bytes of shared memory, more than the chip has")
         if binary.unwritten:
-            found.append(
-                f"{name} reads registers that nothing wrote, {', '.join(binary.unwritten[:4])}: docs/kernels.md"
-            )
+            found.append(f"{name} reads registers that nothing wrote, {listed(binary.unwritten, 4)}: docs/kernels.md")
         if binary.narrow:
             found.append(f"{name} adds 32-bit offsets to {', '.join(binary.narrow)}: wrong beyond 2^31 elements")
         if row.job.default and binary.spilled_bytes > row.allowed:
