@@ -325,7 +325,8 @@ class TestLog:
         state = torch.load(trial.work / "state.pt", weights_only=True)
         for entry in state["log"]:
             del entry["utilisation"], entry["memory_gib"]
-        del state["sums"]["text_steps"], state["sums"]["answer_steps"]
+        state["sums"]["steps"] = state["sums"].pop("text_steps")
+        del state["sums"]["answer_steps"]
         torch.save(state, trial.work / "state.pt")
         log, again = trained(trial, "old")
         assert "utilisation" not in log[0]

@@ -77,6 +77,7 @@ class TestStates:
             lambda path: _change(path, lambda state: state.update(log=[{"step": 1}])),
             lambda path: _change(path, lambda state: state.update(log=5)),
             lambda path: _change(path, lambda state: state.update(sums={"text": "x"})),
+            lambda path: _change(path, lambda state: state["sums"].pop("tokens")),
             lambda path: _change(path, lambda state: state["model"].clear()),
             lambda path: _change(path, lambda state: state["optimizer"].update(param_groups=[])),
             lambda path: _change(path, lambda state: state["optimizer"]["state"].clear()),

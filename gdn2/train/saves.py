@@ -36,7 +36,6 @@ class Sums:
         answer: sum of the steps' answer losses.
         text_steps: how many steps had text.
         answer_steps: how many had answers.
-        steps: their number.
         tokens: tokens read.
         seconds: time taken.
     """
@@ -45,7 +44,6 @@ class Sums:
     answer: float = 0.0
     text_steps: int = 0
     answer_steps: int = 0
-    steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
@@ -55,7 +53,6 @@ class Sums:
         self.answer += losses[1]
         self.text_steps += targets[0] > 0
         self.answer_steps += targets[1] > 0
-        self.steps += 1
         self.tokens += tokens
         self.seconds += seconds
 
@@ -172,5 +169,8 @@ def _progress(saved: dict[str, Any], total_steps: int) -> Progress:
         ):
             raise ValueError("a line of its log lacks a number")
     sums = {name: value + 0 for name, value in saved["sums"].items()}
-    before = dict.fromkeys(("text_steps", "answer_steps"), sums["steps"])  # what states of before do not have
-    return Progress(step, list(log), Sums(**{**before, **sums}))
+    if (steps := sums.pop("steps", None)) is not None:  # of before, when a mean was of all steps
+        sums = {"text_steps": steps, "answer_steps": steps, **sums}
+    if sums.keys() != vars(Sums()).keys():
+        raise ValueError(f"its sums are {', '.join(sums) or 'none'}")
+    return Progress(step, list(log), Sums(**sums))
