@@ -184,6 +184,21 @@ def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] | None = Non
     return construct(text, where, loader)
 
 
+def try_writing(folder: Path) -> None:
+    """See that files can be made in a folder, before hours of work depend on it; none is left there.
+
+    Args:
+        folder: one that is there; who wants it made makes it.
+
+    Raises:
+        OSError: they cannot.
+    """
+    import tempfile  # where it is needed: it takes longer than all the rest of this module
+
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that, whenever the machine stops, either the old or the new content is there.
 

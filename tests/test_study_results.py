@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,16 @@ def test_a_folder_that_cannot_be_used_is_named(place: str, tmp_path: Path, capsy
 def test_a_folder_that_is_read_only_is_named_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harness.study.workers.os.access", lambda *_: False)
+    def refuses(_: Path) -> None:
+        raise PermissionError(EACCES, "Permission denied")
+
+    monkeypatch.setattr("harness.records.store.try_writing", refuses)
     monkeypatch.setattr("harness.study.workers._Crew", lambda *_: pytest.fail("trained"))
     assert main(["study", str(write(tmp_path)), "--output", str(tmp_path / "out"), "--devices", "cpu"]) == 2
-    assert "mini/runs: cannot be written to; choose another --output" in capsys.readouterr().err
+    assert (
+        "mini/runs: cannot write there (Permission denied); choose another folder with --output"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

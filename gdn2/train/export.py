@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers.utils.logging import disable_progress_bar
 
 from basis.errors import reason
+from basis.files import try_writing
 from gdn2.model import GDN2ForCausalLM
 from gdn2.train.corpus import Corpus, read_texts
 from gdn2.train.fields import RecipeError
@@ -43,7 +44,7 @@ def check_folder(folder: Path) -> None:
                 f"{folder}: exists already, and training never overwrites; choose another folder with --out"
             )
         folder.parent.mkdir(parents=True, exist_ok=True)
-        Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.parent)).rmdir()
+        try_writing(folder.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, RecipeError):
             raise

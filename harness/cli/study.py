@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import tempfile
 import time
 from errno import EISDIR
 from pathlib import Path
@@ -187,6 +186,7 @@ def _check_table(path: Path | None) -> None:
         UserError: its folder is not there or cannot be written to, or a folder has its name.
     """
     from basis.errors import reason
+    from basis.files import try_writing
     from harness.errors import UserError
 
     if path is None or (path.exists() and not path.is_file() and not path.is_dir()):  # a device or a pipe
@@ -194,8 +194,7 @@ def _check_table(path: Path | None) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-        with tempfile.TemporaryFile(dir=path.resolve().parent):
-            pass
+        try_writing(path.resolve().parent)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--table {path}: cannot be written ({reason(error)}); choose another file") from error
 

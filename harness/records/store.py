@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from basis.errors import reason
+from basis.files import try_writing
 from harness.errors import UserError
 from harness.records.record import FILE_NAME, RunRecord, read_record
 
@@ -67,8 +68,7 @@ def ensure_folder(folder: Path, flag: str = "--output") -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try_writing(folder)
     except OSError as error:
         raise _unwritable(folder, error, flag) from error
 

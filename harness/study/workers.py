@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from basis import children
 from basis.locks import alone_in
 from harness.errors import UserError
 from harness.paths import ROOT
+from harness.records.store import ensure_folder
 from harness.study.results import StudyResults, Wanted
 from harness.words import counted
 
@@ -91,8 +91,7 @@ def work(
             folder of results cannot be used, or another process works in it.
     """
     with alone_in(results.folder):
-        if not os.access(results.folder, os.W_OK):
-            raise UserError(f"{results.folder}: cannot be written to; choose another --output")
+        ensure_folder(results.folder)
         crew = _Crew(results, devices, hears, on_problem, seconds)
         try:
             crew.share_out()
