@@ -251,3 +251,22 @@ def test_an_error_of_the_lock_is_not_taken_for_another_process(tmp_path: Path, m
         pass
     with pytest.raises(UserError, match="cannot be used as a folder"), alone_in(Path("a\0b")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "results", "when"), [("", 2, 0, " before its first step"), ('{"device": "cpu"}', 1, 2, "")]
+)
+def test_a_worker_that_is_killed_is_said_to_be(
+    said: str, code: int, results: int, when: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    popen = subprocess.Popen
+    script = f"import os; print({said!r}, flush=True); os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(
+        "harness.study.workers.subprocess.Popen", lambda *_, **pipes: popen([sys.executable, "-c", script], **pipes)
+    )
+    path, out = write(tmp_path, models={"KDA": {"layers": "kda"}}, seeds={"count": 1}), tmp_path / "out"
+    assert main(["study", str(path), "--output", str(out), "--devices", "cpu"]) == code
+    words = " ".join(capsys.readouterr().err.split())
+    assert f"worker on cpu was ended by SIGKILL, as systems do where memory runs out{when}" in words
+    assert len([*(out / "mini" / "runs").glob("*.json")]) == results

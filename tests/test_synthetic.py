@@ -133,6 +133,12 @@ def test_an_identity_has_what_changes_a_result_and_no_name() -> None:
     assert len({run().identity, *(run(**change).identity for change in changes)}) == 5
 
 
+def test_numbers_that_train_alike_are_one_identity_whole_or_not() -> None:
+    whole = {**RUN["training"], "clip_norm": 1, "weight_decay": 0, "warmup": 0}
+    points = {**RUN["training"], "clip_norm": 1.0, "weight_decay": 0.0, "warmup": 0.0}
+    assert run(training=whole).identity == run(training=points).identity != run().identity
+
+
 def test_the_rate_goes_up_in_a_line_and_down_to_nothing() -> None:
     spec = run(training={"steps": 100, "batch_rows": 16, "warmup": 0.1})
     shares = [share_of_rate(step, spec) for step in range(100)]

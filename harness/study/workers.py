@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -197,13 +198,23 @@ def _has_died(worker: _Worker, results: StudyResults, on_problem: Callable[[str]
 
     status = worker.process.wait()
     last = next((line for line in reversed(worker.errors) if line.strip()), "")
+    reason = f": {last[:200]}" if last else ""
     if worker.runs and not worker.spoke:
-        raise UserError(f"a worker on {worker.device} ended with status {status} before its first step: {last[:300]}")
-    words = f"the worker on {worker.device} ended with status {status}" + (f": {last[:200]}" if last else "")
+        raise UserError(f"a worker on {worker.device} {_ended(status)} before its first step{reason}")
+    words = f"the worker on {worker.device} {_ended(status)}{reason}"
     for run in worker.runs.values():
         write_result(results.folder, {"identity": run.identity, "run": dict(run.fields), "failed": words})
         results.take_up(run, on_problem)
         on_problem(f"{run.words}: {words}")
+
+
+def _ended(status: int) -> str:
+    """How a process ended, in words: Python gives the number of a signal that ended it as a negative status."""
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name if -status in {*signal.Signals} else f"signal {-status}"
+    hint = ", as systems do where memory runs out" if -status == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Training:
     validation_rows: int = number(1, 10**6, 256)
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        for name in ("warmup", "weight_decay", "clip_norm"):  # 1 and 1.0 train alike, so they are one identity
+            object.__setattr__(self, name, float(getattr(self, name)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
