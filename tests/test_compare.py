@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ def test_equal_graded_scores_of_few_samples_prove_little(tmp_path: Path) -> None
 
 def test_scores_that_are_no_numbers_are_counted_and_left_out(tmp_path: Path) -> None:
     scores: list[float | None] = [*BAD[:-2], None, float("nan")]
-    cell = cell_of("niah_single_1", BAD)
+    cell = cell_of("niah_single_1", [*BAD[:-2], None, None])
     other = run_of(tmp_path, "bad", [cell], samples_of(cell.lm_eval_name, scores))
     task = only(compare_runs([simple_run(tmp_path, "good", GOOD), other]))
     assert (task.n_a, task.unscored) == (38, 2)
@@ -197,11 +198,10 @@ def test_pairs_of_documents_are_right_if_both_are(tmp_path: Path) -> None:
     def rows(rights: list[float]) -> list[object]:
         return [{"acc": (place // 2, right)} for place, right in enumerate(rights)]
 
-    cells = [cell_of("edit_forget", [1.0, 0.0], 1024)]
-    runs = [
-        run_of(tmp_path, name, cells, samples_of(cells[0].lm_eval_name, rows(rights)))
-        for name, rights in (("a", [1.0, 1.0, 1.0, 1.0, 1.0]), ("b", [1.0, 0.0, 1.0, 1.0, 1.0]))
-    ]
+    runs = []
+    for name, rights, right in (("a", [1.0, 1.0, 1.0, 1.0, 1.0], 1.0), ("b", [1.0, 0.0, 1.0, 1.0, 1.0], 0.0)):
+        cell = cell_of("edit_forget", [1.0, right], 1024)
+        runs.append(run_of(tmp_path, name, [cell], samples_of(cell.lm_eval_name, rows(rights))))
     task = only(compare_runs(runs))
     assert (task.n_a, task.a, task.b, task.wins, task.ties) == (2, 1.0, 0.5, 1, 1)
 
@@ -213,7 +213,9 @@ def test_texts_are_compared_by_the_ratio_of_sums_over_documents(tmp_path: Path, 
     for name, nats in (("a", 1.0), ("b", 1.2)):
         rows = [{metric: (-nats * size * (1 + 0.01 * place), size)} for place, size in enumerate(sizes)]
         cell = cell_of("wiki_perplexity", [1.0] * 8, None)
-        cell = replace(cell, scores={metric: Score(value=2.0, unit=unit, n=8, higher_is_better=False)})  # type: ignore[arg-type]
+        ratio = sum(-value for value, _ in (row[metric] for row in rows)) / sum(sizes)
+        value = math.exp(ratio) if unit == "perplexity" else ratio / math.log(2)
+        cell = replace(cell, scores={metric: Score(value=value, unit=unit, n=8, higher_is_better=False)})  # type: ignore[arg-type]
         runs.append(run_of(tmp_path, name, [cell], samples_of(cell.lm_eval_name, rows)))
     task = only(compare_runs(runs))
     assert (task.wins, task.losses, task.test, task.verdict) == (8, 0, "sign flips", "A better")
@@ -221,6 +223,28 @@ def test_texts_are_compared_by_the_ratio_of_sums_over_documents(tmp_path: Path, 
     assert task.low is not None
     assert task.high is not None
     assert task.low < task.difference < task.high < 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "unit"),
+    [
+        ([[3.0, 1.0, 8.0], [1.0, 1.0, 9.0]], (3.0, 1.0), "number"),  # medians
+        ([[0.9, 0.1, 0.8], [0.0, 1.0, 1.0]], (0.8, 1.0), "share"),
+        ([[(1, 1), (0, 1), (1, 0)], [(1, 1), (0, 0), (1, 1)]], (0.5, 1.0), "share"),  # F1 of (right label, label given)
+    ],
+)
+def test_a_number_that_is_no_mean_is_compared_as_the_records_say_it(
+    tmp_path: Path, rows: list[list[Any]], values: tuple[float, float], unit: Any
+) -> None:
+    runs = []
+    for name, scores, value in zip("ab", rows, values, strict=True):
+        cell = cell_of("niah_single_1", [1.0] * 3)
+        cell = replace(cell, scores={"acc": Score(value=value, unit=unit, n=3)})
+        runs.append(run_of(tmp_path, name, [cell], samples_of(cell.lm_eval_name, scores)))
+    task = only(compare_runs(runs))
+    assert (task.a, task.b) == values
+    assert (task.pairing, task.p, task.verdict) == ("unpaired", None, "not tested")
+    assert task.notes == ("unpaired, by the record alone: acc is no mean of what its documents score",)
 
 
 def test_the_same_run_on_both_sides_is_said(tmp_path: Path) -> None:

@@ -188,6 +188,29 @@ def test_lengths_of_rulers_tasks_are_cells_and_those_not_measured_are_none(their
     assert [len(rows) for rows in read_samples(done.folder).values()] == [2, 1]
 
 
+def test_documents_that_were_chosen_are_not_taken_for_all(theirs: Path, tmp_path: Path) -> None:
+    """lm-eval's `--samples` leaves the limit empty."""
+
+    def chosen(raw: Any) -> None:
+        raw["config"]["limit"] = None
+        raw["n-samples"]["facts_choice"]["original"] = 7
+        raw["n-samples"]["facts_text"]["original"] = 3
+
+    edit(results_file(theirs), chosen)
+    asked = {cell.protocol.name: cell.protocol.samples for cell in add(theirs, tmp_path).record.cells}
+    assert (asked["facts_choice"], asked["facts_text"]) == (3, None)
+
+
+def test_answers_that_were_not_scored_are_no_result(theirs: Path, tmp_path: Path) -> None:
+    """lm-eval's `--predict_only` calls that the score 999 of the metric `bypass`."""
+    unscored = {"alias": "x", "bypass,none": 999, "bypass_stderr,none": "N/A"}
+    edit(results_file(theirs), lambda raw: raw["results"].update(facts_choice=unscored))
+    assert "facts_choice" not in {cell.protocol.name for cell in add(theirs, tmp_path).record.cells}
+    edit(results_file(theirs), lambda raw: raw.update(results={"facts_choice": unscored}))
+    with pytest.raises(UserError, match="made with --predict_only, so it has answers and no scores; run lm-eval"):
+        add(theirs, tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -157,6 +157,12 @@ def estimate(values: Floats, weights: Floats, unit: Unit) -> float:
     return math.exp(min(ratio, MOST_NATS))
 
 
+def total(found: TermArrays, unit: Unit) -> float | None:
+    """Give the metric of terms, less those that could not be scored; None where that leaves none."""
+    scored = np.isfinite(found.values)
+    return estimate(found.values[scored], found.weights[scored], unit) if scored.any() else None
+
+
 def _paired_alike(way: Way, a: TermArrays, b: TermArrays) -> Pairs | None:
     """Pair two runs of the same samples, all scored and of the same weights; None for others."""
     if not a.keys or a.keys != b.keys or not np.array_equal(a.weights, b.weights):

@@ -90,6 +90,9 @@ def _compare_shown(place: Place, a: Shown, b: Shown, differ: Differences, alpha:
     if isinstance(of_a, str) or isinstance(of_b, str):
         reasons = "; ".join(filter(None, missing))
         notes.append(f"unpaired, by the record alone{reasons and ': '}{reasons}")
+    elif not (a.adds_up(place.metric, unit) and b.adds_up(place.metric, unit)):
+        notes.append(f"unpaired, by the record alone: {place.metric} is no mean of what its documents score")
+        return Compared(TaskComparison(**head, **_by_record(a, b, alpha), pairing="unpaired", notes=tuple(notes)))
     else:
         pairs = pair(partial(a.terms, place.metric, unit), partial(b.terms, place.metric, unit))
         if pairs is not None and len(pairs.a) and not _is_selected(pairs, differ):
@@ -103,6 +106,12 @@ def _compare_shown(place: Place, a: Shown, b: Shown, differ: Differences, alpha:
     found = compare_groups(group_a, group_b, unit, alpha)
     task = TaskComparison(**head, **found, pairing="unpaired", notes=tuple(notes))
     return Compared(task, _unpaired_parts(parts_a, parts_b))
+
+
+def _by_record(a: Shown, b: Shown, alpha: float) -> dict[str, Any]:
+    """Compare two numbers that are no means, so that no share of right answers says how sure they are."""
+    one, other = (replace(group_of_score(each.score), is_share_of_right=False) for each in (a, b))
+    return compare_groups(one, other, a.score.unit, alpha)
 
 
 def _samples(shown: Shown, place: Place) -> Sequence[Sample] | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from basis.names import listed
 from harness.analysis.comparison import Place
-from harness.analysis.pairing import KeyedTerms, Way, terms
+from harness.analysis.pairing import KeyedTerms, Way, terms, total
 from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.records.apart import takes
@@ -20,6 +21,9 @@ from harness.records.trainings import MOST_NAMED, Said, of_one_training, said_of
 from tasks.errors import TaskError
 from tasks.metrics import Unit
 from tasks.registry import Column, Suite
+
+CLOSE = 1e-6
+"""How near to its number what samples make of it must be, relative and absolute."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ class Shown:
             samples = self.run.samples.get(self.cell.lm_eval_name, [])
             self._terms[key] = terms(samples, metric, unit, way)
         return self._terms[key]
+
+    def adds_up(self, metric: str, unit: Unit) -> bool:
+        """Whether the samples' scores, added up, make the number: not if it is a median, an F1 or a user's own way."""
+        found = self.terms(metric, unit)
+        made = total(found.arrays, unit)
+        return bool(found) if made is None else math.isclose(made, self.score.value, rel_tol=CLOSE, abs_tol=CLOSE)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from harness.records.samples import Sample, broken_line, lines_of, samples_of
 
 NOT_MEASURED = -1
 """What lm-eval's RULER tasks give for a length that was not asked for."""
+NOT_SCORED = "bypass"
+"""The metric, always 999, of answers that lm-eval was told to write and not to score."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class LmEvalTask:
         version: of the task; None where the file does not say, here and below.
         shots: solved examples.
         documents: how many were scored.
+        available: how many the task has.
         samples: None where they are not beside the file.
     """
 
@@ -49,6 +52,7 @@ class LmEvalTask:
     version: float | None
     shots: int | None
     documents: int | None
+    available: int | None
     samples: tuple[Sample, ...] | None
 
 
@@ -94,6 +98,8 @@ def read_results(path: Path) -> LmEvalResults:
             "results_*.json where it is given --output_path"
         )
     tasks = tuple(task for name in _leaves(raw) if (task := _task(path, raw, name)).scores)
+    if not tasks and any(key.startswith(f"{NOT_SCORED},") for scores in raw["results"].values() for key in scores):
+        raise UserError(f"{path}: made with --predict_only, so it has answers and no scores; run lm-eval without it")
     if not tasks:
         raise UserError(f"{path}: no task of it has a score of lm-eval 0.4.3 or later, such as 'acc,none'")
     return LmEvalResults(path=path, sha256=hashlib.sha256(read_bytes(path)).hexdigest(), raw=raw, tasks=tasks)
@@ -121,7 +127,8 @@ def _task(path: Path, raw: Mapping[str, Any], name: str) -> LmEvalTask:
     config, stated = fields_of(raw, "configs", name), raw["results"][name]
     scores = _scores(path, name, stated)
     samples = _samples(path, name, list(dict.fromkeys(metric for metric, _ in scores)), config)
-    documents = fields_of(raw, "n-samples", name).get("effective", stated.get("sample_len"))
+    counted = fields_of(raw, "n-samples", name)
+    documents, available = counted.get("effective", stated.get("sample_len")), counted.get("original")
     count = documents if type(documents) is int and documents > 0 else None
     if samples is not None and count is not None and len(samples) != count:
         raise UserError(
@@ -137,6 +144,7 @@ def _task(path: Path, raw: Mapping[str, Any], name: str) -> LmEvalTask:
         version=_number(fields_of(raw, "versions").get(name)),
         shots=shots if type(shots) is int and shots >= 0 else None,
         documents=count if samples is None else len(samples),
+        available=available if type(available) is int else None,
         samples=samples,
     )
 
@@ -150,7 +158,7 @@ def _scores(path: Path, task: str, stated: Mapping[str, Any]) -> dict[tuple[str,
     found = {}
     for key, value in stated.items():
         metric, comma, name = key.rpartition(",")
-        if not comma or metric.endswith("_stderr") or type(value) not in (int, float):
+        if not comma or metric == NOT_SCORED or metric.endswith("_stderr") or type(value) not in (int, float):
             continue
         if not math.isfinite(value):
             raise UserError(

@@ -159,6 +159,7 @@ def _cell(
     fills = [sample.fill for sample in samples if sample.fill is not None]
     answers = [sample.answer for sample in samples if sample.answer is not None]
     is_all = "limit" in results.config and results.config["limit"] is None and known.length is None
+    is_all = is_all and documents >= (task.available or 0)  # `--samples` has no limit either
     scores = dict(
         _score(metric, name, score, task.rises.get(metric, True), samples, documents)
         for (metric, name), score in stated.items()
