@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,9 +32,11 @@ CUDA = torch.cuda.is_available()
 if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"
 
+import command_line  # noqa: E402
 import triton  # noqa: E402
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
 
+from basis import children  # noqa: E402
 from gdn2.mixers.runs import attend_window  # noqa: E402
 from gdn2.ops.backends import BACKEND_VARIABLE  # noqa: E402
 from gdn2.ops.triton.band_tiles import FORWARD, OF_KEYS, OF_QUERIES, Tile, candidates  # noqa: E402
@@ -74,12 +74,12 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--json", type=command_line.new_file, help="also write the figures to this file")
     parser.add_argument("--without-flex", action="store_true", help="leave flex_attention out")
-    parser.add_argument("--heads", type=int, default=18)
-    parser.add_argument("--kv-heads", type=int, default=18)
-    parser.add_argument("--head-dim", type=int, default=128)
+    parser.add_argument("--heads", type=command_line.positive, default=18)
+    parser.add_argument("--kv-heads", type=command_line.positive, default=18)
+    parser.add_argument("--head-dim", type=command_line.positive, default=128)
     return parser.parse_args()
 
 
@@ -245,8 +245,7 @@ def _jobs(D: int) -> list[tuple[str, Tile]]:
 
 def _compile_all(heads: Heads) -> None:
     """Fill Triton's cache in several processes."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, context) as pool:
+    with children.pool(WORKERS) as pool:
         list(pool.map(_compile, [(heads, *job) for job in [*_jobs(heads[2]), ("causal", {}), ("ring", {})]]))
 
 
@@ -269,4 +268,4 @@ def _compile(job: tuple[Heads, str, Tile]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -8,12 +8,12 @@ one core; the figures go to `benchmarks/results/{date}_comparison_means.json`.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 from pathlib import Path
 from typing import Any
 
+import command_line
 import numpy as np
 
 from harness.analysis.comparison import ALPHA, Place, TaskComparison
@@ -37,10 +37,10 @@ MEANS = {  # groups that share text, samples of each, chance of a win and of a l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=1000, help="simulations of each row")
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--repeats", type=command_line.positive, default=1000, help="simulations of each row")
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    parser.add_argument("--json", type=Path, default=RESULTS / f"{today}_comparison_means.json")
+    parser.add_argument("--json", type=command_line.new_file, default=RESULTS / f"{today}_comparison_means.json")
     args = parser.parse_args()
     rows = coverage_of_means(args.repeats)
     for row in rows:
@@ -75,4 +75,4 @@ def coverage_of_means(repeats: int) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

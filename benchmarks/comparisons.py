@@ -9,7 +9,6 @@ simulations. Takes about ten minutes on one core; the figures go to
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import math
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import command_line
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -39,10 +39,12 @@ CELLS = 14
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=2000, help="simulations of each row; a fifth where it draws")
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--repeats", type=command_line.positive, default=2000, help="simulations of each row; a fifth where it draws"
+    )
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    parser.add_argument("--json", type=Path, default=RESULTS / f"{today}_comparisons.json")
+    parser.add_argument("--json", type=command_line.new_file, default=RESULTS / f"{today}_comparisons.json")
     args = parser.parse_args()
     parts = {"false positives": false_positives, "exchanges": exchanges, "coverage": coverage, "power": power}
     more = {"false positives": 4, "exchanges": 20}
@@ -275,4 +277,4 @@ def draw(name: str, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -15,7 +15,6 @@ the clock on the wall.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -33,6 +32,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import command_line
 import imports
 
 from gdn2 import GDN2ForCausalLM
@@ -180,10 +180,10 @@ def as_row(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Compare, print rows in Markdown, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--rounds", type=command_line.positive, default=9)
+    parser.add_argument("--threads", type=command_line.positive, default=1)
+    parser.add_argument("--json", type=command_line.new_file)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -213,4 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import command_line
 import torch
 
 from gdn2 import GDN2Config, GDN2ForCausalLM, RecurrentState
@@ -226,14 +227,16 @@ def compare(new: dict[str, Any], file: Path, threshold: float) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     default = ["gdn2_1.3B", "swa_gdn2_1.3B"] if CUDA else ["tiny"]
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=default)
-    parser.add_argument("--rows", nargs="+", type=int, default=[1, 32, 256] if CUDA else [1, 3])
-    parser.add_argument("--context", type=int, default=4096 if CUDA else 40, help="tokens in front of the steps")
-    parser.add_argument("--generate", type=int, metavar="N", help="N prompts by the engine instead")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--compare", type=Path)
+    parser.add_argument("--rows", nargs="+", type=command_line.positive, default=[1, 32, 256] if CUDA else [1, 3])
+    parser.add_argument(
+        "--context", type=command_line.positive, default=4096 if CUDA else 40, help="tokens in front of the steps"
+    )
+    parser.add_argument("--generate", type=command_line.positive, metavar="N", help="N prompts by the engine instead")
+    parser.add_argument("--json", type=command_line.new_file)
+    parser.add_argument("--compare", type=command_line.there)
     parser.add_argument("--threshold", type=float, default=0.1, help="of --compare: how much slower, as a fraction")
     parser.add_argument("--profile", action="store_true", help="also where the time of the last number of rows goes")
     return parser.parse_args()
@@ -253,4 +256,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

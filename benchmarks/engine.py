@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import attention_beside
+import command_line
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -35,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 from workloads import choices, needles, prompts, with_vocabulary
 
+from basis.children import end_with
 from gdn2.checkpoints import read_config
 from harness.engine import resident
 from harness.engine.meter import NullProgress
@@ -131,7 +134,7 @@ def peak_mb(model: str, args: argparse.Namespace, length: int) -> float:
     """Peak memory of a fresh process that scores one text of `length` tokens."""
     command = [sys.executable, __file__, args.checkpoint, "--device", args.device, "--dtype", args.dtype]
     command += ["--peak", model, str(length)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    out = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(out.stdout.split()[-1])
 
 
@@ -264,19 +267,25 @@ def tasks(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = command_line.parser(__doc__)
     parser.add_argument("checkpoint", nargs="?", default=str(ZOO / "gdn2-tiny"))
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=command_line.device, default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--documents", type=int, default=50)
-    parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=8, help="rows of HFLM; ours has what memory holds")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--vocabulary", type=int, help="a random model of these sizes with so many rows of the head")
+    parser.add_argument("--documents", type=command_line.positive, default=50)
+    parser.add_argument("--prompts", type=command_line.positive, default=32)
+    parser.add_argument(
+        "--batch", type=command_line.positive, default=8, help="rows of HFLM; ours has what memory holds"
+    )
+    parser.add_argument("--repeats", type=command_line.positive, default=3)
+    parser.add_argument(
+        "--vocabulary", type=command_line.positive, help="a random model of these sizes with so many rows of the head"
+    )
     parser.add_argument("--million", action="store_true", help="memory of a text of 1M tokens too (minutes)")
     parser.add_argument("--attention", nargs=2, metavar=("OURS", "TRANSFORMERS"), help="folders of an attention model")
-    parser.add_argument("--json", type=Path, help="default: benchmarks/results/{date}_engine_{device}.json")
+    parser.add_argument(
+        "--json", type=command_line.new_file, help="default: benchmarks/results/{date}_engine_{device}.json"
+    )
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -284,6 +293,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     if args.peak:
+        end_with(os.getppid())
         score_one(args.peak[0], args, int(args.peak[1]))
         return
     console = Console(width=140)
@@ -335,4 +345,4 @@ def show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -9,7 +9,6 @@ batch go on from the same beginning, and the slots of the largest batch, with th
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 from collections import Counter
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import command_line
 from rich.console import Console
 from rich.table import Table
 
@@ -105,13 +105,13 @@ def of_suite(checkpoint: Path, suite: str, samples: int, limits: Limits) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--suite", nargs="*", default=["quick", "retrieval-offline"])
-    parser.add_argument("--samples", type=int, default=100)
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--rows", type=int, default=128)
-    parser.add_argument("--slots", type=int, default=45_000)
+    parser.add_argument("--samples", type=command_line.positive, default=100)
+    parser.add_argument("--tokens", type=command_line.positive, default=2048)
+    parser.add_argument("--rows", type=command_line.positive, default=128)
+    parser.add_argument("--slots", type=command_line.positive, default=45_000)
     args = parser.parse_args()
     limits = Limits(tokens=args.tokens, rows=args.rows, slots=args.slots)
     rows = list(made(limits))
@@ -126,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,9 +23,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import command_line  # noqa: E402
 import decode  # noqa: E402
 from model import MODELS, config_of, machine  # noqa: E402
 
+from basis import children  # noqa: E402
 from gdn2 import GDN2Config  # noqa: E402
 
 TOKENIZER = ROOT / "gdn2" / "zoo" / "gdn2-tiny"
@@ -40,9 +43,9 @@ def save_random(config: GDN2Config, folder: Path) -> None:
 
 def evaluate(folder: Path, suite: str, samples: int, device: str, output: Path) -> dict[str, Any]:
     """Run the command; the record that it writes."""
-    command = [sys.executable, str(ROOT / "run_eval.py"), "run", str(folder), "--suite", suite, "--samples",
-               str(samples), "--device", device, "--dtype", "bfloat16", "--output", str(output)]  # fmt: skip
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    asked = ["run", str(folder), "--suite", suite, "--samples", str(samples), "--device", device]
+    command = children.command("harness.cli.main", [*asked, "--dtype", "bfloat16", "--output", str(output)])
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **children.imports()})
     (record,) = output.glob("**/record.json")
     found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     return found
@@ -67,14 +70,14 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS[:2]), metavar="NAME")
     parser.add_argument("--suite", default="ruler_table3")
-    parser.add_argument("--samples", type=int, default=500, help="a cell")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--samples", type=command_line.positive, default=500, help="a cell")
+    parser.add_argument("--device", type=command_line.device, default="cuda")
     parser.add_argument("--warm", action="store_true", help="a run of one sample a cell before each")
     parser.add_argument("--tiny", action="store_true", help="small models, for any machine")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=command_line.new_file)
     args = parser.parse_args()
     rows = []
     for name in args.models:
@@ -86,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

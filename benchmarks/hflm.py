@@ -9,7 +9,6 @@ the batch size of ours, with its padding. Prints medians of seconds and their ra
 
 from __future__ import annotations
 
-import argparse
 import platform
 import statistics
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import command_line
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -72,11 +72,11 @@ def agreement(kind: str, ours: list[Any], theirs: list[Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = command_line.parser(__doc__)
     parser.add_argument("checkpoint", nargs="?", default=str(ZOO / "gdn2-tiny"))
-    parser.add_argument("--documents", type=int, default=40)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--documents", type=command_line.positive, default=40)
+    parser.add_argument("--repeats", type=command_line.positive, default=3)
+    parser.add_argument("--batch-size", type=command_line.positive, default=8)
     args = parser.parse_args()
 
     common = {"pretrained": args.checkpoint, "device": "cpu", "dtype": "float32", "max_length": 1024}
@@ -120,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

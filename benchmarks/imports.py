@@ -11,7 +11,6 @@ changes less than the clock on the wall. Theirs is transformers' torch code, sin
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -23,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import command_line
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -194,12 +194,12 @@ def as_row(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Compare, print rows in Markdown, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--kinds", default=",".join(kind for kind, _ in KINDS.values()), help="model types")
-    parser.add_argument("--tokens", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--tokens", type=command_line.positive, default=1024)
+    parser.add_argument("--repeats", type=command_line.positive, default=5)
+    parser.add_argument("--threads", type=command_line.positive, default=1)
+    parser.add_argument("--output", type=command_line.new_file, required=True)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -221,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -18,7 +18,6 @@ import contextlib
 import importlib.util
 import itertools
 import json
-import multiprocessing
 import os
 import sys
 import time
@@ -40,9 +39,11 @@ if importlib.util.find_spec("transformers") is None:  # the operator needs torch
     package.__path__ = [str(ROOT / "gdn2")]
     sys.modules["gdn2"] = package
 
+import command_line  # noqa: E402
 import earlier  # noqa: E402
 import triton  # noqa: E402
 
+from basis import children  # noqa: E402
 from gdn2.ops import gated_delta_rule_2  # noqa: E402
 from gdn2.ops.overwriting import overwriting_states  # noqa: E402
 
@@ -202,8 +203,8 @@ def compile_ahead(jobs: list[Job]) -> None:
         return
     started = time.perf_counter()
     os.environ["FLA_CACHE_RESULTS"] = "0"
-    with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1)) as pool:
-        pool.starmap(_compile, jobs, chunksize=1)
+    with children.pool(min(len(jobs), os.cpu_count() or 1)) as pool:
+        list(pool.map(_compile, *zip(*jobs, strict=True)))
     del os.environ["FLA_CACHE_RESULTS"]
     print(f"compiled in {time.perf_counter() - started:.0f} s", flush=True)
 
@@ -318,7 +319,9 @@ def grid_of(name: str) -> tuple[list[Shape], list[tuple[int, int]]]:
 
 def shape_of(text: str) -> Shape:
     """A shape [B, T, H, d, d] as the command line has it, 4x8192x16x128."""
-    B, T, H, d = map(int, text.split("x"))
+    if len(sizes := [command_line.positive(size) for size in text.split("x")]) != 4:
+        raise argparse.ArgumentTypeError(f"must be four numbers, such as 4x8192x16x128, got {text!r}")
+    B, T, H, d = sizes
     return B, T, H, d, d
 
 
@@ -329,13 +332,15 @@ def _kinds(shapes: list[Shape], *, shortest: bool = False) -> list[Shape]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--grid", choices=["targets", "full"], default="targets")
     parser.add_argument("--shapes", type=shape_of, nargs="+", metavar="BxTxHxd", help="these instead of a grid")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--compare", type=Path, metavar="OLD.json")
+    parser.add_argument("--json", type=command_line.new_file)
+    parser.add_argument("--compare", type=command_line.there, metavar="OLD.json")
     parser.add_argument("--threshold", type=float, default=0.1, help="of --compare: how much slower, as a fraction")
-    parser.add_argument("--measured", type=Path, metavar="NEW.json", help="compare this file, measure nothing")
+    parser.add_argument(
+        "--measured", type=command_line.there, metavar="NEW.json", help="compare this file, measure nothing"
+    )
     parser.add_argument("--without-fla", action="store_true")
     parser.add_argument("--compiled", action="store_true", help="everything has been compiled by an earlier run")
     arguments = parser.parse_args()
@@ -388,4 +393,4 @@ def finish(record: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

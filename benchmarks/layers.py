@@ -10,7 +10,6 @@ figures that mean something; without one it runs a tiny layer to show that it wo
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import command_line
 import kernels
 
 from gdn2 import GDN2Config, GDN2ForCausalLM
@@ -192,8 +192,8 @@ def _profile(run: Callable[[], Any], title: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--json", type=command_line.new_file)
     parser.add_argument("--without-fla", action="store_true")
     parser.add_argument("--without-model", action="store_true")
     parser.add_argument("--profile", action="store_true")
@@ -216,4 +216,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    main()
+    command_line.answer(main)

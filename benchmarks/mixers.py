@@ -11,7 +11,6 @@ less than the clock on the wall. Prints a table in Markdown; the last line says 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import platform
 import statistics
@@ -24,6 +23,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import command_line  # noqa: E402
 
 from gdn2 import GDN2Config, GDN2ForCausalLM  # noqa: E402
 from gdn2.config import GROWING_LAYERS, LAYERS  # noqa: E402
@@ -78,10 +79,10 @@ def tokens_per_second(mixer: Mixer, tokens: int, repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--tokens", type=command_line.positive, default=2048)
+    parser.add_argument("--repeats", type=command_line.positive, default=5)
+    parser.add_argument("--threads", type=command_line.positive, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print("| mixer | parameters | state floats | error, float64 | error, float32 | prefill, tokens/s |")
@@ -105,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

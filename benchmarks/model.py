@@ -30,6 +30,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import command_line  # noqa: E402
 import decode  # noqa: E402
 import earlier  # noqa: E402
 import model_training  # noqa: E402
@@ -194,27 +195,39 @@ def machine() -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--json", type=Path, help="written after every row")
-    parser.add_argument("--compare", type=Path, metavar="OLD.json")
+    parser.add_argument("--json", type=command_line.new_file, help="written after every row")
+    parser.add_argument("--compare", type=command_line.there, metavar="OLD.json")
     parser.add_argument("--threshold", type=float, default=0.1, help="of --compare: how much worse, as a fraction")
-    parser.add_argument("--measured", type=Path, metavar="NEW.json", help="compare this file, measure nothing")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument(
+        "--measured", type=command_line.there, metavar="NEW.json", help="compare this file, measure nothing"
+    )
+    parser.add_argument("--processes", type=command_line.positive, default=1)
     parser.add_argument("--profile", action="store_true", help=f"the {KERNELS} costliest kernels of each row")
     parser.add_argument("--tiny", action="store_true", help="small models and lengths, for any machine")
-    parser.add_argument("--prefill", type=int, nargs="+", metavar="LENGTH", help="default: 8192 65536")
-    parser.add_argument("--rows", type=int, nargs="+", help="of decoding; default: 1 32 256")
-    parser.add_argument("--context", type=int, help="tokens in front of decoding; default: 4096")
-    parser.add_argument("--lengths", type=int, nargs="+", help="of training; default: 2048 4096 8192 16384")
-    parser.add_argument("--tokens", type=int, help="of a training step, or of each of its parts; default: 16384")
-    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches of a training step")
-    parser.add_argument("--slices", type=int, default=4096, help="positions of a training step whose logits exist")
+    parser.add_argument(
+        "--prefill", type=command_line.positive, nargs="+", metavar="LENGTH", help="default: 8192 65536"
+    )
+    parser.add_argument("--rows", type=command_line.positive, nargs="+", help="of decoding; default: 1 32 256")
+    parser.add_argument("--context", type=command_line.positive, help="tokens in front of decoding; default: 4096")
+    parser.add_argument(
+        "--lengths", type=command_line.positive, nargs="+", help="of training; default: 2048 4096 8192 16384"
+    )
+    parser.add_argument(
+        "--tokens", type=command_line.positive, help="of a training step, or of each of its parts; default: 16384"
+    )
+    parser.add_argument(
+        "--accumulation", type=command_line.positive, default=1, help="micro-batches of a training step"
+    )
+    parser.add_argument(
+        "--slices", type=command_line.positive, default=4096, help="positions of a training step whose logits exist"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of training")
     parser.add_argument("--residual", choices=("float32", "bfloat16"), default="float32", help="of training")
     parser.add_argument("--checkpointing", action="store_true", help="of training: layers are computed again")
-    parser.add_argument("--prompts", type=int, default=8, help="of hflm")
+    parser.add_argument("--prompts", type=command_line.positive, default=8, help="of hflm")
     args = parser.parse_args()
     usual = {"prefill": [8192, 65536], "rows": [1, 32, 256], "context": 4096,
              "lengths": [2048, 4096, 8192, 16384], "tokens": 16384}  # fmt: skip
@@ -251,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from basis import children
 from gdn2 import GDN2Config, GDN2ForCausalLM
 from gdn2.train.objective import MicroBatch, Objective, Term
 from gdn2.train.place import Place
@@ -110,11 +111,10 @@ def in_processes(settings: Settings, count: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         told, found = Path(folder) / "settings.json", Path(folder) / "rows.json"
         told.write_text(json.dumps(settings), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-        command += [__file__, str(told), str(found)]
-        root = str(Path(__file__).resolve().parent.parent)
-        paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, check=False)
+        options = ["--standalone", "--nproc-per-node", str(count), __file__, str(told), str(found)]
+        command = children.command("torch.distributed.run", options)
+        environment = {**os.environ, **children.imports(), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, check=False)
         if done.returncode:
             return [{"length": length, "processes": count, "failed": "torchrun"} for length in settings["lengths"]]
         rows: list[dict[str, Any]] = json.loads(found.read_text(encoding="utf-8"))
@@ -123,6 +123,7 @@ def in_processes(settings: Settings, count: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """One of the processes: settings from one file, the rows of the first process into another."""
+    children.end_with(os.getppid())
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     local = int(os.environ["LOCAL_RANK"])
     on_gpu = settings["device"] == "cuda"

@@ -13,7 +13,6 @@ unless `--whole`. Float32 on the CPU.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import statistics
@@ -24,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import command_line
 import lm_eval.tasks
 import torch
 from lm_eval.api.instance import Instance
@@ -262,12 +262,14 @@ def _names(lines: Sequence[Line]) -> list[str]:
 
 def main() -> None:
     """Compare, print the summary, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("checkpoint", nargs="?", default="smollm2-135m")
-    parser.add_argument("--documents", type=int, default=30, help="documents of each commonsense task")
-    parser.add_argument("--texts", type=int, default=10, help="documents of each task that generates")
+    parser.add_argument(
+        "--documents", type=command_line.positive, default=30, help="documents of each commonsense task"
+    )
+    parser.add_argument("--texts", type=command_line.positive, default=10, help="documents of each task that generates")
     parser.add_argument("--whole", action="store_true", help="texts and ids themselves, not their SHA-256")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=command_line.new_file, required=True)
     args = parser.parse_args()
 
     quiet_lm_eval()
@@ -297,4 +299,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

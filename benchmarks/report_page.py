@@ -10,7 +10,6 @@ minute or two.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import sys
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import command_line
 from rich.console import Console
 from rich.table import Table
 
@@ -44,9 +44,9 @@ LETTERS = 120
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    parser.add_argument("--json", type=Path, default=RESULTS / f"{today}_report_page.json")
+    parser.add_argument("--json", type=command_line.new_file, default=RESULTS / f"{today}_report_page.json")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
     rows = []
@@ -150,4 +150,4 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -8,7 +8,6 @@ and in brackets the share of samples below 0.9.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import command_line  # noqa: E402
 
 from harness.checkpoints.find import find_tokenizer  # noqa: E402
 from tasks.errors import TaskError  # noqa: E402
@@ -44,11 +45,13 @@ def filled(task: str, length: int, generator: str, tokenizer: Any, samples: int)
 
 def main() -> None:
     """Parse and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--tokenizer", default="gdn2-tiny")
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*VARIANTS, *OTHER_TASKS])
-    parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")], default=[1024, 4096])
-    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument(
+        "--tasks", type=command_line.some_of([*VARIANTS, *OTHER_TASKS]), default=[*VARIANTS, *OTHER_TASKS]
+    )
+    parser.add_argument("--lengths", type=command_line.positives, default=[1024, 4096])
+    parser.add_argument("--samples", type=command_line.positive, default=100)
     arguments = parser.parse_args()
     import gdn2  # noqa: F401 (transformers then knows the config beside the tokenizer)
 
@@ -62,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -24,8 +24,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import command_line  # noqa: E402
 from ruler_official import run_script  # noqa: E402
 
+from basis.children import end_with  # noqa: E402
 from harness.checkpoints.find import find_tokenizer  # noqa: E402
 from harness.records.machine import describe  # noqa: E402
 from tasks.registry import load_suite  # noqa: E402
@@ -37,7 +39,7 @@ def run_ours(suite: str, tokenizer: str, samples: int) -> float:
         command = [sys.executable, __file__, "--child", "--suite", suite, "--tokenizer", tokenizer]
         environment = {**os.environ, "GDN2_CACHE": folder}
         command += ["--samples", str(samples)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return float(done.stdout.split()[-1])
 
 
@@ -57,18 +59,21 @@ def child(suite: str, tokenizer: str, samples: int) -> None:
 
 def main() -> None:
     """Parse, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--wheel", type=command_line.wheel)
     parser.add_argument("--suite", default="ruler_table3")
     parser.add_argument("--tokenizer", default="gdn2-tiny")
-    parser.add_argument("--samples", type=int, default=500)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--official-repeats", type=int, default=1)
-    parser.add_argument("--official-from", type=Path, help="an earlier output: take its times of the scripts")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--samples", type=command_line.positive, default=500)
+    parser.add_argument("--repeats", type=command_line.positive, default=3)
+    parser.add_argument("--official-repeats", type=command_line.positive, default=1)
+    parser.add_argument(
+        "--official-from", type=command_line.there, help="an earlier output: take its times of the scripts"
+    )
+    parser.add_argument("--output", type=command_line.new_file)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
+        end_with(os.getppid())
         child(arguments.suite, arguments.tokenizer, arguments.samples)
         return
     if arguments.wheel is None and arguments.official_from is None:
@@ -105,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,8 +22,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import command_line  # noqa: E402
 from ruler_official import count_regex, load_script  # noqa: E402
 
+from basis.children import end_with  # noqa: E402
 from tasks.ruler.official.generator import draws  # noqa: E402
 from tasks.ruler.spec import VARIANTS, RulerSpec  # noqa: E402
 
@@ -63,24 +66,27 @@ def theirs(wheel: Path, task: str, length: int, samples: int) -> list[Any]:
     """What NVIDIA's draws give, made in a process of its own: its random state is global."""
     options = json.dumps([str(wheel), task, length, samples])
     command = [sys.executable, __file__, "--child", options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def main() -> None:
     """Parse and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--wheel", type=command_line.wheel)
     lengths = [16384, 32768, 65536, 131072]
-    parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")], default=lengths)
-    parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(VARIANTS))
+    parser.add_argument("--lengths", type=command_line.positives, default=lengths)
+    parser.add_argument("--samples", type=command_line.positive, default=3)
+    parser.add_argument("--tasks", type=command_line.some_of(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
+        end_with(os.getppid())
         _child(*json.loads(arguments.child))
         return
+    if arguments.wheel is None:
+        parser.error("--wheel is needed")
     print("| task | lengths | samples | differences |\n| --- | --- | ---: | ---: |")
     for task in arguments.tasks:
         differences = 0
@@ -94,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

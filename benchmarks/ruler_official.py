@@ -9,6 +9,7 @@ the tokenizer (`regex`: words and signs). Nothing of the wheel is copied; get it
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import runpy
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from command_line import told
 
-ROOT = Path(__file__).resolve().parent.parent
+from basis.children import end_with
+from basis.errors import UserError
 
 
 def run_script(
@@ -48,9 +51,9 @@ def run_script(
     with tempfile.TemporaryDirectory(prefix="gdn2-official-") as folder:
         options = json.dumps([str(wheel), task, length, samples, seed, tokenizer, folder, most_words])
         command = [sys.executable, __file__, options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"{task}@{length}: the script failed: {done.stderr.strip().splitlines()[-1:]}")
+            raise UserError(f"{task}@{length}: the script failed: {told(done.stderr)}")
         lines = (Path(folder) / task / "validation.jsonl").read_text(encoding="utf-8").splitlines()
         seconds = float((Path(folder) / "seconds").read_text())
     return [json.loads(line) for line in lines], seconds
@@ -142,6 +145,6 @@ def _child(
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    end_with(os.getppid())
     given = json.loads(sys.argv[1])
     _child(Path(given[0]), *given[1:])

@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import command_line  # noqa: E402
 from ruler_lm_eval import lm_eval_samples  # noqa: E402
 from ruler_official import count_regex, run_script  # noqa: E402
 
@@ -36,6 +37,7 @@ from tasks.text.pieces import piece_counter  # noqa: E402
 from tasks.text.tokenizers import load_tokenizer  # noqa: E402
 
 TASKS = (*VARIANTS, *OTHER_TASKS)
+COMPARED = ("nvidia-26.3", "lm-eval")
 HASHED_SAMPLES = 5
 HASHED_LENGTHS = {"qa_2": (2048,)}
 HASHED_DEFAULT = (1024, 4096)
@@ -91,7 +93,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """Print a row for each generator and task."""
     print("| generator | tokenizer | task | lengths | samples compared | differences |")
     print("| --- | --- | --- | --- | ---: | ---: |")
-    generators = (["nvidia-26.3"] if arguments.wheel else []) + ["lm-eval"]
+    generators = COMPARED if arguments.wheel else ["lm-eval"]
     for generator, task in itertools.product(arguments.generators or generators, arguments.tasks):
         count = counter(arguments.tokenizer, special=generator == "lm-eval")
         compared = differences = 0
@@ -128,7 +130,7 @@ def write(arguments: argparse.Namespace) -> None:
         for name, original in (("essays", "PaulGrahamEssays"), ("squad", "squad"), ("hotpotqa", "hotpotqa")):
             shutil.copy(small / f"{name}.json", target / f"{original}.json")
         found: dict[str, dict[str, dict[str, str]]] = {}
-        for generator, task in itertools.product(("nvidia-26.3", "lm-eval"), TASKS):
+        for generator, task in itertools.product(COMPARED, TASKS):
             for length in HASHED_LENGTHS.get(task, HASHED_DEFAULT):
                 most = HASHED_WORDS if generator == "nvidia-26.3" else None
                 samples = theirs(
@@ -142,15 +144,18 @@ def write(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Parse and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--wheel", type=command_line.wheel)
     parser.add_argument("--tokenizer", default="regex")
-    parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")], default=[1024, 4096])
-    parser.add_argument("--samples", type=int, default=50)
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
-    parser.add_argument("--generators", type=lambda text: text.split(","))
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--lengths", type=command_line.positives, default=[1024, 4096])
+    parser.add_argument("--samples", type=command_line.positive, default=50)
+    parser.add_argument("--tasks", type=command_line.some_of(TASKS), default=list(TASKS))
+    parser.add_argument("--generators", type=command_line.some_of(COMPARED))
+    parser.add_argument("--write", type=command_line.new_file)
     arguments = parser.parse_args()
+    asked = arguments.generators or ()
+    if arguments.wheel is None and (arguments.write or "nvidia-26.3" in asked):
+        parser.error("--wheel is needed")
     if arguments.write:
         write(arguments)
     else:
@@ -158,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

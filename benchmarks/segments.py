@@ -12,19 +12,18 @@ shape runs in Triton's interpreter, to show that it works.
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
 import statistics
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import command_line
 import kernels as timing  # first: it says that Triton interprets, where there is no GPU
 import torch
 
+from basis import children
 from gdn2.ops.triton.choice import tile_for
 from gdn2.ops.triton.kernel_set import KernelSet, kernels_for
 from gdn2.ops.triton.layout import segments_of
@@ -134,8 +133,8 @@ def compile_ahead(shapes: list[timing.Shape], stages: list[int | None]) -> None:
         ((1, 4096, *size), scan, each, learn)
         for size in sizes for scan in SCANS for each in stages for learn in (False, True)
     ]  # fmt: skip
-    with multiprocessing.get_context("spawn").Pool(min(len(jobs), MOST_COMPILERS)) as pool:
-        pool.starmap(_compile, jobs, chunksize=1)
+    with children.pool(min(len(jobs), MOST_COMPILERS)) as pool:
+        list(pool.map(_compile, *zip(*jobs, strict=True)))
 
 
 def _compile(shape: timing.Shape, scan: str, stages: int | None, learn: bool) -> None:
@@ -148,11 +147,13 @@ def _compile(shape: timing.Shape, scan: str, stages: int | None, learn: bool) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--shapes", type=timing.shape_of, nargs="+", metavar="BxTxHxd")
     parser.add_argument("--times", type=float, nargs="+", default=list(TIMES), help="sizes of segments")
-    parser.add_argument("--stages", type=int, nargs="+", default=[], help="of the scan, beside the number that ships")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--stages", type=command_line.positive, nargs="+", default=[], help="of the scan, beside the number that ships"
+    )
+    parser.add_argument("--json", type=command_line.new_file)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     shapes = arguments.shapes or shapes_of()
@@ -172,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

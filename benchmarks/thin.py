@@ -34,6 +34,7 @@ from torch.nn.functional import linear, silu
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import command_line  # noqa: E402
 import earlier  # noqa: E402
 
 CUDA = torch.cuda.is_available()
@@ -223,13 +224,13 @@ def machine() -> dict[str, Any]:
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     known = SHAPES if CUDA else TINY
     parser.add_argument("--shapes", nargs="+", choices=list(known), default=list(known), metavar="NAME")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32] if CUDA else [2])
+    parser.add_argument("--rows", type=command_line.positive, nargs="+", default=[1, 2, 4, 8, 16, 32] if CUDA else [2])
     parser.add_argument("--all-tiles", action="store_true", help="every tile with every number of rows")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--compare", type=Path, metavar="OLD.json")
+    parser.add_argument("--json", type=command_line.new_file)
+    parser.add_argument("--compare", type=command_line.there, metavar="OLD.json")
     parser.add_argument("--threshold", type=float, default=0.1)
     args = parser.parse_args()
     args.known = known
@@ -246,4 +247,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.answer(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import importlib.util
 import json
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from basis.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "benchmarks" / "results" / "2026-11-23_h200.json"
@@ -116,10 +119,11 @@ def test_shapes_of_the_command_line_are_compiled_once_a_kind_at_both_ends_of_the
     assert sorted(job[1][:2] for job in jobs) == [(1, 2048), (1, 131072), (4, 8192)]
 
 
-def test_a_new_file_needs_an_old_one(
-    benchmark: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["kernels.py", "--measured", "new.json"])
-    with pytest.raises(SystemExit):
+def test_a_new_file_needs_an_old_one(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["kernels.py", "--measured", str(MEASURED)])
+    with pytest.raises(UserError, match=r"--compare OLD\.json, which is missing"):
         benchmark.main()
-    assert "--compare OLD.json, which is missing" in capsys.readouterr().err
+    for text in ("3", "1x2x3x0", "axbxcxd"):
+        with pytest.raises(argparse.ArgumentTypeError, match="got"):
+            benchmark.shape_of(text)
+    assert benchmark.shape_of("4x8192x16x128") == (4, 8192, 16, 128, 128)
