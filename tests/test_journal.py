@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from array import array
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fakes import small_checkpoint
 from safetensors.torch import save_file
 
 from harness.engine import journal as journals
+from harness.engine import journal_lines
 from harness.engine.asked import Asked
 from harness.engine.journal import Journal
 from harness.engine.journal_lines import line_of
@@ -48,6 +50,28 @@ def known(path: Path, identity: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def test_what_was_added_is_there_again_to_the_last_bit(tmp_path: Path) -> None:
     assert known(written(tmp_path / "deep" / "journal.jsonl")) == RESULTS
+
+
+def test_ids_are_held_in_eight_bytes_each_and_read_once_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = list(range(1000, 3000))
+    journal = Journal(tmp_path / "j", ME)
+    journal.add({f"key {number}": ids for number in range(50)})
+    journal.close()
+    parsed: list[bytes] = []
+    parse = journal_lines._parse
+
+    def counted(line: bytes) -> Any:
+        parsed.append(line)
+        return parse(line)
+
+    monkeypatch.setattr(journal_lines, "_parse", counted)
+    read = Journal(tmp_path / "j", ME)
+    assert len(parsed) == 52  # with both headers
+    for each in (journal, read):
+        assert each.get("key 49") == ids
+        held = [memoryview(kept).nbytes for kept in each._entries.values() if isinstance(kept, array)]
+        assert held == [len(ids) * 8] * 50
+    read.close()
 
 
 @pytest.mark.parametrize("field", ME)

@@ -14,6 +14,7 @@ import pytest
 import records
 from pictures import needles, run_of, save
 
+from harness.analysis import shown
 from harness.analysis.compare import compare_runs
 from harness.analysis.curves import beside_state, by_position, over_length, over_steps
 from harness.analysis.depths import by_depth, has_mean_depths, mean_depths_note
@@ -26,11 +27,12 @@ from harness.analysis.shown import Model, models_of, spots_of, trained_lengths
 from harness.analysis.verdict_shares import by_verdict
 from harness.errors import UserError
 from harness.paths import LEADERBOARD
+from harness.records.columns import TableColumn
 from harness.records.leaderboard import build_table
 from harness.records.model_info import StateNorms
 from harness.records.record import Score
 from harness.show.plots.values import values_csv, values_json
-from tasks.registry import load_suite
+from tasks.registry import Column, Suite, load_suite
 from tasks.verdicts import Verdict
 
 LENGTHS = (1024, 2048, 4096)
@@ -296,3 +298,18 @@ def test_a_matrix_has_the_means_that_compare_has(tmp_path: Path) -> None:
     assert one.difference == pytest.approx(0.6)
     with pytest.raises(UserError, match="nothing to compare a with"):
         mean_differences(models[:1], ())
+
+
+def test_a_column_is_looked_up_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [needle_run(f"model-{number}", 0.5, 0.4, 0.3) for number in range(5)]
+    models, looked_up = models_of([], runs), []
+    resolve = shown.resolved_column
+
+    def counted(suite: Suite, column: Column) -> TableColumn:
+        looked_up.append(column)
+        return resolve(suite, column)
+
+    monkeypatch.setattr(shown, "resolved_column", counted)
+    spots = spots_of(models, SUITE)
+    assert len(over_length(models, spots).rows) == 5 * len(LENGTHS)
+    assert len(looked_up) == len(spots)

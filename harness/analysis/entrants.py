@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.analysis.selection import FoundRun, select_runs
 from harness.errors import UserError
-from harness.records.choice import Candidate, choose_resolved
+from harness.records.choice import Candidate, choose
 from harness.records.columns import table_columns
 from harness.records.leaderboard import table_models
 from harness.records.record import RunRecord
@@ -135,7 +135,7 @@ def entrants_of(
     for model in table_models([run.record for run in runs]):
         cells = {}
         for place, column in enumerate(columns):
-            if (choice := choose_resolved(suite, column, model.runs)) is not None:
+            if (choice := choose(suite, column, model.runs)) is not None:
                 passed = sorted(choice.passed, key=lambda candidate: candidate.rank, reverse=True)
                 cells[place] = ShownCell(place, column.column, choice.shown, tuple(passed))
         if cells:

@@ -41,7 +41,7 @@ def printed_rows(spots: Sequence[Spot], wanted: Sequence[str]) -> Iterator[Lengt
         if not any(_is_wanted(names[id(row)], pattern) for pattern in wanted):
             continue
         for spot in spots:
-            figure = published_figure(row, spot.suite, spot.column)
+            figure = published_figure(row, spot.resolved)
             if figure is not None:
                 yield _printed_row(names[id(row)], row.source, spot, figure)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from basis.names import way_out
 from harness.analysis.selection import FoundRun, all_apart, select_runs, without_those_apart
 from harness.errors import UserError
 from harness.records.apart import whose_columns_first
 from harness.records.choice import choose
+from harness.records.columns import TableColumn, resolved_column
 from harness.records.named_tasks import NAME as NAMED_TASKS
 from harness.records.named_tasks import is_named, suite_of
 from harness.records.record import Cell, RunRecord, Score
@@ -46,6 +48,15 @@ class Spot:
     def key(self) -> tuple[str, int | None, str]:
         """Task, length and metric."""
         return self.column.task, self.column.length, self.column.metric
+
+    @cached_property
+    def resolved(self) -> TableColumn:
+        """The column with its task, which all models have in common.
+
+        Raises:
+            TaskError: a task that is not known here any more.
+        """
+        return resolved_column(self.suite, self.column)
 
     def by(self, metric: str) -> Spot:
         """The same task at the same length by another metric."""
@@ -185,7 +196,7 @@ def number_of(model: Model, spot: Spot, runs: Sequence[FoundRun] | None = None) 
         runs: other runs of the model than all.
     """
     found = model.runs if runs is None else runs
-    choice = choose(spot.suite, spot.column, [run.record for run in found])
+    choice = choose(spot.suite, spot.resolved, [run.record for run in found])
     if choice is None:
         return None
     shown = choice.shown

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from basis.names import listed
@@ -15,6 +16,7 @@ from harness.analysis.selection import FoundRun
 from harness.errors import UserError
 from harness.records.apart import takes
 from harness.records.choice import choose
+from harness.records.columns import TableColumn, resolved_column
 from harness.records.record import Cell, Score
 from harness.records.steps import step_of
 from harness.records.trainings import MOST_NAMED, Said, of_one_training, said_of
@@ -39,6 +41,15 @@ class GridPlace:
     place: Place
     suite: Suite | None = None
     column: Column | None = None
+
+    @cached_property
+    def resolved(self) -> TableColumn | None:
+        """The column with its task, which all models have in common; None where there is none.
+
+        Raises:
+            TaskError: a task that is not known here any more.
+        """
+        return None if self.suite is None or self.column is None else resolved_column(self.suite, self.column)
 
 
 @dataclass(frozen=True)
@@ -130,9 +141,10 @@ class Side:
             and (score := cell.scores.get(place.metric)) is not None
             and score.n
         ]
-        if len(found) > 1 and at.suite is not None and at.column is not None:
+        if len(found) > 1 and at.suite is not None:
             try:
-                choice = choose(at.suite, at.column, [run.record for run in self.runs])
+                column = at.resolved
+                choice = None if column is None else choose(at.suite, column, [run.record for run in self.runs])
             except TaskError:  # a task of one's own whose file is gone
                 choice = None
             if choice is not None:

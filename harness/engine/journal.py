@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from basis.errors import reason
-from harness.engine.journal_lines import Contents, Result, line_of, read_contents
+from harness.engine.journal_lines import Contents, Kept, Result, kept, line_of, read_contents
 from harness.engine.snapshot import Snapshots
 from harness.errors import UserError
 
@@ -48,7 +48,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
         self.path, self.cut, self.damaged = path, 0, 0
-        self._entries: dict[str, Result] = {}
+        self._entries: dict[str, Kept] = {}
         self._spent: dict[str, float] = {}
         self._span: str | None = None
         self._started = self._span_written = 0.0
@@ -70,7 +70,8 @@ class Journal:
 
     def get(self, key: str) -> Result:
         """The result of a request; a score as (float, bool), a generation as a list of ids."""
-        return self._entries[key]
+        found = self._entries[key]
+        return found if isinstance(found, tuple) else found.tolist()
 
     def add(self, results: Mapping[str, Result]) -> None:
         """Keep results; they are with the operating system when this returns.
@@ -84,7 +85,7 @@ class Journal:
         if self._span is not None and time.monotonic() - self._span_written >= SPENT_SECONDS:
             entries.append(self._spent_entry())
         self._append(entries)
-        self._entries.update(results)
+        self._entries.update({key: kept(result) for key, result in results.items()})
 
     def begin(self, name: str) -> None:
         """Count the time that something takes from now on, behind what an interrupted run has spent on it."""

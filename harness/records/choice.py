@@ -15,11 +15,11 @@ from typing import Any
 from harness.records.added import UNKNOWN, Added
 from harness.records.apart import takes
 from harness.records.cells import task_protocol
-from harness.records.columns import AddedColumn, TableColumn, resolved_column
+from harness.records.columns import AddedColumn, TableColumn
 from harness.records.protocol import Protocol, TaskProtocol, package_versions
 from harness.records.record import Cell, RunRecord, Score
 from harness.words import counted
-from tasks.registry import Column, Suite
+from tasks.registry import Suite
 
 DTYPE = "float32"  # of a column: a run in another, which a GPU may have chosen by itself, is marked
 KEYS = ("name", "length", "samples", "data", "max_length")  # of a task's protocol: compared below, or not at all
@@ -67,13 +67,8 @@ class Choice:
     passed: tuple[Candidate, ...]
 
 
-def choose(suite: Suite, column: Column, runs: Sequence[RunRecord]) -> Choice | None:
-    """Choose among the runs of one model; None where none has this column."""
-    return choose_resolved(suite, resolved_column(suite, column), runs)
-
-
-def choose_resolved(suite: Suite, column: TableColumn, runs: Sequence[RunRecord]) -> Choice | None:
-    """Choose for a column whose task is known already, as where many models have it.
+def choose(suite: Suite, column: TableColumn, runs: Sequence[RunRecord]) -> Choice | None:
+    """Choose among the runs of one model; None where none has this column.
 
     A suite that stands apart has its own runs alone (`harness.records.apart`).
     """

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.records.choice import Candidate, Choice, choose_resolved, reason_against, score_of
-from harness.records.columns import TableColumn, average_headers, resolved_column, table_columns
+from harness.records.choice import Candidate, Choice, choose, reason_against, score_of
+from harness.records.columns import TableColumn, average_headers, table_columns
 from harness.records.marks import mark, names_of
 from harness.records.published import PublishedRow, published_models, suite_rows
 from harness.records.reach import reach_column
@@ -21,7 +21,7 @@ from harness.records.steps import step_of
 from harness.records.table import Entry, Row, Table
 from harness.records.trainings import said_of
 from harness.records.view import View, arrange
-from tasks.registry import Average, Column, Suite
+from tasks.registry import Average, Suite
 
 OURS, THIS_RUN, PAPERS = "this harness", "this run", "papers, "
 """Sections; that of a paper's models has their family behind it."""
@@ -118,7 +118,7 @@ class _Builder:
     def _add_model(self, model: TableModel) -> None:
         """Its row, and what is to be said below the table."""
         table, title = self._table, self._view.shown(model.title, model.name, training=model.training)
-        choices = [choose_resolved(self._suite, column, model.runs) for column in self._columns]
+        choices = [choose(self._suite, column, model.runs) for column in self._columns]
         visible = [choice for choice, shown in zip(choices, self._shown, strict=False) if shown]
         if any(choices):
             recipe, seed = model.recipe
@@ -214,7 +214,7 @@ class _Builder:
         ]
         if not reasons:
             return
-        own = [choose_resolved(self._suite, column, [run]) for column in self._columns]
+        own = [choose(self._suite, column, [run]) for column in self._columns]
         row = self._row(run.name, self._view.shown(run.name), THIS_RUN, own)
         why = self._table.note(f"not in the row above: {' / '.join(dict.fromkeys(reasons))}")
         self._table.rows.append(replace(row, notes=(why,)))
@@ -237,7 +237,7 @@ class _Builder:
         those.
         """
         values = [
-            *(_figure(row, column) for column in self._columns),
+            *(published_figure(row, column) for column in self._columns),
             *(None if average.name is None else row.scores.get(average.name) for average in self._suite.averages),
         ]
         entries = tuple(None if value is None else Entry(float(value)) for value in values)
@@ -263,12 +263,8 @@ def _paper_names(family: str, model: str) -> tuple[str, str]:
     return model, f"{PAPERS}{family}/{model}"
 
 
-def published_figure(row: PublishedRow, suite: Suite, column: Column) -> float | None:
+def published_figure(row: PublishedRow, column: TableColumn) -> float | None:
     """The figure of a paper for a column; None where it has none."""
-    return _figure(row, resolved_column(suite, column))
-
-
-def _figure(row: PublishedRow, column: TableColumn) -> float | None:
     name = column.column.name
     if name is not None and name in row.scores:
         return row.scores[name]
