@@ -12,18 +12,30 @@ from tasks.problems import Path, Problem
 DOCUMENTS = 2
 
 
-def problem_of_trial(config: Mapping[str, Any], tokenizer: str, context_prefix: str) -> Problem | None:
+def problem_of_trial(
+    config: Mapping[str, Any], tokenizer: str, context_prefix: str, may_be_rare: bool = False
+) -> Problem | None:
     """Load a task by lm-eval, build its requests, score empty answers.
 
     Args:
         config: of the resolved task.
         tokenizer: folder or hub name of the tokenizer that fills its documents.
         context_prefix: what comes before the prompts.
+        may_be_rare: whether a metric, but not all of them, may concern none of the first documents.
 
     Returns:
         What went wrong, at the field that it is about; None if nothing did.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    log = logging.getLogger("lm_eval")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        return _problem(config, tokenizer, context_prefix, may_be_rare)
+    finally:
+        log.setLevel(before)
+
+
+def _problem(config: Mapping[str, Any], tokenizer: str, context_prefix: str, may_be_rare: bool) -> Problem | None:
     metadata = {"tokenizer": tokenizer, "context_prefix": context_prefix, "max_samples": DOCUMENTS}
     own = [name for name in ("process_docs", "doc_to_target") if config.get(name) not in (None, "outputs")]
     at: Path = tuple(own[:1])
@@ -32,12 +44,15 @@ def problem_of_trial(config: Mapping[str, Any], tokenizer: str, context_prefix: 
         task.build_all_requests(limit=DOCUMENTS, rank=0, world_size=1)
         at = ("process_results",)
         scores = [task.process_results(doc, [""]) for _, doc in task.doc_iterator(limit=DOCUMENTS)]
+        given = list(dict.fromkeys(metric for score in scores for metric in score))
+        may_be_rare = may_be_rare and not task.aggregation().keys().isdisjoint(given)
         for index, (metric, aggregate) in enumerate(task.aggregation().items()):
             at = ("metric_list", index)
-            values = [score[metric] for score in scores if metric in score]
-            if not values:
-                return Problem(at, f"no document is scored by {metric!r}; process_results gives {', '.join(scores[0])}")
-            float(aggregate(values))
+            if metric in given:
+                float(aggregate([score[metric] for score in scores if metric in score]))
+            elif not may_be_rare:
+                named = ", ".join(given) or "nothing"
+                return Problem(at, f"no document is scored by {metric!r}; process_results gives {named}")
     except (Exception, SystemExit) as error:  # functions of the user's own may raise anything
         return Problem(at, f"lm-eval cannot run the task: {type(error).__name__}: {reason(error)[:300]}")
     return None

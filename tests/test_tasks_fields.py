@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import lm_eval.api.metrics  # noqa: F401 (it fills the registry)
 import pytest
+from fakes import small_checkpoint
 from lm_eval.api.registry import AGGREGATION_REGISTRY
 from needle_tasks import write_task
+from rich.console import Console
+from runs import run
 
 from harness.records.cells import data_hashes, spec_hash
+from harness.runs.options import RunOptions
 from tasks import own
 from tasks.check import check_file
 from tasks.errors import TaskError
@@ -22,10 +27,14 @@ pytestmark = pytest.mark.usefixtures("data_folder", "no_files_known")
 FUNCTIONS = """
 def one(documents): return documents
 def other(documents): return documents.select(range(1))
-def score(doc, results): return {"acc": 1.0}
+def score(doc, results): return {"acc": 1.0, **({"rare": 1.0} if doc["index"] == 2 else {})}
+def wrong(doc, results): return {"acc": doc["no such field"]}
+def none(documents): return documents.select([])
+def nothing(values): return None
 def most(values): return max(values)
 def least(values): return min(values)
 """
+ENTRY = "{{metric: {}, aggregation: mean, higher_is_better: true}}"
 SCORED = "process_results: !function own_functions.score\n"
 
 
@@ -60,7 +69,7 @@ def hash_of(folder: Path, top: str) -> str | None:
             r"metric_list\[0\]\.ignore_case: unknown field",
         ),
         (
-            metrics(*["{metric: acc, aggregation: mean, higher_is_better: true}"] * 2),
+            metrics(*[ENTRY.format("acc")] * 2),
             r"metric_list\[1\]\.metric: 'acc' is listed twice",
         ),
     ],
@@ -108,4 +117,37 @@ def test_what_changes_documents_or_scores_changes_the_definitions_hash(tmp_path:
 
 
 def test_the_aggregations_are_lm_evals() -> None:
-    assert set(AGGREGATIONS) == set(AGGREGATION_REGISTRY)
+    assert {*AGGREGATIONS, "bypass"} == set(AGGREGATION_REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        ("process_results: !function own_functions.wrong\n", "process_results: lm-eval cannot run the task: KeyError"),
+        ("process_docs: !function own_functions.none\n", "process_docs: lm-eval cannot run the task"),
+        (
+            metrics(ENTRY.format("right")),
+            r"metric_list\[0\]: no document is scored by 'right'; process_results gives acc;",
+        ),
+        (
+            metrics("{metric: acc, aggregation: !function own_functions.nothing, higher_is_better: true}"),
+            r"metric_list\[0\]: lm-eval cannot run the task: TypeError",
+        ),
+        (metrics(*(ENTRY.format(metric) for metric in ("acc", "rare", "never"))), None),
+    ],
+)
+def test_functions_that_cannot_score_are_refused_before_a_run_asks_anything(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, top: str, message: str | None
+) -> None:
+    (tmp_path / "own_functions.py").write_text(FUNCTIONS)
+    model = small_checkpoint(tmp_path_factory.mktemp("model"))
+    file = write_task(tmp_path, top=top, haystack="noise", lengths=[200], samples=3, generated_tokens=8)
+    said = Console(file=io.StringIO())
+    options = RunOptions(checkpoint=str(model), tasks=(str(file),), output=tmp_path / "out", batch_size=2)
+    if message is None:
+        record, _ = run(options, said)
+        assert {metric: score.n for metric, score in record.cells[0].scores.items()} == {"acc": 3, "rare": 1}
+        return
+    with pytest.raises(TaskError, match=f"^{file}: {message}.*tasks check"):
+        run(options, said)
+    assert not list((tmp_path / "out").rglob("*.jsonl"))

@@ -170,6 +170,9 @@ def _scores(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Map
     """The scores by metric; one that cannot be a number of its unit, such as an infinite perplexity, is left out."""
     found = {}
     for metric in task.metrics:
+        if f"{metric},none" not in result["results"][task.lm_eval_name]:
+            log.warning("%s: no document was scored by %s; the record leaves it out", task.lm_eval_name, metric)
+            continue
         score = _score(task, result, samples, metric)
         try:
             check_score(metric, score, metric)

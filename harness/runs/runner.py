@@ -27,6 +27,7 @@ from harness.runs.listener import Listener, Silence
 from harness.runs.options import RunOptions
 from harness.runs.resolve import ResolvedRun, label, resolve_run, with_native_checkpoint
 from harness.runs.together import groups
+from tasks.errors import TaskError
 from tasks.scoring import appear_only
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run_options(
     quiet_lm_eval()
     with listener.status(f"loading {run.checkpoint}"):
         model = _load(run, listener, load_model)
-    _check_lengths(run)
+    _check_tasks(run)
     info = model.model_info()
     if options.dtype == "auto" and info.dtype != COLUMNS_DTYPE:
         listener.note(
@@ -138,19 +139,23 @@ def _load(run: ResolvedRun, listener: Listener, load_model: Callable[..., GDN2LM
     )
 
 
-def _check_lengths(run: ResolvedRun) -> None:
-    """Refuse a length that is too short for a sample's template now, not after an hour.
+def _check_tasks(run: ResolvedRun) -> None:
+    """Refuse a length that is too short for a sample's template, or a function that cannot score, now, not in an hour.
 
     Samples that take long to draw are drawn now as well, by all cores.
     """
     from tasks.generators import find_generator, prepare_samples
     from tasks.text.tokenizers import load_tokenizer
+    from tasks.trial import problem_of_trial
 
     tokenizer = load_tokenizer(run.tokenizer)
     for task in run.tasks:
         generator = find_generator(task.config, tokenizer, context_prefix=run.context_prefix)
         if generator is not None:
             generator.check()
+    for task in {task.info.file: task for task in run.tasks if task.info.is_own}.values():
+        if problem := problem_of_trial(task.config, run.tokenizer, run.context_prefix, may_be_rare=True):
+            raise TaskError(f"{task.info.file}: {problem}; `python run_eval.py tasks check` names its line")
     configs = [task.config for task in run.tasks]
     prepare_samples(configs, run.tokenizer, context_prefix=run.context_prefix)
 
