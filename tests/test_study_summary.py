@@ -99,8 +99,17 @@ def test_differences_are_scipys_with_two_seeds_or_three_and_with_one_side_that_d
         for difference in model.differences.values()
         if difference.corrected is not None
     )
-    stepped = [min(1.0, p * (3 - rank)) for rank, p in enumerate(tested)]
+    stepped = [min(1.0, p * (6 - rank)) for rank, p in enumerate(tested)]  # of three models and two tests
     assert corrected == pytest.approx([max(stepped[: rank + 1]) for rank in range(3)])
+
+
+def test_models_that_are_not_trained_yet_count_in_the_correction(tmp_path: Path) -> None:
+    values: Values = {"ours": [(0.9, 0.5), (0.91, 0.6), (0.92, 0.7)], "other": [(0.8, 0.5), (0.82, 0.6), (0.81, 0.7)]}
+    p = float(ttest_ind([0.9, 0.91, 0.92], [0.8, 0.82, 0.81], equal_var=False).pvalue)
+    untrained: Values = {name: [] for name in "abcdefg"}
+    for more, tests in (({}, 2), (untrained, 16)):
+        _, other = summarise(study_of(tmp_path, values | more))
+        assert other.differences["2 pairs @16"].corrected == pytest.approx(tests * p)
 
 
 def test_the_error_behind_a_mean_is_not_cut_where_its_interval_is(tmp_path: Path) -> None:

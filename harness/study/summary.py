@@ -2,7 +2,7 @@
 
 The unit is the seed. Samples of one trained model say how well that model is known, not how well its architecture is,
 so every interval and every test here is over seeds: Student's for a mean, Welch's for a difference (1947), corrected
-over the whole table by Holm (1979).
+over the whole table that the study asks for by Holm (1979).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Difference:
     Attributes:
         value: difference of the means.
         p: Welch's, None where a side has fewer than two seeds or neither varies.
-        corrected: by Holm over the study; None as p.
+        corrected: by Holm over all tests that the study asks for; None as p.
     """
 
     value: float
@@ -97,7 +97,7 @@ def summarise(results: StudyResults) -> list[ModelSummary]:
     study = results.study
     trained = {model: found for model in study.models if (found := _at_best(results, model))}
     values = {model: _accuracies(found) for model, found in trained.items()}
-    differences = _differences(values, study.reference)
+    differences = _differences(values, study.reference, len(study.models))
     return [_summary(results, model, found, differences.get(model, {})) for model, found in trained.items()]
 
 
@@ -178,8 +178,19 @@ def _loss(results: StudyResults, model: str, rate: float) -> float | None:
     return float(sum(ends)) / len(ends)
 
 
-def _differences(values: Mapping[str, Mapping[str, list[float]]], reference: str) -> dict[str, dict[str, Difference]]:
-    """Of every model from the reference, corrected together."""
+def _differences(
+    values: Mapping[str, Mapping[str, list[float]]], reference: str, models: int
+) -> dict[str, dict[str, Difference]]:
+    """Of every model from the reference, corrected over all tests that the study asks for.
+
+    Those that cannot be made count as well, as no difference: without them a mark of an unfinished study could go away
+    only because further models are trained.
+
+    Args:
+        values: accuracies by model and label, of the models that are trained.
+        reference: whom the others are compared with.
+        models: of the study.
+    """
     if reference not in values:
         return {}
     found: dict[tuple[str, str], tuple[float, float | None]] = {}
@@ -190,10 +201,12 @@ def _differences(values: Mapping[str, Mapping[str, list[float]]], reference: str
             other = values[reference].get(label)
             if other:
                 found[model, label] = (sum(own) / len(own) - sum(other) / len(other), _welch(own, other))
-    corrected = holm([p for _, p in found.values()])
+    asked = (models - 1) * len(values[reference])
+    tested = [1.0 if p is None else p for _, p in found.values()]
+    corrected = holm([*tested, *[1.0] * (asked - len(tested))])
     result: dict[str, dict[str, Difference]] = {}
-    for ((model, label), (value, p)), held in zip(found.items(), corrected, strict=True):
-        result.setdefault(model, {})[label] = Difference(value, p, held)
+    for ((model, label), (value, p)), held in zip(found.items(), corrected[: len(found)], strict=True):
+        result.setdefault(model, {})[label] = Difference(value, p, None if p is None else held)
     return result
 
 
