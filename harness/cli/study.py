@@ -52,7 +52,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FOLDER",
         help="of models trained on text: tokenizer and tokens made ahead by python -m gdn2.train --prepare",
     )
-    study.add_argument("--reference", metavar="MODEL", help="compare with this model (default: the file's reference)")
+    study.add_argument("--reference", metavar="MODEL", help="compare with this model, in tests of their own")
     study.add_argument("--plan", action="store_true", help="say what it asks for and what there is; train nothing")
     study.add_argument("--table", type=Path, help="write the tables to a Markdown file as well")
     study.add_argument("--format", choices=("terminal", "markdown"), default="terminal", help="of what is printed")
