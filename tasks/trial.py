@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from basis.errors import reason
@@ -40,6 +41,7 @@ def _problem(config: Mapping[str, Any], tokenizer: str, context_prefix: str, may
     own = [name for name in ("process_docs", "doc_to_target") if config.get(name) not in (None, "outputs")]
     at: Path = tuple(own[:1])
     try:
+        draw_no_bars()
         task = _load(config, metadata)
         task.build_all_requests(limit=DOCUMENTS, rank=0, world_size=1)
         at = ("process_results",)
@@ -56,6 +58,14 @@ def _problem(config: Mapping[str, Any], tokenizer: str, context_prefix: str, may
     except (Exception, SystemExit) as error:  # functions of the user's own may raise anything
         return Problem(at, f"lm-eval cannot run the task: {type(error).__name__}: {reason(error)[:300]}")
     return None
+
+
+def draw_no_bars() -> None:
+    """Let lm-eval draw no bars of progress while it builds requests."""
+    from lm_eval.api import task
+
+    if not isinstance(task.tqdm, partial):
+        task.tqdm = partial(task.tqdm, disable=True)  # TQDM_DISABLE counts only before the first import
 
 
 def _load(config: Mapping[str, Any], metadata: dict[str, Any]) -> Any:

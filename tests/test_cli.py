@@ -219,7 +219,7 @@ def test_the_recorded_command_leaves_out_where_results_went() -> None:
     assert run._without_output(["run", "x", "--output=a"]) == ("run", "x")
 
 
-@pytest.mark.parametrize("command", ["failures", "leaderboard", "compare", "report", "lengths", "results list"])
+@pytest.mark.parametrize("command", [name for name, _ in commands(cli._parser())])
 def test_usage_and_options_fit_into_80_columns(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

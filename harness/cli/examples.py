@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compare": (
         "compare gdn2-tiny smollm2-135m",
         "compare gdn2-tiny 'paper:gdn2_paper/recurrent/Gated DeltaNet-2' --suite ruler_table3",
-        "compare --seeds 'gdn2-s*' 'kda-s*' --output comparison.md",
+        "compare --seeds 'gdn2-4m*' 'kda-4m*' --suite rivals --output comparison.md",
     ),
     "plot list": ("plot list",),
     "plot depth": ("plot depth gdn2-tiny", "plot depth my-model other-model --tasks niah_single_2 --output depth.pdf"),
@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "plot length gdn2-tiny --published 'Mamba-3*' --threshold 85.6 --data length.csv",
     ),
     "plot state": ("plot state --tasks niah_single_2 --length 4096",),
-    "plot position": ("plot position gdn2-tiny --tasks wiki_positions",),
+    "plot position": ("plot position gdn2-4m kda-4m --suite rivals",),
     "plot matrix": (
         "plot matrix --suite ruler_table3",
         "plot matrix gdn2-tiny smollm2-135m 'kda-*' --output matrix.pdf",

@@ -16,6 +16,8 @@ from tasks.limits import LARGEST_SEED, MAX_LENGTH, MOST_SAMPLES, MOST_SHOTS
 from tasks.ruler.generators import GENERATORS
 from tasks.text.tokenizers import CONTEXT_PREFIXES
 
+PREFIX_HELP = f"before the prompt: {', '.join(CONTEXT_PREFIXES)} (default: tokenizer)"
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its actions."""
@@ -33,7 +35,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.add_argument(
         "--shots", type=whole(0, MOST_SHOTS), help="solved examples before the question, where the task takes any"
     )
-    show.add_argument("--context-prefix", default="tokenizer", choices=CONTEXT_PREFIXES)
+    show.add_argument(
+        "--context-prefix", default="tokenizer", choices=CONTEXT_PREFIXES, metavar="PREFIX", help=PREFIX_HELP
+    )
     show.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
     show.set_defaults(command=_show)
     new = actions.add_parser("new", help="write the YAML file of a new retrieval task, to be changed")
@@ -47,7 +51,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--samples", type=whole(1, MOST_SAMPLES), default=3, help="samples to make at each length (default: 3)"
     )
     check.add_argument("--length", type=whole(1, MAX_LENGTH), help="check this length instead of the file's")
-    check.add_argument("--context-prefix", default="tokenizer", choices=CONTEXT_PREFIXES)
+    check.add_argument(
+        "--context-prefix", default="tokenizer", choices=CONTEXT_PREFIXES, metavar="PREFIX", help=PREFIX_HELP
+    )
     check.add_argument("--full", action="store_true", help="the whole prompt, not its beginning and end")
     check.set_defaults(command=_check)
 

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +29,13 @@ def quiet_lm_eval() -> None:
     os.environ.setdefault("DISABLE_MULTIPROC", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import datasets
-    from lm_eval.api import metrics, task
+    from lm_eval.api import metrics
+
+    from tasks.trial import draw_no_bars
 
     datasets.disable_progress_bars()
     metrics._bootstrap_internal_no_mp = _replicates
-    if not isinstance(task.tqdm, partial):
-        task.tqdm = partial(task.tqdm, disable=True)  # TQDM_DISABLE counts only before the first import
+    draw_no_bars()
     for name in ("lm_eval", "lm-eval"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lm_eval.api.task").setLevel(logging.ERROR)  # it advertises --metadata at every custom data set
