@@ -38,6 +38,7 @@ class TextEncoder:
         """
         self.tokenizer, self.context_prefix = tokenizer, context_prefix
         self.prefix = prefix_ids(tokenizer, context_prefix)
+        self._ids: dict[int, int] = {}  # one object a token of the vocabulary: 8 bytes an id, not 40
         self._known: dict[tuple[str, bool], list[int]] | None = None
 
     @property
@@ -137,7 +138,8 @@ class TextEncoder:
         return found
 
     def _encode(self, text: str, *, prefixed: bool) -> list[int]:
-        ids = list(self.tokenizer.encode(text, add_special_tokens=False))
+        shared = self._ids.setdefault
+        ids = [shared(token, token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
         if not prefixed or any(text.startswith(start) for start in self._starts):
             return ids
         spelled = max((n for n in range(1, len(self.prefix) + 1) if ids[:n] == self.prefix[-n:]), default=0)
