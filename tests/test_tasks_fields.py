@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("data_folder", "no_files_known")
 FUNCTIONS = """
 def one(documents): return documents
 def other(documents): return documents.select(range(1))
-def score(doc, results): return {"acc": 1.0, **({"rare": 1.0} if doc["index"] == 2 else {})}
+def score(doc, results): return {"acc": 1.0, "more": 2.0, **({"rare": 1.0} if doc["index"] == 2 else {})}
 def wrong(doc, results): return {"acc": doc["no such field"]}
 def none(documents): return documents.select([])
 def nothing(values): return None
@@ -127,7 +127,7 @@ def test_the_aggregations_are_lm_evals() -> None:
         ("process_docs: !function own_functions.none\n", "process_docs: lm-eval cannot run the task"),
         (
             metrics(ENTRY.format("right")),
-            r"metric_list\[0\]: no document is scored by 'right'; process_results gives acc;",
+            r"metric_list\[0\]: no document is scored by 'right'; process_results gives acc, more;",
         ),
         (
             metrics("{metric: acc, aggregation: !function own_functions.nothing, higher_is_better: true}"),
@@ -137,7 +137,11 @@ def test_the_aggregations_are_lm_evals() -> None:
     ],
 )
 def test_functions_that_cannot_score_are_refused_before_a_run_asks_anything(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, top: str, message: str | None
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+    top: str,
+    message: str | None,
 ) -> None:
     (tmp_path / "own_functions.py").write_text(FUNCTIONS)
     model = small_checkpoint(tmp_path_factory.mktemp("model"))
@@ -147,6 +151,8 @@ def test_functions_that_cannot_score_are_refused_before_a_run_asks_anything(
     if message is None:
         record, _ = run(options, said)
         assert {metric: score.n for metric, score in record.cells[0].scores.items()} == {"acc": 3, "rare": 1}
+        assert "no document was scored by never; the record leaves it out" in caplog.text
+        assert "scored by more too; list it in metric_list" in caplog.text
         return
     with pytest.raises(TaskError, match=f"^{file}: {message}.*tasks check"):
         run(options, said)

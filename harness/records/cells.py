@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from basis.names import listed
 from harness.records.fields import FieldError
 from harness.records.protocol import TaskProtocol, digest
 from harness.records.record import Cell, Score, check_score
@@ -21,6 +22,8 @@ from tasks.score_names import score_name
 from tasks.task_files import own_file
 
 log = logging.getLogger(__name__)
+MOST_NAMED = 5
+"""Metrics that a message names."""
 
 
 def make_cell(
@@ -180,7 +183,16 @@ def _scores(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Map
             log.warning("%s: %s; the record leaves it out", task.lm_eval_name, error)
             continue
         found[metric] = score
+    if task.info.is_own and (others := _unlisted(task, result["results"][task.lm_eval_name])):
+        log.warning("%s: scored by %s too; list it in metric_list, or the record leaves it out", *others)
     return found
+
+
+def _unlisted(task: ResolvedTask, stated: Mapping[str, Any]) -> tuple[str, str] | None:
+    """A task, and what its scoring function gives beside the metrics that it lists, of which lm-eval takes the mean."""
+    given = [key.removesuffix(",none") for key in stated if key.endswith(",none") and not key.endswith("_stderr,none")]
+    others = [metric for metric in given if metric not in task.metrics]
+    return (task.lm_eval_name, listed(others, MOST_NAMED)) if others else None
 
 
 def _score(task: ResolvedTask, result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], metric: str) -> Score:
