@@ -235,3 +235,16 @@ def test_convergence_is_a_flat_end() -> None:
     assert has_converged([5.0, 2.0, 1.0, 0.5, 0.499])
     assert not has_converged([5.0, 4.0, 3.0, 2.0, 1.0])
     assert not has_converged([0.1, 0.1])
+
+
+def test_a_worker_refuses_what_it_cannot_use_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gdn2.train.synthetic.__main__ import main
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("sys.stdin", ["no json\n"])
+    for out, said in (("file", "cannot be used as a folder"), ("out", "standard input:1: not JSON")):
+        assert main(["--out", str(tmp_path / out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from basis.arguments import Parser
-from basis.errors import UserError
+from basis.errors import UserError, reason
+from basis.files import parse_json
 from gdn2.train.heap import keep_freed_memory
 from gdn2.train.synthetic.fit import fit
 from gdn2.train.synthetic.spec import Run, read_run
@@ -31,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--together", type=int, default=1, help="runs at a time (default: 1)")
     try:
         args = parser.parse_args(arguments)
-        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {args.out}: cannot be used as a folder ({reason(error)})") from error
         if arguments is None and args.device == "cpu":
             keep_freed_memory()
         fit(_Asked(), args.out, args.device, _say, args.together)
@@ -57,7 +61,7 @@ class _Asked:
         if line is None:
             self._lines.put(None)
             return None
-        return read_run(json.loads(line), Path("standard input"))
+        return read_run(parse_json(line, "standard input"), Path("standard input"))
 
     def _read(self) -> None:
         for line in sys.stdin:
