@@ -158,3 +158,12 @@ def test_a_file_is_read_line_by_line_never_whole(tmp_path: Path) -> None:
     assert [next(lines), next(lines)] == [(1, {"a": 1}), (3, {"b": "\u2028"})]
     with pytest.raises(UserError, match="cannot be read"):  # its end, which was cut off, has not been looked at so far
         next(lines)
+
+
+def test_samples_share_the_names_of_their_task_and_metrics(tmp_path: Path) -> None:
+    line = '{"task":"niah_at_1024","index":%d,"sample":"a","prompt":"b","scores":{"some_metric":1.0}}\n'
+    (tmp_path / FILE_NAME).write_bytes(gzip.compress("".join(line % index for index in range(50)).encode()))
+    (found,) = read_samples(tmp_path).values()
+    assert len({id(sample.task) for sample in found}) == 1
+    assert len({id(name) for sample in found for name in sample.scores}) == 1
+    assert {sample.cluster for sample in found} == {"a"}

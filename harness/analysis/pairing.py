@@ -29,7 +29,7 @@ MOST_OTHER_TOKENIZER = 0.9
 """Of the smaller side's samples: with other tokenizers, fewer common ones are those that no tokenizer has cut."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Term:
     """What one sample, or one group that is scored together, adds to a metric.
 

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from basis.errors import reason
@@ -219,7 +220,11 @@ def _depth(doc: Mapping[str, Any]) -> float | None:
 def _own(path: Path) -> Iterator[Sample]:
     for number, raw in lines_of(path):
         try:
-            sample = read_fields(Sample, {"cluster": raw.get("sample"), **raw} if isinstance(raw, dict) else raw)
+            if isinstance(raw, dict):
+                raw.setdefault("cluster", raw.get("sample"))
+                if isinstance(task := raw.get("task"), str):
+                    raw["task"] = intern(task)  # thousands of samples have one
+            sample = read_fields(Sample, raw)
             if sample.excerpt is not None and len(sample.excerpt) != 3:
                 raise FieldError("excerpt", "must be three texts: before the needle, the needle, behind it")
             if any(type(score) is not float for score in sample.scores.values()):
