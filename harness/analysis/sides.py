@@ -60,6 +60,7 @@ class Shown:
     cell: Cell
     score: Score
     _terms: dict[tuple[str, Unit, Way], KeyedTerms] = field(default_factory=dict, compare=False, repr=False)
+    _added_up: dict[tuple[str, Unit], bool] = field(default_factory=dict, compare=False, repr=False)
 
     def terms(self, metric: str, unit: Unit, way: Way = "sample") -> KeyedTerms:
         """The terms of the samples behind it, made once for all pairs.
@@ -76,10 +77,18 @@ class Shown:
         return self._terms[key]
 
     def adds_up(self, metric: str, unit: Unit) -> bool:
-        """Whether the samples' scores, added up, make the number: not if it is a median, an F1 or a user's own way."""
-        found = self.terms(metric, unit)
-        made = total(found.arrays, unit)
-        return bool(found) if made is None else math.isclose(made, self.score.value, rel_tol=CLOSE, abs_tol=CLOSE)
+        """Whether the samples' scores, added up, make the number: not if it is a median, an F1 or a user's own way.
+
+        Args:
+            metric: as for `terms`, also in that all pairs have it.
+            unit: likewise.
+        """
+        if (metric, unit) not in self._added_up:
+            found = self.terms(metric, unit)
+            made, said = total(found.arrays, unit), self.score.value
+            is_so = bool(found) if made is None else math.isclose(made, said, rel_tol=CLOSE, abs_tol=CLOSE)
+            self._added_up[metric, unit] = is_so
+        return self._added_up[metric, unit]
 
 
 @dataclass(frozen=True)
