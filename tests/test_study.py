@@ -63,6 +63,8 @@ def test_a_rate_that_failed_is_not_chosen_and_is_counted(tmp_path: Path) -> None
         ({"models": {"a": {"layers": "kda"}, "b": {"layers": "kda"}}}, "models.b and models.a are the same"),
         ({"reference": "Mamba"}, "reference must be one of GDN-2, KDA"),
         ({"reference": ["KDA"]}, "reference must be one of GDN-2, KDA"),
+        ({"models": {"a": {"layers": "kda", "dtype": "float16"}}}, "config.dtype does nothing in .*model a"),
+        ({"models": {"a": {"layers": "kda", "bos_token_id": 1}}}, "config.bos_token_id does nothing in .*model a"),
         ({"models": {"a": 0}}, "models.a must be a mapping of fields, got 0"),
         ({"models": {"a": []}}, "models.a must be a mapping of fields, got a list"),
         ({"models": {" ": {}}}, "none by an empty name"),

@@ -70,6 +70,8 @@ class TestRecipes:
             ("model", None, "model must be a mapping"),
             ("model", {5: 6}, "model has a field that is no name: 5"),
             ("model.vocab_size", 9, "model.vocab_size follows from the tokenizer"),
+            ("model.torch_dtype", "float16", "model.torch_dtype does nothing in a training; `precision` is what"),
+            ("model.architectures", ["x"], "model.architectures does nothing in a training; remove it"),
             ("model.head_dims", 9, "no field 'head_dims'"),
             ("model.head_dim", "8", "model: "),
             ("model.head_dim", 10**9, "model: "),

@@ -126,6 +126,26 @@ def as_mapping(value: object, path: Path, where: str) -> dict[str, Any]:
     return dict(value)
 
 
+def refuse_idle(model: Mapping[str, Any], path: Path, where: str) -> None:
+    """Refuse fields of a model that transformers knows and no training computes with: they would do nothing in silence.
+
+    Args:
+        model: fields of its configuration.
+        path: the file, for the message.
+        where: the place in the file.
+
+    Raises:
+        RecipeError: there is such a field; the message names it.
+    """
+    from gdn2.config import GDN2Config
+    from gdn2.config_checks import BASE_FIELDS, is_base_field
+
+    for name, value in model.items():
+        if name in BASE_FIELDS or (name not in GDN2Config.__annotations__ and is_base_field(name, value)):
+            kind = "; `precision` is what is trained in" if name in ("dtype", "torch_dtype") else ""
+            raise RecipeError(f"{path}: {where}.{name} does nothing in a training{kind}; remove it")
+
+
 def check_number(
     value: object, where: str, bounds: tuple[float, float], *, above: bool = False, whole: bool = False
 ) -> None:

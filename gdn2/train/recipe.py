@@ -11,7 +11,7 @@ from typing import Any
 
 from basis.errors import FileError
 from basis.files import read_text
-from gdn2.train.fields import RecipeError, as_mapping, build, choice, flag, number, parse_mapping
+from gdn2.train.fields import RecipeError, as_mapping, build, choice, flag, number, parse_mapping, refuse_idle
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MANY = 10**9
@@ -274,6 +274,7 @@ def _model(value: object, path: Path) -> dict[str, Any]:
     for name in MADE_BY_THE_TOKENIZER:
         if name in model:
             raise RecipeError(f"{path}: model.{name} follows from the tokenizer; remove it")
+    refuse_idle(model, path, "model")
     layers = model.get("num_hidden_layers")
     if isinstance(layers, int) and layers > MAX_LAYERS:
         raise RecipeError(f"{path}: model.num_hidden_layers must be at most {MAX_LAYERS}")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from basis.names import must_be_one_of
 from gdn2.config import GDN2Config
-from gdn2.train.fields import RecipeError, as_mapping, build, number
+from gdn2.train.fields import RecipeError, as_mapping, build, number, refuse_idle
 from gdn2.train.synthetic.languages import Language
 from gdn2.train.synthetic.recall import Recall
 
@@ -103,6 +103,7 @@ def read_run(raw: object, path: Path) -> Run:
     fields = as_mapping(raw, path, "")
     config = as_mapping(fields.pop("config", None), path, "config")
     known = check_config(config, path, "config").vocab_size
+    refuse_idle(config, path, "config")
     given: dict[str, Any] = {
         "config": config,
         "train": read_tasks(fields.pop("train", None), path, "train"),
