@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from operator_checks import make_inputs
 from triton.runtime.errors import OutOfResources
 
 from gdn2.ops.triton import choice, kernel_set, operator, tuning
+from gdn2.ops.triton.aot import __main__ as aot
 from gdn2.ops.triton.forms import MAPS
 from gdn2.ops.triton.launch import Launcher
 from gdn2.ops.triton.tiles import tiles_for
@@ -210,9 +212,22 @@ def test_the_command_says_so_where_there_is_no_gpu(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["tuning"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         tuning.main()
-    assert "tuning measures on a GPU, and there is none here" in capsys.readouterr().err
+    said = "error: tuning measures on a GPU, and there is none here\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)
+
+
+@pytest.mark.parametrize("command", [tuning, aot])
+def test_a_mistyped_flag_is_one_line(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["command", "--key-dims", "64"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert "--key-dims; did you mean '--key-dim'? `python -m gdn2.ops.triton." in line
 
 
 def test_a_tile_that_ships_for_a_gpu_is_its_default_until_the_user_tunes(

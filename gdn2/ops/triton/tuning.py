@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ import torch
 import triton
 from triton.runtime.errors import OutOfResources
 
+from basis.arguments import Parser
+from basis.errors import UserError
 from gdn2.ops.triton import choice
 from gdn2.ops.triton.kernel_set import FEW_PROGRAMS, KERNELS, KernelSet, TileChoice, kernels_for
 from gdn2.ops.triton.launch import Launcher
@@ -181,13 +184,21 @@ def _with_tile(changed: Variant, tile: Tile) -> TileChoice:
 
 def main() -> None:
     """Tune for the head size and dtype of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m gdn2.ops.triton.tuning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--key-dim", type=int, default=128)
     parser.add_argument("--value-dim", type=int, default=128)
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
-    arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("tuning measures on a GPU, and there is none here")
+    try:
+        arguments = parser.parse_args()
+        if not torch.cuda.is_available():
+            raise UserError("tuning measures on a GPU, and there is none here")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     found = tune(arguments.key_dim, arguments.value_dim, getattr(torch, arguments.dtype))
     for variant, (tile, ms) in found.items():
         print(f"{variant.name:<24} {1000 * ms:8.1f} us  {tile}")

@@ -22,6 +22,8 @@ from typing import Any
 
 import triton
 
+from basis.arguments import Parser
+from basis.errors import UserError
 from gdn2.ops.triton.aot.bands import QUICK as BANDS
 from gdn2.ops.triton.aot.bands import BandSource, band_faults, band_sources, compile_band
 from gdn2.ops.triton.aot.jobs import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, compile_jobs, jobs_for
@@ -63,7 +65,11 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m gdn2.ops.triton.aot",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--arch", type=int, nargs="+", default=list(ARCHITECTURES), help="compute capability x 10")
     parser.add_argument("--all", action="store_true", help="every head size, precision, candidate and kind of call")
     parser.add_argument("--defaults", action="store_true", help="of --all: the default tiles, with states given")
@@ -77,7 +83,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kernels", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="variants by name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
-    return parser.parse_args()
+    try:
+        return parser.parse_args()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
