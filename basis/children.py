@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import runpy
-import signal
 import sys
 import threading
 import time
@@ -81,8 +80,6 @@ def _main() -> None:
     """Be the module that `command` names."""
     parent, module = sys.argv[1:3]
     end_with(int(parent))
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it starts in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     del sys.argv[1:3]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

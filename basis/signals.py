@@ -45,4 +45,6 @@ def as_before() -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> None:
+    # A terminal that is closed says so twice, its shell once more: that would interrupt the clearing up.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise KeyboardInterrupt

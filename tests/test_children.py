@@ -14,6 +14,7 @@ import pytest
 
 from basis import children
 from basis.signals import ends_by_interrupt
+from gdn2.train.rivals.crew import LATE, Crew
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = {"harness/records/machine.py", "gdn2/ops/triton/aot/binaries.py"}
@@ -85,6 +86,14 @@ def test_a_training_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) 
     assert ends(child)
 
 
+def test_no_run_is_begun_behind_an_interrupt_of_those_that_run(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, ["cpu"], None)
+    crew._interrupt()
+    ended = crew._run("a", "cpu", [sys.executable, "-c", "open('begun', 'w')"], None, tmp_path)
+    assert (ended.status, ended.last) == (LATE, "interrupted")
+    assert not (tmp_path / "begun").exists()
+
+
 def test_a_worker_of_a_pool_ends_when_what_started_it_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "pool.py"
     script.write_text(STARTS_A_POOL)
@@ -145,3 +154,31 @@ def test_under_nohup_a_terminal_that_is_closed_changes_nothing() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_closed_says_so_twice_and_lets_clear_up() -> None:
+    before, cleared = signal.signal(signal.SIGHUP, signal.SIG_DFL), False
+    try:
+        with ends_by_interrupt():
+            try:
+                os.kill(os.getpid(), signal.SIGHUP)
+            except KeyboardInterrupt:
+                os.kill(os.getpid(), signal.SIGHUP)
+                cleared = True
+        assert cleared
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_is_started_behind_a_script_stays_deaf_to_its_terminal() -> None:
+    """Such a process ignores Ctrl-C, which the terminal sends to all of the script; so do those that it starts."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code = "import os; os.kill(os.getpid(), 2); print('goes on')"
+        done = subprocess.run(
+            children.command("timeit", ["-n1", "-r1", code]), capture_output=True, text=True, cwd=ROOT
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "goes on" in done.stdout

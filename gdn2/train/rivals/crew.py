@@ -20,6 +20,7 @@ from gdn2.train.recipe import Recipe
 
 LINES = 12  # that are kept of what a run says
 LATE = 124  # status of a run that was not begun, as of a command that took too long
+TOLD = signal.SIGTERM  # SIGINT is ignored by what a script has started in the background
 GRACE = 20.0  # seconds that an interrupted run has to end
 ASKED = ", asked"  # behind the name of what is done with a checkpoint
 
@@ -69,6 +70,7 @@ class Crew:
         self.folder, self.devices, self.prepared = folder.resolve(), devices, prepared
         self.deadline, self.last = deadline, last
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._starting, self._is_over = threading.Lock(), False
 
     def checkpoint(self, recipe: Recipe) -> Path:
         """The folder of a recipe's checkpoint."""
@@ -133,8 +135,9 @@ class Crew:
 
     def _interrupt(self) -> None:
         """Interrupt what still runs; a terminal has done so already. What was trained since the last save is lost."""
-        running = tuple(self._running)
-        for seconds, end in ((GRACE / 10, signal.SIGINT), (GRACE, signal.SIGKILL)):
+        with self._starting:
+            self._is_over, running = True, tuple(self._running)
+        for seconds, end in ((GRACE / 10, TOLD), (GRACE, signal.SIGKILL)):
             until = time.monotonic() + seconds
             for process in running:
                 try:
@@ -172,20 +175,23 @@ class Crew:
             "TOKENIZERS_PARALLELISM": "false",
         }
         started = time.monotonic()
-        with log.open("w") as lines:
-            process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=where, env=environment)
+        with self._starting:
+            if self._is_over:
+                return Ended(name, device, 0.0, LATE, "interrupted")
+            with log.open("w") as lines:
+                process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, cwd=where, env=environment)
             self._running.add(process)
-            try:
-                status = self._wait(process, deadline)
-            finally:
-                self._running.discard(process)
+        try:
+            status = self._wait(process, deadline)
+        finally:
+            self._running.discard(process)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return Ended(name, device, time.monotonic() - started, status, "\n".join(said[-LINES:]))
 
     def _wait(self, process: subprocess.Popen[bytes], deadline: float | None) -> int:
         """The status of a process; at the deadline it is interrupted, and ended if that does not help."""
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        for seconds, end in ((left, signal.SIGINT), (GRACE, signal.SIGKILL)):
+        for seconds, end in ((left, TOLD), (GRACE, signal.SIGKILL)):
             try:
                 return process.wait(seconds)
             except subprocess.TimeoutExpired:
