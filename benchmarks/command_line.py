@@ -38,7 +38,7 @@ def answer(main: Callable[[], None]) -> None:
     except ModuleNotFoundError as error:
         _end(f"error: needs the package {error.name}: pip install {str(error.name).partition('.')[0]}")
     except FileNotFoundError as error:
-        _end(f"error: {error.filename}: no such file or folder")
+        _end(f"error: {error.filename or error}: no such file or folder")
     except subprocess.CalledProcessError as error:
         _end(f"error: {told(error.stderr)}")
 
