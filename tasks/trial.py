@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,9 @@ def problem_of_trial(
 
 
 def _problem(config: Mapping[str, Any], tokenizer: str, context_prefix: str, may_be_rare: bool) -> Problem | None:
-    metadata = {"tokenizer": tokenizer, "context_prefix": context_prefix, "max_samples": DOCUMENTS}
+    metadata: dict[str, Any] = {"tokenizer": tokenizer, "context_prefix": context_prefix}
+    if config.get("process_docs") is None:  # which may choose any of the documents
+        metadata["max_samples"] = DOCUMENTS
     own = [name for name in ("process_docs", "doc_to_target") if config.get(name) not in (None, "outputs")]
     at: Path = tuple(own[:1])
     try:
@@ -51,13 +53,22 @@ def _problem(config: Mapping[str, Any], tokenizer: str, context_prefix: str, may
         for index, (metric, aggregate) in enumerate(task.aggregation().items()):
             at = ("metric_list", index)
             if metric in given:
-                float(aggregate([score[metric] for score in scores if metric in score]))
+                _check(aggregate, [score[metric] for score in scores if metric in score])
             elif not may_be_rare:
                 named = ", ".join(given) or "nothing"
                 return Problem(at, f"no document is scored by {metric!r}; process_results gives {named}")
     except (Exception, SystemExit) as error:  # functions of the user's own may raise anything
         return Problem(at, f"lm-eval cannot run the task: {type(error).__name__}: {reason(error)[:300]}")
     return None
+
+
+def _check(aggregate: Callable[[list[Any]], Any], values: list[Any]) -> None:
+    """Raise whatever an aggregation raises that has to do with its code, and not with how few values there are."""
+    try:
+        found = aggregate(values)
+    except (ArithmeticError, ValueError):  # a precision where no answer is right, a deviation of one value
+        return
+    float(found)
 
 
 def draw_no_bars() -> None:

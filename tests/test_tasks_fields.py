@@ -33,6 +33,9 @@ def none(documents): return documents.select([])
 def nothing(values): return None
 def most(values): return max(values)
 def least(values): return min(values)
+def last(documents): return documents.select(range(2, len(documents))).filter(lambda each: each["index"] == 2)
+def precision(values): return sum(values) / sum(value > 0 for value in values)
+def once(doc, results): return {"acc": float(doc["index"] == 2)}
 """
 ENTRY = "{{metric: {}, aggregation: mean, higher_is_better: true}}"
 SCORED = "process_results: !function own_functions.score\n"
@@ -157,3 +160,22 @@ def test_functions_that_cannot_score_are_refused_before_a_run_asks_anything(
     with pytest.raises(TaskError, match=f"^{file}: {message}.*tasks check"):
         run(options, said)
     assert not list((tmp_path / "out").rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        SCORED + "process_docs: !function own_functions.last\n",
+        "process_results: !function own_functions.once\n"
+        "metric_list: [{metric: acc, aggregation: !function own_functions.precision, higher_is_better: true}]\n",
+    ],
+)
+def test_functions_that_need_more_than_the_first_two_documents_are_run(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, top: str
+) -> None:
+    (tmp_path / "own_functions.py").write_text(FUNCTIONS)
+    model = small_checkpoint(tmp_path_factory.mktemp("model"))
+    file = write_task(tmp_path, top=top, haystack="noise", lengths=[200], samples=3, generated_tokens=8)
+    options = RunOptions(checkpoint=str(model), tasks=(str(file),), output=tmp_path / "out", batch_size=2)
+    record, _ = run(options, Console(file=io.StringIO()))
+    assert record.cells[0].scores["acc"].value == 1.0

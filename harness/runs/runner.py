@@ -153,7 +153,8 @@ def _check_tasks(run: ResolvedRun) -> None:
         generator = find_generator(task.config, tokenizer, context_prefix=run.context_prefix)
         if generator is not None:
             generator.check()
-    for task in {task.info.file: task for task in run.tasks if task.info.is_own}.values():
+    own = sorted((task for task in run.tasks if task.info.is_own), key=lambda task: task.length or 0, reverse=True)
+    for task in {task.info.file: task for task in own}.values():  # a file's shortest documents are soonest drawn
         if problem := problem_of_trial(task.config, run.tokenizer, run.context_prefix, may_be_rare=True):
             raise TaskError(f"{task.info.file}: {problem}; `python run_eval.py tasks check` names its line")
     configs = [task.config for task in run.tasks]
