@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +37,13 @@ def imports() -> dict[str, str]:
     return {"PYTHONPATH": f"{ROOT}{os.pathsep}{others}" if others else str(ROOT), "PYTHONSAFEPATH": "1"}
 
 
-def pool(workers: int, prepare: Callable[[], object] | None = None) -> ProcessPoolExecutor:
+@contextlib.contextmanager
+def pool(workers: int, prepare: Callable[[], object] | None = None) -> Iterator[ProcessPoolExecutor]:
     """Processes that do what they are given, one thing after the other, and end with this one.
 
     A worker would otherwise work on, and then wait for ever: of the pipes that it reads, its siblings hold the other
-    ends.
+    ends. Where this process leaves the pool by an exception, an interrupt among them, it does not wait for what they
+    are at.
 
     Args:
         workers: how many.
@@ -50,7 +54,15 @@ def pool(workers: int, prepare: Callable[[], object] | None = None) -> ProcessPo
 
     # Fork would copy a process whose threads (torch, tokenizers) hold locks.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), prepare))
+    made = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), prepare))
+    try:
+        yield made
+    except BaseException:
+        for process in list((made._processes or {}).values()):
+            process.kill()
+        raise
+    finally:
+        made.shutdown()
 
 
 def end_with(parent: int) -> None:
@@ -72,6 +84,7 @@ def end_with(parent: int) -> None:
 
 def _begin(parent: int, prepare: Callable[[], object] | None) -> None:
     end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is this one's parent that is interrupted, and ends this
     if prepare is not None:
         prepare()
 

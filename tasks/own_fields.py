@@ -177,7 +177,12 @@ def _generation(family: Family, raw: Mapping[str, Any]) -> list[Problem]:
     if not isinstance(until, str) and not (isinstance(until, list) and all(isinstance(stop, str) for stop in until)):
         problems.append(Problem(("until",), f'must be a text or a list of texts, such as ["\\n"], got {until!r}'))
     elif "" in ([until] if isinstance(until, str) else until):
-        problems.append(Problem(("until",), f"has an empty text, which stops nothing: write [], got {until!r}"))
+        problems.append(
+            Problem(
+                ("until",),
+                f"has an empty text, at which HFLM ends every text behind its first token: write [], got {until!r}",
+            )
+        )
     if type(tokens) is not int or not 1 <= tokens <= MAX_LENGTH:
         problems.append(Problem(("max_gen_toks",), f"must be a whole number from 1 to {MAX_LENGTH}, got {tokens!r}"))
     for name in ("do_sample", "temperature"):

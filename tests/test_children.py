@@ -35,9 +35,10 @@ STARTS_A_POOL = """
 import os, sys, time
 sys.path.insert(0, os.getcwd())
 from basis import children
+from basis.signals import ends_by_interrupt
 
 if __name__ == "__main__":
-    with children.pool(1) as pool:
+    with ends_by_interrupt(), children.pool(1) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 60).result()
 """
@@ -94,15 +95,23 @@ def test_no_run_is_begun_behind_an_interrupt_of_those_that_run(tmp_path: Path) -
     assert not (tmp_path / "begun").exists()
 
 
-def test_a_worker_of_a_pool_ends_when_what_started_it_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_of_a_pool_ends_with_what_started_it(tmp_path: Path, told: int) -> None:
+    """Told to end, that does not wait for what its workers are at, and says nothing but where it was."""
     script = tmp_path / "pool.py"
     script.write_text(STARTS_A_POOL)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, script], stdout=pipe, stderr=pipe, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        parent.kill()
-        parent.wait()
+        parent.send_signal(told)
+        try:
+            parent.wait(10)
+        finally:
+            parent.kill()
         assert ends(child)
+        assert parent.stderr is not None
+        assert parent.stderr.read().count("Traceback") == (told != signal.SIGKILL)
 
 
 def test_a_process_is_the_module_that_it_was_asked_for() -> None:

@@ -93,7 +93,10 @@ def test_an_empty_stop_text_is_refused(tmp_path: Path, tokenizer_folder: str, un
     file = write_task(tmp_path)
     file.write_text(file.read_text().replace('"until": ["\\n"]', f'"until": {until}'))
     (error,) = check_file(file, tokenizer_folder).errors
-    assert "generation_kwargs.until: has an empty text, which stops nothing: write []" in error
+    assert (
+        "generation_kwargs.until: has an empty text, at which HFLM ends every text behind its first token: write []"
+        in error
+    )
 
 
 def test_without_stops_lm_evals_own_one_is_looked_for_in_answers(tmp_path: Path, tokenizer_folder: str) -> None:
