@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,28 @@ def test_marks_and_seeds_are_where_the_numbers_are(tmp_path: Path) -> None:
     heights = {round(float(y), 6) for line in lines for y in line.get_ydata() if y == y}
     rows = [row for row in data.rows if row.kind == "recall"]
     assert heights == {round(100 * y, 6) for r in rows for y in (r.value, r.low, r.high, *r.seeds) if y is not None}
+
+
+def test_models_of_a_test_stand_in_its_band_and_no_two_bands_overlap(tmp_path: Path) -> None:
+    one = over_tests(results_of(tmp_path, {"GDN-2": (0.7, 0.8, 0.9)}))
+    recall = [row for row in one.rows if row.kind == "recall"]
+    rows = [replace(row, keys=keys, writes=keys) for row, keys in zip(recall, (8, 9, 64), strict=True)]
+    models = [f"model {number}" for number in range(7)]
+    data = replace(one, rows=tuple(replace(row, model=model) for model in models for row in rows))
+    (axes,) = settled(data, Look(6.9)).panels
+    bands = sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches)
+    assert len(bands) == len(rows)
+    assert all(end < start for (_, end), (start, _) in pairwise(bands))
+    marks = [float(x) for line in axes.get_lines() for x in line.get_xdata() if line.get_marker() not in ("None", ".")]
+    assert len(marks) == len(models) * len(rows)
+    for start, end in bands:
+        assert sum(start < mark < end for mark in marks) == len(models)
+
+
+def test_a_model_by_itself_has_no_bands(tmp_path: Path) -> None:
+    sheet = settled(over_tests(results_of(tmp_path, {"GDN-2": (0.7, 0.8, 0.9)})), Look(6.9))
+    assert not any(axes.patches for axes in sheet.panels)
+    assert not any("band" in text.get_text() for text in texts(sheet))
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])

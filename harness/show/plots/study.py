@@ -26,15 +26,14 @@ TITLES = {
     "parity": "parity of bits",
     "arithmetic": "arithmetic modulo five",
 }
-CAPTION = (
-    "marks: mean over seeds; bars: 95 % interval of the mean (Student's t); dots: seeds; "
-    "models stand side by side at each test"
-)
+CAPTION = "marks: mean over seeds; bars: 95 % interval of the mean (Student's t); dots: seeds"
+BANDS = "in a band: models at one test"
 X_NAMES = {"recall": "pairs", "overwriting": "writes, and keys among them"}
 X_NAME = "length of a row (tokens)"
 CHANCE, TRAINED = "chance", "longest length in training"
 SHARE = 0.75  # of the least distance of two tests, at most, for the marks of one of them
 WIDEST = 0.55  # doublings, for the same
+AROUND = 0.07  # doublings, on each side of them in a test's band
 BAR = 1.8  # points across an interval
 MARK, EDGE = 3.2, 0.3  # points of a mark, and around it
 SMALL = 6.0  # points of notes
@@ -57,7 +56,7 @@ def draw_study(data: PictureData[StudyRow], look: Look) -> Sheet:
         if number % sheet.columns == 0:
             axes.set_ylabel("accuracy (%)")
     sheet.legend([*handles_of(strokes), *guides.values()], [*strokes, *guides], is_whole=True)
-    _write_notes(sheet, [CAPTION, *data.notes])
+    _write_notes(sheet, [f"{CAPTION}; {BANDS}" if len(strokes) > 1 else CAPTION, *data.notes])
     return sheet
 
 
@@ -67,10 +66,18 @@ def _title(kind: str) -> str:
 
 
 def _draw_models(axes: Axes, rows: Sequence[StudyRow], strokes: Mapping[str, Stroke], look: Look) -> None:
-    """A line through the means, a bar for each interval, a small point for each seed; marks lie above all lines."""
+    """A line through the means, a bar for each interval, a small point for each seed; marks lie above all lines.
+
+    Each test has a band, and lines are faint: where accuracy falls fast, what stands further right would look better.
+    """
     sizes = sorted({log2(row.size) for row in rows})
     share = min(SHARE, (len(strokes) - 1) / (len(strokes) + 1))  # two tests are further apart than two models of one
-    reach = min([WIDEST, *(share * (after - before) for before, after in pairwise(sizes))])
+    apart = [after - before for before, after in pairwise(sizes)]
+    reach = min([WIDEST, *(share * gap for gap in apart)])
+    if len(strokes) > 1:
+        side = 2 ** (reach / 2 + min([AROUND, *(0.4 * (gap - reach) for gap in apart)]))
+        for size in sizes:
+            axes.axvspan(2**size / side, 2**size * side, color=look.quiet, alpha=0.1, linewidth=0, zorder=0)
     for place, (name, stroke) in enumerate(strokes.items()):
         own = [row for row in rows if row.model == name]
         aside = 2 ** (reach * (place / (len(strokes) - 1) - 0.5)) if len(strokes) > 1 else 1.0
@@ -85,7 +92,7 @@ def _draw_models(axes: Axes, rows: Sequence[StudyRow], strokes: Mapping[str, Str
             markersize=2.2, markeredgewidth=0, clip_on=False, zorder=2.6,
         )  # fmt: skip
         means = [row.size * aside for row in own], [scaled(row.value, "share") for row in own]
-        axes.plot(*means, color=stroke.color, linestyle=stroke.dashes, linewidth=0.8, zorder=2.5)
+        axes.plot(*means, color=stroke.color, linestyle=stroke.dashes, linewidth=0.8, alpha=0.45, zorder=2.5)
         axes.plot(
             *means, color=stroke.color, linestyle="none", marker=stroke.marker, markersize=MARK + EDGE,
             markeredgecolor=look.ground, markeredgewidth=EDGE, clip_on=False, zorder=3,
