@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from basis.errors import UserError
@@ -12,6 +13,16 @@ from basis.names import or_near
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
+
+
+@contextlib.contextmanager
+def mistakes_end() -> Iterator[None]:
+    """End the process with exit code 2 where the user made a mistake, which is said in one line."""
+    try:
+        yield
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
 
 
 class Parser(argparse.ArgumentParser):

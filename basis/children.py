@@ -31,10 +31,15 @@ def command(module: str, arguments: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-m", __name__, str(os.getpid()), module, *arguments]
 
 
-def imports() -> dict[str, str]:
-    """Environment variables by which Python imports this project wherever it starts, and nothing that lies there."""
+def environment(**more: str) -> dict[str, str]:
+    """The environment of such a process: it imports this project wherever it starts, and nothing that lies there.
+
+    Args:
+        more: variables that it has beside this process's own, or instead of them.
+    """
     others = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{ROOT}{os.pathsep}{others}" if others else str(ROOT), "PYTHONSAFEPATH": "1"}
+    paths = f"{ROOT}{os.pathsep}{others}" if others else str(ROOT)
+    return {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", **more}
 
 
 @contextlib.contextmanager

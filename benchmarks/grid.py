@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,7 @@ def evaluate(folder: Path, suite: str, samples: int, device: str, output: Path) 
     """Run the command; the record that it writes."""
     asked = ["run", str(folder), "--suite", suite, "--samples", str(samples), "--device", device]
     command = children.command("harness.cli.main", [*asked, "--dtype", "bfloat16", "--output", str(output)])
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **children.imports()})
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=children.environment())
     (record,) = output.glob("**/record.json")
     found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     return found

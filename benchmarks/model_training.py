@@ -113,8 +113,7 @@ def in_processes(settings: Settings, count: int) -> list[dict[str, Any]]:
         told.write_text(json.dumps(settings), encoding="utf-8")
         options = ["--standalone", "--nproc-per-node", str(count), __file__, str(told), str(found)]
         command = children.command("torch.distributed.run", options)
-        environment = {**os.environ, **children.imports(), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, check=False)
+        done = subprocess.run(command, env=children.environment(OMP_NUM_THREADS="1"), check=False)
         if done.returncode:
             return [{"length": length, "processes": count, "failed": "torchrun"} for length in settings["lengths"]]
         rows: list[dict[str, Any]] = json.loads(found.read_text(encoding="utf-8"))

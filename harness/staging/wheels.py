@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -59,8 +58,7 @@ def wheel_path(declared: Mapping[str, Any], wheel: Path | None) -> Iterator[Path
     with tempfile.TemporaryDirectory(prefix="gdn2-stage-") as folder:
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder]
         command = children.command("pip", ["download", *options, requirement])
-        environment = {**os.environ, **children.imports()}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=children.environment())
         found = sorted(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not found:
             reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]

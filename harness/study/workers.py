@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
@@ -37,7 +36,7 @@ class _Worker:
         self.process = subprocess.Popen(
             children.command("gdn2.train.synthetic", arguments),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-            env={**os.environ, **children.imports()},
+            env=children.environment(),
         )  # fmt: skip
         self.errors: list[str] = []
         self.spoke = False

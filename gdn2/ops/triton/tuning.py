@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import torch
 import triton
 from triton.runtime.errors import OutOfResources
 
-from basis.arguments import Parser
+from basis.arguments import Parser, mistakes_end
 from basis.errors import UserError
 from gdn2.ops.triton import choice
 from gdn2.ops.triton.kernel_set import FEW_PROGRAMS, KERNELS, KernelSet, TileChoice, kernels_for
@@ -192,13 +191,10 @@ def main() -> None:
     parser.add_argument("--key-dim", type=int, default=128)
     parser.add_argument("--value-dim", type=int, default=128)
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
-    try:
+    with mistakes_end():
         arguments = parser.parse_args()
         if not torch.cuda.is_available():
             raise UserError("tuning measures on a GPU, and there is none here")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     found = tune(arguments.key_dim, arguments.value_dim, getattr(torch, arguments.dtype))
     for variant, (tile, ms) in found.items():
         print(f"{variant.name:<24} {1000 * ms:8.1f} us  {tile}")

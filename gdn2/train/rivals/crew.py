@@ -168,12 +168,7 @@ class Crew:
         log = self.folder / "logs" / f"{name.replace(ASKED, '.asked')}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // len(self.devices)))
-        environment = {
-            **os.environ,
-            **children.imports(),
-            "OMP_NUM_THREADS": threads,
-            "TOKENIZERS_PARALLELISM": "false",
-        }
+        environment = children.environment(OMP_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
         started = time.monotonic()
         with self._starting:
             if self._is_over:

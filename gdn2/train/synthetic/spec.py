@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,8 +48,9 @@ class Training:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("warmup", "weight_decay", "clip_norm"):  # 1 and 1.0 train alike, so they are one identity
-            object.__setattr__(self, name, float(getattr(self, name)))
+        for item in fields(self):
+            if item.type == "float":  # 1 and 1.0 train alike, so they are one identity
+                object.__setattr__(self, item.name, float(getattr(self, item.name)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,7 @@ from typing import Any
 
 import triton
 
-from basis.arguments import Parser
-from basis.errors import UserError
+from basis.arguments import Parser, mistakes_end
 from gdn2.ops.triton.aot.bands import QUICK as BANDS
 from gdn2.ops.triton.aot.bands import BandSource, band_faults, band_sources, compile_band
 from gdn2.ops.triton.aot.jobs import ARCHITECTURES, HEAD_SIZES, QUICK, Job, Row, compile_jobs, jobs_for
@@ -83,11 +82,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kernels", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="variants by name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
-    try:
+    with mistakes_end():
         return parser.parse_args()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
